@@ -1,0 +1,682 @@
+//! The send queue: what a `PeerWriter` or the `UdpActor` has still to write.
+//!
+//! Owns the bound in frames and in bytes, the age of every frame, the counters of the way out and the
+//! bells between those who push and the one who writes. Knows no actor, no socket and no clock.
+//!
+//! Frames are kept as bytes, in the order and the form they will have on the wire. Frames pushed
+//! within one tick of the clock, to the same place, lie behind one another in one buffer: a [`Run`].
+//! A run carries once what its frames share (age, destination) and what is asked of them together
+//! (how many, how long); whoever must look at a single frame finds it by walking the lengths. So a
+//! push is a bounds check and a copy, the writer takes whole buffers, and the bounds, the ages and
+//! the counters stay exact to the frame. A payload too long to be worth the copy is a run of its own.
+//!
+//! ```text
+//! push ─► [ run | run | open run ] ─ take ─► Batch ─ advance(n) ─► written
+//!            └ stale, evicted: dropped         └ dropped with the rest of it: back to the front
+//! ```
+//!
+//! # Who wakes whom
+//!
+//! All of it happens under one lock, so no wake-up is lost. The writer that finds the queue empty
+//! leaves its waker as the *doorbell*; the push that makes the queue non-empty takes it and, the lock
+//! released, rings. Senders that wait for room queue at a fair turnstile; the one at its head leaves
+//! its waker as the *room bell*, which rings when a write, a drop or the end makes a difference.
+//! A queue may lend out one batch at a time.
+
+mod run;
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io::IoSlice,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+
+use self::run::Run;
+use crate::{
+    clock::Tick,
+    config::Overflow,
+    error::{QueueLimit, Refusal},
+    frame::{GroupId, HEADER},
+    stats::{Count, Dropped, SendStats},
+};
+
+/// From this length on, a payload is written from where it lies instead of being copied.
+const CHAIN_FROM: usize = 8 << 10;
+
+/// A run takes no more frames once it is this long: a buffer worth a system call of its own, small
+/// enough that the writer starts on it while the next one fills.
+const RUN_BYTES: usize = 64 << 10;
+
+/// A batch takes no more runs once it is this long.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// A batch takes no more runs than one vectored write carries slices for: two a run.
+const BATCH_RUNS: usize = 32;
+
+/// Emptied buffers kept for the next runs, at most.
+const SPARE_BUFFERS: usize = BATCH_BYTES / RUN_BYTES;
+
+/// The bounds of a queue.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct Limits {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+    /// The longest frame, header included.
+    pub(crate) frame: usize,
+    pub(crate) stale_after: Duration,
+    pub(crate) overflow: Overflow,
+}
+
+/// A bounded queue of frames, each for a `To`: `()` where all go the same way.
+pub(crate) struct SendQueue<To = ()> {
+    limits: Limits,
+    state: Mutex<State<To>>,
+    /// Held by the one sender that waits for room; the others wait for this, first come first served.
+    turnstile: tokio::sync::Mutex<()>,
+}
+
+struct State<To> {
+    gate: Gate,
+    counters: SendStats,
+    runs: VecDeque<Run<To>>,
+    /// Emptied buffers, to be filled again.
+    spare: Vec<Vec<u8>>,
+    /// Senders at the turnstile. While there are any, those who do not wait are refused, or room
+    /// would never reach the head of the line.
+    waiting: usize,
+    /// Drops that nobody has been told of yet.
+    untold: Dropped,
+    doorbell: Option<Waker>,
+    room: Option<Waker>,
+    empty: Option<Waker>,
+}
+
+/// What may pass.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+enum Gate {
+    /// Frames in and out.
+    Open,
+    /// Frames out only: the queue drains.
+    Sealed,
+    /// Nothing: what was left has been dropped.
+    Closed,
+}
+
+impl<To: Copy + Eq> SendQueue<To> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        SendQueue {
+            limits,
+            state: Mutex::new(State {
+                gate: Gate::Open,
+                counters: SendStats::default(),
+                runs: VecDeque::new(),
+                spare: Vec::new(),
+                waiting: 0,
+                untold: Dropped::default(),
+                doorbell: None,
+                room: None,
+                empty: None,
+            }),
+            turnstile: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    // ---- those who push -----------------------------------------------------------------------
+
+    /// Takes the frame or says at once why not.
+    pub(crate) fn push(
+        &self,
+        to: To,
+        group: GroupId,
+        payload: Outgoing<'_>,
+        now: Tick,
+    ) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        let len = HEADER + payload.len();
+        let admitted = match state.waiting {
+            0 => state.admit(&self.limits, len),
+            _ => state.turn_away(&self.limits, len),
+        };
+        state.decide(admitted, len)?;
+        state.put(to, group, payload, now);
+        let doorbell = state.doorbell.take();
+        ring(state, [doorbell]);
+        Ok(())
+    }
+
+    /// Takes the frame as soon as there is room, in the order of asking. Asks for the payload only
+    /// then, so a caller that gives up has lost nothing.
+    pub(crate) async fn push_wait<'p>(
+        &self,
+        to: To,
+        group: GroupId,
+        payload: impl FnOnce() -> Outgoing<'p>,
+        len: usize,
+        now: impl Fn() -> Tick,
+    ) -> Result<(), Refusal> {
+        let mut payload = Some(payload);
+        let len = HEADER + len;
+        let mut try_push = |state: &mut MutexGuard<'_, State<To>>| {
+            let admitted = state.admit(&self.limits, len);
+            if let Err(Refusal::Full(_)) = admitted {
+                return Poll::Pending;
+            }
+            state.decide(admitted, len)?;
+            let payload = payload.take().expect("only one try is not pending");
+            state.put(to, group, payload(), now());
+            Poll::Ready(Ok(()))
+        };
+
+        // Nobody waits and there is room: the usual case, without the turnstile.
+        {
+            let mut state = self.state.lock();
+            if state.waiting == 0
+                && let Poll::Ready(result) = try_push(&mut state)
+            {
+                let doorbell = state.doorbell.take();
+                ring(state, [doorbell]);
+                return result;
+            }
+        }
+
+        let _in_line = InLine::join(self);
+        let _turn = self.turnstile.lock().await;
+        poll_fn(|cx| {
+            let mut state = self.state.lock();
+            let result = try_push(&mut state);
+            if result.is_pending() {
+                leave(&mut state.room, cx);
+                return Poll::Pending;
+            }
+            let doorbell = state.doorbell.take();
+            ring(state, [doorbell]);
+            result
+        })
+        .await
+    }
+
+    /// Counts a frame that was refused before it came to the bounds.
+    pub(crate) fn refuse(&self, refusal: Refusal, len: usize) {
+        // The refusal is the caller's to tell; here it is only counted.
+        let _ = self.state.lock().decide(Err(refusal), HEADER + len);
+    }
+
+    // ---- the one who writes -------------------------------------------------------------------
+
+    /// Is ready when there is something to take or the queue is sealed or closed; until then the
+    /// caller's waker is the doorbell.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.runs.is_empty() && state.gate == Gate::Open {
+            leave(&mut state.doorbell, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Drops what went stale and lends out what is next. None when nothing is queued.
+    pub(crate) fn take(self: &Arc<Self>, now: Tick) -> Option<Batch<To>> {
+        self.expire(now);
+        let mut state = self.state.lock();
+        let mut runs = VecDeque::new();
+        let mut count = Count::ZERO;
+        while let Some(run) = state.runs.pop_front() {
+            count += run.count();
+            runs.push_back(run);
+            if count.bytes >= BATCH_BYTES as u64 || runs.len() == BATCH_RUNS {
+                break;
+            }
+        }
+        state.counters.queued -= count;
+        state.counters.in_flight += count;
+        drop(state);
+        (!runs.is_empty()).then(|| Batch {
+            queue: self.clone(),
+            runs,
+            cursor: 0,
+        })
+    }
+
+    /// Drops what has waited for longer than it may.
+    pub(crate) fn expire(&self, now: Tick) {
+        let mut state = self.state.lock();
+        let mut stale = Count::ZERO;
+        while let Some(run) = state.runs.front()
+            && self.is_stale(run, now)
+        {
+            stale += run.count();
+            state.runs.pop_front();
+        }
+        if stale.is_zero() {
+            return;
+        }
+        state.counters.queued -= stale;
+        state.drop_stale(stale);
+        let bells = state.room_bells();
+        ring(state, bells);
+    }
+
+    /// How long until the oldest frame that waits is stale. None when none waits.
+    pub(crate) fn next_expiry(&self, now: Tick) -> Option<Duration> {
+        self.expiry_of(self.state.lock().runs.front(), now)
+    }
+
+    fn expiry_of(&self, run: Option<&Run<To>>, now: Tick) -> Option<Duration> {
+        Some(self.limits.stale_after.saturating_sub(now.since(run?.at)))
+    }
+
+    fn is_stale(&self, run: &Run<To>, now: Tick) -> bool {
+        now.since(run.at) >= self.limits.stale_after
+    }
+
+    /// Gives back the memory that is kept for speed; asked for when nothing has come for a while.
+    pub(crate) fn trim(&self) {
+        let mut state = self.state.lock();
+        state.spare = Vec::new();
+        state.runs.shrink_to_fit();
+    }
+
+    /// Drops since the last time this was asked.
+    pub(crate) fn take_untold(&self) -> Dropped {
+        std::mem::take(&mut self.state.lock().untold)
+    }
+
+    // ---- those who end it, and those who look -------------------------------------------------
+
+    /// Lets nothing in any more. What is queued may still be written.
+    pub(crate) fn seal(&self) {
+        let mut state = self.state.lock();
+        if state.gate == Gate::Open {
+            state.gate = Gate::Sealed;
+        }
+        let [room, empty] = state.room_bells();
+        let doorbell = state.doorbell.take();
+        ring(state, [doorbell, room, empty]);
+    }
+
+    /// Lets nothing in or out any more, and drops what is left.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.gate = Gate::Closed;
+        let left: Count = state.runs.drain(..).map(|run| run.count()).sum();
+        state.counters.queued -= left;
+        state.counters.dropped.stopped += left;
+        state.untold.stopped += left;
+        let [room, empty] = state.room_bells();
+        let doorbell = state.doorbell.take();
+        ring(state, [doorbell, room, empty]);
+    }
+
+    /// Whether the writer has nothing more to do here: no frame can come, and none is left.
+    pub(crate) fn is_done(&self) -> bool {
+        let state = self.state.lock();
+        state.gate != Gate::Open && state.runs.is_empty()
+    }
+
+    /// Waits until nothing is queued or in flight.
+    pub(crate) async fn drained(&self) {
+        poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.used().is_zero() {
+                return Poll::Ready(());
+            }
+            leave(&mut state.empty, cx);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// What is queued or in flight now.
+    pub(crate) fn left(&self) -> Count {
+        self.state.lock().used()
+    }
+
+    pub(crate) fn stats(&self) -> SendStats {
+        self.state.lock().counters
+    }
+}
+
+/// A payload on its way into the queue.
+pub(crate) enum Outgoing<'p> {
+    /// To be copied into the open run.
+    Small(&'p [u8]),
+    /// To be kept and written from where it lies.
+    Large(Bytes),
+}
+
+impl<'p> Outgoing<'p> {
+    /// Chooses by length; `bytes` is only asked where the payload is to be kept.
+    #[inline]
+    pub(crate) fn new(payload: &'p [u8], bytes: impl FnOnce() -> Bytes) -> Self {
+        if payload.len() < CHAIN_FROM {
+            Outgoing::Small(payload)
+        } else {
+            Outgoing::Large(bytes())
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Outgoing::Small(payload) => payload.len(),
+            Outgoing::Large(payload) => payload.len(),
+        }
+    }
+}
+
+impl<To: Copy + Eq> State<To> {
+    fn used(&self) -> Count {
+        self.counters.queued + self.counters.in_flight
+    }
+
+    /// Says whether a frame of `len` bytes may come in now, after making room for it if the oldest
+    /// are to go.
+    #[inline]
+    fn admit(&mut self, limits: &Limits, len: usize) -> Result<(), Refusal> {
+        self.check(limits, len)?;
+        let Some(missing) = self.missing(limits, len) else {
+            return Ok(());
+        };
+        if limits.overflow == Overflow::RejectNewest {
+            return Err(Refusal::Full(missing));
+        }
+        self.evict_for(limits, len)
+    }
+
+    /// Refuses a frame that does not wait while others do: the room that there may be is theirs.
+    #[cold]
+    fn turn_away(&self, limits: &Limits, len: usize) -> Result<(), Refusal> {
+        self.check(limits, len)?;
+        let missing = self.missing(limits, len).unwrap_or(QueueLimit::Frames);
+        Err(Refusal::Full(missing))
+    }
+
+    /// Refuses what no amount of room would let in.
+    #[inline]
+    fn check(&self, limits: &Limits, len: usize) -> Result<(), Refusal> {
+        if self.gate != Gate::Open {
+            return Err(Refusal::Stopped);
+        }
+        if len > limits.frame {
+            return Err(Refusal::TooLarge {
+                len: len - HEADER,
+                max: limits.frame - HEADER,
+            });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn missing(&self, limits: &Limits, len: usize) -> Option<QueueLimit> {
+        let used = self.used();
+        if used.frames as usize + 1 > limits.frames {
+            return Some(QueueLimit::Frames);
+        }
+        if used.bytes as usize + len > limits.bytes {
+            return Some(QueueLimit::Bytes);
+        }
+        None
+    }
+
+    /// Drops the oldest that wait until there is room, or none are left.
+    #[cold]
+    fn evict_for(&mut self, limits: &Limits, len: usize) -> Result<(), Refusal> {
+        while let Some(missing) = self.missing(limits, len) {
+            let Some(oldest) = self.runs.front_mut() else {
+                return Err(Refusal::Full(missing));
+            };
+            let evicted = oldest.pop_frame();
+            if oldest.frames == 0 {
+                self.runs.pop_front();
+            }
+            self.counters.queued -= evicted;
+            self.counters.dropped.overflow += evicted;
+            self.untold.overflow += evicted;
+        }
+        Ok(())
+    }
+
+    /// Counts a send that has come to its end, one way or the other.
+    #[inline]
+    fn decide(&mut self, admitted: Result<(), Refusal>, len: usize) -> Result<(), Refusal> {
+        let frame = Count::one(len);
+        self.counters.offered += frame;
+        match admitted {
+            Ok(()) => self.counters.accepted += frame,
+            Err(refusal) => self.counters.rejected.count(refusal, frame),
+        }
+        admitted
+    }
+
+    /// Appends an admitted frame.
+    #[inline]
+    fn put(&mut self, to: To, group: GroupId, payload: Outgoing<'_>, now: Tick) {
+        let len = HEADER + payload.len();
+        self.counters.queued += Count::one(len);
+        let payload = match payload {
+            Outgoing::Small(payload) => payload,
+            Outgoing::Large(payload) => {
+                self.runs.push_back(Run::chained(to, now, group, payload));
+                return;
+            }
+        };
+        if let Some(open) = self.runs.back_mut()
+            && open.takes(to, now, len, RUN_BYTES)
+        {
+            open.append(group, payload, RUN_BYTES);
+            return;
+        }
+        let mut run = Run::packed(to, now, self.spare.pop().unwrap_or_default());
+        run.append(group, payload, RUN_BYTES);
+        self.runs.push_back(run);
+    }
+
+    fn drop_stale(&mut self, stale: Count) {
+        self.counters.dropped.stale += stale;
+        self.untold.stale += stale;
+    }
+
+    /// Keeps the buffer of a run that is done with.
+    fn recycle(&mut self, run: Run<To>) {
+        if self.spare.len() < SPARE_BUFFERS
+            && let Some(buffer) = run.into_buffer()
+        {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// The bells of those who wait for frames to go.
+    fn room_bells(&mut self) -> [Option<Waker>; 2] {
+        let empty = match self.used().is_zero() {
+            true => self.empty.take(),
+            false => None,
+        };
+        [self.room.take(), empty]
+    }
+}
+
+/// Releases the lock, then rings: who is woken finds it free.
+#[inline]
+fn ring<To, const N: usize>(state: MutexGuard<'_, State<To>>, bells: [Option<Waker>; N]) {
+    drop(state);
+    bells.into_iter().flatten().for_each(Waker::wake);
+}
+
+/// Leaves the caller's waker as a bell, unless it hangs there already.
+fn leave(bell: &mut Option<Waker>, cx: &Context<'_>) {
+    match bell {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *bell = Some(cx.waker().clone()),
+    }
+}
+
+/// A place in the line at the turnstile.
+struct InLine<'q, To: Copy + Eq>(&'q SendQueue<To>);
+
+impl<'q, To: Copy + Eq> InLine<'q, To> {
+    fn join(queue: &'q SendQueue<To>) -> Self {
+        queue.state.lock().waiting += 1;
+        InLine(queue)
+    }
+}
+
+impl<To: Copy + Eq> Drop for InLine<'_, To> {
+    fn drop(&mut self) {
+        self.0.state.lock().waiting -= 1;
+    }
+}
+
+/// What the writer has in its hands: runs lent by the queue, and how far the kernel has taken them.
+///
+/// Dropped before it is written, for whatever reason, the rest goes back to the front of the queue.
+/// A frame of which the kernel took a part cannot have been received, so it goes back whole; one
+/// that the kernel took whole is gone from here for good. A batch must therefore not outlive the
+/// link it was being written to, except by being dropped.
+pub(crate) struct Batch<To: Copy + Eq = ()> {
+    queue: Arc<SendQueue<To>>,
+    runs: VecDeque<Run<To>>,
+    /// Bytes of the first run's first frame that are written.
+    cursor: usize,
+}
+
+impl<To: Copy + Eq> Batch<To> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Fills `slices` with what is to be written next; says how many it filled.
+    pub(crate) fn slices<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
+        let mut filled = 0;
+        let mut skip = self.cursor;
+        for run in &self.runs {
+            for part in run.parts() {
+                let part = &part[skip.min(part.len())..];
+                skip = skip.saturating_sub(run.parts()[0].len());
+                if part.is_empty() {
+                    continue;
+                }
+                if filled == slices.len() {
+                    return filled;
+                }
+                slices[filled] = IoSlice::new(part);
+                filled += 1;
+            }
+            skip = 0;
+        }
+        filled
+    }
+
+    /// Notes that the kernel took `n` bytes more.
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.cursor += n;
+        let mut done = Count::ZERO;
+        let mut state = self.queue.state.lock();
+        while let Some(run) = self.runs.front_mut() {
+            let count = run.count();
+            if self.cursor < count.bytes as usize {
+                done += run.pop_frames(&mut self.cursor);
+                break;
+            }
+            self.cursor -= count.bytes as usize;
+            done += count;
+            state.recycle(self.runs.pop_front().expect("looked at it"));
+        }
+        state.counters.in_flight -= done;
+        state.counters.written += done;
+        let bells = state.room_bells();
+        ring(state, bells);
+    }
+
+    /// Drops what went stale while the link did not take it. A frame that is partly written stays:
+    /// without its rest the stream would be broken.
+    pub(crate) fn expire(&mut self, now: Tick) {
+        let mut stale = Count::ZERO;
+        let mut first = true;
+        let (queue, cursor) = (&self.queue, self.cursor);
+        self.runs.retain_mut(|run| {
+            let begun = std::mem::take(&mut first) && cursor > 0;
+            if !queue.is_stale(run, now) {
+                return true;
+            }
+            stale += match begun {
+                true => run.keep_first_frame(),
+                false => run.count(),
+            };
+            begun
+        });
+        let mut state = self.queue.state.lock();
+        state.counters.in_flight -= stale;
+        state.drop_stale(stale);
+        let bells = state.room_bells();
+        ring(state, bells);
+    }
+
+    /// How long until the oldest frame in hand, or else in the queue, is stale.
+    pub(crate) fn next_expiry(&self, now: Tick) -> Option<Duration> {
+        // The run being written may hold one frame that must be finished and never expires.
+        let waiting = self.runs.iter().find(|run| !self.queue.is_stale(run, now));
+        match self.queue.expiry_of(waiting, now) {
+            Some(expiry) => Some(expiry),
+            None => self.queue.next_expiry(now),
+        }
+    }
+
+    /// The first frame as it goes into a datagram, and where to.
+    pub(crate) fn datagram(&self) -> Option<(To, &[u8])> {
+        let run = self.runs.front()?;
+        Some((run.to, run.first_frame()))
+    }
+
+    /// Notes that the kernel took the first frame, or will never take it.
+    pub(crate) fn finish_datagram(&mut self, sent: bool) {
+        let Some(run) = self.runs.front_mut() else {
+            return;
+        };
+        let frame = run.pop_frame();
+        let emptied = match run.frames {
+            0 => self.runs.pop_front(),
+            _ => None,
+        };
+        let mut state = self.queue.state.lock();
+        emptied.into_iter().for_each(|run| state.recycle(run));
+        state.counters.in_flight -= frame;
+        if sent {
+            state.counters.written += frame;
+        } else {
+            state.counters.dropped.failed += frame;
+            state.untold.failed += frame;
+        }
+        let bells = state.room_bells();
+        ring(state, bells);
+    }
+}
+
+impl<To: Copy + Eq> Drop for Batch<To> {
+    fn drop(&mut self) {
+        if self.runs.is_empty() {
+            return;
+        }
+        let mut state = self.queue.state.lock();
+        let left: Count = self.runs.iter().map(Run::count).sum();
+        state.counters.in_flight -= left;
+        if state.gate == Gate::Closed {
+            state.counters.dropped.stopped += left;
+            state.untold.stopped += left;
+        } else {
+            state.counters.queued += left;
+            while let Some(run) = self.runs.pop_back() {
+                state.runs.push_front(run);
+            }
+        }
+        let bells = state.room_bells();
+        ring(state, bells);
+    }
+}
+
+#[cfg(test)]
+mod tests;

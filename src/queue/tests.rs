@@ -1,0 +1,313 @@
+//! The bare queue, without actor, socket or clock.
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::Wake,
+};
+
+use super::*;
+use crate::frame;
+
+const GROUP: GroupId = GroupId::new(1);
+
+fn limits() -> Limits {
+    Limits {
+        frames: 4,
+        bytes: 100_000,
+        frame: 50_000,
+        stale_after: Duration::from_millis(100),
+        overflow: Overflow::RejectNewest,
+    }
+}
+
+fn queue(limits: Limits) -> Arc<SendQueue> {
+    Arc::new(SendQueue::new(limits))
+}
+
+fn at(millis: u64) -> Tick {
+    Tick::from_millis(millis)
+}
+
+fn push(queue: &SendQueue, payload: &[u8], millis: u64) -> Result<(), Refusal> {
+    let outgoing = Outgoing::new(payload, || Bytes::copy_from_slice(payload));
+    queue.push((), GROUP, outgoing, at(millis))
+}
+
+/// What the batch would put on the wire.
+fn wire(batch: &Batch) -> Vec<u8> {
+    let mut slices = [IoSlice::new(&[]); 2 * BATCH_RUNS];
+    let filled = batch.slices(&mut slices);
+    slices[..filled]
+        .iter()
+        .flat_map(|slice| slice.to_vec())
+        .collect()
+}
+
+fn frames(payloads: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for payload in payloads {
+        bytes.extend_from_slice(&frame::header(GROUP, payload.len()));
+        bytes.extend_from_slice(payload);
+    }
+    bytes
+}
+
+fn balanced<To: Copy + Eq>(queue: &SendQueue<To>) -> SendStats {
+    let tcp = queue.stats();
+    let stats = crate::Stats {
+        tcp,
+        ..Default::default()
+    };
+    stats.balance().expect("every frame in one place");
+    tcp
+}
+
+/// Counts how often it is rung.
+#[derive(Default)]
+struct Bell(AtomicUsize);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn frames_come_out_in_order_and_in_wire_form_whatever_their_size_and_age() {
+    let queue = queue(limits());
+    let large = vec![7; CHAIN_FROM];
+    push(&queue, b"a", 0).unwrap();
+    push(&queue, b"", 0).unwrap();
+    push(&queue, &large, 1).unwrap();
+    push(&queue, b"d", 2).unwrap();
+    let batch = queue.take(at(3)).expect("four frames");
+    assert_eq!(wire(&batch), frames(&[b"a", b"", &large, b"d"]));
+}
+
+#[test]
+fn never_holds_one_frame_or_byte_more_than_its_bounds_with_what_is_in_flight() {
+    let queue = queue(limits());
+    for _ in 0..4 {
+        push(&queue, b"x", 0).unwrap();
+    }
+    let full = Err(Refusal::Full(QueueLimit::Frames));
+    assert_eq!(push(&queue, b"x", 0), full);
+    let mut batch = queue.take(at(0)).expect("four frames");
+    assert_eq!(push(&queue, b"x", 0), full, "in flight is not gone");
+    batch.advance(9);
+    assert_eq!(push(&queue, b"x", 0), Ok(()));
+    assert_eq!(push(&queue, b"x", 0), full);
+
+    let bytes = self::queue(Limits {
+        bytes: 20,
+        ..limits()
+    });
+    push(&bytes, b"0123456789", 0).unwrap();
+    assert_eq!(push(&bytes, b"", 0), Err(Refusal::Full(QueueLimit::Bytes)));
+    let stats = balanced(&bytes);
+    assert_eq!(stats.rejected.full_bytes, Count::one(8));
+}
+
+#[test]
+fn a_frame_above_the_limit_is_refused_with_the_limit() {
+    let queue = queue(Limits {
+        frame: 10,
+        ..limits()
+    });
+    assert_eq!(push(&queue, b"ab", 0), Ok(()));
+    let refusal = Refusal::TooLarge { len: 3, max: 2 };
+    assert_eq!(push(&queue, b"abc", 0), Err(refusal));
+    assert_eq!(balanced(&queue).rejected.too_large, Count::one(11));
+}
+
+#[test]
+fn oldest_go_first_where_that_is_asked_for_even_from_the_middle_of_a_run() {
+    let limits = Limits {
+        overflow: Overflow::DropOldest,
+        ..limits()
+    };
+    let queue = queue(limits);
+    for payload in [b"a", b"b", b"c", b"d", b"e"] {
+        push(&queue, payload, 0).unwrap();
+    }
+    let batch = queue.take(at(0)).expect("four frames");
+    assert_eq!(wire(&batch), frames(&[b"b", b"c", b"d", b"e"]));
+    assert_eq!(balanced(&queue).dropped.overflow, Count::one(9));
+    assert_eq!(
+        push(&queue, b"f", 0),
+        Err(Refusal::Full(QueueLimit::Frames)),
+        "what is being written cannot be dropped"
+    );
+}
+
+#[test]
+fn stale_frames_go_by_the_timer_and_at_taking_and_free_their_room() {
+    let queue = queue(limits());
+    push(&queue, b"old", 0).unwrap();
+    push(&queue, b"older than limit at 150", 40).unwrap();
+    push(&queue, b"new", 90).unwrap();
+    assert_eq!(queue.next_expiry(at(30)), Some(Duration::from_millis(70)));
+    queue.expire(at(99));
+    assert_eq!(balanced(&queue).dropped.stale, Count::ZERO);
+    queue.expire(at(100));
+    assert_eq!(balanced(&queue).dropped.stale, Count::one(11));
+    let batch = queue.take(at(150)).expect("one is young enough");
+    assert_eq!(wire(&batch), frames(&[b"new"]));
+    assert_eq!(balanced(&queue).dropped.stale.frames, 2);
+    assert_eq!(queue.take_untold().stale.frames, 2);
+    assert_eq!(queue.take_untold().stale.frames, 0, "told once");
+}
+
+#[test]
+fn a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began() {
+    let queue = queue(limits());
+    push(&queue, b"begun", 0).unwrap();
+    push(&queue, b"not begun", 0).unwrap();
+    push(&queue, b"young", 60).unwrap();
+    let mut batch = queue.take(at(60)).expect("three frames");
+    batch.advance(4);
+    assert_eq!(batch.next_expiry(at(60)), Some(Duration::from_millis(40)));
+    batch.expire(at(110));
+    assert_eq!(wire(&batch), frames(&[b"begun", b"young"])[4..]);
+    assert_eq!(batch.next_expiry(at(110)), Some(Duration::from_millis(50)));
+    batch.advance(9 + 13);
+    let stats = balanced(&queue);
+    assert_eq!((stats.written.frames, stats.dropped.stale.frames), (2, 1));
+}
+
+#[test]
+fn a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice() {
+    let payloads: [&[u8]; 3] = [b"one", &[2; CHAIN_FROM], b"three"];
+    let all = frames(&payloads);
+    for cut in (0..20).chain(all.len() - 20..=all.len()) {
+        let queue = queue(limits());
+        for payload in payloads {
+            push(&queue, payload, 0).unwrap();
+        }
+        let mut batch = queue.take(at(0)).expect("three frames");
+        // In two steps, as a kernel may take it.
+        batch.advance(cut / 2);
+        batch.advance(cut - cut / 2);
+        drop(batch);
+        let ends = [11, 11 + 8 + CHAIN_FROM, all.len()];
+        let whole = ends.iter().filter(|end| **end <= cut).count();
+        assert_eq!(balanced(&queue).written.frames, whole as u64);
+        let again = queue.take(at(0)).map_or(Vec::new(), |batch| wire(&batch));
+        assert_eq!(again, frames(&payloads[whole..]), "cut at {cut}");
+    }
+}
+
+#[test]
+fn the_doorbell_rings_once_for_a_writer_that_sleeps() {
+    let queue = queue(limits());
+    let bell = Arc::new(Bell::default());
+    let waker = bell.clone().into();
+    assert!(
+        queue
+            .poll_ready(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    push(&queue, b"a", 0).unwrap();
+    push(&queue, b"b", 0).unwrap();
+    assert_eq!(bell.0.load(Relaxed), 1, "it is awake after the first");
+    assert!(
+        queue
+            .poll_ready(&mut Context::from_waker(&waker))
+            .is_ready()
+    );
+}
+
+#[test]
+fn those_who_wait_get_room_in_order_and_nobody_pushes_in_before_them() {
+    let queue = queue(Limits {
+        frames: 1,
+        ..limits()
+    });
+    push(&queue, b"0", 0).unwrap();
+    let wait = |payload: &'static [u8]| {
+        let queue = &queue;
+        async move {
+            let outgoing = || Outgoing::Small(payload);
+            queue
+                .push_wait((), GROUP, outgoing, payload.len(), || at(0))
+                .await
+        }
+    };
+    let bell = Arc::new(Bell::default());
+    let waker = bell.clone().into();
+    let mut cx = Context::from_waker(&waker);
+    let (mut first, mut second) = (pin!(wait(b"1")), pin!(wait(b"2")));
+    let mut third = Box::pin(wait(b"3"));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert!(third.as_mut().poll(&mut cx).is_pending());
+    assert!(second.as_mut().poll(&mut cx).is_pending());
+    // Cancelled in line: it leaves no trace, and the line goes on.
+    drop(third);
+    queue.take(at(0)).expect("one").advance(9);
+    assert!(bell.0.load(Relaxed) > 0, "room was told");
+    let pushed_in = push(&queue, b"x", 0);
+    assert_eq!(pushed_in, Err(Refusal::Full(QueueLimit::Frames)));
+    assert!(second.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(first.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+    queue.take(at(0)).expect("one").advance(9);
+    assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+    assert_eq!(
+        balanced(&queue).offered.frames,
+        4,
+        "0, x, 1 and 2, but not 3"
+    );
+}
+
+#[test]
+fn closing_drops_what_is_left_and_wakes_everybody_who_waits() {
+    let queue = queue(Limits {
+        frames: 2,
+        ..limits()
+    });
+    push(&queue, b"lent", 0).unwrap();
+    let batch = queue.take(at(0)).expect("one");
+    push(&queue, b"queued", 0).unwrap();
+    let bell = Arc::new(Bell::default());
+    let waker = bell.clone().into();
+    let mut cx = Context::from_waker(&waker);
+    let mut waits = pin!(queue.push_wait((), GROUP, || Outgoing::Small(b"late"), 4, || at(0)));
+    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    let mut drained = pin!(queue.drained());
+    assert!(drained.as_mut().poll(&mut cx).is_pending());
+    queue.seal();
+    assert_eq!(
+        waits.as_mut().poll(&mut cx),
+        Poll::Ready(Err(Refusal::Stopped))
+    );
+    assert!(!queue.is_done(), "sealed, but one is queued");
+    queue.close();
+    assert!(queue.is_done());
+    assert!(drained.as_mut().poll(&mut cx).is_pending(), "one is lent");
+    drop(batch);
+    assert!(drained.as_mut().poll(&mut cx).is_ready());
+    let stats = balanced(&queue);
+    assert_eq!(
+        (stats.dropped.stopped.frames, stats.rejected.stopped.frames),
+        (2, 1)
+    );
+    assert!(bell.0.load(Relaxed) >= 2);
+}
+
+#[test]
+fn datagrams_leave_one_by_one_without_their_length_and_failures_are_counted() {
+    let queue = Arc::new(SendQueue::<u8>::new(limits()));
+    queue.push(1, GROUP, Outgoing::Small(b"a"), at(0)).unwrap();
+    queue.push(1, GROUP, Outgoing::Small(b"b"), at(0)).unwrap();
+    queue.push(2, GROUP, Outgoing::Small(b"c"), at(0)).unwrap();
+    let mut batch = queue.take(at(0)).expect("three");
+    assert_eq!(batch.datagram(), Some((1, &b"\x01\0\0\0a"[..])));
+    batch.finish_datagram(true);
+    assert_eq!(batch.datagram(), Some((1, &b"\x01\0\0\0b"[..])));
+    batch.finish_datagram(false);
+    assert_eq!(batch.datagram(), Some((2, &b"\x01\0\0\0c"[..])));
+    batch.finish_datagram(true);
+    assert!(batch.is_empty());
+    let stats = balanced(&queue);
+    assert_eq!((stats.written.frames, stats.dropped.failed.frames), (2, 1));
+}
