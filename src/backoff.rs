@@ -39,11 +39,6 @@ impl Backoff {
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
-
-    /// Tries since the last success.
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
-    }
 }
 
 #[cfg(test)]
@@ -77,6 +72,5 @@ mod tests {
             backoff.next(1.0);
         }
         assert_eq!(millis(&mut backoff, 1.0), 5000);
-        assert_eq!(backoff.failures(), 101);
     }
 }

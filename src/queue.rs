@@ -34,7 +34,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
 use self::run::Run;
@@ -43,11 +42,12 @@ use crate::{
     config::Overflow,
     error::{QueueLimit, Refusal},
     frame::{GroupId, HEADER},
+    payload::Payload,
     stats::{Count, Dropped, SendStats},
 };
 
-/// From this length on, a payload is written from where it lies instead of being copied.
-const CHAIN_FROM: usize = 8 << 10;
+/// From this length on, a payload is better written from where it lies than copied.
+pub(crate) const CHAIN_FROM: usize = 8 << 10;
 
 /// A run takes no more frames once it is this long: a buffer worth a system call of its own, small
 /// enough that the writer starts on it while the next one fills.
@@ -71,6 +71,8 @@ pub(crate) struct Limits {
     pub(crate) frame: usize,
     pub(crate) stale_after: Duration,
     pub(crate) overflow: Overflow,
+    /// From this length on, a payload is kept as it is instead of being copied.
+    pub(crate) chain_from: usize,
 }
 
 /// A bounded queue of frames, each for a `To`: `()` where all go the same way.
@@ -108,6 +110,14 @@ enum Gate {
     Closed,
 }
 
+impl<To> std::fmt::Debug for SendQueue<To> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SendQueue")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn new(limits: Limits) -> Self {
         SendQueue {
@@ -129,82 +139,75 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     // ---- those who push -----------------------------------------------------------------------
 
-    /// Takes the frame or says at once why not.
-    pub(crate) fn push(
+    /// Takes the frame, or says at once why not and gives the payload back.
+    #[inline]
+    pub(crate) fn push<P: Payload>(
         &self,
         to: To,
         group: GroupId,
-        payload: Outgoing<'_>,
+        payload: P,
         now: Tick,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), (Refusal, P)> {
         let mut state = self.state.lock();
-        let len = HEADER + payload.len();
+        let len = HEADER + payload.as_ref().len();
         let admitted = match state.waiting {
-            0 => state.admit(&self.limits, len),
-            _ => state.turn_away(&self.limits, len),
+            0 => state.admit(&self.limits, group, len),
+            _ => state.turn_away(&self.limits, group, len),
         };
-        state.decide(admitted, len)?;
-        state.put(to, group, payload, now);
+        if let Err(refusal) = state.decide(admitted, len) {
+            return Err((refusal, payload));
+        }
+        state.put(&self.limits, to, group, payload, now);
         let doorbell = state.doorbell.take();
         ring(state, [doorbell]);
         Ok(())
     }
 
-    /// Takes the frame as soon as there is room, in the order of asking. Asks for the payload only
-    /// then, so a caller that gives up has lost nothing.
-    pub(crate) async fn push_wait<'p>(
+    /// Takes the frame as soon as there is room, in the order of asking. Given up before, it has
+    /// done nothing.
+    pub(crate) async fn push_wait<P: Payload>(
         &self,
         to: To,
         group: GroupId,
-        payload: impl FnOnce() -> Outgoing<'p>,
-        len: usize,
+        payload: P,
         now: impl Fn() -> Tick,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), (Refusal, P)> {
+        let len = HEADER + payload.as_ref().len();
         let mut payload = Some(payload);
-        let len = HEADER + len;
-        let mut try_push = |state: &mut MutexGuard<'_, State<To>>| {
-            let admitted = state.admit(&self.limits, len);
-            if let Err(Refusal::Full(_)) = admitted {
+        // With a context its turn has come, and what it waits for is room.
+        let mut try_push = |turn: Option<&Context<'_>>| {
+            let mut state = self.state.lock();
+            if turn.is_none() && state.waiting > 0 {
                 return Poll::Pending;
             }
-            state.decide(admitted, len)?;
-            let payload = payload.take().expect("only one try is not pending");
-            state.put(to, group, payload(), now());
+            let admitted = state.admit(&self.limits, group, len);
+            if let Err(Refusal::Full(_)) = admitted {
+                turn.into_iter().for_each(|cx| leave(&mut state.room, cx));
+                return Poll::Pending;
+            }
+            let payload = payload.take().expect("it is admitted or refused once");
+            if let Err(refusal) = state.decide(admitted, len) {
+                return Poll::Ready(Err((refusal, payload)));
+            }
+            state.put(&self.limits, to, group, payload, now());
+            let doorbell = state.doorbell.take();
+            ring(state, [doorbell]);
             Poll::Ready(Ok(()))
         };
 
         // Nobody waits and there is room: the usual case, without the turnstile.
-        {
-            let mut state = self.state.lock();
-            if state.waiting == 0
-                && let Poll::Ready(result) = try_push(&mut state)
-            {
-                let doorbell = state.doorbell.take();
-                ring(state, [doorbell]);
-                return result;
-            }
+        if let Poll::Ready(result) = try_push(None) {
+            return result;
         }
-
         let _in_line = InLine::join(self);
         let _turn = self.turnstile.lock().await;
-        poll_fn(|cx| {
-            let mut state = self.state.lock();
-            let result = try_push(&mut state);
-            if result.is_pending() {
-                leave(&mut state.room, cx);
-                return Poll::Pending;
-            }
-            let doorbell = state.doorbell.take();
-            ring(state, [doorbell]);
-            result
-        })
-        .await
+        poll_fn(|cx| try_push(Some(cx))).await
     }
 
     /// Counts a frame that was refused before it came to the bounds.
-    pub(crate) fn refuse(&self, refusal: Refusal, len: usize) {
-        // The refusal is the caller's to tell; here it is only counted.
-        let _ = self.state.lock().decide(Err(refusal), HEADER + len);
+    pub(crate) fn refuse(&self, refusal: Refusal, payload: usize) {
+        // The caller tells it; here it is only counted.
+        let _ = self.state.lock().decide(Err(refusal), HEADER + payload);
     }
 
     // ---- the one who writes -------------------------------------------------------------------
@@ -313,6 +316,11 @@ impl<To: Copy + Eq> SendQueue<To> {
         ring(state, [doorbell, room, empty]);
     }
 
+    /// Whether anything waits to be taken.
+    pub(crate) fn has_frames(&self) -> bool {
+        !self.state.lock().runs.is_empty()
+    }
+
     /// Whether the writer has nothing more to do here: no frame can come, and none is left.
     pub(crate) fn is_done(&self) -> bool {
         let state = self.state.lock();
@@ -342,33 +350,6 @@ impl<To: Copy + Eq> SendQueue<To> {
     }
 }
 
-/// A payload on its way into the queue.
-pub(crate) enum Outgoing<'p> {
-    /// To be copied into the open run.
-    Small(&'p [u8]),
-    /// To be kept and written from where it lies.
-    Large(Bytes),
-}
-
-impl<'p> Outgoing<'p> {
-    /// Chooses by length; `bytes` is only asked where the payload is to be kept.
-    #[inline]
-    pub(crate) fn new(payload: &'p [u8], bytes: impl FnOnce() -> Bytes) -> Self {
-        if payload.len() < CHAIN_FROM {
-            Outgoing::Small(payload)
-        } else {
-            Outgoing::Large(bytes())
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Outgoing::Small(payload) => payload.len(),
-            Outgoing::Large(payload) => payload.len(),
-        }
-    }
-}
-
 impl<To: Copy + Eq> State<To> {
     fn used(&self) -> Count {
         self.counters.queued + self.counters.in_flight
@@ -377,8 +358,8 @@ impl<To: Copy + Eq> State<To> {
     /// Says whether a frame of `len` bytes may come in now, after making room for it if the oldest
     /// are to go.
     #[inline]
-    fn admit(&mut self, limits: &Limits, len: usize) -> Result<(), Refusal> {
-        self.check(limits, len)?;
+    fn admit(&mut self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
+        self.check(limits, group, len)?;
         let Some(missing) = self.missing(limits, len) else {
             return Ok(());
         };
@@ -390,17 +371,20 @@ impl<To: Copy + Eq> State<To> {
 
     /// Refuses a frame that does not wait while others do: the room that there may be is theirs.
     #[cold]
-    fn turn_away(&self, limits: &Limits, len: usize) -> Result<(), Refusal> {
-        self.check(limits, len)?;
+    fn turn_away(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
+        self.check(limits, group, len)?;
         let missing = self.missing(limits, len).unwrap_or(QueueLimit::Frames);
         Err(Refusal::Full(missing))
     }
 
     /// Refuses what no amount of room would let in.
     #[inline]
-    fn check(&self, limits: &Limits, len: usize) -> Result<(), Refusal> {
+    fn check(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
         if self.gate != Gate::Open {
             return Err(Refusal::Stopped);
+        }
+        if group == GroupId::RESERVED {
+            return Err(Refusal::ReservedGroup);
         }
         if len > limits.frame {
             return Err(Refusal::TooLarge {
@@ -455,16 +439,15 @@ impl<To: Copy + Eq> State<To> {
 
     /// Appends an admitted frame.
     #[inline]
-    fn put(&mut self, to: To, group: GroupId, payload: Outgoing<'_>, now: Tick) {
-        let len = HEADER + payload.len();
+    fn put<P: Payload>(&mut self, limits: &Limits, to: To, group: GroupId, payload: P, now: Tick) {
+        let len = HEADER + payload.as_ref().len();
         self.counters.queued += Count::one(len);
-        let payload = match payload {
-            Outgoing::Small(payload) => payload,
-            Outgoing::Large(payload) => {
-                self.runs.push_back(Run::chained(to, now, group, payload));
-                return;
-            }
-        };
+        if payload.as_ref().len() >= limits.chain_from {
+            let payload = payload.into_bytes();
+            self.runs.push_back(Run::chained(to, now, group, payload));
+            return;
+        }
+        let payload = payload.as_ref();
         if let Some(open) = self.runs.back_mut()
             && open.takes(to, now, len, RUN_BYTES)
         {

@@ -18,6 +18,7 @@ fn limits() -> Limits {
         frame: 50_000,
         stale_after: Duration::from_millis(100),
         overflow: Overflow::RejectNewest,
+        chain_from: CHAIN_FROM,
     }
 }
 
@@ -30,8 +31,12 @@ fn at(millis: u64) -> Tick {
 }
 
 fn push(queue: &SendQueue, payload: &[u8], millis: u64) -> Result<(), Refusal> {
-    let outgoing = Outgoing::new(payload, || Bytes::copy_from_slice(payload));
-    queue.push((), GROUP, outgoing, at(millis))
+    queue
+        .push((), GROUP, payload, at(millis))
+        .map_err(|(refusal, back)| {
+            assert_eq!(back, payload);
+            refusal
+        })
 }
 
 /// What the batch would put on the wire.
@@ -107,6 +112,14 @@ fn never_holds_one_frame_or_byte_more_than_its_bounds_with_what_is_in_flight() {
     assert_eq!(push(&bytes, b"", 0), Err(Refusal::Full(QueueLimit::Bytes)));
     let stats = balanced(&bytes);
     assert_eq!(stats.rejected.full_bytes, Count::one(8));
+}
+
+#[test]
+fn the_reserved_group_is_refused() {
+    let queue = queue(limits());
+    let refused = queue.push((), GroupId::RESERVED, b"x", at(0));
+    assert_eq!(refused, Err((Refusal::ReservedGroup, b"x")));
+    assert_eq!(balanced(&queue).rejected.invalid, Count::one(9));
 }
 
 #[test]
@@ -227,12 +240,7 @@ fn those_who_wait_get_room_in_order_and_nobody_pushes_in_before_them() {
     push(&queue, b"0", 0).unwrap();
     let wait = |payload: &'static [u8]| {
         let queue = &queue;
-        async move {
-            let outgoing = || Outgoing::Small(payload);
-            queue
-                .push_wait((), GROUP, outgoing, payload.len(), || at(0))
-                .await
-        }
+        async move { queue.push_wait((), GROUP, payload, || at(0)).await }
     };
     let bell = Arc::new(Bell::default());
     let waker = bell.clone().into();
@@ -271,14 +279,14 @@ fn closing_drops_what_is_left_and_wakes_everybody_who_waits() {
     let bell = Arc::new(Bell::default());
     let waker = bell.clone().into();
     let mut cx = Context::from_waker(&waker);
-    let mut waits = pin!(queue.push_wait((), GROUP, || Outgoing::Small(b"late"), 4, || at(0)));
+    let mut waits = pin!(queue.push_wait((), GROUP, b"late", || at(0)));
     assert!(waits.as_mut().poll(&mut cx).is_pending());
     let mut drained = pin!(queue.drained());
     assert!(drained.as_mut().poll(&mut cx).is_pending());
     queue.seal();
     assert_eq!(
         waits.as_mut().poll(&mut cx),
-        Poll::Ready(Err(Refusal::Stopped))
+        Poll::Ready(Err((Refusal::Stopped, b"late")))
     );
     assert!(!queue.is_done(), "sealed, but one is queued");
     queue.close();
@@ -297,9 +305,9 @@ fn closing_drops_what_is_left_and_wakes_everybody_who_waits() {
 #[test]
 fn datagrams_leave_one_by_one_without_their_length_and_failures_are_counted() {
     let queue = Arc::new(SendQueue::<u8>::new(limits()));
-    queue.push(1, GROUP, Outgoing::Small(b"a"), at(0)).unwrap();
-    queue.push(1, GROUP, Outgoing::Small(b"b"), at(0)).unwrap();
-    queue.push(2, GROUP, Outgoing::Small(b"c"), at(0)).unwrap();
+    queue.push(1, GROUP, b"a", at(0)).unwrap();
+    queue.push(1, GROUP, b"b", at(0)).unwrap();
+    queue.push(2, GROUP, b"c", at(0)).unwrap();
     let mut batch = queue.take(at(0)).expect("three");
     assert_eq!(batch.datagram(), Some((1, &b"\x01\0\0\0a"[..])));
     batch.finish_datagram(true);

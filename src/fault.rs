@@ -1,0 +1,106 @@
+//! Panics on demand, for tests, in a build with the `failpoints` feature; nothing at all otherwise.
+//!
+//! Each transport has its own faults, so that tests in one process do not meet.
+
+/// Where an actor of the transport can be made to panic.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[cfg_attr(
+    not(feature = "failpoints"),
+    allow(dead_code, reason = "armed by tests only")
+)]
+#[non_exhaustive]
+pub enum Point {
+    /// The `Listener`, between two connections.
+    Listener,
+    /// Every `Reader`, between two messages.
+    Reader,
+    /// The `Node`, between two messages.
+    Node,
+    /// A `PeerWriter`, before it takes a batch.
+    BeforeTake,
+    /// A `PeerWriter`, with a batch in hand of which nothing is written.
+    AfterTake,
+    /// A `PeerWriter`, with a batch in hand of which the kernel took a part.
+    MidWrite,
+    /// A `PeerWriter`, after the kernel took a whole batch.
+    AfterWrite,
+    /// The `UdpActor`, between two datagrams.
+    Udp,
+}
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::{collections::HashMap, sync::Arc};
+
+    use parking_lot::Mutex;
+    use tokio::sync::Notify;
+
+    use super::Point;
+
+    /// The panics that are still to happen.
+    #[derive(Debug, Clone, Default)]
+    pub struct Faults(Arc<Inner>);
+
+    #[derive(Debug, Default)]
+    struct Inner {
+        due: Mutex<HashMap<Point, usize>>,
+        bell: Notify,
+    }
+
+    impl Faults {
+        /// Makes the next actor to pass `point` panic.
+        pub fn arm(&self, point: Point) {
+            *self.0.due.lock().entry(point).or_default() += 1;
+            self.0.bell.notify_waiters();
+        }
+
+        /// Returns whether no panic is due any more.
+        pub fn spent(&self) -> bool {
+            self.0.due.lock().values().all(|due| *due == 0)
+        }
+
+        /// Panics if that is due here.
+        pub(crate) fn hit(&self, point: Point) {
+            let mut due = self.0.due.lock();
+            let Some(due_here) = due.get_mut(&point).filter(|due| **due > 0) else {
+                return;
+            };
+            *due_here -= 1;
+            drop(due);
+            panic!("failpoint {point:?}");
+        }
+
+        /// Panics as soon as that is due here.
+        pub(crate) async fn strike(&self, point: Point) {
+            loop {
+                let armed = self.0.bell.notified();
+                self.hit(point);
+                armed.await;
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+mod disarmed {
+    use super::Point;
+
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Faults;
+
+    impl Faults {
+        #[inline]
+        #[expect(clippy::unused_self, reason = "the shape of the armed one")]
+        pub(crate) fn hit(&self, _: Point) {}
+
+        #[expect(clippy::unused_self, reason = "the shape of the armed one")]
+        pub(crate) fn strike(&self, _: Point) -> std::future::Pending<()> {
+            std::future::pending()
+        }
+    }
+}
+
+#[cfg(feature = "failpoints")]
+pub use armed::Faults;
+#[cfg(not(feature = "failpoints"))]
+pub(crate) use disarmed::Faults;

@@ -1,0 +1,409 @@
+//! The frames of one group out of one read, on their way to the group's actor.
+//!
+//! Owns what becomes of received frames: every one is counted in when it has been read whole, and
+//! out when its [`Inbound`] goes away, by the fate that befell it. The payloads are slices of the
+//! buffer they were read into, cut when the actor asks for them.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use actix::Message;
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    event::Events,
+    frame::{self, GroupId, HEADER},
+    stats::{Count, DropReason, ReceiveStats},
+};
+
+/// What frames came by.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum Via {
+    /// A connection: in order, none doubled, none missing before the connection's end.
+    Tcp,
+    /// Datagrams: in no order, and possibly doubled by the network.
+    Udp,
+}
+
+/// One or more payloads for one group, from one sender, in the order of their arrival.
+///
+/// It is an iterator over the payloads:
+///
+/// ```
+/// use actix::prelude::*;
+/// use actix_transport::Inbound;
+///
+/// struct Replica;
+///
+/// impl Actor for Replica {
+///     type Context = Context<Self>;
+/// }
+///
+/// impl Handler<Inbound> for Replica {
+///     type Result = ();
+///
+///     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+///         for payload in inbound {
+///             println!("{} bytes", payload.len());
+///         }
+///     }
+/// }
+/// ```
+///
+/// # What counts as delivered
+///
+/// A frame counts as delivered when the actor has taken its payload, or has dropped the `Inbound`
+/// after it took at least one. A batch dropped untouched was not delivered
+/// ([`DropReason::NodeGone`]): that is what happens to what lies in the mailbox of an actor that
+/// ends. Of a batch whose handler panics, the payloads taken count as delivered, the others do not.
+///
+/// # Back-pressure and memory
+///
+/// The connection the frames came on is read again once the handler has returned (its future
+/// resolved, where it returns one), unless the group was registered with
+/// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop). A payload keeps the buffer that it was read
+/// into, up to 256 KiB or the frame it belongs to, for as long as it lives: who keeps a small one for
+/// long does well to copy it.
+#[derive(Debug)]
+pub struct Inbound {
+    group: GroupId,
+    from: SocketAddr,
+    via: Via,
+    frames: Frames,
+    delivery: Delivery,
+}
+
+impl Message for Inbound {
+    type Result = ();
+}
+
+/// Where the frames are.
+#[derive(Debug)]
+pub(crate) enum Frames {
+    /// Behind one another, nothing else between them.
+    Run(Bytes),
+    /// At these offsets of the buffer, last first, others' frames between them.
+    Among(Bytes, Vec<u32>),
+}
+
+impl Inbound {
+    pub(crate) fn new(
+        group: GroupId,
+        from: SocketAddr,
+        via: Via,
+        frames: Frames,
+        delivery: Delivery,
+    ) -> Self {
+        Inbound {
+            group,
+            from,
+            via,
+            frames,
+            delivery,
+        }
+    }
+
+    /// Returns the group that the frames are for.
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// Returns the address that the frames came from. Of a connection this is the port that the
+    /// sender dialled from, not the one it listens on.
+    pub fn from(&self) -> SocketAddr {
+        self.from
+    }
+
+    /// Returns what the frames came by.
+    pub fn via(&self) -> Via {
+        self.via
+    }
+
+    /// Returns the number and size of the frames that have not been taken yet.
+    pub fn remaining(&self) -> Count {
+        self.delivery.left
+    }
+}
+
+impl Iterator for Inbound {
+    type Item = Bytes;
+
+    #[inline]
+    fn next(&mut self) -> Option<Bytes> {
+        let mut frame = match &mut self.frames {
+            Frames::Run(buffer) if buffer.is_empty() => return None,
+            Frames::Run(buffer) => buffer.split_to(frame::len_at(buffer, 0)),
+            Frames::Among(buffer, offsets) => {
+                let at = offsets.pop()? as usize;
+                buffer.slice(at..at + frame::len_at(buffer, at))
+            }
+        };
+        self.delivery.take(frame.len());
+        frame.advance(HEADER);
+        Some(frame)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.delivery.left.frames as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Inbound {}
+
+/// The counters of the way in. One for a transport, locked once a batch.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger(Arc<Book>);
+
+#[derive(Debug, Default)]
+struct Book {
+    stats: Mutex<ReceiveStats>,
+    /// Whether what is dropped untouched now is dropped because the transport stops.
+    stopping: AtomicBool,
+    /// Who hears of drops.
+    events: Events,
+    /// Rings when nothing is in delivery any more.
+    empty: Notify,
+}
+
+impl Ledger {
+    pub(crate) fn new(events: Events) -> Self {
+        Ledger(Arc::new(Book {
+            events,
+            ..Book::default()
+        }))
+    }
+
+    /// Counts frames as received; the guard sees to it that they are counted out again.
+    pub(crate) fn receive(&self, count: Count) -> Delivery {
+        let mut stats = self.0.stats.lock();
+        stats.received += count;
+        stats.in_delivery += count;
+        drop(stats);
+        Delivery {
+            ledger: self.clone(),
+            left: count,
+            taken: Count::ZERO,
+            discard: None,
+            charge: None,
+        }
+    }
+
+    pub(crate) fn malformed(&self) {
+        self.0.stats.lock().malformed += 1;
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.0.stats.lock().timed_out += 1;
+    }
+
+    pub(crate) fn truncated(&self) {
+        self.0.stats.lock().truncated += 1;
+    }
+
+    pub(crate) fn stopping(&self) {
+        self.0.stopping.store(true, Relaxed);
+    }
+
+    /// Waits until nothing is in delivery. What comes in meanwhile is waited for as well.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let empty = self.0.empty.notified();
+            if self.stats().in_delivery.is_zero() {
+                return;
+            }
+            empty.await;
+        }
+    }
+
+    pub(crate) fn stats(&self) -> ReceiveStats {
+        *self.0.stats.lock()
+    }
+}
+
+/// Received frames that have not met their fate yet. They meet it in `Drop`.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    ledger: Ledger,
+    left: Count,
+    taken: Count,
+    discard: Option<DropReason>,
+    /// What else is to be given back with them.
+    charge: Option<Charge>,
+}
+
+impl Delivery {
+    #[inline]
+    fn take(&mut self, bytes: usize) {
+        let frame = Count::one(bytes);
+        self.left -= frame;
+        self.taken += frame;
+    }
+
+    /// Lets the frames go undelivered.
+    pub(crate) fn discard(mut self, reason: DropReason) {
+        self.discard = Some(reason);
+    }
+
+    pub(crate) fn charge(&mut self, charge: Charge) {
+        self.charge = Some(charge);
+    }
+}
+
+impl Delivery {
+    /// What became of the frames that were not taken: none if they count as delivered.
+    fn fate(&self) -> Option<DropReason> {
+        if self.discard.is_some() {
+            return self.discard;
+        }
+        if !self.taken.is_zero() && !std::thread::panicking() {
+            return None;
+        }
+        match self.ledger.0.stopping.load(Relaxed) {
+            true => Some(DropReason::Stopped),
+            false => Some(DropReason::NodeGone),
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let (left, fate) = (self.left, self.fate());
+        let book = &self.ledger.0;
+        let mut stats = book.stats.lock();
+        stats.in_delivery -= left + self.taken;
+        stats.delivered += self.taken;
+        let counter = match fate {
+            None => &mut stats.delivered,
+            Some(DropReason::NoGroup) => &mut stats.dropped.no_group,
+            Some(DropReason::Overflow) => &mut stats.dropped.overflow,
+            Some(DropReason::Stopped) => &mut stats.dropped.stopped,
+            Some(_) => &mut stats.dropped.node_gone,
+        };
+        *counter += left;
+        let empty = stats.in_delivery.is_zero();
+        drop(stats);
+        if empty && book.stopping.load(Relaxed) {
+            book.empty.notify_waiters();
+        }
+        if let Some(reason) = fate
+            && !left.is_zero()
+        {
+            book.events.tell_undelivered(reason, left);
+        }
+    }
+}
+
+/// Bytes that a group holds against its bound, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    held: Arc<Mutex<usize>>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Takes `bytes` of what is left below `max`.
+    pub(crate) fn take(held: &Arc<Mutex<usize>>, bytes: usize, max: usize) -> Option<Charge> {
+        let mut sum = held.lock();
+        if bytes > max - *sum {
+            return None;
+        }
+        *sum += bytes;
+        let held = held.clone();
+        Some(Charge { held, bytes })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        *self.held.lock() -= self.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbound(ledger: &Ledger, payloads: &[&[u8]]) -> Inbound {
+        let group = GroupId::new(3);
+        let mut buffer = Vec::new();
+        for payload in payloads {
+            buffer.extend_from_slice(&frame::header(group, payload.len()));
+            buffer.extend_from_slice(payload);
+        }
+        let delivery = ledger.receive(Count::new(payloads.len(), buffer.len()));
+        let from = ([127, 0, 0, 1], 1).into();
+        Inbound::new(group, from, Via::Tcp, Frames::Run(buffer.into()), delivery)
+    }
+
+    fn balanced(ledger: &Ledger) -> ReceiveStats {
+        let inbound = ledger.stats();
+        let stats = crate::Stats {
+            inbound,
+            ..Default::default()
+        };
+        stats.balance().expect("every frame in one place");
+        inbound
+    }
+
+    #[test]
+    fn payloads_are_slices_of_the_buffer_they_came_in() {
+        let ledger = Ledger::default();
+        let inbound = inbound(&ledger, &[b"a", b"", b"ccc"]);
+        let Frames::Run(buffer) = &inbound.frames else {
+            panic!("made as a run");
+        };
+        let range = buffer.as_ptr_range();
+        assert_eq!(inbound.len(), 3);
+        let payloads: Vec<_> = inbound.collect();
+        assert_eq!(payloads, [&b"a"[..], b"", b"ccc"]);
+        assert!(range.contains(&payloads[2].as_ptr()), "not copied");
+        assert_eq!(balanced(&ledger).delivered.frames, 3);
+    }
+
+    #[test]
+    fn a_batch_dropped_untouched_was_not_delivered_but_one_dropped_midway_was() {
+        let ledger = Ledger::default();
+        drop(inbound(&ledger, &[b"a", b"b"]));
+        assert_eq!(balanced(&ledger).dropped.node_gone.frames, 2);
+        let mut midway = inbound(&ledger, &[b"a", b"b"]);
+        midway.next();
+        assert_eq!(balanced(&ledger).in_delivery.frames, 2);
+        drop(midway);
+        assert_eq!(balanced(&ledger).delivered.frames, 2);
+    }
+
+    #[test]
+    fn of_a_batch_whose_handler_panics_what_was_taken_was_delivered() {
+        let ledger = Ledger::default();
+        let mut batch = inbound(&ledger, &[b"a", b"b", b"c"]);
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            batch.next();
+            panic!("a test's own");
+        }));
+        assert!(panic.is_err());
+        let stats = balanced(&ledger);
+        assert_eq!(
+            (stats.delivered.frames, stats.dropped.node_gone.frames),
+            (1, 2)
+        );
+    }
+
+    #[test]
+    fn a_charge_is_exact_and_given_back() {
+        let held = Arc::default();
+        let first = Charge::take(&held, 60, 100).expect("room");
+        assert!(Charge::take(&held, 41, 100).is_none());
+        let _second = Charge::take(&held, 40, 100).expect("just room");
+        drop(first);
+        assert_eq!(*held.lock(), 40);
+    }
+}

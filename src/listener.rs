@@ -1,0 +1,152 @@
+//! The listener: accepts connections and gives each to the Reader that has fewest.
+//!
+//! Owns the decision who comes in and who reads. Nothing that one connection does ends it: an error
+//! of a connection is skipped, and when the system is out of descriptors or memory it waits, longer
+//! each time, without turning in circles. The socket itself outlives it, so that the connections in
+//! its backlog survive a restart.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix::{Actor, Addr, Context};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+
+use crate::{
+    backoff::Backoff,
+    fault::Point,
+    load::{Load, least_loaded},
+    net,
+    reader::{Assign, Reader},
+    shared::{Shared, count},
+    supervise::{Lifeline, Supervised, live},
+};
+
+/// A Reader's place: who reads there now, and how much.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    pub(crate) load: Load,
+    /// The Reader of this arbiter in its present life; none between two.
+    pub(crate) reader: Mutex<Option<Addr<Reader>>>,
+}
+
+/// The actor; one for a transport.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    shared: Arc<Shared>,
+    socket: Arc<std::net::TcpListener>,
+    seats: Arc<[Seat]>,
+    lifeline: Lifeline,
+}
+
+impl Listener {
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        socket: Arc<std::net::TcpListener>,
+        seats: Arc<[Seat]>,
+        lifeline: Lifeline,
+    ) {
+        let listener = Listener {
+            shared,
+            socket,
+            seats,
+            lifeline,
+        };
+        Actor::start(listener);
+    }
+}
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let (shared, seats) = (self.shared.clone(), self.seats.clone());
+        let socket = self.socket.clone();
+        live(self, ctx, async move {
+            tokio::select! {
+                () = shared.closing.cancelled() => {}
+                () = shared.faults.strike(Point::Listener) => {}
+                () = accept_all(&shared, &socket, &seats) => {}
+            }
+        });
+    }
+}
+
+impl Supervised for Listener {
+    fn lifeline(&mut self) -> &mut Lifeline {
+        &mut self.lifeline
+    }
+}
+
+/// Accepts for ever.
+async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &[Seat]) {
+    const WAIT_FIRST: Duration = Duration::from_millis(100);
+    const WAIT_MAX: Duration = Duration::from_secs(1);
+    // The wait has a floor, unlike a redial's: nobody else is kept apart by jitter here, and a draw
+    // of nothing would be the spinning this is to prevent.
+    const WHOLE: f64 = 1.0;
+
+    let mut waits = Backoff::new(WAIT_FIRST, WAIT_MAX);
+    let mut listener = None;
+    loop {
+        let accepted = match &listener {
+            Some(listener) => accept(listener).await,
+            None => net::listener(socket).map(|registered| {
+                listener = Some(registered);
+                None
+            }),
+        };
+        match accepted {
+            Ok(None) => {}
+            Ok(Some((stream, from))) => {
+                waits.reset();
+                seat(shared, seats, stream, from);
+            }
+            Err(err) if net::is_exhaustion(&err) => {
+                count(&shared.counters.accept_stalls);
+                let wait = waits.next(WHOLE);
+                tracing::warn!(%err, ?wait, "cannot accept");
+                tokio::time::sleep(wait).await;
+            }
+            // The connection's own trouble: it was reset before we came to it, or a firewall had a
+            // say. The next one has its own luck.
+            Err(err) => tracing::debug!(%err, "a connection was lost while it was accepted"),
+        }
+    }
+}
+
+async fn accept(listener: &tokio::net::TcpListener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    listener.accept().await.map(Some)
+}
+
+/// Finds a Reader for an accepted connection. Whatever fails here closes it.
+fn seat(shared: &Shared, seats: &[Seat], stream: TcpStream, from: SocketAddr) {
+    let from = net::canonical(from);
+    let Some(admission) = shared.gatekeeper.admit(from.ip()) else {
+        count(&shared.counters.turned_away);
+        tracing::debug!(%from, "turned away, too many connections");
+        return;
+    };
+    let Some(seat) = least_loaded(seats, |seat| &seat.load) else {
+        return;
+    };
+    let carried = seat.load.carry();
+    let stream = match net::release(stream) {
+        Ok(stream) => stream,
+        Err(err) => {
+            tracing::debug!(%from, %err, "connection was lost before it was read");
+            return;
+        }
+    };
+    count(&shared.counters.accepted);
+    let assign = Assign {
+        stream,
+        from,
+        admission,
+        carried,
+    };
+    // At most as many as there may be connections wait in its mailbox. Between two lives of a
+    // Reader the connection is closed, and its peer dials again.
+    if let Some(reader) = &*seat.reader.lock() {
+        reader.do_send(assign);
+    }
+}

@@ -1,0 +1,315 @@
+//! The peers: who is known, and the handle to send to one.
+//!
+//! Owns the table ip:port → [`Outbox`] and its cap. A peer is made by the first send to it, its
+//! writer started on the writing arbiter that has fewest, and it is forgotten when it has been idle
+//! and nobody holds a handle; its counts are then added to those of its predecessors, so that the
+//! sums lose nothing.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    clock::Tick,
+    config::Config,
+    error::{PeerError, Refusal, SendError},
+    event::Part,
+    frame::{GroupId, HEADER},
+    load::least_loaded,
+    net,
+    payload::Payload,
+    peer::{Outbox, PeerWriter, Retire},
+    pool::Pool,
+    queue::{CHAIN_FROM, Limits},
+    shared::Shared,
+    stats::{Count, PeerStats, Rejected, SendStats},
+    supervise,
+};
+
+/// A handle to one peer of a [`Transport`](crate::Transport): looked up once, to send many times.
+///
+/// Cheap to clone and to move to other threads. While one lives, the peer is not forgotten; it does
+/// not keep the transport from stopping.
+#[derive(Clone)]
+pub struct Peer {
+    outbox: Arc<Outbox>,
+    /// Counts the handles: the table holds the one beside it.
+    handle: Arc<()>,
+}
+
+impl Peer {
+    /// Returns where the peer listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.outbox.addr
+    }
+
+    /// Sends a frame if there is room for it now.
+    ///
+    /// `Ok` means accepted, not received: the frame is in the queue, within its bounds, and will be
+    /// written in order as long as links can be had and it does not go stale
+    /// ([`Config::stale_after`](crate::Config::stale_after)). It may be called from any thread and never blocks.
+    ///
+    /// # Errors
+    ///
+    /// Gives the payload back when the queue is full, the payload too large, the group reserved, or
+    /// the transport stopped. While others wait in [`send`](Peer::send), the queue counts as full.
+    #[inline]
+    pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
+        let pushed = self.outbox.queue.push((), group, payload, Tick::now());
+        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+    }
+
+    /// Sends a frame as soon as there is room for it.
+    ///
+    /// Those who wait are served in the order in which they asked. Cancelling (dropping the future)
+    /// sends nothing and costs nobody their place. It may be awaited on any thread or runtime.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_send`](Peer::try_send), save that a full queue is waited for.
+    pub async fn send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
+        let pushed = self
+            .outbox
+            .queue
+            .push_wait((), group, payload, Tick::now)
+            .await;
+        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+    }
+
+    /// Returns a snapshot of what became of the frames for this peer.
+    pub fn stats(&self) -> PeerStats {
+        self.outbox.stats()
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Peer").field(&self.outbox.addr).finish()
+    }
+}
+
+/// All peers of one transport.
+pub(crate) struct Peers {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    table: RwLock<Table>,
+    /// Sends that no peer was made for.
+    refused: Mutex<(Count, Rejected)>,
+    this: Weak<Peers>,
+}
+
+#[derive(Default)]
+struct Table {
+    peers: HashMap<SocketAddr, Peer>,
+    /// What the forgotten ones counted.
+    forgotten: SendStats,
+    stopped: bool,
+}
+
+impl Peers {
+    pub(crate) fn new(shared: Arc<Shared>, pool: Arc<Pool>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Peers {
+            shared,
+            pool,
+            table: RwLock::default(),
+            refused: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    pub(crate) fn try_send<P: Payload>(
+        &self,
+        to: SocketAddr,
+        group: GroupId,
+        payload: P,
+    ) -> Result<(), SendError<P>> {
+        match self.get(to) {
+            Ok(peer) => peer.try_send(group, payload),
+            Err(err) => Err(self.refuse(err.into(), payload)),
+        }
+    }
+
+    pub(crate) async fn send<P: Payload>(
+        &self,
+        to: SocketAddr,
+        group: GroupId,
+        payload: P,
+    ) -> Result<(), SendError<P>> {
+        match self.get(to) {
+            Ok(peer) => peer.send(group, payload).await,
+            Err(err) => Err(self.refuse(err.into(), payload)),
+        }
+    }
+
+    /// Counts a send that came to no queue.
+    fn refuse<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
+        let frame = Count::one(HEADER + payload.as_ref().len());
+        let mut refused = self.refused.lock();
+        refused.0 += frame;
+        refused.1.count(refusal, frame);
+        drop(refused);
+        refusal.with(payload)
+    }
+
+    /// Returns the peer, made now if it is not known.
+    pub(crate) fn get(&self, addr: SocketAddr) -> Result<Peer, PeerError> {
+        let addr = net::canonical(addr);
+        if let Some(peer) = self.table.read().peers.get(&addr) {
+            return Ok(peer.clone());
+        }
+        if !net::is_usable(addr) {
+            return Err(PeerError::Address(addr));
+        }
+        let mut table = self.table.write();
+        if table.stopped {
+            return Err(PeerError::Stopped);
+        }
+        if let Some(peer) = table.peers.get(&addr) {
+            return Ok(peer.clone());
+        }
+        let max = self.shared.config.max_peers;
+        if table.peers.len() >= max {
+            return Err(PeerError::TooMany { max });
+        }
+        let outbox = Arc::new(Outbox::new(addr, limits(&self.shared.config)));
+        if !self.start_writer(&outbox) {
+            return Err(PeerError::Stopped);
+        }
+        let peer = Peer {
+            outbox,
+            handle: Arc::new(()),
+        };
+        table.peers.insert(addr, peer.clone());
+        Ok(peer)
+    }
+
+    /// Starts the peer's writer, and keeps it alive, where the fewest are.
+    fn start_writer(&self, outbox: &Arc<Outbox>) -> bool {
+        let Some(place) = least_loaded(&self.pool.writers, |place| &place.load) else {
+            return false;
+        };
+        let carried = place.load.carry();
+        let (shared, outbox) = (self.shared.clone(), outbox.clone());
+        let peers = self.this.clone();
+        place.spawn(move || async move {
+            let _carried = carried;
+            let part = Part::PeerWriter(outbox.addr);
+            let start = |lifeline| {
+                let (peers, addr) = (peers.clone(), outbox.addr);
+                let retire: Retire =
+                    Box::new(move || peers.upgrade().is_none_or(|peers| peers.forget(addr)));
+                PeerWriter::start(shared.clone(), outbox.clone(), retire, lifeline);
+            };
+            let told = |turn| shared.told(part, turn);
+            // Between two writers the frames go on ageing.
+            let rest = |time| outbox.expiring(&shared, tokio::time::sleep(time));
+            supervise::keep_alive(&shared.config, start, told, rest).await;
+        })
+    }
+
+    /// Forgets a peer that nobody can be about to send to; says whether it did.
+    ///
+    /// Under the lock nobody gets a new handle, so the one in the table being the only one means
+    /// that nobody has one, and the queue being empty that nobody left anything.
+    fn forget(&self, addr: SocketAddr) -> bool {
+        let mut table = self.table.write();
+        let Some(peer) = table.peers.get(&addr) else {
+            return true;
+        };
+        if Arc::strong_count(&peer.handle) > 1 || !peer.outbox.queue.left().is_zero() {
+            return false;
+        }
+        let counted = peer.outbox.queue.stats();
+        table.forgotten += counted;
+        table.peers.remove(&addr);
+        true
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.read().peers.len()
+    }
+
+    /// Returns the sums over all peers there are and have been.
+    pub(crate) fn stats(&self) -> SendStats {
+        // Held throughout, so that no peer is forgotten between being summed and being a sum.
+        let table = self.table.read();
+        let mut sum = table.forgotten;
+        for peer in table.peers.values() {
+            sum += peer.outbox.queue.stats();
+        }
+        let (offered, rejected) = *self.refused.lock();
+        sum.offered += offered;
+        sum.rejected += rejected;
+        sum
+    }
+
+    pub(crate) fn peer_stats(&self, addr: SocketAddr) -> Option<PeerStats> {
+        let table = self.table.read();
+        Some(table.peers.get(&net::canonical(addr))?.stats())
+    }
+
+    /// Lets nothing new in; what is queued may still go.
+    pub(crate) fn seal(&self) {
+        for peer in self.stop() {
+            peer.outbox.queue.seal();
+        }
+    }
+
+    /// Ends all queues; says what was left in them.
+    pub(crate) fn close(&self) -> Vec<(SocketAddr, Count)> {
+        let mut undelivered = Vec::new();
+        for peer in self.stop() {
+            let left = peer.outbox.queue.left();
+            peer.outbox.queue.close();
+            if !left.is_zero() {
+                undelivered.push((peer.addr(), left));
+            }
+        }
+        undelivered
+    }
+
+    /// Waits until nothing is queued or in flight.
+    pub(crate) async fn drained(&self) {
+        for peer in self.stop() {
+            peer.outbox.queue.drained().await;
+        }
+    }
+
+    /// Tells the subscribers of what was dropped after the writers had ended.
+    pub(crate) fn tell_dropped(&self) {
+        for peer in self.stop() {
+            peer.outbox.tell_dropped(&self.shared);
+        }
+    }
+
+    /// Makes no more peers and returns those there are.
+    fn stop(&self) -> Vec<Peer> {
+        let mut table = self.table.write();
+        table.stopped = true;
+        table.peers.values().cloned().collect()
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        frames: config.queue_frames,
+        bytes: config.queue_bytes,
+        frame: config.max_frame,
+        stale_after: config.stale_after,
+        overflow: config.overflow,
+        chain_from: CHAIN_FROM,
+    }
+}

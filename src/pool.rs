@@ -1,0 +1,121 @@
+//! The places where the transport's actors run.
+//!
+//! Owns the arbiters. A [`Place`] is one of them, or the arbiter that called `bind`: somewhere to
+//! start actors from any thread. Who runs where is decided by those who start them.
+
+use std::{io, sync::Arc};
+
+use actix_rt::Arbiter;
+use futures::future::LocalBoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{config::Placement, load::Load, shared::Shared};
+
+type Job = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+
+/// Somewhere to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    // Carries the starts of actors and subscribers, as many as there may be of those, and no data.
+    jobs: mpsc::UnboundedSender<Job>,
+    pub(crate) load: Load,
+}
+
+impl Place {
+    /// Runs `task` there, until its end or the transport's. False when that place is gone.
+    pub(crate) fn spawn<F>(&self, task: impl FnOnce() -> F + Send + 'static) -> bool
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let job: Job = Box::new(|| Box::pin(task()));
+        self.jobs.send(job).is_ok()
+    }
+}
+
+/// All places of one transport.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) readers: Vec<Place>,
+    pub(crate) writers: Vec<Place>,
+    arbiters: Mutex<Vec<Arbiter>>,
+}
+
+impl Pool {
+    /// Starts the arbiters that the placement asks for.
+    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+        let mut arbiters = Vec::new();
+        let mut dedicated = |n: usize| {
+            let places = (0..n).map(|_| {
+                let arbiter = Arbiter::try_new()?;
+                let (place, jobs) = place(shared);
+                arbiter.spawn(jobs);
+                arbiters.push(arbiter);
+                Ok(place)
+            });
+            places.collect::<io::Result<Vec<_>>>()
+        };
+        let (readers, writers) = match shared.config.placement {
+            Placement::Dedicated { readers, writers } => (dedicated(readers)?, dedicated(writers)?),
+            Placement::Current => {
+                let (place, jobs) = place(shared);
+                actix_rt::spawn(jobs);
+                (vec![place.clone()], vec![place])
+            }
+        };
+        Ok(Pool {
+            readers,
+            writers,
+            arbiters: Mutex::new(arbiters),
+        })
+    }
+
+    /// Ends the arbiters and waits until their threads have ended.
+    pub(crate) async fn stop(&self) {
+        let arbiters = std::mem::take(&mut *self.arbiters.lock());
+        if arbiters.is_empty() {
+            return;
+        }
+        // Joining blocks, so it has a thread of its own: a short-lived one, and not one of a pool
+        // that would outlive the transport.
+        let (tell, joined) = oneshot::channel();
+        std::thread::spawn(move || {
+            for arbiter in arbiters {
+                arbiter.stop();
+                // A thread that panicked has ended, too.
+                let _ = arbiter.join();
+            }
+            let _ = tell.send(());
+        });
+        let _ = joined.await;
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for arbiter in self.arbiters.get_mut() {
+            arbiter.stop();
+        }
+    }
+}
+
+/// A place, and the task that makes it one.
+fn place(shared: &Shared) -> (Place, impl Future<Output = ()> + Send + use<>) {
+    let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
+    let (kill, tasks) = (shared.kill.clone(), shared.tasks.clone());
+    let ending = tasks.token();
+    let work = async move {
+        let _ending = ending;
+        let starting = async {
+            while let Some(job) = jobs.recv().await {
+                actix_rt::spawn(tasks.track_future(job()));
+            }
+        };
+        kill.run_until_cancelled(starting).await;
+    };
+    let place = Place {
+        jobs: sender,
+        load: Load::default(),
+    };
+    (place, work)
+}

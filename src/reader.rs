@@ -1,0 +1,272 @@
+//! The reader: owns connections that others made to us and turns their bytes into frames.
+//!
+//! A `Reader` is an actor on an I/O arbiter; each of its connections is a task there, which reads,
+//! has `dispatch` deliver, and reads on only when that is done: the back-pressure. The tasks live no
+//! longer than their Reader. Links are one-way, so nothing is ever written here.
+//!
+//! What a connection may cost: a buffer for what has arrived (grown as reads fill it, given back when
+//! the connection rests), and bounded work between two yields. What it may not do: announce a frame
+//! longer than the limit, or take forever over one.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix::{Actor, Addr, Context, Handler, Message};
+use bytes::BytesMut;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    dispatch::Splitter,
+    fault::Point,
+    frame,
+    inbound::Via,
+    load::{Admission, Carried},
+    net,
+    shared::Shared,
+    supervise::{Lifeline, Supervised, live},
+};
+
+/// The spare room of a read when a connection begins to talk.
+const READ_FROM: usize = 8 << 10;
+
+/// The spare room that reads grow to while they fill it: some thousand small frames for one wake-up
+/// of the group's actor, and still within a core's own cache.
+const READ_UP_TO: usize = 256 << 10;
+
+/// How long a connection that has nothing to say keeps its buffer.
+const KEEP_BUFFER: Duration = Duration::from_millis(100);
+
+/// The actor; one for each reading arbiter.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    lifeline: Lifeline,
+    /// Ends the connections when the Reader does, however that happens.
+    connections: CancellationToken,
+    _end: DropGuard,
+}
+
+impl Reader {
+    pub(crate) fn start(shared: Arc<Shared>, lifeline: Lifeline) -> Addr<Self> {
+        let connections = CancellationToken::new();
+        let reader = Reader {
+            shared,
+            lifeline,
+            _end: connections.clone().drop_guard(),
+            connections,
+        };
+        Actor::start(reader)
+    }
+}
+
+impl Actor for Reader {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let shared = self.shared.clone();
+        live(self, ctx, async move {
+            tokio::select! {
+                () = shared.kill.cancelled() => {}
+                () = shared.faults.strike(Point::Reader) => {}
+            }
+        });
+    }
+}
+
+impl Supervised for Reader {
+    fn lifeline(&mut self) -> &mut Lifeline {
+        &mut self.lifeline
+    }
+}
+
+/// Gives a connection to a Reader. Not for users: the `Listener` sends it.
+#[derive(Debug)]
+pub(crate) struct Assign {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) from: SocketAddr,
+    pub(crate) admission: Admission,
+    pub(crate) carried: Carried,
+}
+
+impl Message for Assign {
+    type Result = ();
+}
+
+impl Handler<Assign> for Reader {
+    type Result = ();
+
+    fn handle(&mut self, assign: Assign, _: &mut Context<Self>) {
+        let shared = self.shared.clone();
+        let stream = match net::adopt(assign.stream, &shared.config) {
+            Ok(stream) => stream,
+            Err(err) => {
+                tracing::debug!(from = %assign.from, %err, "connection was lost before it was read");
+                return;
+            }
+        };
+        let tasks = shared.tasks.clone();
+        let life = self.connections.clone();
+        let connection = Connection {
+            shared,
+            stream,
+            from: assign.from,
+            buffer: BytesMut::new(),
+            begun: None,
+            room: READ_FROM,
+            splitter: Splitter::default(),
+            _guards: (assign.admission, assign.carried),
+        };
+        actix_rt::spawn(tasks.track_future(async move {
+            life.run_until_cancelled(connection.run()).await;
+        }));
+    }
+}
+
+/// One connection, for as long as it lives.
+struct Connection {
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    from: SocketAddr,
+    /// What has arrived and is not delivered: between two rounds, the beginning of a frame.
+    buffer: BytesMut,
+    /// When the frame it begins with began.
+    begun: Option<Instant>,
+    /// How much the next read may bring.
+    room: usize,
+    splitter: Splitter,
+    _guards: (Admission, Carried),
+}
+
+/// What a connection that is waited for does.
+enum Woken {
+    Readable,
+    /// Its frame did not complete in time.
+    Late,
+    /// The transport reads no more.
+    Closing,
+}
+
+impl Connection {
+    async fn run(mut self) {
+        let shared = self.shared.clone();
+        loop {
+            match self.wait().await {
+                Woken::Readable => {}
+                Woken::Closing => return,
+                Woken::Late => {
+                    tracing::debug!(from = %self.from, "a frame did not complete in time");
+                    return shared.ledger.timed_out();
+                }
+            }
+            let filled = match self.read() {
+                Ok(Some(filled)) => filled,
+                Ok(None) => continue,
+                Err(err) => {
+                    tracing::trace!(from = %self.from, %err, "connection ended");
+                    if !self.buffer.is_empty() {
+                        shared.ledger.truncated();
+                    }
+                    return;
+                }
+            };
+            let arrived = self.buffer.len();
+            let buffer = &mut self.buffer;
+            let delivered = self
+                .splitter
+                .deliver(&shared, self.from, Via::Tcp, buffer)
+                .await;
+            self.note_beginning(arrived - self.buffer.len());
+            if let Err(malformed) = delivered {
+                let length = malformed.length;
+                tracing::debug!(from = %self.from, length, "not a frame, connection closed");
+                return shared.ledger.malformed();
+            }
+            // There is more where that came from, and others want their turn.
+            if filled {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits until there is something to read, for as long as that may take.
+    async fn wait(&mut self) -> Woken {
+        let shared = self.shared.clone();
+        tokio::select! {
+            biased;
+            () = shared.closing.cancelled() => Woken::Closing,
+            woken = self.readable() => woken,
+        }
+    }
+
+    async fn readable(&mut self) -> Woken {
+        if self.buffer.capacity() > self.buffer.len() {
+            if timeout(KEEP_BUFFER, self.stream.readable()).await.is_ok() {
+                return Woken::Readable;
+            }
+            self.rest();
+        }
+        // An error of the socket is found by the read.
+        let readable = self.stream.readable();
+        let Some(deadline) = self.deadline() else {
+            let _ = readable.await;
+            return Woken::Readable;
+        };
+        match timeout_at(deadline, readable).await {
+            Ok(_) => Woken::Readable,
+            Err(_) => Woken::Late,
+        }
+    }
+
+    /// Keeps no more memory than what has arrived needs.
+    fn rest(&mut self) {
+        // `From<&[u8]>` makes a copy that is just long enough, and for nothing allocates nothing.
+        self.buffer = BytesMut::from(&self.buffer[..]);
+        self.splitter = Splitter::default();
+        self.room = READ_FROM;
+    }
+
+    /// Reads once. Says whether that filled the room there was, or that there was nothing to read.
+    fn read(&mut self) -> io::Result<Option<bool>> {
+        self.buffer.reserve(self.room);
+        let room = self.buffer.capacity() - self.buffer.len();
+        match self.stream.try_read_buf(&mut self.buffer) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                let filled = n == room;
+                if filled {
+                    self.room = (self.room * 2).min(READ_UP_TO);
+                } else if n < self.room / 4 {
+                    self.room = (self.room / 2).max(READ_FROM);
+                }
+                Ok(Some(filled))
+            }
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Notes when the frame that the buffer begins with began, given how much of the last read was
+    /// delivered. The time that our own actors take to handle a batch is nobody's fault out there:
+    /// a frame behind one begins when that is done.
+    fn note_beginning(&mut self, delivered: usize) {
+        if self.buffer.is_empty() {
+            self.begun = None;
+        } else if delivered > 0 || self.begun.is_none() {
+            self.begun = Some(Instant::now());
+        }
+    }
+
+    /// When the frame that has begun must be complete.
+    fn deadline(&self) -> Option<Instant> {
+        let config = &self.shared.config;
+        let announced = frame::announced(&self.buffer, config.max_frame)
+            .ok()
+            .flatten();
+        let floor = announced.unwrap_or(0) as f64 / config.frame_floor as f64;
+        let allowed = config.frame_timeout.max(Duration::from_secs_f64(floor));
+        Some(self.begun? + allowed)
+    }
+}

@@ -1,0 +1,460 @@
+//! The face: [`Transport`], how it is made and how it ends.
+//!
+//! Owns the order of starting and stopping and nothing else: every call goes straight to the part
+//! that does it.
+
+use std::{
+    fmt,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{Addr, Recipient};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use crate::{
+    config::Config,
+    error::{BindError, PeerError, RegisterError, SendError},
+    event::{Part, PeerEvent},
+    fault::Faults,
+    frame::GroupId,
+    groups::{Group, GroupOverflow},
+    inbound::Inbound,
+    listener::{Listener, Seat},
+    net,
+    node::Node,
+    payload::Payload,
+    peers::{Peer, Peers},
+    pool::Pool,
+    reader::Reader,
+    shared::Shared,
+    stats::{Count, PeerStats, Stats},
+    udp::{Datagrams, UdpActor},
+};
+
+/// A node's end of the network: sends frames to others and has those that come in delivered.
+///
+/// A cheap handle; clone it into whatever thread or actor needs it. Several transports may live in
+/// one process and never meet, save over the network. Dropping the last handle stops the transport
+/// as [`Shutdown::Now`] does; [`Peer`]s are not handles to it.
+///
+/// ```
+/// use actix_transport::{GroupId, Shutdown, Transport};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// actix::System::new().block_on(async {
+///     let transport = Transport::builder().bind("127.0.0.1:0")?;
+///     let somewhere = "127.0.0.1:9".parse()?;
+///     transport.try_send(somewhere, GroupId::new(3), "anybody there?")?;
+///     let report = transport.stop(Shutdown::Now).await;
+///     assert!(transport.stats().balance().is_ok());
+///     # let _ = report;
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Transport(Arc<Handle>);
+
+/// What the handles have in common. Its end is the transport's.
+struct Handle {
+    shared: Arc<Shared>,
+    peers: Arc<Peers>,
+    datagrams: Arc<Datagrams>,
+    pool: Arc<Pool>,
+    node: Arc<Mutex<Option<Addr<Node>>>>,
+    stopped: OnceCell<StopReport>,
+}
+
+/// Makes a [`Transport`]; see [`Transport::builder`].
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    config: Config,
+    faults: Faults,
+}
+
+impl Builder {
+    /// Sets the configuration; without, it is [`Config::default`].
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Lets a test make the transport's actors panic.
+    #[cfg(feature = "failpoints")]
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Opens the sockets and starts the actors: from here on, others can connect. Port 0 lets the
+    /// system choose; see [`Transport::local_addr`].
+    ///
+    /// Must be called on a thread where an actix `System` runs. A host name is resolved here, which
+    /// blocks; of several addresses the first that can be bound is taken.
+    ///
+    /// # Errors
+    ///
+    /// Names the address that cannot be bound, or the configuration's field that cannot be used.
+    pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Transport, BindError> {
+        self.config.validate()?;
+        if !actix_rt::System::is_registered() {
+            return Err(BindError::NoSystem);
+        }
+        let failed = |source| BindError::Bind {
+            addr: format!("{addr:?}"),
+            source,
+        };
+        let mut bound = Err(std::io::ErrorKind::AddrNotAvailable.into());
+        for addr in addr.to_socket_addrs().map_err(failed)? {
+            bound = net::bind(addr, &self.config);
+            if bound.is_ok() {
+                break;
+            }
+        }
+        let bound = bound.map_err(failed)?;
+        let shared = Arc::new(Shared::new(self.config, bound.addr, self.faults));
+        let pool = Arc::new(Pool::start(&shared).map_err(failed)?);
+        let peers = Peers::new(shared.clone(), pool.clone());
+        let datagrams = Datagrams::new(bound.udp, bound.addr, &shared.config);
+        let handle = Handle {
+            shared,
+            peers,
+            datagrams: Arc::new(datagrams),
+            pool,
+            node: Arc::default(),
+            stopped: OnceCell::new(),
+        };
+        handle.start(bound.tcp);
+        Ok(Transport(Arc::new(handle)))
+    }
+}
+
+impl Handle {
+    /// Starts the actors, each where it belongs, and keeps them alive.
+    fn start(&self, socket: std::net::TcpListener) {
+        let seats: Arc<[Seat]> = self.pool.readers.iter().map(|_| Seat::default()).collect();
+        for (index, place) in self.pool.readers.iter().enumerate() {
+            let (shared, seats) = (self.shared.clone(), seats.clone());
+            place.spawn(move || async move {
+                let start = |lifeline| {
+                    let reader = Reader::start(shared.clone(), lifeline);
+                    *seats[index].reader.lock() = Some(reader);
+                };
+                shared.keep_alive(Part::Reader(index), start).await;
+                *seats[index].reader.lock() = None;
+            });
+        }
+
+        // Those that have little to do share the first reader's arbiter.
+        let place = &self.pool.readers[0];
+        let (shared, socket) = (self.shared.clone(), Arc::new(socket));
+        place.spawn(move || async move {
+            let start = |lifeline| {
+                Listener::start(shared.clone(), socket.clone(), seats.clone(), lifeline);
+            };
+            shared.keep_alive(Part::Listener, start).await;
+        });
+        let (shared, peers, node) = (self.shared.clone(), self.peers.clone(), self.node.clone());
+        place.spawn(move || async move {
+            let start = |lifeline| {
+                *node.lock() = Some(Node::start(shared.clone(), peers.clone(), lifeline));
+            };
+            shared.keep_alive(Part::Node, start).await;
+            *node.lock() = None;
+        });
+        if self.datagrams.is_on() {
+            let (shared, datagrams) = (self.shared.clone(), self.datagrams.clone());
+            place.spawn(move || async move {
+                let start = |lifeline| UdpActor::start(shared.clone(), datagrams.clone(), lifeline);
+                shared.keep_alive(Part::UdpActor, start).await;
+            });
+        }
+    }
+
+    async fn stop(&self, how: Shutdown) -> StopReport {
+        let Handle {
+            shared,
+            peers,
+            datagrams,
+            ..
+        } = self;
+        shared.ledger.stopping();
+        shared.closing.cancel();
+        peers.seal();
+        datagrams.queue().seal();
+        if let Shutdown::Drain(limit) = how {
+            let drained = async {
+                tokio::join!(
+                    peers.drained(),
+                    datagrams.queue().drained(),
+                    shared.ledger.drained()
+                );
+            };
+            // What is left when the time is over stands in the report.
+            let _ = tokio::time::timeout(limit, drained).await;
+        }
+        let report = self.end();
+        shared.tasks.wait().await;
+        peers.tell_dropped();
+        shared.events.close();
+        self.pool.stop().await;
+        report
+    }
+
+    /// Tells everything to end, without waiting for it.
+    fn end(&self) -> StopReport {
+        self.shared.ledger.stopping();
+        self.shared.closing.cancel();
+        let undelivered = self.peers.close();
+        let datagrams = self.datagrams.queue().left();
+        self.datagrams.queue().close();
+        self.shared.kill.cancel();
+        self.shared.tasks.close();
+        StopReport {
+            undelivered,
+            datagrams,
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.stopped.get().is_none() {
+            self.end();
+            self.shared.events.close();
+        }
+    }
+}
+
+impl Transport {
+    /// Returns what makes a transport.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Returns the address that others send to, with the port that the system chose for port 0. It
+    /// is the same for connections and datagrams.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.shared.local
+    }
+
+    /// Returns the configuration the transport was made with.
+    pub fn config(&self) -> &Config {
+        &self.0.shared.config
+    }
+
+    /// Returns the actor that takes what these methods do as actix messages. None for the moment
+    /// between two of its lives, and once the transport has stopped.
+    pub fn node(&self) -> Option<Addr<Node>> {
+        self.0.node.lock().clone()
+    }
+
+    // ---- in ----------------------------------------------------------------------------------------
+
+    /// Lets `actor` have the frames of `group`, from the next one that is read on. While it is slow,
+    /// the connections that bring its frames wait ([`GroupOverflow::Wait`]).
+    ///
+    /// # Errors
+    ///
+    /// When an actor that lives serves the group already, or the group is reserved. One that has
+    /// ended gives way.
+    pub fn register(&self, group: GroupId, actor: Recipient<Inbound>) -> Result<(), RegisterError> {
+        self.register_with(group, actor, GroupOverflow::Wait)
+    }
+
+    /// The same, with a choice of what happens while the actor is slow.
+    ///
+    /// # Errors
+    ///
+    /// As for [`register`](Transport::register).
+    pub fn register_with(
+        &self,
+        group: GroupId,
+        actor: Recipient<Inbound>,
+        overflow: GroupOverflow,
+    ) -> Result<(), RegisterError> {
+        self.0
+            .shared
+            .groups
+            .register(group, Group::new(actor, overflow))
+    }
+
+    /// Lets `actor` have the frames of `group` in place of whoever had them, and returns that one.
+    /// What was on its way to the former actor still reaches it. The way of being slow is kept, or
+    /// [`GroupOverflow::Wait`] where nobody served the group.
+    ///
+    /// # Errors
+    ///
+    /// When the group is reserved.
+    pub fn replace(
+        &self,
+        group: GroupId,
+        actor: Recipient<Inbound>,
+    ) -> Result<Option<Recipient<Inbound>>, RegisterError> {
+        let old = self.0.shared.groups.replace(group, actor)?;
+        Ok(old.map(|row| row.actor.clone()))
+    }
+
+    /// Lets nobody have the frames of `group`, and returns who had them.
+    pub fn unregister(&self, group: GroupId) -> Option<Recipient<Inbound>> {
+        let row = self.0.shared.groups.unregister(group)?;
+        Some(row.actor.clone())
+    }
+
+    /// Lets `actor` have the frames of all groups that nobody serves; `None` takes that back. What
+    /// nobody has at all is counted as [`DropReason::NoGroup`](crate::DropReason::NoGroup).
+    pub fn catch_all(&self, actor: Option<Recipient<Inbound>>) {
+        let row = actor.map(|actor| Group::new(actor, GroupOverflow::Wait));
+        self.0.shared.groups.catch_all(row);
+    }
+
+    // ---- out ---------------------------------------------------------------------------------------
+
+    /// Returns a handle to the peer that listens at `addr`, for many sends without a look-up each.
+    /// Connects nowhere: the first frame does.
+    ///
+    /// # Errors
+    ///
+    /// When the address is unusable, the cap on peers is reached, or the transport has stopped.
+    pub fn peer(&self, addr: SocketAddr) -> Result<Peer, PeerError> {
+        self.0.peers.get(addr)
+    }
+
+    /// Sends a frame to `group` of the node that listens at `to`, if there is room for it now; see
+    /// [`Peer::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Peer::try_send`] and of [`peer`](Transport::peer), with the payload in them.
+    pub fn try_send<P: Payload>(
+        &self,
+        to: SocketAddr,
+        group: GroupId,
+        payload: P,
+    ) -> Result<(), SendError<P>> {
+        self.0.peers.try_send(to, group, payload)
+    }
+
+    /// Sends a frame to `group` of the node that listens at `to`, as soon as there is room for it;
+    /// see [`Peer::send`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Peer::send`] and of [`peer`](Transport::peer), with the payload in them.
+    pub async fn send<P: Payload>(
+        &self,
+        to: SocketAddr,
+        group: GroupId,
+        payload: P,
+    ) -> Result<(), SendError<P>> {
+        self.0.peers.send(to, group, payload).await
+    }
+
+    /// Sends a frame as a datagram, if there is room for it now. It may be lost, doubled or
+    /// overtaken on its way without a word; what is lost on this side is counted.
+    ///
+    /// # Errors
+    ///
+    /// Gives the payload back when the queue of datagrams is full, the payload longer than
+    /// [`Config::max_datagram`], the address unusable or of the other ip version, the group
+    /// reserved, datagrams switched off, or the transport stopped.
+    pub fn send_datagram<P: Payload>(
+        &self,
+        to: SocketAddr,
+        group: GroupId,
+        payload: P,
+    ) -> Result<(), SendError<P>> {
+        self.0.datagrams.send(to, group, payload)
+    }
+
+    /// Sends a frame as a datagram if it is no longer than [`Config::max_datagram`] and over a
+    /// connection if it is, as PhxPaxos does; at once, or not at all. Frames sent so have no order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send_datagram`](Transport::send_datagram) or [`try_send`](Transport::try_send).
+    pub fn send_auto<P: Payload>(
+        &self,
+        to: SocketAddr,
+        group: GroupId,
+        payload: P,
+    ) -> Result<(), SendError<P>> {
+        if self.0.datagrams.is_on() && payload.as_ref().len() <= self.config().max_datagram {
+            return self.send_datagram(to, group, payload);
+        }
+        self.try_send(to, group, payload)
+    }
+
+    // ---- about -------------------------------------------------------------------------------------
+
+    /// Tells `observer` what happens from now on, until it ends; see [`PeerEvent`].
+    pub fn subscribe(&self, observer: Recipient<PeerEvent>) {
+        let task = self.0.shared.events.subscribe(observer);
+        self.0.pool.readers[0].spawn(|| task);
+    }
+
+    /// Returns a snapshot of all counters. It is exact: every frame is in one place, at every moment.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            tcp: self.0.peers.stats(),
+            udp: self.0.datagrams.queue().stats(),
+            inbound: self.0.shared.ledger.stats(),
+            links: self.0.shared.link_stats(self.0.peers.len()),
+        }
+    }
+
+    /// Returns a snapshot of one peer's counters; none if it is not known, or forgotten.
+    pub fn peer_stats(&self, addr: SocketAddr) -> Option<PeerStats> {
+        self.0.peers.peer_stats(addr)
+    }
+
+    /// Stops the transport and says what was left undelivered.
+    ///
+    /// Nothing new is accepted, read or sent from the moment of the call. When it returns, the port
+    /// is free, no task or thread of the transport is left, and the counters are final. Calling it
+    /// again, from any handle, waits for the same end and returns the same report; the first call
+    /// decides how.
+    ///
+    /// Connections are closed, on both sides of which bytes may be under way: what the kernel took
+    /// from a writer counts as written, and what a reader had not read is lost to its sender, who
+    /// has sent at most once.
+    pub async fn stop(&self, how: Shutdown) -> StopReport {
+        self.0
+            .stopped
+            .get_or_init(|| self.0.stop(how))
+            .await
+            .clone()
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Transport")
+            .field(&self.0.shared.local)
+            .finish()
+    }
+}
+
+/// How [`Transport::stop`] stops.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub enum Shutdown {
+    /// At once: what is queued is dropped and counted.
+    Now,
+    /// When the queues are empty and what was received is handled, but no later than this.
+    Drain(Duration),
+}
+
+/// What a stop left undone.
+#[derive(Debug, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct StopReport {
+    /// Frames that were accepted and not written, by peer; peers without any are left out.
+    pub undelivered: Vec<(SocketAddr, Count)>,
+    /// Datagrams that were accepted and not sent.
+    pub datagrams: Count,
+}

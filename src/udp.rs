@@ -1,0 +1,291 @@
+//! The way of datagrams, out and in: one socket on the number of the TCP port.
+//!
+//! Owns the socket's use. Out, datagrams wait in a [`SendQueue`] like frames do for a peer, with the
+//! same bounds, ages and counters, and leave one by one. In, they are read behind one another into
+//! one buffer, each with a length put before it, so that they take the way of frames from a
+//! connection from there on. Nothing that arrives is ever answered here.
+
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use actix::{Actor, Context};
+use bytes::{BufMut, BytesMut};
+use tokio::{net::UdpSocket, time::sleep};
+
+use crate::{
+    clock::Tick,
+    config::{Config, Overflow},
+    dispatch::Splitter,
+    error::{Refusal, SendError},
+    fault::Point,
+    frame::{GroupId, HEADER, PREFIX},
+    inbound::Via,
+    net,
+    payload::Payload,
+    queue::{Batch, Limits, SendQueue},
+    shared::{Counters, Shared, count},
+    supervise::{Lifeline, Supervised, live},
+};
+
+/// Datagrams read in one turn, at most.
+const TURN: usize = 256;
+
+/// Bytes a datagram can have, by the width of its length field.
+const LONGEST: usize = 64 << 10;
+
+/// What waits to be sent, with where it goes. It outlives the actor.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    socket: Option<std::net::UdpSocket>,
+    local: SocketAddr,
+    queue: Arc<SendQueue<SocketAddr>>,
+}
+
+impl Datagrams {
+    pub(crate) fn new(
+        socket: Option<std::net::UdpSocket>,
+        local: SocketAddr,
+        config: &Config,
+    ) -> Self {
+        let limits = Limits {
+            frames: config.udp_queue_frames,
+            bytes: config.udp_queue_bytes,
+            frame: HEADER + config.max_datagram,
+            stale_after: config.stale_after,
+            overflow: Overflow::RejectNewest,
+            // A datagram is one piece of memory.
+            chain_from: usize::MAX,
+        };
+        Datagrams {
+            socket,
+            local,
+            queue: Arc::new(SendQueue::new(limits)),
+        }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    pub(crate) fn queue(&self) -> &SendQueue<SocketAddr> {
+        &self.queue
+    }
+
+    pub(crate) fn send<P: Payload>(
+        &self,
+        to: SocketAddr,
+        group: GroupId,
+        payload: P,
+    ) -> Result<(), SendError<P>> {
+        let refuse = |refusal, payload: P| {
+            self.queue.refuse(refusal, payload.as_ref().len());
+            Err(refusal.with(payload))
+        };
+        if !self.is_on() {
+            return refuse(Refusal::NoDatagrams, payload);
+        }
+        let Some(to) = net::reachable_from(self.local, to).filter(|to| net::is_usable(*to)) else {
+            return refuse(Refusal::Address(to), payload);
+        };
+        let pushed = self.queue.push(to, group, payload, Tick::now());
+        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+    }
+}
+
+/// The actor; one for a transport.
+#[derive(Debug)]
+pub(crate) struct UdpActor {
+    shared: Arc<Shared>,
+    datagrams: Arc<Datagrams>,
+    lifeline: Lifeline,
+}
+
+impl UdpActor {
+    pub(crate) fn start(shared: Arc<Shared>, datagrams: Arc<Datagrams>, lifeline: Lifeline) {
+        Actor::start(UdpActor {
+            shared,
+            datagrams,
+            lifeline,
+        });
+    }
+}
+
+impl Actor for UdpActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let (shared, datagrams) = (self.shared.clone(), self.datagrams.clone());
+        live(self, ctx, async move {
+            let Some(socket) = &datagrams.socket else {
+                return;
+            };
+            let socket = match net::datagrams(socket) {
+                Ok(socket) => socket,
+                // Out of descriptors, say: this life is over before it began, the next has a try.
+                Err(err) => panic!("cannot use the datagram socket: {err}"),
+            };
+            tokio::select! {
+                () = shared.kill.cancelled() => {}
+                () = shared.faults.strike(Point::Udp) => {}
+                ((), ()) = async {
+                    tokio::join!(receive(&shared, &socket), send(&shared, &datagrams.queue, &socket))
+                } => {}
+            }
+        });
+    }
+}
+
+impl Supervised for UdpActor {
+    fn lifeline(&mut self) -> &mut Lifeline {
+        &mut self.lifeline
+    }
+}
+
+/// Sends what is queued until there can be no more.
+async fn send(shared: &Shared, queue: &Arc<SendQueue<SocketAddr>>, socket: &UdpSocket) {
+    loop {
+        poll_fn(|cx| queue.poll_ready(cx)).await;
+        while let Some(mut batch) = queue.take(Tick::now()) {
+            send_batch(shared, queue, socket, &mut batch).await;
+            tell_dropped(shared, queue);
+            tokio::task::yield_now().await;
+        }
+        tell_dropped(shared, queue);
+        if queue.is_done() {
+            return;
+        }
+    }
+}
+
+async fn send_batch(
+    shared: &Shared,
+    queue: &SendQueue<SocketAddr>,
+    socket: &UdpSocket,
+    batch: &mut Batch<SocketAddr>,
+) {
+    while let Some((to, datagram)) = batch.datagram() {
+        match socket.try_send_to(datagram, to) {
+            Ok(_) => batch.finish_datagram(true),
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                let expiry = batch.next_expiry(Tick::now()).unwrap_or_default();
+                tokio::select! {
+                    // An error of the socket is found by the next send.
+                    _ = socket.writable() => {}
+                    () = sleep(expiry) => {}
+                }
+                let now = Tick::now();
+                batch.expire(now);
+                queue.expire(now);
+            }
+            Err(err) => {
+                count(counter(&shared.counters, &err));
+                batch.finish_datagram(false);
+            }
+        }
+    }
+}
+
+fn tell_dropped(shared: &Shared, queue: &SendQueue<SocketAddr>) {
+    shared.events.tell_dropped(None, &queue.take_untold());
+}
+
+/// Which error this counts as.
+fn counter<'c>(counters: &'c Counters, err: &io::Error) -> &'c AtomicU64 {
+    const EMSGSIZE: [i32; 2] = [90, 40];
+
+    match err.kind() {
+        io::ErrorKind::ConnectionRefused => &counters.refused,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::PermissionDenied => &counters.unreachable,
+        _ if err
+            .raw_os_error()
+            .is_some_and(|code| EMSGSIZE.contains(&code)) =>
+        {
+            &counters.too_long
+        }
+        _ => &counters.other,
+    }
+}
+
+/// Receives until nothing may come in any more.
+async fn receive(shared: &Shared, socket: &UdpSocket) {
+    let mut inbox = Inbox::default();
+    loop {
+        let readable = shared.closing.run_until_cancelled(socket.readable());
+        if readable.await.is_none() {
+            return;
+        }
+        let mut turn = 0..TURN;
+        while turn.next().is_some() && inbox.buffer.len() < LONGEST {
+            match inbox.read(socket) {
+                Ok(Some(from)) => inbox.add(shared, from).await,
+                Ok(None) => shared.ledger.malformed(),
+                // Nothing more there; or an earlier datagram of ours came to nothing, which is told
+                // here and is nothing to us.
+                Err(_) => break,
+            }
+        }
+        inbox.deliver(shared).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Datagrams that have been read and not delivered, as frames behind one another.
+#[derive(Debug, Default)]
+struct Inbox {
+    buffer: BytesMut,
+    /// Whom those in the buffer come from, and how long they are together.
+    sender: Option<(SocketAddr, usize)>,
+    splitter: Splitter,
+}
+
+impl Inbox {
+    /// Reads one datagram behind the others and says whom it is from; none if it is no frame.
+    fn read(&mut self, socket: &UdpSocket) -> io::Result<Option<SocketAddr>> {
+        let start = self.buffer.len();
+        self.buffer.reserve(PREFIX + LONGEST);
+        self.buffer.put_u32(0);
+        let read = socket.try_recv_buf_from(&mut self.buffer);
+        let len = self.buffer.len() - start;
+        if read.is_err() || len < HEADER {
+            self.buffer.truncate(start);
+            return read.map(|_| None);
+        }
+        let length = u32::try_from(len).expect("datagrams are shorter than 64 KiB");
+        self.buffer[start..start + PREFIX].copy_from_slice(&length.to_be_bytes());
+        read.map(|(_, from)| Some(net::canonical(from)))
+    }
+
+    /// Notes whom the last datagram is from; those of another sender before it are delivered.
+    async fn add(&mut self, shared: &Shared, from: SocketAddr) {
+        if let Some((sender, together)) = self.sender
+            && sender != from
+        {
+            let newest = self.buffer.split_off(together);
+            self.deliver(shared).await;
+            self.buffer.unsplit(newest);
+        }
+        self.sender = Some((from, self.buffer.len()));
+    }
+
+    async fn deliver(&mut self, shared: &Shared) {
+        let Some((sender, _)) = self.sender.take() else {
+            return;
+        };
+        // Each length was written here, so only a frame above the limit can be malformed: it and
+        // what is behind it goes.
+        let delivered = self
+            .splitter
+            .deliver(shared, sender, Via::Udp, &mut self.buffer);
+        if delivered.await.is_err() {
+            shared.ledger.malformed();
+            self.buffer.clear();
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What the transport promises, on real sockets. One file for each behaviour.
+
+mod addresses;
+mod backpressure;
+mod datagrams;
+mod delivery;
+mod events;
+mod groups;
+mod limits;
+mod links;
+mod listening;
+mod messages;
+mod peers;
+mod queueing;
+mod reading;
+mod settings;
+mod stopping;
+#[cfg(feature = "failpoints")]
+mod supervision;
+mod support;
+mod wire;

@@ -1,0 +1,150 @@
+//! What the tests share: an actor that tells what it got, and waiting for facts.
+
+use std::{fmt::Debug, future::Future, time::Duration};
+
+use actix::prelude::*;
+use actix_transport::{Config, GroupId, Inbound, PeerEvent, Placement, Transport, Via};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// Longer than anything here takes on a slow machine: a fact that has not come by then does not come.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Runs a test in an actix system of its own.
+pub(crate) fn run<F: Future<Output = ()>>(test: F) {
+    System::new().block_on(async {
+        tokio::time::timeout(3 * LONG, test)
+            .await
+            .expect("test hangs");
+    });
+}
+
+/// A transport on a free port.
+pub(crate) fn node(config: Config) -> Transport {
+    Transport::builder()
+        .config(config)
+        .bind("127.0.0.1:0")
+        .expect("free port")
+}
+
+/// Both ways of placing a transport's actors.
+pub(crate) fn placements() -> [Config; 2] {
+    let one = Placement::Dedicated {
+        readers: 1,
+        writers: 1,
+    };
+    [one, Placement::Current].map(|placement| Config::default().placement(placement))
+}
+
+pub(crate) fn group(index: u32) -> GroupId {
+    GroupId::new(index)
+}
+
+/// What a [`Probe`] got.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Got {
+    pub(crate) group: u32,
+    pub(crate) payload: Bytes,
+    pub(crate) via: Via,
+}
+
+/// An actor that tells the test what it gets, a frame or an event at a time.
+pub(crate) struct Probe<T>(mpsc::UnboundedSender<T>);
+
+impl<T: Unpin + 'static> Actor for Probe<T> {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Probe<Got> {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+        let (group, via) = (inbound.group().get(), inbound.via());
+        for payload in inbound {
+            // The test may have seen enough.
+            let _ = self.0.send(Got {
+                group,
+                payload,
+                via,
+            });
+        }
+    }
+}
+
+impl Handler<PeerEvent> for Probe<PeerEvent> {
+    type Result = ();
+
+    fn handle(&mut self, event: PeerEvent, _: &mut Context<Self>) {
+        let _ = self.0.send(event);
+    }
+}
+
+/// The test's end of a probe.
+pub(crate) struct Seen<T>(mpsc::UnboundedReceiver<T>);
+
+impl<T: Debug> Seen<T> {
+    pub(crate) async fn next(&mut self) -> T {
+        let next = tokio::time::timeout(LONG, self.0.recv()).await;
+        next.expect("nothing came").expect("the probe ended")
+    }
+
+    /// Waits for the first that is as wanted; those before it are passed over.
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&T) -> bool) -> T {
+        loop {
+            let next = self.next().await;
+            if wanted(&next) {
+                return next;
+            }
+        }
+    }
+
+    pub(crate) fn try_next(&mut self) -> Option<T> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// Serves groups with a probe.
+pub(crate) fn serve(transport: &Transport, groups: impl IntoIterator<Item = u32>) -> Seen<Got> {
+    let (tell, seen) = mpsc::unbounded_channel();
+    let probe = Probe(tell).start();
+    for index in groups {
+        transport
+            .register(group(index), probe.clone().recipient())
+            .expect("free group");
+    }
+    Seen(seen)
+}
+
+/// Watches a transport's events.
+pub(crate) fn watch(transport: &Transport) -> Seen<PeerEvent> {
+    let (tell, seen) = mpsc::unbounded_channel();
+    transport.subscribe(Probe(tell).start().recipient());
+    Seen(seen)
+}
+
+/// Waits until `fact` holds.
+pub(crate) async fn until(what: &str, mut fact: impl FnMut() -> bool) {
+    let waiting = async {
+        while !fact() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let came = tokio::time::timeout(LONG, waiting).await;
+    assert!(came.is_ok(), "never came true: {what}");
+}
+
+/// A frame as it stands on the wire.
+pub(crate) fn wire(group: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short") + 8;
+    [&length.to_be_bytes()[..], &group.to_le_bytes(), payload].concat()
+}
+
+/// Says that every frame of these transports is in one place.
+pub(crate) fn balanced<'t>(transports: impl IntoIterator<Item = &'t Transport>) {
+    for transport in transports {
+        let stats = transport.stats();
+        stats
+            .balance()
+            .unwrap_or_else(|err| panic!("{err}: {stats:#?}"));
+    }
+}
