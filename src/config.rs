@@ -308,7 +308,7 @@ impl std::fmt::Display for Show {
 
 fn between<T>(field: &'static str, value: T, least: T, most: T) -> Result<(), ConfigError>
 where
-    T: PartialOrd + std::fmt::Display,
+    T: Copy + PartialOrd + std::fmt::Display,
 {
     if value >= least && value <= most {
         return Ok(());

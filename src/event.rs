@@ -10,12 +10,13 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use actix::{Message, Recipient};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::stats::{Count, DropReason, Dropped};
 
@@ -133,9 +134,19 @@ impl fmt::Display for Part {
     }
 }
 
+/// How long the end waits for subscribers to read the last news.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
 /// Who is told. Cheap to tell while nobody listens.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Events(Arc<Mutex<Vec<Arc<Outbox>>>>);
+pub(crate) struct Events(Arc<Subscribers>);
+
+#[derive(Debug, Default)]
+struct Subscribers {
+    outboxes: Mutex<Vec<Arc<Outbox>>>,
+    tasks: TaskTracker,
+    over: CancellationToken,
+}
 
 impl Events {
     /// Adds a subscriber and returns the task that keeps it informed, to be run on an arbiter. The
@@ -145,20 +156,21 @@ impl Events {
         observer: Recipient<PeerEvent>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let outbox = Arc::new(Outbox::default());
-        self.0.lock().push(outbox.clone());
-        let events = self.clone();
-        async move {
-            while let Some(event) = outbox.next().await {
-                if observer.send(event).await.is_err() && !observer.connected() {
-                    break;
-                }
-            }
-            events.0.lock().retain(|other| !Arc::ptr_eq(other, &outbox));
-        }
+        self.0.outboxes.lock().push(outbox.clone());
+        let subscribers = self.0.clone();
+        let telling = async move {
+            let over = subscribers.over.clone();
+            over.run_until_cancelled(outbox.tell_all(observer)).await;
+            subscribers
+                .outboxes
+                .lock()
+                .retain(|other| !Arc::ptr_eq(other, &outbox));
+        };
+        self.0.tasks.track_future(telling)
     }
 
     pub(crate) fn tell(&self, event: &PeerEvent) {
-        for outbox in self.0.lock().iter() {
+        for outbox in self.0.outboxes.lock().iter() {
             outbox.put(event.clone());
         }
     }
@@ -187,9 +199,19 @@ impl Events {
 
     /// Lets the subscribers' tasks end once they have told everything.
     pub(crate) fn close(&self) {
-        for outbox in self.0.lock().iter() {
+        self.0.tasks.close();
+        for outbox in self.0.outboxes.lock().iter() {
             outbox.news.lock().closed = true;
             outbox.bell.notify_one();
+        }
+    }
+
+    /// Closes, and waits until all subscribers know, or have had the time to.
+    pub(crate) async fn end(&self) {
+        self.close();
+        if timeout(LAST_WORDS, self.0.tasks.wait()).await.is_err() {
+            self.0.over.cancel();
+            self.0.tasks.wait().await;
         }
     }
 }
@@ -216,6 +238,15 @@ impl Outbox {
     fn put(&self, event: PeerEvent) {
         self.news.lock().put(event);
         self.bell.notify_one();
+    }
+
+    /// Tells the observer what there is to tell, until there can be no more or it has ended.
+    async fn tell_all(&self, observer: Recipient<PeerEvent>) {
+        while let Some(event) = self.next().await {
+            if observer.send(event).await.is_err() && !observer.connected() {
+                return;
+            }
+        }
     }
 
     async fn next(&self) -> Option<PeerEvent> {

@@ -6,7 +6,7 @@
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[cfg_attr(
     not(feature = "failpoints"),
-    allow(dead_code, reason = "armed by tests only")
+    expect(unreachable_pub, reason = "shown with the feature only")
 )]
 #[non_exhaustive]
 pub enum Point {

@@ -98,9 +98,9 @@ impl Outbox {
                 }
                 self.queue.expire(Tick::now());
                 self.tell_dropped(shared);
-                // A sealed queue is always ready.
+                // A queue that is done with is always ready, and nothing in it expires.
                 if self.queue.is_done() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         };

@@ -6,29 +6,43 @@
 use std::{io, sync::Arc};
 
 use actix_rt::Arbiter;
-use futures::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use crate::{config::Placement, load::Load, shared::Shared};
 
-type Job = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
 /// Somewhere to run.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     // Carries the starts of actors and subscribers, as many as there may be of those, and no data.
     jobs: mpsc::UnboundedSender<Job>,
+    tasks: TaskTracker,
     pub(crate) load: Load,
 }
 
 impl Place {
-    /// Runs `task` there, until its end or the transport's. False when that place is gone.
+    /// Runs `task` there. False when that place is gone.
     pub(crate) fn spawn<F>(&self, task: impl FnOnce() -> F + Send + 'static) -> bool
     where
         F: Future<Output = ()> + 'static,
     {
-        let job: Job = Box::new(|| Box::pin(task()));
+        let tasks = self.tasks.clone();
+        self.run(Box::new(move || {
+            actix_rt::spawn(tasks.track_future(task()));
+        }))
+    }
+
+    /// The same for a task that `stop` does not wait for.
+    pub(crate) fn spawn_untracked(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+        self.run(Box::new(|| {
+            actix_rt::spawn(task);
+        }))
+    }
+
+    fn run(&self, job: Job) -> bool {
         self.jobs.send(job).is_ok()
     }
 }
@@ -103,18 +117,17 @@ impl Drop for Pool {
 fn place(shared: &Shared) -> (Place, impl Future<Output = ()> + Send + use<>) {
     let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
     let (kill, tasks) = (shared.kill.clone(), shared.tasks.clone());
-    let ending = tasks.token();
-    let work = async move {
-        let _ending = ending;
-        let starting = async {
-            while let Some(job) = jobs.recv().await {
-                actix_rt::spawn(tasks.track_future(job()));
-            }
-        };
-        kill.run_until_cancelled(starting).await;
+    let starting = async move {
+        while let Some(job) = jobs.recv().await {
+            job();
+        }
     };
+    let work = tasks.track_future(async move {
+        kill.run_until_cancelled(starting).await;
+    });
     let place = Place {
         jobs: sender,
+        tasks,
         load: Load::default(),
     };
     (place, work)

@@ -200,8 +200,9 @@ impl Handle {
         }
         let report = self.end();
         shared.tasks.wait().await;
+        datagrams.release();
         peers.tell_dropped();
-        shared.events.close();
+        shared.events.end().await;
         self.pool.stop().await;
         report
     }
@@ -394,8 +395,8 @@ impl Transport {
 
     /// Tells `observer` what happens from now on, until it ends; see [`PeerEvent`].
     pub fn subscribe(&self, observer: Recipient<PeerEvent>) {
-        let task = self.0.shared.events.subscribe(observer);
-        self.0.pool.readers[0].spawn(|| task);
+        let telling = self.0.shared.events.subscribe(observer);
+        self.0.pool.readers[0].spawn_untracked(telling);
     }
 
     /// Returns a snapshot of all counters. It is exact: every frame is in one place, at every moment.

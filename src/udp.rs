@@ -14,6 +14,7 @@ use std::{
 
 use actix::{Actor, Context};
 use bytes::{BufMut, BytesMut};
+use parking_lot::Mutex;
 use tokio::{net::UdpSocket, time::sleep};
 
 use crate::{
@@ -40,7 +41,10 @@ const LONGEST: usize = 64 << 10;
 /// What waits to be sent, with where it goes. It outlives the actor.
 #[derive(Debug)]
 pub(crate) struct Datagrams {
-    socket: Option<std::net::UdpSocket>,
+    /// Kept here so that an actor that is started anew receives from the same backlog; none where
+    /// datagrams are switched off, or the transport has stopped.
+    socket: Mutex<Option<std::net::UdpSocket>>,
+    on: bool,
     local: SocketAddr,
     queue: Arc<SendQueue<SocketAddr>>,
 }
@@ -61,14 +65,25 @@ impl Datagrams {
             chain_from: usize::MAX,
         };
         Datagrams {
-            socket,
+            on: socket.is_some(),
+            socket: Mutex::new(socket),
             local,
             queue: Arc::new(SendQueue::new(limits)),
         }
     }
 
     pub(crate) fn is_on(&self) -> bool {
-        self.socket.is_some()
+        self.on
+    }
+
+    /// Registers the socket with this thread's runtime; none if there is none.
+    fn register(&self) -> io::Result<Option<UdpSocket>> {
+        self.socket.lock().as_ref().map(net::datagrams).transpose()
+    }
+
+    /// Frees the port.
+    pub(crate) fn release(&self) {
+        *self.socket.lock() = None;
     }
 
     pub(crate) fn queue(&self) -> &SendQueue<SocketAddr> {
@@ -120,11 +135,9 @@ impl Actor for UdpActor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let (shared, datagrams) = (self.shared.clone(), self.datagrams.clone());
         live(self, ctx, async move {
-            let Some(socket) = &datagrams.socket else {
-                return;
-            };
-            let socket = match net::datagrams(socket) {
-                Ok(socket) => socket,
+            let socket = match datagrams.register() {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return,
                 // Out of descriptors, say: this life is over before it began, the next has a try.
                 Err(err) => panic!("cannot use the datagram socket: {err}"),
             };
