@@ -7,9 +7,8 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use actix::dev::RecipientRequest;
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::future::join_all;
 
 use crate::{
     frame::{self, GroupId, Malformed},
@@ -99,7 +98,10 @@ impl Splitter {
 
     fn part_of(&mut self, table: &Table, group: GroupId, first: usize) -> usize {
         *self.by_group.entry(group).or_insert_with(|| {
-            let row = table.groups.get(&group).or(table.catch_all.as_ref());
+            let row = match group {
+                GroupId::RESERVED => None,
+                _ => table.groups.get(&group).or(table.catch_all.as_ref()),
+            };
             self.parts.push(Part {
                 group,
                 row: row.cloned(),
@@ -115,8 +117,7 @@ impl Splitter {
     /// Puts each part into its actor's mailbox, then waits for those that are to be waited for.
     async fn hand_over(&mut self, shared: &Shared, from: SocketAddr, via: Via, frames: Bytes) {
         self.by_group.clear();
-        let mut first = None;
-        let mut others = FuturesUnordered::new();
+        let mut handled = Vec::new();
         for part in self.parts.drain(..) {
             let mut delivery = shared.ledger.receive(part.count);
             let Some(row) = part.row.clone() else {
@@ -130,11 +131,7 @@ impl Splitter {
             match row.overflow {
                 GroupOverflow::Wait => {
                     let inbound = part.inbound(from, via, frames.clone(), delivery);
-                    let handled = row.actor.send(inbound);
-                    match first {
-                        None => first = Some(handled),
-                        Some(_) => others.push(handled),
-                    }
+                    handled.push(row.actor.send(inbound));
                 }
                 GroupOverflow::Drop { max_bytes } => {
                     let bytes = part.count.bytes as usize + BATCH_OVERHEAD;
@@ -152,17 +149,16 @@ impl Splitter {
                 }
             }
         }
+        // What is held by the parts alone can be read into again when they are done with it.
         drop(frames);
-        if let Some(handled) = first {
-            settle(handled).await;
+        // What became of a batch is its own to count, so the answers say nothing new. A single one
+        // is awaited as it is: `join_all` has a price.
+        if handled.len() > 1 {
+            join_all(handled).await;
+        } else if let Some(handled) = handled.pop() {
+            let _ = handled.await;
         }
-        while others.next().await.is_some() {}
     }
-}
-
-/// Waits until a batch was handled, or never will be: what became of it is the `Inbound`'s to count.
-async fn settle(handled: RecipientRequest<Inbound>) {
-    let _ = handled.await;
 }
 
 /// How far a split came.

@@ -198,6 +198,8 @@ impl Peers {
         let peers = self.this.clone();
         place.spawn(move || async move {
             let _carried = carried;
+            // However this ends, with its arbiter perhaps, nobody writes any more.
+            let _end = Ending(outbox.clone());
             let part = Part::PeerWriter(outbox.addr);
             let start = |lifeline| {
                 let (peers, addr) = (peers.clone(), outbox.addr);
@@ -260,17 +262,21 @@ impl Peers {
         }
     }
 
-    /// Ends all queues; says what was left in them.
-    pub(crate) fn close(&self) -> Vec<(SocketAddr, Count)> {
-        let mut undelivered = Vec::new();
+    /// Ends all queues.
+    pub(crate) fn close(&self) {
         for peer in self.stop() {
-            let left = peer.outbox.queue.left();
             peer.outbox.queue.close();
-            if !left.is_zero() {
-                undelivered.push((peer.addr(), left));
-            }
         }
-        undelivered
+    }
+
+    /// Says what was left when the queues ended, and tells the subscribers.
+    pub(crate) fn undelivered(&self) -> Vec<(SocketAddr, Count)> {
+        let peers = self.stop().into_iter();
+        let left = peers.map(|peer| {
+            peer.outbox.tell_dropped(&self.shared);
+            (peer.addr(), peer.outbox.queue.stats().dropped.stopped)
+        });
+        left.filter(|(_, left)| !left.is_zero()).collect()
     }
 
     /// Waits until nothing is queued or in flight.
@@ -280,18 +286,20 @@ impl Peers {
         }
     }
 
-    /// Tells the subscribers of what was dropped after the writers had ended.
-    pub(crate) fn tell_dropped(&self) {
-        for peer in self.stop() {
-            peer.outbox.tell_dropped(&self.shared);
-        }
-    }
-
     /// Makes no more peers and returns those there are.
     fn stop(&self) -> Vec<Peer> {
         let mut table = self.table.write();
         table.stopped = true;
         table.peers.values().cloned().collect()
+    }
+}
+
+/// Ends a peer's queue when it goes away, so that nobody waits for a writer that is no more.
+struct Ending(Arc<Outbox>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.queue.close();
     }
 }
 

@@ -58,30 +58,40 @@ pub(crate) struct Pool {
 impl Pool {
     /// Starts the arbiters that the placement asks for.
     pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
-        let mut arbiters = Vec::new();
-        let mut dedicated = |n: usize| {
-            let places = (0..n).map(|_| {
-                let arbiter = Arbiter::try_new()?;
-                let (place, jobs) = place(shared);
-                arbiter.spawn(jobs);
-                arbiters.push(arbiter);
-                Ok(place)
-            });
-            places.collect::<io::Result<Vec<_>>>()
+        // Made first, so that those that were started end with it if one cannot be.
+        let mut pool = Pool {
+            readers: Vec::new(),
+            writers: Vec::new(),
+            arbiters: Mutex::default(),
         };
-        let (readers, writers) = match shared.config.placement {
-            Placement::Dedicated { readers, writers } => (dedicated(readers)?, dedicated(writers)?),
+        match shared.config.placement {
+            Placement::Dedicated { readers, writers } => {
+                for _ in 0..readers {
+                    let place = pool.dedicated(shared)?;
+                    pool.readers.push(place);
+                }
+                for _ in 0..writers {
+                    let place = pool.dedicated(shared)?;
+                    pool.writers.push(place);
+                }
+            }
             Placement::Current => {
                 let (place, jobs) = place(shared);
                 actix_rt::spawn(jobs);
-                (vec![place.clone()], vec![place])
+                pool.readers.push(place.clone());
+                pool.writers.push(place);
             }
-        };
-        Ok(Pool {
-            readers,
-            writers,
-            arbiters: Mutex::new(arbiters),
-        })
+        }
+        Ok(pool)
+    }
+
+    /// Starts an arbiter.
+    fn dedicated(&mut self, shared: &Shared) -> io::Result<Place> {
+        let arbiter = Arbiter::try_new()?;
+        let (place, jobs) = place(shared);
+        arbiter.spawn(jobs);
+        self.arbiters.get_mut().push(arbiter);
+        Ok(place)
     }
 
     /// Ends the arbiters and waits until their threads have ended.

@@ -198,28 +198,26 @@ impl Handle {
             // What is left when the time is over stands in the report.
             let _ = tokio::time::timeout(limit, drained).await;
         }
-        let report = self.end();
+        self.end();
         shared.tasks.wait().await;
         datagrams.release();
-        peers.tell_dropped();
+        let report = StopReport {
+            undelivered: peers.undelivered(),
+            datagrams: datagrams.queue().stats().dropped.stopped,
+        };
         shared.events.end().await;
         self.pool.stop().await;
         report
     }
 
     /// Tells everything to end, without waiting for it.
-    fn end(&self) -> StopReport {
+    fn end(&self) {
         self.shared.ledger.stopping();
         self.shared.closing.cancel();
-        let undelivered = self.peers.close();
-        let datagrams = self.datagrams.queue().left();
+        self.peers.close();
         self.datagrams.queue().close();
         self.shared.kill.cancel();
         self.shared.tasks.close();
-        StopReport {
-            undelivered,
-            datagrams,
-        }
     }
 }
 
