@@ -1,9 +1,9 @@
 //! The time that frames age by.
 //!
-//! Owns one number: milliseconds since some moment before the process began, monotonic, so that a
-//! wall clock that jumps ages nothing. It is read once for every frame that is sent, so it is the
-//! system's *coarse* clock (about 5 ns a read here, 25 ns for `std::time::Instant`), which moves in
-//! steps of 1 to 10 ms: fine beside limits of seconds. The queue never reads it, it is told.
+//! Owns one number: milliseconds since some moment in the past, monotonic, so that a wall clock that
+//! jumps ages nothing. It is read once for every frame that is sent, so it is the system's *coarse*
+//! clock, where there is one: 3 ns a read where `std::time::Instant` took 25. That moves in steps of
+//! 1 to 10 ms, which is fine beside limits of seconds. The queue never reads it, it is told.
 
 use std::time::Duration;
 
@@ -12,10 +12,22 @@ use std::time::Duration;
 pub(crate) struct Tick(u64);
 
 impl Tick {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[inline]
     pub(crate) fn now() -> Self {
-        // Ticks are seconds with 32 binary places; ten of them are more than a millisecond needs.
-        let ticks = coarsetime::Instant::now().as_ticks();
-        Tick(((ticks >> 22) * 1000) >> 10)
+        use rustix::time::{ClockId, clock_gettime};
+
+        let now = clock_gettime(ClockId::MonotonicCoarse);
+        Tick(now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000)
+    }
+
+    /// Where there is no coarse clock, the fine one will do.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn now() -> Self {
+        use std::{sync::LazyLock, time::Instant};
+
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Tick(BEGINNING.elapsed().as_millis() as u64)
     }
 
     #[cfg(test)]

@@ -13,7 +13,7 @@ use futures::future::join_all;
 use crate::{
     frame::{self, GroupId, Malformed},
     groups::{Group, GroupOverflow, Table},
-    inbound::{Charge, Delivery, Frames, Inbound, Via},
+    inbound::{Charge, Frames, Inbound, Via},
     shared::Shared,
     stats::{Count, DropReason},
 };
@@ -39,12 +39,7 @@ struct Part {
     /// Who gets them, if anybody.
     row: Option<Arc<Group>>,
     count: Count,
-    /// The run of frames that the part begins with, from here
-    first: usize,
-    /// to here.
-    end: usize,
-    /// Where its frames behind that run are, others' between them.
-    offsets: Vec<u32>,
+    frames: Frames,
 }
 
 impl Splitter {
@@ -69,49 +64,49 @@ impl Splitter {
         }
     }
 
-    /// Gathers the frames at the front of `buffer` by group.
+    /// Gathers the frames at the front of `buffer` by group, a run of the same group at a time.
     fn split(&mut self, table: &Table, buffer: &[u8], limit: usize) -> Split {
         let mut whole = 0;
-        let mut last = usize::MAX;
-        let done = loop {
-            let head = match frame::peek(&buffer[whole..], limit) {
-                Ok(Some(head)) => head,
-                Ok(None) => break Ok(true),
-                Err(malformed) => break Err(malformed),
+        let mut next = frame::peek(buffer, limit);
+        loop {
+            let group = match next {
+                Ok(Some(head)) => head.group,
+                Ok(None) => return Split::new(whole, Ok(true)),
+                Err(malformed) => return Split::new(whole, Err(malformed)),
             };
-            // Most frames are of the same group as the one before.
-            if self
-                .parts
-                .get(last)
-                .is_none_or(|part| part.group != head.group)
-            {
-                if self.parts.len() == ROUND_GROUPS && !self.by_group.contains_key(&head.group) {
-                    break Ok(false);
-                }
-                last = self.part_of(table, head.group, whole);
+            if self.parts.len() == ROUND_GROUPS && !self.by_group.contains_key(&group) {
+                return Split::new(whole, Ok(false));
             }
-            self.parts[last].add(whole, head.len);
-            whole += head.len;
-        };
-        Split { whole, done }
+            let (start, mut frames) = (whole, 0);
+            while let Ok(Some(head)) = next
+                && head.group == group
+            {
+                frames += 1;
+                whole += head.len;
+                next = frame::peek(&buffer[whole..], limit);
+            }
+            let part = self.part_of(table, group);
+            part.frames.add(start, whole);
+            part.count += Count::new(frames, whole - start);
+        }
     }
 
-    fn part_of(&mut self, table: &Table, group: GroupId, first: usize) -> usize {
-        *self.by_group.entry(group).or_insert_with(|| {
+    fn part_of(&mut self, table: &Table, group: GroupId) -> &mut Part {
+        let parts = &mut self.parts;
+        let index = *self.by_group.entry(group).or_insert_with(|| {
             let row = match group {
                 GroupId::RESERVED => None,
                 _ => table.groups.get(&group).or(table.catch_all.as_ref()),
             };
-            self.parts.push(Part {
+            parts.push(Part {
                 group,
                 row: row.cloned(),
                 count: Count::ZERO,
-                first,
-                end: first,
-                offsets: Vec::new(),
+                frames: Frames::default(),
             });
-            self.parts.len() - 1
-        })
+            parts.len() - 1
+        });
+        &mut parts[index]
     }
 
     /// Puts each part into its actor's mailbox, then waits for those that are to be waited for.
@@ -120,7 +115,7 @@ impl Splitter {
         let mut handled = Vec::new();
         for part in self.parts.drain(..) {
             let mut delivery = shared.ledger.receive(part.count);
-            let Some(row) = part.row.clone() else {
+            let Some(row) = part.row else {
                 delivery.discard(DropReason::NoGroup);
                 continue;
             };
@@ -130,7 +125,8 @@ impl Splitter {
             }
             match row.overflow {
                 GroupOverflow::Wait => {
-                    let inbound = part.inbound(from, via, frames.clone(), delivery);
+                    let own = part.frames.of(frames.clone());
+                    let inbound = Inbound::new(part.group, from, via, own, delivery);
                     handled.push(row.actor.send(inbound));
                 }
                 GroupOverflow::Drop { max_bytes } => {
@@ -142,8 +138,8 @@ impl Splitter {
                     delivery.charge(charge);
                     // A copy of its own, so that a group that lags holds what it is charged for and
                     // not the whole read.
-                    let own = part.copy(&frames);
-                    let inbound = Inbound::new(part.group, from, via, Frames::Run(own), delivery);
+                    let own = part.frames.copied(&frames);
+                    let inbound = Inbound::new(part.group, from, via, own, delivery);
                     // Bounded by the charge. A mailbox that closes drops it, which is counted.
                     row.actor.do_send(inbound);
                 }
@@ -169,58 +165,8 @@ struct Split {
     done: Result<bool, Malformed>,
 }
 
-impl Part {
-    #[inline]
-    fn add(&mut self, at: usize, len: usize) {
-        self.count += Count::one(len);
-        if at == self.end && self.offsets.is_empty() {
-            self.end += len;
-            return;
-        }
-        self.offsets.push(to_offset(at));
+impl Split {
+    fn new(whole: usize, done: Result<bool, Malformed>) -> Self {
+        Split { whole, done }
     }
-
-    /// Makes the message; `frames` is the buffer the part was found in.
-    fn inbound(self, from: SocketAddr, via: Via, frames: Bytes, delivery: Delivery) -> Inbound {
-        let frames = match self.offsets.is_empty() {
-            true => Frames::Run(frames.slice(self.first..self.end)),
-            false => {
-                let mut offsets: Vec<u32> = self.offsets(&frames).collect();
-                offsets.reverse();
-                Frames::Among(frames, offsets)
-            }
-        };
-        Inbound::new(self.group, from, via, frames, delivery)
-    }
-
-    /// The frames alone, behind one another.
-    fn copy(&self, frames: &[u8]) -> Bytes {
-        if self.offsets.is_empty() {
-            return Bytes::copy_from_slice(&frames[self.first..self.end]);
-        }
-        let mut own = Vec::with_capacity(self.count.bytes as usize);
-        for at in self.offsets(frames) {
-            let at = at as usize;
-            own.extend_from_slice(&frames[at..at + frame::len_at(frames, at)]);
-        }
-        own.into()
-    }
-
-    /// Where each frame is, those of the run included.
-    fn offsets(&self, frames: &[u8]) -> impl Iterator<Item = u32> {
-        let mut at = self.first;
-        let run = std::iter::from_fn(move || {
-            let here = at;
-            (here < self.end).then(|| {
-                at += frame::len_at(frames, here);
-                to_offset(here)
-            })
-        });
-        run.chain(self.offsets.iter().copied())
-    }
-}
-
-/// Buffers are shorter than 2³²: two frames at most, and the frame limit is 2³⁰.
-fn to_offset(at: usize) -> u32 {
-    u32::try_from(at).expect("buffers are shorter than 4 GiB")
 }
