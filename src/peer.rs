@@ -14,6 +14,7 @@ use std::{
     future::{Future, poll_fn},
     io::{self, IoSlice},
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -26,7 +27,7 @@ use futures::FutureExt;
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -344,9 +345,8 @@ impl<'w> Link<'w> {
                 biased;
                 reason = self.gone() => return Some(reason),
                 () = self.outbox.ready() => return None,
-                () = &mut idle.sleep => {
-                    self.outbox.queue.trim();
-                    if idle.is_over() {
+                () = &mut idle.timer => {
+                    if idle.is_over(&self.outbox.queue) {
                         return Some(DownReason::Idle);
                     }
                 }
@@ -454,12 +454,14 @@ fn lost(err: io::Error) -> DownReason {
     DownReason::Lost(err.kind())
 }
 
-/// How long a link has had nothing to send. One timer for all its rests: it is set when it has gone
-/// off, not whenever there is something to send.
+/// How long a link has had nothing to send. One timer serves all its rests: it is set when it has
+/// gone off, not whenever there is something to send.
 struct Idle {
     limit: Duration,
     since: Instant,
-    sleep: std::pin::Pin<Box<tokio::time::Sleep>>,
+    /// Whether the queue holds no memory for nothing.
+    trimmed: bool,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Idle {
@@ -467,18 +469,34 @@ impl Idle {
         Idle {
             limit,
             since: Instant::now(),
-            sleep: Box::pin(sleep(KEEP_BUFFERS.min(limit))),
+            trimmed: false,
+            timer: Box::pin(sleep(KEEP_BUFFERS.min(limit))),
         }
     }
 
+    /// The queue has run dry.
     fn begin(&mut self) {
         self.since = Instant::now();
+        if self.trimmed {
+            self.trimmed = false;
+            self.timer
+                .as_mut()
+                .reset(self.since + KEEP_BUFFERS.min(self.limit));
+        }
     }
 
-    /// Says whether the limit is reached, and sets the timer for when it may be.
-    fn is_over(&mut self) -> bool {
-        let end = self.since + self.limit;
-        self.sleep.as_mut().reset(end);
-        Instant::now() >= end
+    /// The timer has gone off: says whether the link has been idle for as long as it may.
+    fn is_over(&mut self, queue: &SendQueue) -> bool {
+        let now = Instant::now();
+        if now >= self.since + KEEP_BUFFERS {
+            self.trimmed = true;
+            queue.trim();
+        }
+        let next = match self.trimmed {
+            true => self.limit,
+            false => KEEP_BUFFERS.min(self.limit),
+        };
+        self.timer.as_mut().reset(self.since + next);
+        now >= self.since + self.limit
     }
 }

@@ -538,8 +538,9 @@ impl<To: Copy + Eq> Batch<To> {
         let mut skip = self.cursor;
         for run in &self.runs {
             for part in run.parts() {
-                let part = &part[skip.min(part.len())..];
-                skip = skip.saturating_sub(run.parts()[0].len());
+                let skipped = skip.min(part.len());
+                skip -= skipped;
+                let part = &part[skipped..];
                 if part.is_empty() {
                     continue;
                 }
@@ -549,7 +550,6 @@ impl<To: Copy + Eq> Batch<To> {
                 slices[filled] = IoSlice::new(part);
                 filled += 1;
             }
-            skip = 0;
         }
         filled
     }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::{
-    config::Config,
+    config::{Config, Placement},
     error::{BindError, PeerError, RegisterError, SendError},
     event::{Part, PeerEvent},
     fault::Faults,
@@ -94,15 +94,20 @@ impl Builder {
     /// Opens the sockets and starts the actors: from here on, others can connect. Port 0 lets the
     /// system choose; see [`Transport::local_addr`].
     ///
-    /// Must be called on a thread where an actix `System` runs. A host name is resolved here, which
-    /// blocks; of several addresses the first that can be bound is taken.
+    /// Must be called where an actix `System` runs; with [`Placement::Current`] a tokio `LocalSet`
+    /// will do, and on a runtime without one it panics, as `tokio::task::spawn_local` does. A host
+    /// name is resolved here, which blocks; of several addresses the first that can be bound is taken.
     ///
     /// # Errors
     ///
     /// Names the address that cannot be bound, or the configuration's field that cannot be used.
     pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Transport, BindError> {
         self.config.validate()?;
-        if !actix_rt::System::is_registered() {
+        let ready = match self.config.placement {
+            Placement::Dedicated { .. } => actix_rt::System::is_registered(),
+            Placement::Current => tokio::runtime::Handle::try_current().is_ok(),
+        };
+        if !ready {
             return Err(BindError::NoSystem);
         }
         let failed = |source| BindError::Bind {
