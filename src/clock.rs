@@ -7,6 +7,10 @@
 
 use std::time::Duration;
 
+/// How much later than they go stale frames are looked for: more than a step of the clock, so that
+/// one look finds them.
+pub(crate) const EXPIRY_SLACK: Duration = Duration::from_millis(10);
+
 /// A moment, in milliseconds.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd)]
 pub(crate) struct Tick(u64);

@@ -1,27 +1,17 @@
 //! The frames of one group out of one read, on their way to the group's actor.
 //!
-//! Owns what becomes of received frames: every one is counted in when it has been read whole, and
-//! out when its [`Inbound`] goes away, by the fate that befell it. The payloads are slices of the
-//! buffer they were read into, cut when the actor asks for them.
+//! Owns the message that the actor gets. The payloads are slices of the buffer they were read into,
+//! cut when the actor asks for them; what becomes of them is counted by the `ledger`.
 
-use std::{
-    net::SocketAddr,
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{net::SocketAddr, ops::Range};
 
 use actix::Message;
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::{
-    event::Events,
     frame::{self, GroupId, HEADER},
-    stats::{Count, DropReason, ReceiveStats},
+    ledger::Delivery,
+    stats::Count,
 };
 
 /// What frames came by.
@@ -63,7 +53,7 @@ pub enum Via {
 ///
 /// A frame counts as delivered when the actor has taken its payload, or has dropped the `Inbound`
 /// after it took at least one. A batch dropped untouched was not delivered
-/// ([`DropReason::NodeGone`]): that is what happens to what lies in the mailbox of an actor that
+/// ([`DropReason::NodeGone`](crate::DropReason::NodeGone)): that is what happens to what lies in the mailbox of an actor that
 /// ends. Of a batch whose handler panics, the payloads taken count as delivered, the others do not.
 ///
 /// # Back-pressure and memory
@@ -197,7 +187,7 @@ impl Inbound {
 
     /// Returns the number and size of the frames that have not been taken yet.
     pub fn remaining(&self) -> Count {
-        self.delivery.left
+        self.delivery.left()
     }
 }
 
@@ -212,185 +202,17 @@ impl Iterator for Inbound {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.delivery.left.frames as usize;
+        let left = self.delivery.left().frames as usize;
         (left, Some(left))
     }
 }
 
 impl ExactSizeIterator for Inbound {}
 
-/// The counters of the way in. One for a transport, locked once a batch.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger(Arc<Book>);
-
-#[derive(Debug, Default)]
-struct Book {
-    stats: Mutex<ReceiveStats>,
-    /// Whether what is dropped untouched now is dropped because the transport stops.
-    stopping: AtomicBool,
-    /// Who hears of drops.
-    events: Events,
-    /// Rings when nothing is in delivery any more.
-    empty: Notify,
-}
-
-impl Ledger {
-    pub(crate) fn new(events: Events) -> Self {
-        Ledger(Arc::new(Book {
-            events,
-            ..Book::default()
-        }))
-    }
-
-    /// Counts frames as received; the guard sees to it that they are counted out again.
-    pub(crate) fn receive(&self, count: Count) -> Delivery {
-        let mut stats = self.0.stats.lock();
-        stats.received += count;
-        stats.in_delivery += count;
-        drop(stats);
-        Delivery {
-            ledger: self.clone(),
-            left: count,
-            taken: Count::ZERO,
-            discard: None,
-            charge: None,
-        }
-    }
-
-    pub(crate) fn malformed(&self) {
-        self.0.stats.lock().malformed += 1;
-    }
-
-    pub(crate) fn timed_out(&self) {
-        self.0.stats.lock().timed_out += 1;
-    }
-
-    pub(crate) fn truncated(&self) {
-        self.0.stats.lock().truncated += 1;
-    }
-
-    pub(crate) fn stopping(&self) {
-        self.0.stopping.store(true, Relaxed);
-    }
-
-    /// Waits until nothing is in delivery. What comes in meanwhile is waited for as well.
-    pub(crate) async fn drained(&self) {
-        loop {
-            let empty = self.0.empty.notified();
-            if self.stats().in_delivery.is_zero() {
-                return;
-            }
-            empty.await;
-        }
-    }
-
-    pub(crate) fn stats(&self) -> ReceiveStats {
-        *self.0.stats.lock()
-    }
-}
-
-/// Received frames that have not met their fate yet. They meet it in `Drop`.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    ledger: Ledger,
-    left: Count,
-    taken: Count,
-    discard: Option<DropReason>,
-    /// What else is to be given back with them.
-    charge: Option<Charge>,
-}
-
-impl Delivery {
-    #[inline]
-    fn take(&mut self, bytes: usize) {
-        let frame = Count::one(bytes);
-        self.left -= frame;
-        self.taken += frame;
-    }
-
-    /// Lets the frames go undelivered.
-    pub(crate) fn discard(mut self, reason: DropReason) {
-        self.discard = Some(reason);
-    }
-
-    pub(crate) fn charge(&mut self, charge: Charge) {
-        self.charge = Some(charge);
-    }
-}
-
-impl Delivery {
-    /// What became of the frames that were not taken: none if they count as delivered.
-    fn fate(&self) -> Option<DropReason> {
-        if self.discard.is_some() {
-            return self.discard;
-        }
-        if !self.taken.is_zero() && !std::thread::panicking() {
-            return None;
-        }
-        match self.ledger.0.stopping.load(Relaxed) {
-            true => Some(DropReason::Stopped),
-            false => Some(DropReason::NodeGone),
-        }
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        let (left, fate) = (self.left, self.fate());
-        let book = &self.ledger.0;
-        let mut stats = book.stats.lock();
-        stats.in_delivery -= left + self.taken;
-        stats.delivered += self.taken;
-        let counter = match fate {
-            None => &mut stats.delivered,
-            Some(DropReason::NoGroup) => &mut stats.dropped.no_group,
-            Some(DropReason::Overflow) => &mut stats.dropped.overflow,
-            Some(DropReason::Stopped) => &mut stats.dropped.stopped,
-            Some(_) => &mut stats.dropped.node_gone,
-        };
-        *counter += left;
-        let empty = stats.in_delivery.is_zero();
-        drop(stats);
-        if empty && book.stopping.load(Relaxed) {
-            book.empty.notify_waiters();
-        }
-        if let Some(reason) = fate
-            && !left.is_zero()
-        {
-            book.events.tell_undelivered(reason, left);
-        }
-    }
-}
-
-/// Bytes that a group holds against its bound, for as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Charge {
-    held: Arc<Mutex<usize>>,
-    bytes: usize,
-}
-
-impl Charge {
-    /// Takes `bytes` of what is left below `max`.
-    pub(crate) fn take(held: &Arc<Mutex<usize>>, bytes: usize, max: usize) -> Option<Charge> {
-        let mut sum = held.lock();
-        if bytes > max - *sum {
-            return None;
-        }
-        *sum += bytes;
-        let held = held.clone();
-        Some(Charge { held, bytes })
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        *self.held.lock() -= self.bytes;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ledger::Ledger, stats::ReceiveStats};
 
     fn inbound(ledger: &Ledger, payloads: &[&[u8]]) -> Inbound {
         let group = GroupId::new(3);
@@ -454,15 +276,5 @@ mod tests {
             (stats.delivered.frames, stats.dropped.node_gone.frames),
             (1, 2)
         );
-    }
-
-    #[test]
-    fn a_charge_is_exact_and_given_back() {
-        let held = Arc::default();
-        let first = Charge::take(&held, 60, 100).expect("room");
-        assert!(Charge::take(&held, 41, 100).is_none());
-        let _second = Charge::take(&held, 40, 100).expect("just room");
-        drop(first);
-        assert_eq!(*held.lock(), 40);
     }
 }

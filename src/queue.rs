@@ -23,12 +23,12 @@
 //! its waker as the *room bell*, which rings when a write, a drop or the end makes a difference.
 //! A queue may lend out one batch at a time.
 
+mod batch;
 mod run;
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io::IoSlice,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -36,6 +36,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
+pub(crate) use self::batch::Batch;
 use self::run::Run;
 use crate::{
     clock::Tick,
@@ -239,11 +240,7 @@ impl<To: Copy + Eq> SendQueue<To> {
         state.counters.queued -= count;
         state.counters.in_flight += count;
         drop(state);
-        (!runs.is_empty()).then(|| Batch {
-            queue: self.clone(),
-            runs,
-            cursor: 0,
-        })
+        (!runs.is_empty()).then(|| Batch::new(self.clone(), runs))
     }
 
     /// Drops what has waited for longer than it may.
@@ -511,153 +508,6 @@ impl<'q, To: Copy + Eq> InLine<'q, To> {
 impl<To: Copy + Eq> Drop for InLine<'_, To> {
     fn drop(&mut self) {
         self.0.state.lock().waiting -= 1;
-    }
-}
-
-/// What the writer has in its hands: runs lent by the queue, and how far the kernel has taken them.
-///
-/// Dropped before it is written, for whatever reason, the rest goes back to the front of the queue.
-/// A frame of which the kernel took a part cannot have been received, so it goes back whole; one
-/// that the kernel took whole is gone from here for good. A batch must therefore not outlive the
-/// link it was being written to, except by being dropped.
-pub(crate) struct Batch<To: Copy + Eq = ()> {
-    queue: Arc<SendQueue<To>>,
-    runs: VecDeque<Run<To>>,
-    /// Bytes of the first run's first frame that are written.
-    cursor: usize,
-}
-
-impl<To: Copy + Eq> Batch<To> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
-    /// Fills `slices` with what is to be written next; says how many it filled.
-    pub(crate) fn slices<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
-        let mut filled = 0;
-        let mut skip = self.cursor;
-        for run in &self.runs {
-            for part in run.parts() {
-                let skipped = skip.min(part.len());
-                skip -= skipped;
-                let part = &part[skipped..];
-                if part.is_empty() {
-                    continue;
-                }
-                if filled == slices.len() {
-                    return filled;
-                }
-                slices[filled] = IoSlice::new(part);
-                filled += 1;
-            }
-        }
-        filled
-    }
-
-    /// Notes that the kernel took `n` bytes more.
-    pub(crate) fn advance(&mut self, n: usize) {
-        self.cursor += n;
-        let mut done = Count::ZERO;
-        let mut state = self.queue.state.lock();
-        while let Some(run) = self.runs.front_mut() {
-            let count = run.count();
-            if self.cursor < count.bytes as usize {
-                done += run.pop_frames(&mut self.cursor);
-                break;
-            }
-            self.cursor -= count.bytes as usize;
-            done += count;
-            state.recycle(self.runs.pop_front().expect("looked at it"));
-        }
-        state.counters.in_flight -= done;
-        state.counters.written += done;
-        let bells = state.room_bells();
-        ring(state, bells);
-    }
-
-    /// Drops what went stale while the link did not take it. A frame that is partly written stays:
-    /// without its rest the stream would be broken.
-    pub(crate) fn expire(&mut self, now: Tick) {
-        let mut stale = Count::ZERO;
-        let mut first = true;
-        let (queue, cursor) = (&self.queue, self.cursor);
-        self.runs.retain_mut(|run| {
-            let begun = std::mem::take(&mut first) && cursor > 0;
-            if !queue.is_stale(run, now) {
-                return true;
-            }
-            stale += match begun {
-                true => run.keep_first_frame(),
-                false => run.count(),
-            };
-            begun
-        });
-        let mut state = self.queue.state.lock();
-        state.counters.in_flight -= stale;
-        state.drop_stale(stale);
-        let bells = state.room_bells();
-        ring(state, bells);
-    }
-
-    /// How long until the oldest frame in hand, or else in the queue, is stale.
-    pub(crate) fn next_expiry(&self, now: Tick) -> Option<Duration> {
-        // The run being written may hold one frame that must be finished and never expires.
-        let waiting = self.runs.iter().find(|run| !self.queue.is_stale(run, now));
-        match self.queue.expiry_of(waiting, now) {
-            Some(expiry) => Some(expiry),
-            None => self.queue.next_expiry(now),
-        }
-    }
-
-    /// The first frame as it goes into a datagram, and where to.
-    pub(crate) fn datagram(&self) -> Option<(To, &[u8])> {
-        let run = self.runs.front()?;
-        Some((run.to, run.first_frame()))
-    }
-
-    /// Notes that the kernel took the first frame, or will never take it.
-    pub(crate) fn finish_datagram(&mut self, sent: bool) {
-        let Some(run) = self.runs.front_mut() else {
-            return;
-        };
-        let frame = run.pop_frame();
-        let emptied = match run.frames {
-            0 => self.runs.pop_front(),
-            _ => None,
-        };
-        let mut state = self.queue.state.lock();
-        emptied.into_iter().for_each(|run| state.recycle(run));
-        state.counters.in_flight -= frame;
-        if sent {
-            state.counters.written += frame;
-        } else {
-            state.counters.dropped.failed += frame;
-            state.untold.failed += frame;
-        }
-        let bells = state.room_bells();
-        ring(state, bells);
-    }
-}
-
-impl<To: Copy + Eq> Drop for Batch<To> {
-    fn drop(&mut self) {
-        if self.runs.is_empty() {
-            return;
-        }
-        let mut state = self.queue.state.lock();
-        let left: Count = self.runs.iter().map(Run::count).sum();
-        state.counters.in_flight -= left;
-        if state.gate == Gate::Closed {
-            state.counters.dropped.stopped += left;
-            state.untold.stopped += left;
-        } else {
-            state.counters.queued += left;
-            while let Some(run) = self.runs.pop_back() {
-                state.runs.push_front(run);
-            }
-        }
-        let bells = state.room_bells();
-        ring(state, bells);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     event::{Events, Part, PeerEvent},
     fault::Faults,
     groups::Groups,
-    inbound::Ledger,
+    ledger::Ledger,
     load::Gatekeeper,
     stats::{DatagramErrors, LinkStats},
     supervise::{self, Lifeline, Turn},

@@ -25,6 +25,7 @@ pub(crate) struct ReplicaActor {
     /// Slots handed to the store so far.
     applied: usize,
     /// None until all nodes are there, so that no replica stands before the others can hear it.
+    /// What it answers until then waits in `out`.
     links: Option<Links>,
     out: Outbox,
 }

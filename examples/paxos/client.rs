@@ -19,7 +19,7 @@ use crate::{
 
 /// A request without an answer for this long is sent again. Far above the latency of a group that
 /// has a leader, and below the time a group takes to find a new one.
-const REPEAT: Duration = Duration::from_millis(300);
+const REPEAT: Duration = Duration::from_millis(200);
 
 /// How often to look for such requests.
 const TICK: Duration = Duration::from_millis(50);
@@ -94,7 +94,9 @@ impl Client {
         let latency = now.duration_since(session.asked).as_micros();
         self.latency.saturating_record(latency as u64);
         self.decided += 1;
-        self.longest_pause = self.longest_pause.max(now.duration_since(self.last_decided));
+        self.longest_pause = self
+            .longest_pause
+            .max(now.duration_since(self.last_decided));
         self.last_decided = now;
         if !self.holding {
             self.ask_next(index, now);

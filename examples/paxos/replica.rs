@@ -127,7 +127,6 @@ impl Replica {
         &self.log
     }
 
-
     pub(crate) fn leads(&self) -> bool {
         matches!(self.role, Role::Leader { .. })
     }
@@ -230,9 +229,13 @@ impl Replica {
     /// Asks to lead. A candidate promises itself nothing before the others have: cut off from them
     /// it may stand for hours, and comes back as the follower it was.
     fn stand(&mut self, now: Instant, out: &mut Outbox) {
-        self.round = self.round.saturating_add(1);
+        // No ballot may be used twice. Four billion elections are not to be expected.
+        let Some(round) = self.round.checked_add(1) else {
+            return;
+        };
+        self.round = round;
         let ballot = Ballot {
-            round: self.round,
+            round,
             node: self.me,
         };
         self.role = Role::Candidate {
@@ -287,7 +290,7 @@ impl Replica {
     }
 
     /// Starts to lead by finishing what others may have begun: a slot somebody voted for gets the
-    /// value of its highest vote, since that may be chosen already; a slot between which nobody
+    /// value of its highest vote, since that may be chosen already; one between them that nobody
     /// voted for gets nothing, so that the log has no hole.
     fn lead(
         &mut self,
@@ -316,7 +319,11 @@ impl Replica {
             .map_or(first, |(&slot, _)| slot + 1);
         for slot in first..end {
             let vote = votes.remove(&slot);
-            self.put(vote.map_or_else(Value::nothing, |vote| vote.value), now, out);
+            self.put(
+                vote.map_or_else(Value::nothing, |vote| vote.value),
+                now,
+                out,
+            );
         }
     }
 
@@ -691,12 +698,19 @@ mod tests {
     struct World {
         replicas: Vec<Replica>,
         away: [bool; REPLICAS],
-        post: Vec<(NodeId, NodeId, Message)>,
+        post: Vec<Letter>,
         now: Instant,
         rng: Rng,
-        /// Of a hundred messages, so many are lost, and as many overtaken.
+        /// Of a hundred messages, so many are lost, and as many come late.
         chaos: u32,
         proposed: u32,
+    }
+
+    struct Letter {
+        from: NodeId,
+        to: NodeId,
+        message: Message,
+        due: Instant,
     }
 
     impl World {
@@ -743,16 +757,25 @@ mod tests {
                     To::One(one) => node == one,
                     To::Others => node != me,
                 }) {
-                    self.post.push((me, node, message.clone()));
+                    let late = self.rng.u32(..100) < self.chaos;
+                    let delay = if late { self.rng.u32(..100) } else { 0 };
+                    self.post.push(Letter {
+                        from: me,
+                        to: node,
+                        message: message.clone(),
+                        due: self.now + delay * STEP,
+                    });
                 }
             }
         }
 
-        fn deliver_all(&mut self) {
-            while !self.post.is_empty() {
-                let overtakes = self.rng.u32(..100) < self.chaos;
-                let next = if overtakes { self.rng.usize(..self.post.len()) } else { 0 };
-                let (from, to, message) = self.post.remove(next);
+        fn deliver_all_due(&mut self) {
+            let now = self.now;
+            let due = |letter: &Letter| letter.due <= now;
+            while let Some(next) = self.post.iter().position(due) {
+                let Letter {
+                    from, to, message, ..
+                } = self.post.remove(next);
                 let lost = self.rng.u32(..100) < self.chaos;
                 if !lost && !self.away[from.index()] && !self.away[to.index()] {
                     self.hand(to.index(), from, message);
@@ -769,7 +792,7 @@ mod tests {
                     self.replicas[at].tick(self.now, &mut out);
                     self.collect(at, &mut out);
                 }
-                self.deliver_all();
+                self.deliver_all_due();
             }
         }
 
@@ -794,9 +817,9 @@ mod tests {
         world.pass(STEP);
         let value = world.propose(0);
         // One follower votes, nobody hears of it, and the leader is gone.
-        world.post.retain(|(_, to, _)| to.index() == 1);
-        let (from, _, accept) = world.post.remove(0);
-        world.hand(1, from, accept);
+        world.post.retain(|letter| letter.to.index() == 1);
+        let accept = world.post.remove(0);
+        world.hand(1, accept.from, accept.message);
         world.post.clear();
         world.away[0] = true;
         world.pass(4 * PATIENCE);
@@ -833,7 +856,7 @@ mod tests {
     #[test]
     fn no_log_ever_contradicts_another() {
         for seed in 0..200 {
-            let mut world = World::new(seed, 15);
+            let mut world = World::new(seed, 10 + (seed % 30) as u32);
             for _ in 0..60 {
                 let at = world.rng.usize(..REPLICAS);
                 world.away[at] = world.rng.u32(..100) < 30;

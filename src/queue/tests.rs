@@ -1,6 +1,7 @@
 //! The bare queue, without actor, socket or clock.
 
 use std::{
+    io::IoSlice,
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::Wake,
