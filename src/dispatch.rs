@@ -92,6 +92,15 @@ impl Splitter {
         }
     }
 
+    /// Splits, and lets go what it found.
+    #[cfg(feature = "internals")]
+    pub(crate) fn split_for_nobody(&mut self, bytes: &[u8], limit: usize) -> Option<usize> {
+        let split = self.split(&Table::default(), bytes, limit);
+        self.parts.clear();
+        self.by_group.clear();
+        split.done.ok().map(|_| split.whole)
+    }
+
     fn part_of(&mut self, table: &Table, group: GroupId) -> &mut Part {
         let parts = &mut self.parts;
         let index = *self.by_group.entry(group).or_insert_with(|| {

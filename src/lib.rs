@@ -62,6 +62,9 @@ mod fault;
 mod frame;
 mod groups;
 mod inbound;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod ledger;
 mod link;
 mod listener;

@@ -312,7 +312,7 @@ impl fmt::Debug for Peers {
     }
 }
 
-fn limits(config: &Config) -> Limits {
+pub(crate) fn limits(config: &Config) -> Limits {
     Limits {
         frames: config.queue_frames,
         bytes: config.queue_bytes,

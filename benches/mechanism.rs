@@ -1,0 +1,109 @@
+//! The pure mechanism: splitting what was read, and the send queue.
+//!
+//! ```text
+//! cargo bench --features internals --bench mechanism
+//! ```
+//!
+//! Each group carries its baseline: what one would write with tokio-util's codec, or with a bounded
+//! channel of frames.
+
+use std::{
+    hint::black_box,
+    sync::mpsc::sync_channel,
+    thread,
+    time::{Duration, Instant},
+};
+
+use actix_transport::{
+    Config, GroupId,
+    internals::{Decoder, Queue, encode},
+};
+use bytes::{Bytes, BytesMut};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tokio_util::codec::{Decoder as _, LengthDelimitedCodec};
+
+const SIZE: usize = 64;
+const LIMIT: usize = 10 << 20;
+
+fn frames(n: usize) -> Vec<u8> {
+    (0..n)
+        .flat_map(|_| encode(GroupId::new(1), &[7; SIZE]))
+        .collect()
+}
+
+fn decode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode 64 B");
+    for chunk in [1usize, 16, 256, 4096] {
+        let bytes = frames(chunk);
+        group.throughput(Throughput::Elements(chunk as u64));
+        group.bench_with_input(BenchmarkId::new("split", chunk), &bytes, |b, bytes| {
+            let mut decoder = Decoder::default();
+            b.iter(|| decoder.split(black_box(bytes), LIMIT));
+        });
+        group.bench_with_input(BenchmarkId::new("codec", chunk), &bytes, |b, bytes| {
+            let mut codec = LengthDelimitedCodec::builder()
+                .length_adjustment(-4)
+                .new_codec();
+            b.iter(|| {
+                let mut buffer = BytesMut::from(&bytes[..]);
+                while let Ok(Some(frame)) = codec.decode(&mut buffer) {
+                    black_box(frame);
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn push_and_take(c: &mut Criterion) {
+    let mut group = c.benchmark_group("push and take 64 B");
+    group.throughput(Throughput::Elements(1));
+    for producers in [1, 4] {
+        group.bench_function(BenchmarkId::new("queue", producers), |b| {
+            let queue = Queue::new(&Config::default());
+            let push = |payload: &[u8]| queue.push(GroupId::new(1), payload).is_ok();
+            b.iter_custom(|frames| race(frames, producers, &push, &|| queue.write()));
+        });
+        group.bench_function(BenchmarkId::new("channel of Bytes", producers), |b| {
+            let (send, receive) = sync_channel(Config::default().queue_frames);
+            let push = |payload: &[u8]| send.try_send(Bytes::copy_from_slice(payload)).is_ok();
+            let take = || receive.try_iter().map(|payload| payload.len() + 8).sum();
+            b.iter_custom(|frames| race(frames, producers, &push, &take));
+        });
+    }
+    group.finish();
+}
+
+/// The time until so many frames have been pushed by so many threads and taken by this one.
+fn race(
+    frames: u64,
+    producers: u64,
+    push: &(impl Fn(&[u8]) -> bool + Sync),
+    take: &dyn Fn() -> usize,
+) -> Duration {
+    let each = frames.div_ceil(producers);
+    let mut left = (each * producers) as usize * (SIZE + 8);
+    thread::scope(|scope| {
+        let begun = Instant::now();
+        for _ in 0..producers {
+            scope.spawn(|| {
+                for number in 0..each {
+                    let payload = [number as u8; SIZE];
+                    while !push(&payload) {
+                        thread::yield_now();
+                    }
+                }
+            });
+        }
+        while left > 0 {
+            match take() {
+                0 => thread::yield_now(),
+                taken => left -= taken,
+            }
+        }
+        begun.elapsed()
+    })
+}
+
+criterion_group!(benches, decode, push_and_take);
+criterion_main!(benches);
