@@ -103,7 +103,7 @@ settings! {
     max_frame: usize = 10 << 20;
 
     /// Frames that one peer's queue holds, those being written included. Default 10 240 (PhxPaxos),
-    /// 1 to 2³².
+    /// 1 to 2³² − 1.
     queue_frames: usize = 10_240;
 
     /// Bytes that one peer's queue holds, headers and frames being written included. Default 200 MiB
@@ -142,7 +142,8 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stable_after: Duration = Duration::from_secs(1);
 
-    /// Connections being made at the same time, over all peers. Default 64, at least 1.
+    /// Connections being made at the same time, over all peers. Default 64, at least 1. Peers that do
+    /// not answer each hold one of them for up to `connect_timeout`, while the others wait in turn.
     max_dials: usize = 64;
 
     /// Peers known at the same time. Default 4 096, at least 1. One more is refused.
@@ -159,7 +160,11 @@ settings! {
     keepalive: Duration = Duration::from_secs(15);
 
     /// How long written bytes may go unacknowledged before the link is given up
-    /// (`TCP_USER_TIMEOUT`, where the system has it). Default 10 s, at least 1 ms.
+    /// (`TCP_USER_TIMEOUT`, where the system has it). Default 10 s, 1 ms to 24 days.
+    ///
+    /// Linux counts the time in which the other side has no room for more, too: a receiver whose
+    /// handlers hold a connection back for longer loses it, with what was on its way, and is dialled
+    /// anew. Raise this above the longest time a handler may take.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     user_timeout: Duration = Duration::from_secs(10);
 
@@ -251,7 +256,6 @@ impl Config {
             ("idle_timeout", self.idle_timeout),
             ("connect_timeout", self.connect_timeout),
             ("redial_first", self.redial_first),
-            ("user_timeout", self.user_timeout),
             ("frame_timeout", self.frame_timeout),
             ("restart_window", self.restart_window),
             ("restart_first", self.restart_first),
@@ -259,6 +263,13 @@ impl Config {
         ] {
             between(field, Show(time), Show(MS), Show(30 * DAY))?;
         }
+        let most = Duration::from_secs(24 * 24 * 60 * 60);
+        between(
+            "user_timeout",
+            Show(self.user_timeout),
+            Show(MS),
+            Show(most),
+        )?;
         let first = Show(self.redial_first);
         between("redial_max", Show(self.redial_max), first, Show(DAY))?;
         let none = Show(Duration::ZERO);

@@ -17,7 +17,9 @@ use crate::{error::RegisterError, frame::GroupId, inbound::Inbound};
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 pub enum GroupOverflow {
     /// The connection waits until the actor has handled the batch, and with it all that comes behind
-    /// it on that connection, whatever its group: nothing is lost, and the sender's queue fills.
+    /// it on that connection, whatever its group: nothing is lost, and the sender's queue fills. A
+    /// handler that takes longer than the sender's `user_timeout` costs the connection, though: see
+    /// [`Config::user_timeout`](crate::Config::user_timeout).
     #[default]
     Wait,
     /// The connection goes on. The group may hold so many bytes unhandled (frames with their
@@ -96,6 +98,12 @@ impl Groups {
             groups: table.groups.clone(),
             catch_all: row.map(Arc::new),
         }));
+    }
+
+    /// Forgets everybody.
+    pub(crate) fn clear(&self) {
+        let _change = self.change.lock();
+        self.table.store(Arc::default());
     }
 
     fn change<R>(

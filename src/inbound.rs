@@ -61,8 +61,8 @@ pub enum Via {
 /// The connection the frames came on is read again once the handler has returned (its future
 /// resolved, where it returns one), unless the group was registered with
 /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop). A payload keeps the buffer that it was read
-/// into, up to 256 KiB or the frame it belongs to, for as long as it lives: who keeps a small one for
-/// long does well to copy it.
+/// into for as long as it lives, which is as long as 256 KiB or the longest frame that came lately on
+/// that connection: who keeps a small one for long does well to copy it.
 #[derive(Debug)]
 pub struct Inbound {
     group: GroupId,

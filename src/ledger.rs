@@ -155,7 +155,7 @@ impl Drop for Delivery {
         *counter += left;
         let empty = stats.in_delivery.is_zero();
         drop(stats);
-        if empty && book.stopping.load(Relaxed) {
+        if empty {
             book.empty.notify_waiters();
         }
         if let Some(reason) = fate

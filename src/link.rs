@@ -153,11 +153,14 @@ impl<'w> Link<'w> {
     async fn stalled(&self, batch: &mut Batch) -> Result<Option<Ready>, DownReason> {
         const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
+        let ready = self.stream.ready(BOTH);
         let ready = match batch.next_expiry(Tick::now()) {
-            Some(expiry) => timeout(expiry + EXPIRY_SLACK, self.stream.ready(BOTH))
-                .await
-                .ok(),
-            None => Some(self.stream.ready(BOTH).await),
+            Some(expiry) => timeout(expiry + EXPIRY_SLACK, ready).await.ok(),
+            // Nothing can go stale until something is pushed.
+            None => tokio::select! {
+                ready = ready => Some(ready),
+                () = self.outbox.ready(), if !self.outbox.queue.is_done() => None,
+            },
         };
         let now = Tick::now();
         batch.expire(now);

@@ -9,24 +9,63 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr, Context};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Notify};
 
 use crate::{
     backoff::Backoff,
     fault::Point,
-    load::{Load, least_loaded},
+    load::{Carried, Load, least_loaded},
     net,
     reader::{Assign, Reader},
     shared::{Shared, count},
     supervise::{Lifeline, Supervised, live},
 };
 
-/// A Reader's place: who reads there now, and how much.
+/// The Readers' places, one for each reading arbiter.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    seats: Box<[Seat]>,
+    /// Rings when a Reader sits down.
+    taken: Notify,
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct Seat {
-    pub(crate) load: Load,
-    /// The Reader of this arbiter in its present life; none between two.
-    pub(crate) reader: Mutex<Option<Addr<Reader>>>,
+struct Seat {
+    load: Load,
+    /// The Reader in its present life; none before its first and between two.
+    reader: Mutex<Option<Addr<Reader>>>,
+}
+
+impl Seats {
+    pub(crate) fn new(readers: usize) -> Self {
+        Seats {
+            seats: (0..readers).map(|_| Seat::default()).collect(),
+            taken: Notify::new(),
+        }
+    }
+
+    /// Seats a Reader, or empties its seat.
+    pub(crate) fn seat(&self, index: usize, reader: Option<Addr<Reader>>) {
+        *self.seats[index].reader.lock() = reader;
+        self.taken.notify_one();
+    }
+
+    /// The Reader that carries least of those who live, and its load with one more on it.
+    fn least_loaded(&self) -> Option<(Addr<Reader>, Carried)> {
+        let live = self.seats.iter().filter_map(|seat| {
+            let reader = seat.reader.lock().clone().filter(Addr::connected)?;
+            Some((seat, reader))
+        });
+        let (seat, reader) = least_loaded(live, |(seat, _)| &seat.load)?;
+        Some((reader, seat.load.carry()))
+    }
+
+    /// Waits until there is a Reader.
+    async fn wait(&self) {
+        while self.seats.iter().all(|seat| seat.reader.lock().is_none()) {
+            self.taken.notified().await;
+        }
+    }
 }
 
 /// The actor; one for a transport.
@@ -34,7 +73,7 @@ pub(crate) struct Seat {
 pub(crate) struct Listener {
     shared: Arc<Shared>,
     socket: Arc<std::net::TcpListener>,
-    seats: Arc<[Seat]>,
+    seats: Arc<Seats>,
     lifeline: Lifeline,
 }
 
@@ -42,7 +81,7 @@ impl Listener {
     pub(crate) fn start(
         shared: Arc<Shared>,
         socket: Arc<std::net::TcpListener>,
-        seats: Arc<[Seat]>,
+        seats: Arc<Seats>,
         lifeline: Lifeline,
     ) {
         let listener = Listener {
@@ -78,7 +117,7 @@ impl Supervised for Listener {
 }
 
 /// Accepts for ever.
-async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &[Seat]) {
+async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &Seats) {
     const WAIT_FIRST: Duration = Duration::from_millis(100);
     const WAIT_MAX: Duration = Duration::from_secs(1);
     // The wait has a floor, unlike a redial's: nobody else is kept apart by jitter here, and a draw
@@ -88,6 +127,8 @@ async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &[Se
     let mut waits = Backoff::new(WAIT_FIRST, WAIT_MAX);
     let mut listener = None;
     loop {
+        // What nobody would read stays in the backlog.
+        seats.wait().await;
         let accepted = match &listener {
             Some(listener) => accept(listener).await,
             None => net::listener(socket).map(|registered| {
@@ -101,7 +142,8 @@ async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &[Se
                 waits.reset();
                 seat(shared, seats, stream, from);
             }
-            Err(err) if net::is_exhaustion(&err) => {
+            // A socket that cannot even be registered would fail at once, again and again.
+            Err(err) if listener.is_none() || net::is_exhaustion(&err) => {
                 count(&shared.counters.accept_stalls);
                 let wait = waits.next(WHOLE);
                 tracing::warn!(%err, ?wait, "cannot accept");
@@ -119,17 +161,16 @@ async fn accept(listener: &tokio::net::TcpListener) -> io::Result<Option<(TcpStr
 }
 
 /// Finds a Reader for an accepted connection. Whatever fails here closes it.
-fn seat(shared: &Shared, seats: &[Seat], stream: TcpStream, from: SocketAddr) {
+fn seat(shared: &Shared, seats: &Seats, stream: TcpStream, from: SocketAddr) {
     let from = net::canonical(from);
     let Some(admission) = shared.gatekeeper.admit(from.ip()) else {
         count(&shared.counters.turned_away);
         tracing::debug!(%from, "turned away, too many connections");
         return;
     };
-    let Some(seat) = least_loaded(seats, |seat| &seat.load) else {
+    let Some((reader, carried)) = seats.least_loaded() else {
         return;
     };
-    let carried = seat.load.carry();
     let stream = match net::release(stream) {
         Ok(stream) => stream,
         Err(err) => {
@@ -144,9 +185,7 @@ fn seat(shared: &Shared, seats: &[Seat], stream: TcpStream, from: SocketAddr) {
         admission,
         carried,
     };
-    // At most as many as there may be connections wait in its mailbox. Between two lives of a
-    // Reader the connection is closed, and its peer dials again.
-    if let Some(reader) = &*seat.reader.lock() {
-        reader.do_send(assign);
-    }
+    // At most as many as there may be connections wait in its mailbox. One that ends with them in it
+    // closes them, and their peers dial again.
+    reader.do_send(assign);
 }

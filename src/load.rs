@@ -46,8 +46,11 @@ impl Drop for Carried {
 }
 
 /// Picks the worker that carries least, the first of several.
-pub(crate) fn least_loaded<T>(workers: &[T], load: impl Fn(&T) -> &Load) -> Option<&T> {
-    workers.iter().min_by_key(|worker| load(worker).get())
+pub(crate) fn least_loaded<T>(
+    workers: impl IntoIterator<Item = T>,
+    load: impl Fn(&T) -> &Load,
+) -> Option<T> {
+    workers.into_iter().min_by_key(|worker| load(worker).get())
 }
 
 /// The cap on connections, in all and per remote ip.

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6},
     time::Duration,
 };
 
@@ -140,11 +140,19 @@ pub(crate) fn reachable_from(local: SocketAddr, to: SocketAddr) -> Option<Socket
     }
 }
 
-/// The address without the mapping that a v6 socket puts around v4 ones.
+/// The one form of an address: without the mapping that a v6 socket puts around v4 ones, and without
+/// what does not tell one peer from another.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => (ip, addr.port()).into(),
-        IpAddr::V6(_) => addr,
+        // The flow is no part of who is meant, nor is the scope where there is only one.
+        IpAddr::V6(ip) => {
+            let scope = match addr {
+                SocketAddr::V6(addr) if ip.is_unicast_link_local() => addr.scope_id(),
+                _ => 0,
+            };
+            SocketAddrV6::new(ip, addr.port(), 0, scope).into()
+        }
     }
 }
 

@@ -54,14 +54,15 @@ impl Outbox {
 
     /// Runs `until` to its end and drops what goes stale meanwhile, with a word to the subscribers.
     pub(crate) async fn expiring<F: Future>(&self, shared: &Shared, until: F) -> F::Output {
+        // Here, too: whoever waits for short times only would never come to the timer.
+        self.expire(shared);
         let expire = async {
             loop {
                 match self.queue.next_expiry(Tick::now()) {
                     Some(expiry) => sleep(expiry + EXPIRY_SLACK).await,
                     None => self.ready().await,
                 }
-                self.queue.expire(Tick::now());
-                self.tell_dropped(shared);
+                self.expire(shared);
                 // A queue that is done with is always ready, and nothing in it expires.
                 if self.queue.is_done() {
                     std::future::pending::<()>().await;
@@ -73,6 +74,12 @@ impl Outbox {
             output = until => output,
             never = expire => never,
         }
+    }
+
+    /// Drops what has gone stale, with a word to the subscribers.
+    pub(crate) fn expire(&self, shared: &Shared) {
+        self.queue.expire(Tick::now());
+        self.tell_dropped(shared);
     }
 
     /// Tells the subscribers what was dropped since the last time.

@@ -197,10 +197,11 @@ impl Peers {
         let carried = place.load.carry();
         let (shared, outbox) = (self.shared.clone(), outbox.clone());
         let peers = self.this.clone();
+        // However this ends, with its arbiter perhaps and before it began, nobody writes any more.
+        let end = Ending(outbox.clone());
         place.spawn(move || async move {
             let _carried = carried;
-            // However this ends, with its arbiter perhaps, nobody writes any more.
-            let _end = Ending(outbox.clone());
+            let _end = end;
             let part = Part::PeerWriter(outbox.addr);
             let start = |lifeline| {
                 let (peers, addr) = (peers.clone(), outbox.addr);
@@ -210,7 +211,8 @@ impl Peers {
             };
             let told = |turn| shared.told(part, turn);
             // Between two writers the frames go on ageing.
-            let rest = |time| outbox.expiring(&shared, tokio::time::sleep(time));
+            let rest =
+                |time| shared.until_killed(outbox.expiring(&shared, tokio::time::sleep(time)));
             supervise::keep_alive(&shared.config, start, told, rest).await;
         })
     }

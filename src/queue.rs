@@ -88,6 +88,9 @@ struct State<To> {
     gate: Gate,
     counters: SendStats,
     runs: VecDeque<Run<To>>,
+    /// What goes when the lock is released: a payload's owner may have a `Drop` of the user's, which
+    /// may ask this queue for something.
+    trash: Vec<Run<To>>,
     /// Emptied buffers, to be filled again.
     spare: Vec<Vec<u8>>,
     /// Senders at the turnstile. While there are any, those who do not wait are refused, or room
@@ -127,6 +130,7 @@ impl<To: Copy + Eq> SendQueue<To> {
                 gate: Gate::Open,
                 counters: SendStats::default(),
                 runs: VecDeque::new(),
+                trash: Vec::new(),
                 spare: Vec::new(),
                 waiting: 0,
                 untold: Dropped::default(),
@@ -158,9 +162,11 @@ impl<To: Copy + Eq> SendQueue<To> {
         if let Err(refusal) = state.decide(admitted, len) {
             return Err((refusal, payload));
         }
-        state.put(&self.limits, to, group, payload, now);
+        let copied = state.put(&self.limits, to, group, payload, now);
         let doorbell = state.doorbell.take();
         ring(state, [doorbell]);
+        // An owner's drop is code of the user's, and the lock must be free when it runs.
+        drop(copied);
         Ok(())
     }
 
@@ -178,10 +184,10 @@ impl<To: Copy + Eq> SendQueue<To> {
         // With a context its turn has come, and what it waits for is room.
         let mut try_push = |turn: Option<&Context<'_>>| {
             let mut state = self.state.lock();
-            if turn.is_none() && state.waiting > 0 {
-                return Poll::Pending;
-            }
-            let admitted = state.admit(&self.limits, group, len);
+            let admitted = match turn {
+                None if state.waiting > 0 => state.turn_away(&self.limits, group, len),
+                _ => state.admit(&self.limits, group, len),
+            };
             if let Err(Refusal::Full(_)) = admitted {
                 turn.into_iter().for_each(|cx| leave(&mut state.room, cx));
                 return Poll::Pending;
@@ -190,9 +196,10 @@ impl<To: Copy + Eq> SendQueue<To> {
             if let Err(refusal) = state.decide(admitted, len) {
                 return Poll::Ready(Err((refusal, payload)));
             }
-            state.put(&self.limits, to, group, payload, now());
+            let copied = state.put(&self.limits, to, group, payload, now());
             let doorbell = state.doorbell.take();
             ring(state, [doorbell]);
+            drop(copied);
             Poll::Ready(Ok(()))
         };
 
@@ -246,16 +253,14 @@ impl<To: Copy + Eq> SendQueue<To> {
     /// Drops what has waited for longer than it may.
     pub(crate) fn expire(&self, now: Tick) {
         let mut state = self.state.lock();
-        let mut stale = Count::ZERO;
-        while let Some(run) = state.runs.front()
-            && self.is_stale(run, now)
-        {
-            stale += run.count();
-            state.runs.pop_front();
-        }
-        if stale.is_zero() {
+        let fresh = state.runs.iter().position(|run| !self.is_stale(run, now));
+        let fresh = fresh.unwrap_or(state.runs.len());
+        if fresh == 0 {
             return;
         }
+        let State { runs, trash, .. } = &mut *state;
+        trash.extend(runs.drain(..fresh));
+        let stale: Count = trash.iter().map(Run::count).sum();
         state.counters.queued -= stale;
         state.drop_stale(stale);
         let bells = state.room_bells();
@@ -304,7 +309,9 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.gate = Gate::Closed;
-        let left: Count = state.runs.drain(..).map(|run| run.count()).sum();
+        let State { runs, trash, .. } = &mut *state;
+        trash.extend(runs.drain(..));
+        let left: Count = trash.iter().map(Run::count).sum();
         state.counters.queued -= left;
         state.counters.dropped.stopped += left;
         state.untold.stopped += left;
@@ -404,16 +411,23 @@ impl<To: Copy + Eq> State<To> {
         None
     }
 
-    /// Drops the oldest that wait until there is room, or none are left.
+    /// Drops the oldest that wait until there is room; none, if not even that would make it.
     #[cold]
     fn evict_for(&mut self, limits: &Limits, len: usize) -> Result<(), Refusal> {
+        let in_flight = self.counters.in_flight;
+        if in_flight.frames as usize + 1 > limits.frames {
+            return Err(Refusal::Full(QueueLimit::Frames));
+        }
+        if in_flight.bytes as usize + len > limits.bytes {
+            return Err(Refusal::Full(QueueLimit::Bytes));
+        }
         while let Some(missing) = self.missing(limits, len) {
             let Some(oldest) = self.runs.front_mut() else {
                 return Err(Refusal::Full(missing));
             };
             let evicted = oldest.pop_frame();
             if oldest.frames == 0 {
-                self.runs.pop_front();
+                self.trash.extend(self.runs.pop_front());
             }
             self.counters.queued -= evicted;
             self.counters.dropped.overflow += evicted;
@@ -434,26 +448,34 @@ impl<To: Copy + Eq> State<To> {
         admitted
     }
 
-    /// Appends an admitted frame.
+    /// Appends an admitted frame. Gives the payload back if it was copied, to be dropped later.
     #[inline]
-    fn put<P: Payload>(&mut self, limits: &Limits, to: To, group: GroupId, payload: P, now: Tick) {
-        let len = HEADER + payload.as_ref().len();
+    fn put<P: Payload>(
+        &mut self,
+        limits: &Limits,
+        to: To,
+        group: GroupId,
+        payload: P,
+        now: Tick,
+    ) -> Option<P> {
+        let bytes = payload.as_ref();
+        let len = HEADER + bytes.len();
         self.counters.queued += Count::one(len);
-        if payload.as_ref().len() >= limits.chain_from {
+        if bytes.len() >= limits.chain_from {
             let payload = payload.into_bytes();
             self.runs.push_back(Run::chained(to, now, group, payload));
-            return;
+            return None;
         }
-        let payload = payload.as_ref();
         if let Some(open) = self.runs.back_mut()
             && open.takes(to, now, len, RUN_BYTES)
         {
-            open.append(group, payload, RUN_BYTES);
-            return;
+            open.append(group, bytes, RUN_BYTES);
+            return Some(payload);
         }
         let mut run = Run::packed(to, now, self.spare.pop().unwrap_or_default());
-        run.append(group, payload, RUN_BYTES);
+        run.append(group, bytes, RUN_BYTES);
         self.runs.push_back(run);
+        Some(payload)
     }
 
     fn drop_stale(&mut self, stale: Count) {
@@ -463,10 +485,10 @@ impl<To: Copy + Eq> State<To> {
 
     /// Keeps the buffer of a run that is done with.
     fn recycle(&mut self, run: Run<To>) {
-        if self.spare.len() < SPARE_BUFFERS
-            && let Some(buffer) = run.into_buffer()
-        {
-            self.spare.push(buffer);
+        match run.into_buffer() {
+            Ok(buffer) if self.spare.len() < SPARE_BUFFERS => self.spare.push(buffer),
+            Ok(_) => {}
+            Err(chained) => self.trash.push(chained),
         }
     }
 
@@ -480,11 +502,13 @@ impl<To: Copy + Eq> State<To> {
     }
 }
 
-/// Releases the lock, then rings: who is woken finds it free.
+/// Releases the lock, then rings and empties the trash: who is woken, or dropped, finds it free.
 #[inline]
-fn ring<To, const N: usize>(state: MutexGuard<'_, State<To>>, bells: [Option<Waker>; N]) {
+fn ring<To, const N: usize>(mut state: MutexGuard<'_, State<To>>, bells: [Option<Waker>; N]) {
+    let trash = std::mem::take(&mut state.trash);
     drop(state);
     bells.into_iter().flatten().for_each(Waker::wake);
+    drop(trash);
 }
 
 /// Leaves the caller's waker as a bell, unless it hangs there already.

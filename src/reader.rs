@@ -202,6 +202,11 @@ impl Connection {
     }
 
     async fn readable(&mut self) -> Woken {
+        let deadline = self.deadline();
+        // A frame that trickles in always has something to read; its time is over all the same.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Woken::Late;
+        }
         if self.buffer.capacity() > self.buffer.len() {
             if timeout(KEEP_BUFFER, self.stream.readable()).await.is_ok() {
                 return Woken::Readable;
@@ -210,7 +215,7 @@ impl Connection {
         }
         // An error of the socket is found by the read.
         let readable = self.stream.readable();
-        let Some(deadline) = self.deadline() else {
+        let Some(deadline) = deadline else {
             let _ = readable.await;
             return Woken::Readable;
         };
@@ -222,8 +227,12 @@ impl Connection {
 
     /// Keeps no more memory than what has arrived needs.
     fn rest(&mut self) {
-        // `From<&[u8]>` makes a copy that is just long enough, and for nothing allocates nothing.
-        self.buffer = BytesMut::from(&self.buffer[..]);
+        // What is mostly full is not worth copying, least of all a large frame at each pause of a
+        // peer that sends it byte by byte.
+        if self.buffer.capacity() - self.buffer.len() > self.buffer.len() / 2 {
+            // Makes a copy that is just long enough, and for nothing allocates nothing.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         self.splitter = Splitter::default();
         self.room = READ_FROM;
     }

@@ -86,7 +86,13 @@ impl Shared {
     /// Keeps one part of the transport alive; see [`supervise::keep_alive`].
     pub(crate) async fn keep_alive(&self, part: Part, start: impl FnMut(Lifeline)) {
         let told = |turn| self.told(part, turn);
-        supervise::keep_alive(&self.config, start, told, tokio::time::sleep).await;
+        let rest = |time| self.until_killed(tokio::time::sleep(time));
+        supervise::keep_alive(&self.config, start, told, rest).await;
+    }
+
+    /// Runs `rest` to its end, or the transport's; says whether it was the former.
+    pub(crate) async fn until_killed(&self, rest: impl Future<Output = ()>) -> bool {
+        self.kill.run_until_cancelled(rest).await.is_some()
     }
 
     /// Counts and tells what became of a part.

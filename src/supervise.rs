@@ -105,14 +105,15 @@ pub(crate) enum Turn {
 /// Starts an actor and starts it anew whenever it ends unasked, until it ends asked.
 ///
 /// `start` starts one life on the current arbiter; `told` hears of each turn; `rest` spends the time
-/// between two lives, so that what the actor looked after can be looked after meanwhile.
+/// between two lives, so that what the actor looked after can be looked after meanwhile, and says
+/// whether there is to be another.
 pub(crate) async fn keep_alive<R>(
     config: &Config,
     mut start: impl FnMut(Lifeline),
     mut told: impl FnMut(Turn),
     rest: impl Fn(Duration) -> R,
 ) where
-    R: Future<Output = ()>,
+    R: Future<Output = bool>,
 {
     const REST_MAX: Duration = Duration::from_secs(1);
 
@@ -128,12 +129,15 @@ pub(crate) async fn keep_alive<R>(
         if born.elapsed() >= REST_MAX {
             backoff.reset();
         }
-        if budget.take(Instant::now()) {
-            rest(backoff.next(fastrand::f64())).await;
+        let time = if budget.take(Instant::now()) {
+            backoff.next(fastrand::f64())
         } else {
             told(Turn::Failed);
-            rest(config.failed_retry).await;
             budget = Budget::new(config.restart_limit, config.restart_window);
+            config.failed_retry
+        };
+        if !rest(time).await {
+            return;
         }
         told(Turn::Restarted);
     }
@@ -144,6 +148,11 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+
+    async fn sleep(time: Duration) -> bool {
+        tokio::time::sleep(time).await;
+        true
+    }
 
     #[tokio::test(start_paused = true)]
     async fn budget_is_per_window() {
@@ -167,13 +176,7 @@ mod tests {
                 lifeline.done();
             }
         };
-        keep_alive(
-            &config,
-            start,
-            |turn| turns.borrow_mut().push(turn),
-            tokio::time::sleep,
-        )
-        .await;
+        keep_alive(&config, start, |turn| turns.borrow_mut().push(turn), sleep).await;
         let mut expected = vec![Turn::Restarted; 10];
         expected.extend([Turn::Failed, Turn::Restarted, Turn::Restarted]);
         assert_eq!(turns.into_inner(), expected);
@@ -187,13 +190,7 @@ mod tests {
             lives += 1;
             lifeline.done();
         };
-        keep_alive(
-            &Config::default(),
-            start,
-            |_| panic!("no turn"),
-            tokio::time::sleep,
-        )
-        .await;
+        keep_alive(&Config::default(), start, |_| panic!("no turn"), sleep).await;
         assert_eq!(lives, 1);
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     frame::GroupId,
     groups::{Group, GroupOverflow},
     inbound::Inbound,
-    listener::{Listener, Seat},
+    listener::{Listener, Seats},
     net,
     node::Node,
     payload::Payload,
@@ -31,7 +31,7 @@ use crate::{
     reader::Reader,
     shared::Shared,
     stats::{Count, PeerStats, Stats},
-    udp::{Datagrams, UdpActor},
+    udp::{self, Datagrams, UdpActor},
 };
 
 /// A node's end of the network: sends frames to others and has those that come in delivered.
@@ -142,16 +142,15 @@ impl Builder {
 impl Handle {
     /// Starts the actors, each where it belongs, and keeps them alive.
     fn start(&self, socket: std::net::TcpListener) {
-        let seats: Arc<[Seat]> = self.pool.readers.iter().map(|_| Seat::default()).collect();
+        let seats = Arc::new(Seats::new(self.pool.readers.len()));
         for (index, place) in self.pool.readers.iter().enumerate() {
             let (shared, seats) = (self.shared.clone(), seats.clone());
             place.spawn(move || async move {
                 let start = |lifeline| {
-                    let reader = Reader::start(shared.clone(), lifeline);
-                    *seats[index].reader.lock() = Some(reader);
+                    seats.seat(index, Some(Reader::start(shared.clone(), lifeline)));
                 };
                 shared.keep_alive(Part::Reader(index), start).await;
-                *seats[index].reader.lock() = None;
+                seats.seat(index, None);
             });
         }
 
@@ -174,7 +173,9 @@ impl Handle {
         });
         if self.datagrams.is_on() {
             let (shared, datagrams) = (self.shared.clone(), self.datagrams.clone());
+            let end = udp::Ending(datagrams.clone());
             place.spawn(move || async move {
+                let _end = end;
                 let start = |lifeline| UdpActor::start(shared.clone(), datagrams.clone(), lifeline);
                 shared.keep_alive(Part::UdpActor, start).await;
             });
@@ -188,17 +189,15 @@ impl Handle {
             datagrams,
             ..
         } = self;
-        shared.ledger.stopping();
-        shared.closing.cancel();
         peers.seal();
         datagrams.queue().seal();
         if let Shutdown::Drain(limit) = how {
             let drained = async {
-                tokio::join!(
-                    peers.drained(),
-                    datagrams.queue().drained(),
-                    shared.ledger.drained()
-                );
+                // Others may be draining towards us, and we towards ourselves: we read until all
+                // we had to say is said, and then handle what was read.
+                tokio::join!(peers.drained(), datagrams.queue().drained());
+                shared.closing.cancel();
+                shared.ledger.drained().await;
             };
             // What is left when the time is over stands in the report.
             let _ = tokio::time::timeout(limit, drained).await;
@@ -206,6 +205,9 @@ impl Handle {
         self.end();
         shared.tasks.wait().await;
         datagrams.release();
+        udp::tell_dropped(shared, datagrams.queue());
+        // The actors that were registered may hold handles of ours.
+        shared.groups.clear();
         let report = StopReport {
             undelivered: peers.undelivered(),
             datagrams: datagrams.queue().stats().dropped.stopped,
@@ -253,7 +255,7 @@ impl Transport {
     }
 
     /// Returns the actor that takes what these methods do as actix messages. None for the moment
-    /// between two of its lives, and once the transport has stopped.
+    /// before its first life and between two, and once the transport has stopped.
     pub fn node(&self) -> Option<Addr<Node>> {
         self.0.node.lock().clone()
     }
@@ -262,6 +264,11 @@ impl Transport {
 
     /// Lets `actor` have the frames of `group`, from the next one that is read on. While it is slow,
     /// the connections that bring its frames wait ([`GroupOverflow::Wait`]).
+    ///
+    /// The registration keeps the actor alive until it is taken back or the transport has stopped.
+    /// An actor that holds a `Transport` to answer with keeps the transport alive in turn: such a
+    /// pair ends by [`stop`](Transport::stop) or [`unregister`](Transport::unregister), not by
+    /// dropping the last handle elsewhere. A [`Peer`] is no such handle.
     ///
     /// # Errors
     ///
@@ -324,7 +331,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// When the address is unusable, the cap on peers is reached, or the transport has stopped.
+    /// When the address is unusable, or the peer is not known yet and the cap on peers is reached or
+    /// the transport has stopped.
     pub fn peer(&self, addr: SocketAddr) -> Result<Peer, PeerError> {
         self.0.peers.get(addr)
     }
@@ -419,10 +427,10 @@ impl Transport {
 
     /// Stops the transport and says what was left undelivered.
     ///
-    /// Nothing new is accepted, read or sent from the moment of the call. When it returns, the port
-    /// is free, no task or thread of the transport is left, and the counters are final. Calling it
+    /// From the moment of the call nothing new is taken to be sent. When it returns, the port is
+    /// free, no task or thread of the transport is left, and the counters are final. Calling it
     /// again, from any handle, waits for the same end and returns the same report; the first call
-    /// decides how.
+    /// decides how. Cancelled, it leaves the transport sealed: call it again.
     ///
     /// Connections are closed, on both sides of which bytes may be under way: what the kernel took
     /// from a writer counts as written, and what a reader had not read is lost to its sender, who
@@ -449,7 +457,8 @@ impl fmt::Debug for Transport {
 pub enum Shutdown {
     /// At once: what is queued is dropped and counted.
     Now,
-    /// When the queues are empty and what was received is handled, but no later than this.
+    /// When the queues are empty and what was received by then is handled, but no later than this.
+    /// Frames are received as long as the queues are not empty.
     Drain(Duration),
 }
 

@@ -103,6 +103,7 @@ impl Datagrams {
         if !self.is_on() {
             return refuse(Refusal::NoDatagrams, payload);
         }
+        let to = net::canonical(to);
         let Some(to) = net::reachable_from(self.local, to).filter(|to| net::is_usable(*to)) else {
             return refuse(Refusal::Address(to), payload);
         };
@@ -202,7 +203,18 @@ async fn send_batch(
     }
 }
 
-fn tell_dropped(shared: &Shared, queue: &SendQueue<SocketAddr>) {
+/// Ends the queue of datagrams when it goes away, so that nothing is taken for an actor that is no
+/// more.
+pub(crate) struct Ending(pub(crate) Arc<Datagrams>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
+}
+
+/// Tells the subscribers what was dropped since the last time.
+pub(crate) fn tell_dropped(shared: &Shared, queue: &SendQueue<SocketAddr>) {
     shared.events.tell_dropped(None, &queue.take_untold());
 }
 
@@ -236,7 +248,7 @@ async fn receive(shared: &Shared, socket: &UdpSocket) {
         }
         let mut turn = 0..TURN;
         while turn.next().is_some() && inbox.buffer.len() < LONGEST {
-            match inbox.read(socket) {
+            match inbox.read(socket, shared.config.max_frame) {
                 Ok(Some(from)) => inbox.add(shared, from).await,
                 Ok(None) => shared.ledger.malformed(),
                 // Nothing more there; or an earlier datagram of ours came to nothing, which is told
@@ -260,13 +272,13 @@ struct Inbox {
 
 impl Inbox {
     /// Reads one datagram behind the others and says whom it is from; none if it is no frame.
-    fn read(&mut self, socket: &UdpSocket) -> io::Result<Option<SocketAddr>> {
+    fn read(&mut self, socket: &UdpSocket, limit: usize) -> io::Result<Option<SocketAddr>> {
         let start = self.buffer.len();
         self.buffer.reserve(PREFIX + LONGEST);
         self.buffer.put_u32(0);
         let read = socket.try_recv_buf_from(&mut self.buffer);
         let len = self.buffer.len() - start;
-        if read.is_err() || len < HEADER {
+        if read.is_err() || len < HEADER || len > limit {
             self.buffer.truncate(start);
             return read.map(|_| None);
         }
@@ -291,14 +303,14 @@ impl Inbox {
         let Some((sender, _)) = self.sender.take() else {
             return;
         };
-        // Each length was written here, so only a frame above the limit can be malformed: it and
-        // what is behind it goes.
         let delivered = self
             .splitter
             .deliver(shared, sender, Via::Udp, &mut self.buffer);
-        if delivered.await.is_err() {
-            shared.ledger.malformed();
-            self.buffer.clear();
-        }
+        let delivered = delivered.await;
+        debug_assert_eq!(
+            delivered,
+            Ok(()),
+            "the lengths were checked when they were written"
+        );
     }
 }

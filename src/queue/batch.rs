@@ -81,20 +81,23 @@ impl<To: Copy + Eq> Batch<To> {
         let mut stale = Count::ZERO;
         let mut first = true;
         let (queue, cursor) = (&self.queue, self.cursor);
-        self.runs.retain_mut(|run| {
+        let mut trash = Vec::new();
+        for mut run in std::mem::take(&mut self.runs) {
             let begun = std::mem::take(&mut first) && cursor > 0;
-            if !queue.is_stale(run, now) {
-                return true;
+            if !queue.is_stale(&run, now) {
+                self.runs.push_back(run);
+            } else if begun {
+                stale += run.keep_first_frame();
+                self.runs.push_back(run);
+            } else {
+                stale += run.count();
+                trash.push(run);
             }
-            stale += match begun {
-                true => run.keep_first_frame(),
-                false => run.count(),
-            };
-            begun
-        });
+        }
         let mut state = self.queue.state.lock();
         state.counters.in_flight -= stale;
         state.drop_stale(stale);
+        state.trash.append(&mut trash);
         let bells = state.room_bells();
         ring(state, bells);
     }
@@ -150,6 +153,7 @@ impl<To: Copy + Eq> Drop for Batch<To> {
         if state.gate == Gate::Closed {
             state.counters.dropped.stopped += left;
             state.untold.stopped += left;
+            state.trash.extend(self.runs.drain(..));
         } else {
             state.counters.queued += left;
             while let Some(run) = self.runs.pop_back() {

@@ -139,14 +139,14 @@ impl<To: Copy + Eq> Run<To> {
         Count::new(whole.frames as usize - 1, whole.bytes as usize - len)
     }
 
-    /// The buffer, emptied, if it has one.
-    pub(super) fn into_buffer(self) -> Option<Vec<u8>> {
+    /// The buffer, emptied, or the run itself if it has none.
+    pub(super) fn into_buffer(self) -> Result<Vec<u8>, Self> {
         match self.body {
             Body::Packed { mut buffer, .. } => {
                 buffer.clear();
-                Some(buffer)
+                Ok(buffer)
             }
-            Body::Chained { .. } => None,
+            Body::Chained { .. } => Err(self),
         }
     }
 }

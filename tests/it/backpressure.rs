@@ -1,1 +1,209 @@
-//! To come.
+//! What a slow group does to those who send to it, and to nobody else.
+
+use actix_transport::{Config, GroupOverflow, Transport};
+
+use crate::support::*;
+
+/// With one reader, what is read of one connection can be told from what is read of another.
+fn one_reader() -> Transport {
+    let [dedicated, _] = placements();
+    node(dedicated)
+}
+
+/// The `number`th of many payloads.
+fn payload(number: u32, len: usize) -> Vec<u8> {
+    let mut payload = vec![0; len];
+    payload[..4].copy_from_slice(&number.to_be_bytes());
+    payload
+}
+
+#[test]
+fn a_group_that_waits_holds_its_sender_back_and_nothing_is_lost() {
+    const LEN: usize = 16 << 10;
+
+    run(async {
+        let b = one_reader();
+        let a = node(Config::default().queue_frames(64));
+        let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
+        let mut witness = Witness::new(&b).await;
+        let peer = a.peer(b.local_addr()).expect("usable");
+
+        // The kernel takes some megabytes, and then no more.
+        let (mut sent, mut refused_in_a_row) = (0, 0);
+        while refused_in_a_row < 50 {
+            match peer.try_send(group(1), payload(sent, LEN)) {
+                Ok(()) => {
+                    sent += 1;
+                    refused_in_a_row = 0;
+                }
+                Err(err) => {
+                    assert!(err.is_full(), "{err}");
+                    // Another connection is read meanwhile, so this one could have been.
+                    witness.comes_through().await;
+                    if b.stats().inbound.in_delivery.frames > 0 {
+                        refused_in_a_row += 1;
+                    }
+                }
+            }
+            assert!(sent < 20_000, "the sender is not held back");
+        }
+        // One batch is with the group, all else with the kernels and the sender.
+        let held = b.stats().inbound.in_delivery;
+        assert!(held.bytes < 1 << 20, "{held} in the group's hands");
+        assert_eq!(seen.try_next(), None);
+
+        gate.open();
+        for number in 0..sent {
+            let got = seen.next().await;
+            assert!(got.payload == payload(number, LEN), "not frame {number}");
+        }
+        until("room", || peer.try_send(group(1), "room again").is_ok()).await;
+        assert_eq!(seen.next().await.payload, "room again");
+        let all = u64::from(sent) + 1;
+        until("delivered", || {
+            b.stats().inbound.in_delivery.is_zero() && a.stats().tcp.written.frames == all
+        })
+        .await;
+        end([a, b]).await;
+    });
+}
+
+#[test]
+fn a_group_that_waits_holds_back_what_is_behind_it_on_its_connection_and_nothing_else() {
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
+            let mut other = serve(&b, [2]);
+            let mut witness = Witness::new(&b).await;
+            let mut stream = dial(&b).await;
+            // What came in one read is handed over together.
+            say(&mut stream, &[(1, b"held"), (2, b"beside")]).await;
+            assert_eq!(other.next().await.payload, "beside");
+            say(&mut stream, &[(2, b"behind"), (1, b"held, too")]).await;
+            for _ in 0..50 {
+                witness.comes_through().await;
+            }
+            assert_eq!(other.try_next(), None);
+            assert_eq!(held.try_next(), None);
+            assert_eq!(b.stats().inbound.in_delivery.frames, 1);
+            // Not even the end of the connection is seen before its time.
+            drop(stream);
+            gate.open();
+            assert_eq!(held.next().await.payload, "held");
+            assert_eq!(other.next().await.payload, "behind");
+            assert_eq!(held.next().await.payload, "held, too");
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_group_that_drops_holds_no_more_than_its_bound_and_holds_nobody_back() {
+    const HELD: u64 = 10;
+    const SENT: u32 = 30;
+    const LEN: usize = 100;
+    // What a batch of one such frame costs.
+    const COST: usize = 8 + LEN + 256;
+
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let max_bytes = HELD as usize * COST;
+            let (gate, mut slow) = hold(&b, 1, GroupOverflow::Drop { max_bytes });
+            let mut other = serve(&b, [2]);
+            let mut stream = dial(&b).await;
+            for number in 0..SENT {
+                let frames = [(1, &payload(number, LEN)[..]), (2, &number.to_be_bytes())];
+                say(&mut stream, &frames).await;
+                // The other group's frame is not held back by the slow one's before it.
+                assert_eq!(other.next().await.payload[..], number.to_be_bytes());
+            }
+            let inbound = b.stats().inbound;
+            assert_eq!(inbound.in_delivery.frames, HELD);
+            let beyond = u64::from(SENT) - HELD;
+            assert_eq!(inbound.dropped.overflow.frames, beyond);
+            assert_eq!(inbound.dropped.overflow.bytes, beyond * (8 + LEN as u64));
+            assert_eq!(slow.try_next(), None);
+
+            // Those that had room are those that came first; and room is given back.
+            gate.open();
+            let mut held: Vec<_> = Vec::new();
+            for _ in 0..HELD {
+                held.push(slow.next().await.payload);
+            }
+            held.sort();
+            let first: Vec<_> = (0..HELD as u32)
+                .map(|number| payload(number, LEN))
+                .collect();
+            assert_eq!(held, first);
+            until("handled", || b.stats().inbound.in_delivery.is_zero()).await;
+            for number in 0..SENT {
+                say(&mut stream, &[(1, &payload(number, LEN))]).await;
+                assert_eq!(slow.next().await.payload, payload(number, LEN));
+            }
+            assert_eq!(b.stats().inbound.dropped.overflow.frames, beyond);
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn the_bound_of_a_group_is_one_for_all_connections_and_batches_of_any_size() {
+    run(async {
+        let b = node(Config::default());
+        let max_bytes = 3 * (8 + 256);
+        let (gate, mut slow) = hold(&b, 1, GroupOverflow::Drop { max_bytes });
+        let mut marks = serve(&b, [2]);
+        let (mut first, mut second) = (dial(&b).await, dial(&b).await);
+        // A batch above all of the bound; then a frame each from two connections; then three in one
+        // batch, for which what is left is a little too short, and one alone, for which it is not.
+        let too_large = [0; 1000];
+        say(&mut first, &[(1, &too_large), (2, b"")]).await;
+        marks.next().await;
+        assert_eq!(b.stats().inbound.dropped.overflow.frames, 1);
+        for stream in [&mut first, &mut second] {
+            say(stream, &[(1, b""), (2, b"")]).await;
+            marks.next().await;
+        }
+        say(&mut first, &[(1, b""), (1, b""), (1, b""), (2, b"")]).await;
+        marks.next().await;
+        assert_eq!(b.stats().inbound.dropped.overflow.frames, 4);
+        say(&mut second, &[(1, b""), (2, b"")]).await;
+        marks.next().await;
+        let inbound = b.stats().inbound;
+        assert_eq!(inbound.dropped.overflow.frames, 4);
+        assert_eq!(inbound.in_delivery.frames, 3);
+        gate.open();
+        for _ in 0..3 {
+            slow.next().await;
+        }
+        assert_eq!(slow.try_next(), None);
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_group_that_drops_gets_frames_from_among_others_whole() {
+    run(async {
+        let b = node(Config::default());
+        let max_bytes = 1 << 20;
+        let (gate, mut slow) = hold(&b, 1, GroupOverflow::Drop { max_bytes });
+        let mut stream = dial(&b).await;
+        let frames: [(u32, &[u8]); 6] = [
+            (9, b"nobody's"),
+            (1, b"a"),
+            (1, b""),
+            (9, b"nobody's"),
+            (1, b"ccc"),
+            (9, b"nobody's"),
+        ];
+        say(&mut stream, &frames).await;
+        gate.open();
+        for payload in ["a", "", "ccc"] {
+            assert_eq!(slow.next().await.payload, payload);
+        }
+        assert_eq!(b.stats().inbound.dropped.no_group.frames, 3);
+        end([b]).await;
+    });
+}

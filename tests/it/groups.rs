@@ -1,1 +1,567 @@
-//! To come.
+//! Who gets the frames of which group, while groups come and go and their actors end.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use actix::prelude::*;
+use actix_transport::{
+    Config, Count, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent, RegisterError,
+    Transport, Via,
+};
+use bytes::Bytes;
+use tokio::{io::AsyncWriteExt, sync::mpsc};
+
+use crate::support::*;
+
+/// A transport whose connections are read beside this thread.
+fn beside() -> Transport {
+    let [dedicated, _] = placements();
+    node(dedicated)
+}
+
+/// An actor that does as it is told: a payload can be its end.
+struct Obedient(mpsc::UnboundedSender<Bytes>);
+
+impl Actor for Obedient {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Obedient {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, ctx: &mut Context<Self>) {
+        for payload in inbound {
+            match &payload[..] {
+                b"stop" => return ctx.stop(),
+                b"panic" => panic!("as it was told"),
+                b"ignore" => {}
+                _ => self.0.send(payload).expect("the test waits"),
+            }
+        }
+    }
+}
+
+fn obedient() -> (Recipient<Inbound>, mpsc::UnboundedReceiver<Bytes>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    (Obedient(tell).start().recipient(), told)
+}
+
+/// An actor that answers each batch with a function of its own.
+struct Custom<F>(F);
+
+impl<F: Unpin + 'static> Actor for Custom<F> {
+    type Context = Context<Self>;
+}
+
+impl<F, R> Handler<Inbound> for Custom<F>
+where
+    F: FnMut(Inbound) -> R + Unpin + 'static,
+    R: Future<Output = ()> + 'static,
+{
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(self.0(inbound))
+    }
+}
+
+fn count(frames: &[&[u8]]) -> Count {
+    let mut count = Count::ZERO;
+    for payload in frames {
+        count.frames += 1;
+        count.bytes += 8 + payload.len() as u64;
+    }
+    count
+}
+
+#[test]
+fn each_group_gets_its_own_frames_in_order() {
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (mut one, mut two) = (serve(&b, [1]), serve(&b, [2]));
+            let mut stream = dial(&b).await;
+            say(&mut stream, &[(1, b"a"), (2, b"x"), (1, b"b"), (2, b"y")]).await;
+            for payload in ["a", "b"] {
+                let got = one.next().await;
+                assert_eq!((got.group, &got.payload[..]), (1, payload.as_bytes()));
+            }
+            for payload in ["x", "y"] {
+                let got = two.next().await;
+                assert_eq!((got.group, &got.payload[..]), (2, payload.as_bytes()));
+            }
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn an_inbound_says_what_it_is_and_how_much_of_it_is_left() {
+    run(async {
+        let b = node(Config::default());
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let actor = Custom(move |mut inbound: Inbound| {
+            let about = (inbound.group(), inbound.from(), inbound.via());
+            let mut left = vec![(inbound.len(), inbound.remaining())];
+            let first = inbound.next();
+            left.push((inbound.len(), inbound.remaining()));
+            let second = inbound.next_slice().map(Bytes::copy_from_slice);
+            left.push((inbound.len(), inbound.remaining()));
+            let third = inbound.next();
+            left.push((inbound.len(), inbound.remaining()));
+            let none = (inbound.next(), inbound.next_slice().map(<[u8]>::len));
+            let payloads = [first, second, third].map(Option::unwrap_or_default);
+            tell.send((about, payloads, left, none))
+                .expect("the test waits");
+            std::future::ready(())
+        });
+        b.register(group(7), actor.start().recipient())
+            .expect("free group");
+        let mut stream = dial(&b).await;
+        // With another's frame among them.
+        say(
+            &mut stream,
+            &[(7, b"one"), (7, b""), (8, b"?"), (7, b"three")],
+        )
+        .await;
+        let (about, payloads, left, none) = told.recv().await.expect("a batch");
+        let from = stream.local_addr().expect("connected");
+        assert_eq!(about, (group(7), from, Via::Tcp));
+        assert_eq!(payloads, ["one", "", "three"]);
+        let counts: [&[&[u8]]; 4] = [&[b"one", b"", b"three"], &[b"", b"three"], &[b"three"], &[]];
+        let expected: Vec<_> = counts.map(|left| (left.len(), count(left))).into();
+        assert_eq!(left, expected);
+        assert_eq!(none, (None, None));
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_group_that_is_taken_is_refused_to_others_until_its_actor_ends() {
+    run(async {
+        let b = node(Config::default());
+        let (first, _told) = obedient();
+        let (second, mut seen) = probe();
+        b.register(group(1), first.clone()).expect("free group");
+        let refused = b.register(group(1), second.clone());
+        assert_eq!(refused, Err(RegisterError::Taken(group(1))));
+        let text = refused.expect_err("taken").to_string();
+        assert!(text.contains("group 1"), "{text}");
+
+        let mut stream = dial(&b).await;
+        say(&mut stream, &[(1, b"stop")]).await;
+        until("ended", || !first.connected()).await;
+        b.register(group(1), second).expect("its actor has ended");
+        say(&mut stream, &[(1, b"for the second")]).await;
+        assert_eq!(seen.next().await.payload, "for the second");
+        end([b]).await;
+    });
+}
+
+#[test]
+fn who_replaces_another_gets_the_frames_from_then_on_and_what_was_under_way_is_the_formers() {
+    run(async {
+        let b = beside();
+        let ((old, mut old_seen), (new, mut new_seen)) = (probe(), probe());
+        assert_eq!(b.replace(group(1), old.clone()), Ok(None));
+        let mut stream = dial(&b).await;
+        say(&mut stream, &[(1, b"old")]).await;
+        // It lies in the mailbox of an actor that cannot run while this thread stands still.
+        stand_still("read", || b.stats().inbound.in_delivery.frames == 1);
+        assert_eq!(b.replace(group(1), new), Ok(Some(old)));
+        say(&mut stream, &[(1, b"new")]).await;
+        assert_eq!(old_seen.next().await.payload, "old");
+        assert_eq!(new_seen.next().await.payload, "new");
+        assert_eq!(old_seen.try_next(), None);
+        end([b]).await;
+    });
+}
+
+#[test]
+fn who_replaces_another_may_be_as_slow_as_that_one() {
+    run(async {
+        let b = node(Config::default());
+        let (first, _seen) = probe();
+        let overflow = GroupOverflow::Drop { max_bytes: 0 };
+        b.register_with(group(1), first, overflow)
+            .expect("free group");
+        let (second, mut seen) = probe();
+        b.replace(group(1), second).expect("not reserved");
+        let mut marks = serve(&b, [2]);
+        let mut stream = dial(&b).await;
+        say(&mut stream, &[(1, b"no room"), (2, b"mark")]).await;
+        marks.next().await;
+        assert_eq!(b.stats().inbound.dropped.overflow, count(&[b"no room"]));
+        assert_eq!(seen.try_next(), None);
+        end([b]).await;
+    });
+}
+
+#[test]
+fn who_is_unregistered_is_given_back_and_gets_no_more() {
+    run(async {
+        let b = node(Config::default());
+        let (actor, mut seen) = probe();
+        b.register(group(1), actor.clone()).expect("free group");
+        assert_eq!(b.unregister(group(1)), Some(actor));
+        assert_eq!(b.unregister(group(1)), None);
+        let mut marks = serve(&b, [2]);
+        let mut stream = dial(&b).await;
+        say(&mut stream, &[(1, b"nobody's"), (2, b"mark")]).await;
+        marks.next().await;
+        assert_eq!(seen.try_next(), None);
+        assert_eq!(b.stats().inbound.dropped.no_group, count(&[b"nobody's"]));
+        end([b]).await;
+    });
+}
+
+#[test]
+fn groups_change_hands_from_other_threads_and_every_frame_has_one_fate() {
+    const FRAMES: u32 = 30_000;
+
+    run(async {
+        let b = beside();
+        let ((one, mut seen_one), (two, mut seen_two)) = (probe(), probe());
+        let over = Arc::new(AtomicBool::new(false));
+        let changing: Vec<_> = (0..2)
+            .map(|_| {
+                let (b, over) = (b.clone(), over.clone());
+                let (one, two) = (one.clone(), two.clone());
+                std::thread::spawn(move || {
+                    while !over.load(Relaxed) {
+                        // The other thread does the same, so each may come to nothing.
+                        let _ = b.register(group(1), one.clone());
+                        b.replace(group(1), two.clone()).expect("not reserved");
+                        b.unregister(group(1));
+                    }
+                })
+            })
+            .collect();
+        let mut stream = dial(&b).await;
+        for first in (0..FRAMES).step_by(10) {
+            let numbers = (first..first + 10).map(u32::to_be_bytes);
+            let bytes: Vec<_> = numbers.flat_map(|number| wire(1, &number)).collect();
+            write(&mut stream, &bytes).await;
+        }
+        let done = || b.stats().inbound.delivered + b.stats().inbound.dropped.no_group;
+        until("all met their fate", || done().frames == u64::from(FRAMES)).await;
+        over.store(true, Relaxed);
+        for thread in changing {
+            thread.join().expect("no panic");
+        }
+        let delivered = b.stats().inbound.delivered.frames as usize;
+        let mut all = Vec::new();
+        for seen in [&mut seen_one, &mut seen_two] {
+            let from = all.len();
+            while let Some(got) = seen.try_next() {
+                all.push(got.payload);
+            }
+            assert!(all[from..].is_sorted(), "out of order");
+        }
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), delivered, "some came twice, or not at all");
+        end([b]).await;
+    });
+}
+
+#[test]
+fn what_nobody_serves_is_counted_and_told() {
+    run(async {
+        let b = node(Config::default());
+        let (mut marks, mut events) = (serve(&b, [2]), watch(&b));
+        let mut stream = dial(&b).await;
+        let frames: [(u32, &[u8]); 4] = [(1, b"a"), (3, b""), (2, b"mark"), (1, b"bc")];
+        say(&mut stream, &frames).await;
+        marks.next().await;
+        let lost = count(&[b"a", b"", b"bc"]);
+        assert_eq!(b.stats().inbound.dropped.no_group, lost);
+        let mut told = Count::ZERO;
+        while told != lost {
+            let event = events.next().await;
+            let PeerEvent::Dropped {
+                peer: None,
+                reason: DropReason::NoGroup,
+                count,
+            } = event
+            else {
+                panic!("{event:?}");
+            };
+            told = told + count;
+        }
+        end([b]).await;
+    });
+}
+
+#[test]
+fn who_takes_the_rest_gets_what_nobody_else_serves_with_its_group() {
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let mut served = serve(&b, [1]);
+            let (actor, mut rest) = probe();
+            b.catch_all(Some(actor));
+            let mut stream = dial(&b).await;
+            say(
+                &mut stream,
+                &[(5, b"five"), (1, b"one"), (0xFFFF_FFFE, b"last")],
+            )
+            .await;
+            assert_eq!(served.next().await.payload, "one");
+            let mut got = [rest.next().await, rest.next().await];
+            got.sort_by_key(|got| got.group);
+            let got = got.map(|got| (got.group, got.payload));
+            assert_eq!(got, [(5, "five".into()), (0xFFFF_FFFE, "last".into())]);
+
+            // A group that is served from now on is not of the rest any more, and back.
+            let mut served_too = serve(&b, [5]);
+            say(&mut stream, &[(5, b"five")]).await;
+            assert_eq!(served_too.next().await.payload, "five");
+            b.unregister(group(5));
+            say(&mut stream, &[(5, b"rest")]).await;
+            assert_eq!(rest.next().await.payload, "rest");
+
+            b.catch_all(None);
+            say(&mut stream, &[(5, b"nobody's"), (1, b"mark")]).await;
+            assert_eq!(served.next().await.payload, "mark");
+            assert_eq!(rest.try_next(), None);
+            assert_eq!(b.stats().inbound.dropped.no_group, count(&[b"nobody's"]));
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn frames_for_an_actor_that_ended_are_counted_until_another_serves_the_group() {
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (mut marks, mut events) = (serve(&b, [2]), watch(&b));
+            let (actor, _told) = obedient();
+            b.register(group(1), actor.clone()).expect("free group");
+            let mut stream = dial(&b).await;
+            say(&mut stream, &[(1, b"stop")]).await;
+            until("ended", || !actor.connected()).await;
+
+            say(
+                &mut stream,
+                &[(1, b"a"), (2, b"mark"), (1, b"bc"), (1, b"")],
+            )
+            .await;
+            marks.next().await;
+            let lost = count(&[b"a", b"bc", b""]);
+            assert_eq!(b.stats().inbound.dropped.node_gone, lost);
+            events
+                .until(|event| {
+                    matches!(event, PeerEvent::Dropped { peer: None, reason: DropReason::NodeGone, count }
+                        if *count == lost)
+                })
+                .await;
+
+            let mut seen = serve(&b, [1]);
+            say(&mut stream, &[(1, b"again")]).await;
+            assert_eq!(seen.next().await.payload, "again");
+            assert_eq!(b.stats().inbound.dropped.node_gone, lost);
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn what_lies_in_the_mailbox_of_an_actor_that_ends_was_not_delivered() {
+    run(async {
+        let b = beside();
+        let (actor, _told) = obedient();
+        b.register(group(1), actor.clone()).expect("free group");
+        let (mut first, mut second) = (dial(&b).await, dial(&b).await);
+        let in_delivery = || b.stats().inbound.in_delivery.frames;
+        say(&mut first, &[(1, b"stop")]).await;
+        stand_still("in the mailbox", || in_delivery() == 1);
+        say(&mut second, &[(1, b"a"), (1, b"bc")]).await;
+        stand_still("behind it", || in_delivery() == 3);
+        until("over", || in_delivery() == 0).await;
+        let inbound = b.stats().inbound;
+        assert_eq!(inbound.delivered, count(&[b"stop"]));
+        assert_eq!(inbound.dropped.node_gone, count(&[b"a", b"bc"]));
+        // Both connections go on.
+        let mut seen = serve(&b, [1]);
+        for stream in [&mut first, &mut second] {
+            say(stream, &[(1, b"again")]).await;
+            assert_eq!(seen.next().await.payload, "again");
+        }
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_batch_that_its_actor_does_not_touch_was_not_delivered() {
+    run(async {
+        let b = node(Config::default());
+        let untouched = Custom(|_| std::future::ready(()));
+        b.register(group(1), untouched.start().recipient())
+            .expect("free group");
+        let mut stream = dial(&b).await;
+        say(&mut stream, &[(1, b"a"), (1, b"bc")]).await;
+        let lost = count(&[b"a", b"bc"]);
+        until("counted", || b.stats().inbound.dropped.node_gone == lost).await;
+        assert!(b.stats().inbound.delivered.is_zero());
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_panic_in_a_handler_costs_what_its_batch_had_left_and_no_other() {
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (actor, mut told) = obedient();
+            b.register(group(1), actor.clone()).expect("free group");
+            let mut other = serve(&b, [2]);
+            let mut witness = Witness::new(&b).await;
+            let witnessed = b.stats().inbound.delivered;
+            let mut stream = dial(&b).await;
+            let frames: [(u32, &[u8]); 6] = [
+                (1, b"a"),
+                (2, b"x"),
+                (1, b"panic"),
+                (2, b"y"),
+                (1, b"lost"),
+                (2, b"z"),
+            ];
+            say(&mut stream, &frames).await;
+            for payload in ["x", "y", "z"] {
+                assert_eq!(other.next().await.payload, payload);
+            }
+            assert_eq!(told.recv().await.expect("before the panic"), "a");
+            until("ended", || !actor.connected()).await;
+            until("counted", || b.stats().inbound.in_delivery.is_zero()).await;
+            let inbound = b.stats().inbound;
+            let taken = count(&[b"x", b"y", b"z", b"a", b"panic"]);
+            assert_eq!(inbound.delivered, witnessed + taken);
+            assert_eq!(inbound.dropped.node_gone, count(&[b"lost"]));
+            // The connection and its other groups go on, and so do other connections.
+            say(&mut stream, &[(2, b"still here")]).await;
+            assert_eq!(other.next().await.payload, "still here");
+            witness.comes_through().await;
+            assert_eq!(
+                b.stats().links.restarts,
+                0,
+                "nothing of the transport ended"
+            );
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_panic_in_a_handlers_future_costs_what_its_batch_had_left() {
+    run(async {
+        let b = node(Config::default());
+        let fragile = Custom(|mut inbound: Inbound| async move {
+            inbound.next();
+            tokio::task::yield_now().await;
+            panic!("as it must");
+        });
+        b.register(group(1), fragile.start().recipient())
+            .expect("free group");
+        let mut stream = dial(&b).await;
+        let batch: [(u32, &[u8]); 3] = [(1, b"taken"), (1, b"left"), (1, b"left, too")];
+        // The future ends, its actor does not, and neither does the connection.
+        for batches in 1..=2 {
+            say(&mut stream, &batch).await;
+            until("over", || {
+                let inbound = b.stats().inbound;
+                inbound.received.frames == 3 * batches && inbound.in_delivery.is_zero()
+            })
+            .await;
+            let inbound = b.stats().inbound;
+            assert_eq!(inbound.delivered.frames, batches);
+            assert_eq!(inbound.dropped.node_gone.frames, 2 * batches);
+        }
+        assert_eq!(b.stats().inbound.delivered, count(&[b"taken", b"taken"]));
+        end([b]).await;
+    });
+}
+
+#[test]
+fn the_reserved_group_is_nobodys() {
+    run(async {
+        let b = node(Config::default());
+        let (actor, _seen) = probe();
+        let refused = b.register(GroupId::RESERVED, actor.clone());
+        assert_eq!(refused, Err(RegisterError::Reserved));
+        let refused = b.replace(GroupId::RESERVED, actor);
+        assert_eq!(refused, Err(RegisterError::Reserved));
+        assert_eq!(b.unregister(GroupId::RESERVED), None);
+        end([b]).await;
+    });
+}
+
+#[test]
+fn many_groups_on_one_connection_keep_each_its_order() {
+    const GROUPS: u32 = 2000;
+    const ROUNDS: u32 = 20;
+
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (actor, mut seen) = probe();
+            b.catch_all(Some(actor.clone()));
+            // Some have a row of their own.
+            for index in (0..GROUPS).step_by(10) {
+                b.register(group(index), actor.clone()).expect("free group");
+            }
+            let mut stream = dial(&b).await;
+            let bytes: Vec<_> = (0..ROUNDS * GROUPS)
+                .flat_map(|n| wire(n % GROUPS, &(n / GROUPS).to_be_bytes()))
+                .collect();
+            let writer = tokio::spawn(async move { stream.write_all(&bytes).await });
+            let mut next: HashMap<u32, u32> = HashMap::new();
+            for _ in 0..ROUNDS * GROUPS {
+                let got = seen.next().await;
+                let next = next.entry(got.group).or_default();
+                assert_eq!(got.payload[..], next.to_be_bytes(), "group {}", got.group);
+                *next += 1;
+            }
+            assert_eq!(next.len(), GROUPS as usize);
+            assert!(next.values().all(|rounds| *rounds == ROUNDS));
+            writer.await.expect("no panic").expect("open");
+            until("handled", || b.stats().inbound.in_delivery.is_zero()).await;
+            let all = u64::from(ROUNDS * GROUPS);
+            let expected = (all, all * 12);
+            let delivered = b.stats().inbound.delivered;
+            assert_eq!((delivered.frames, delivered.bytes), expected);
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn frames_of_two_senders_are_told_apart() {
+    run(async {
+        let b = node(Config::default());
+        let mut seen = serve_from(&b, [1]);
+        let mut streams = [dial(&b).await, dial(&b).await, dial(&b).await];
+        for round in 0..10u8 {
+            for stream in &mut streams {
+                say(stream, &[(1, &[round])]).await;
+            }
+        }
+        let mut got: HashMap<SocketAddr, Vec<u8>> = HashMap::new();
+        for _ in 0..30 {
+            let (from, frame) = seen.next().await;
+            got.entry(from).or_default().push(frame.payload[0]);
+        }
+        for stream in streams {
+            let from = stream.local_addr().expect("connected");
+            assert_eq!(got[&from], (0..10).collect::<Vec<_>>());
+        }
+        end([b]).await;
+    });
+}

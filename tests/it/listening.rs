@@ -1,1 +1,299 @@
-//! To come.
+//! Who is let in, and what the port and the system's limits have to do with it.
+
+use std::{
+    io::{Read, Seek},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    time::Duration,
+};
+
+use actix_transport::{BindError, Config, Placement, Shutdown, Transport};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::*;
+
+/// Sees that a connection is read.
+async fn talks(stream: &mut TcpStream, seen: &mut Seen<Got>) {
+    say(stream, &[(1, b"talks")]).await;
+    assert_eq!(seen.next().await.payload, "talks");
+}
+
+/// A connection from another of this machine's own addresses.
+#[cfg(target_os = "linux")]
+async fn dial_from(ip: Ipv4Addr, transport: &Transport) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((ip, 0).into()).expect("on loopback");
+    let stream = socket.connect(transport.local_addr()).await;
+    stream.expect("listening")
+}
+
+#[test]
+fn a_connection_beyond_the_cap_is_closed_and_counted() {
+    for config in placements() {
+        run(async {
+            let b = node(config.max_connections(2));
+            let mut seen = serve(&b, [1]);
+            let (mut first, mut second) = (dial(&b).await, dial(&b).await);
+            for turned_away in 1..=3 {
+                hung_up(dial(&b).await).await;
+                until("counted", || b.stats().links.turned_away == turned_away).await;
+            }
+            talks(&mut first, &mut seen).await;
+            talks(&mut second, &mut seen).await;
+            let links = b.stats().links;
+            assert_eq!((links.connections, links.accepted), (2, 2));
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_ends_makes_room_for_another() {
+    for config in placements() {
+        run(async {
+            let b = node(config.max_connections(1));
+            let mut seen = serve(&b, [1]);
+            // However it ends: in order, in the middle of a frame, or for what it said.
+            let endings: [&[u8]; 3] = [b"", b"\0\0", b"\0\0\0\0"];
+            for ending in endings {
+                let mut stream = dial(&b).await;
+                talks(&mut stream, &mut seen).await;
+                write(&mut stream, ending).await;
+                drop(stream);
+                until("room", || b.stats().links.connections == 0).await;
+            }
+            talks(&mut dial(&b).await, &mut seen).await;
+            assert_eq!(b.stats().links.turned_away, 0);
+            end([b]).await;
+        });
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_cap_of_one_ip_is_not_anothers() {
+    for config in placements() {
+        run(async {
+            let b = node(config.max_connections_per_ip(1));
+            let mut seen = serve(&b, [1]);
+            let other = Ipv4Addr::new(127, 0, 0, 2);
+            let mut first = dial(&b).await;
+            hung_up(dial(&b).await).await;
+            let mut second = dial_from(other, &b).await;
+            hung_up(dial_from(other, &b).await).await;
+            talks(&mut first, &mut seen).await;
+            talks(&mut second, &mut seen).await;
+            assert_eq!(b.stats().links.turned_away, 2);
+            drop(second);
+            until("room", || b.stats().links.connections == 1).await;
+            talks(&mut dial_from(other, &b).await, &mut seen).await;
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_connection_made_as_soon_as_the_port_is_bound_is_read() {
+    let many = Placement::Dedicated {
+        readers: 8,
+        writers: 1,
+    };
+    for config in [many, Placement::Current].map(|place| Config::default().placement(place)) {
+        run(async {
+            for _ in 0..10 {
+                let b = node(config.clone());
+                let mut streams = Vec::new();
+                for _ in 0..8 {
+                    let stream = std::net::TcpStream::connect(b.local_addr());
+                    let stream = stream.expect("listening");
+                    stream.set_nonblocking(true).expect("open");
+                    streams.push(TcpStream::from_std(stream).expect("a runtime"));
+                }
+                let mut seen = serve(&b, [1]);
+                for stream in &mut streams {
+                    talks(stream, &mut seen).await;
+                }
+                end([b]).await;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_the_address() {
+    run(async {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("free port");
+        let taken = tcp.local_addr().expect("bound");
+        let refused = Transport::builder().bind(taken).expect_err("taken");
+        assert!(matches!(refused, BindError::Bind { .. }), "{refused:?}");
+        assert!(
+            refused.to_string().contains(&taken.to_string()),
+            "{refused}"
+        );
+        // By another transport no less than by a stranger.
+        let transport = node(Config::default());
+        let taken = transport.local_addr();
+        let refused = Transport::builder().bind(taken).expect_err("taken");
+        assert!(
+            refused.to_string().contains(&taken.to_string()),
+            "{refused}"
+        );
+        end([transport]).await;
+    });
+}
+
+#[test]
+fn a_port_that_only_datagrams_have_taken_is_in_use_if_datagrams_are_wanted() {
+    run(async {
+        let udp = UdpSocket::bind((OWN_IP, 0)).expect("free port");
+        let taken = udp.local_addr().expect("bound");
+        let refused = Transport::builder().bind(taken).expect_err("taken");
+        assert!(
+            refused.to_string().contains(&taken.to_string()),
+            "{refused}"
+        );
+        let without = Transport::builder()
+            .config(Config::default().udp(false))
+            .bind(taken);
+        end([without.expect("free for connections")]).await;
+    });
+}
+
+#[test]
+fn the_port_is_free_when_stop_returns() {
+    for config in placements() {
+        run(async {
+            let b = Transport::builder().config(config.clone());
+            let b = b.bind((OWN_IP, 0)).expect("free port");
+            let addr = b.local_addr();
+            let mut seen = serve(&b, [1]);
+            // With connections open, and the handle still there.
+            let mut streams = [dial(&b).await, dial(&b).await];
+            for stream in &mut streams {
+                talks(stream, &mut seen).await;
+            }
+            b.stop(Shutdown::Now).await;
+            UdpSocket::bind(addr).expect("free for datagrams");
+            let next = Transport::builder().config(config).bind(addr);
+            let next = next.expect("free for both");
+            let mut seen = serve(&next, [1]);
+            talks(&mut dial(&next).await, &mut seen).await;
+            for stream in streams {
+                hung_up(stream).await;
+            }
+            end([next]).await;
+        });
+    }
+}
+
+#[test]
+fn the_port_is_free_some_time_after_the_last_handle_is_gone() {
+    for config in placements() {
+        run(async {
+            let b = Transport::builder().config(config).bind((OWN_IP, 0));
+            let b = b.expect("free port");
+            let (addr, other) = (b.local_addr(), b.clone());
+            let mut seen = serve(&b, [1]);
+            let mut stream = dial(&b).await;
+            drop(b);
+            talks(&mut stream, &mut seen).await;
+            drop(other);
+            hung_up(stream).await;
+            until("free", || {
+                TcpListener::bind(addr).is_ok() && UdpSocket::bind(addr).is_ok()
+            })
+            .await;
+        });
+    }
+}
+
+/// Processor time this process has used, in hundredths of a second.
+#[cfg(target_os = "linux")]
+fn cpu_time(stat: &mut std::fs::File) -> u64 {
+    let mut text = String::new();
+    stat.rewind().expect("procfs");
+    stat.read_to_string(&mut text).expect("procfs");
+    // Behind the name, which may have anything in it.
+    let (_, fields) = text.rsplit_once(')').expect("a name");
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut next = || fields.next().and_then(|field| field.parse::<u64>().ok());
+    next().expect("utime") + next().expect("stime")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some() {
+    let test = "listening::out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some";
+    alone_after("ulimit -n 64", test, || {
+        run(async {
+            let b = node(Config::default());
+            let mut seen = serve(&b, [1]);
+            // What is opened only once is open by now, and what is closed is closed.
+            talks(&mut dial(&b).await, &mut seen).await;
+            until("closed", || b.stats().links.connections == 0).await;
+            let mut stat = std::fs::File::open("/proc/self/stat").expect("linux");
+
+            // All there are, save one for a socket to dial with.
+            let null = || std::fs::File::open("/dev/null");
+            let mut hoard: Vec<_> = std::iter::from_fn(|| null().ok()).collect();
+            hoard.pop();
+            let (began, used) = (std::time::Instant::now(), cpu_time(&mut stat));
+            let mut waiting = dial(&b).await;
+            say(&mut waiting, &[(1, b"waited")]).await;
+            until("stalled", || b.stats().links.accept_stalls == 4).await;
+            let (wall, used) = (began.elapsed(), cpu_time(&mut stat) - used);
+            // After 100, 200 and 400 ms.
+            assert!(wall >= Duration::from_millis(700), "{wall:?}");
+            // Sleeping, not turning in circles: a loop would have used it all.
+            assert!(
+                u128::from(used) * 10 < wall.as_millis() / 4,
+                "{used} of {wall:?}"
+            );
+            assert_eq!(seen.try_next(), None);
+
+            hoard.clear();
+            assert_eq!(seen.next().await.payload, "waited");
+            talks(&mut waiting, &mut seen).await;
+            talks(&mut dial(&b).await, &mut seen).await;
+            end([b]).await;
+        });
+    });
+}
+
+/// A reader that ended carries least of all, which must not make it the one to be given more.
+#[cfg(feature = "failpoints")]
+#[test]
+fn while_a_reader_rests_the_others_are_given_what_comes() {
+    use actix_transport::{Faults, Point};
+
+    run(async {
+        let faults = Faults::default();
+        let config = Config::default()
+            .placement(Placement::Dedicated {
+                readers: 2,
+                writers: 1,
+            })
+            .restart_limit(0)
+            .failed_retry(Duration::from_secs(3600));
+        let b = Transport::builder()
+            .config(config)
+            .faults(faults.clone())
+            .bind("127.0.0.1:0")
+            .expect("free port");
+        let mut seen = serve(&b, [1]);
+        // One on each, so that it can be seen that one has ended.
+        let mut before = [dial(&b).await, dial(&b).await];
+        for stream in &mut before {
+            talks(stream, &mut seen).await;
+        }
+        faults.arm(Point::Reader);
+        until("ended", || b.stats().links.connections == 1).await;
+        let mut streams = Vec::new();
+        for _ in 0..4 {
+            let mut stream = dial(&b).await;
+            talks(&mut stream, &mut seen).await;
+            streams.push(stream);
+        }
+        assert_eq!(b.stats().links.connections, 1 + 4);
+        end([b]).await;
+    });
+}

@@ -1,1 +1,321 @@
-//! To come.
+//! What a connection may do to its reader: how long a frame may take, and what it may cost others.
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix_transport::{Config, GroupOverflow, Transport};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::*;
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn one_reader() -> Config {
+    let [dedicated, _] = placements();
+    dedicated
+}
+
+#[test]
+fn a_frame_that_does_not_complete_in_time_costs_its_connection_alone() {
+    for config in placements() {
+        run(async {
+            let b = node(config.frame_timeout(SHORT));
+            let mut seen = serve(&b, [1]);
+            let mut witness = Witness::new(&b).await;
+            // Cut in its length, in its group and in its payload.
+            for (late, cut) in (1..).zip([1, 6, 10]) {
+                let mut stream = dial(&b).await;
+                let bytes = [wire(1, b"whole"), wire(1, b"late")[..cut].to_vec()];
+                write(&mut stream, &bytes.concat()).await;
+                assert_eq!(seen.next().await.payload, "whole");
+                hung_up(stream).await;
+                until("counted", || b.stats().inbound.timed_out == late).await;
+                witness.comes_through().await;
+            }
+            let inbound = b.stats().inbound;
+            assert_eq!((inbound.malformed, inbound.truncated), (0, 0));
+            until("closed", || b.stats().links.connections == 1).await;
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_frame_that_trickles_in_has_no_more_time_than_one_that_stalls() {
+    for config in placements() {
+        run(async {
+            let b = node(config.frame_timeout(SHORT));
+            let mut stream = dial(&b).await;
+            write(&mut stream, &wire(1, &[0; 10_000])[..8]).await;
+            // Always another byte in time, and never the last.
+            let trickle = async {
+                while stream.write_all(&[0]).await.is_ok() {
+                    tokio::time::sleep(SHORT / 20).await;
+                }
+            };
+            tokio::select! {
+                () = trickle => {}
+                () = until("timed out", || b.stats().inbound.timed_out == 1) => {}
+            }
+            until("closed", || b.stats().links.connections == 0).await;
+            assert_eq!(b.stats().inbound.timed_out, 1);
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_large_frame_is_given_the_time_that_its_length_needs() {
+    for config in placements() {
+        run(async {
+            let payload = vec![7; 100_000];
+            let bytes = wire(1, &payload);
+            let config = config.frame_timeout(SHORT);
+            // Its length at this rate is ten seconds and more.
+            let patient = node(config.clone().frame_floor(10_000));
+            let strict = node(config.frame_floor(usize::MAX >> 32));
+            let mut seen = serve(&patient, [1]);
+            let (mut to_patient, mut to_strict) = (dial(&patient).await, dial(&strict).await);
+            for stream in [&mut to_patient, &mut to_strict] {
+                write(stream, &bytes[..50_000]).await;
+            }
+            hung_up(to_strict).await;
+            assert_eq!(strict.stats().inbound.timed_out, 1);
+            // The other one has waited for as long, and then some.
+            tokio::time::sleep(SHORT).await;
+            write(&mut to_patient, &bytes[50_000..]).await;
+            assert_eq!(seen.next().await.payload, payload);
+            assert_eq!(patient.stats().inbound.timed_out, 0);
+            end([patient, strict]).await;
+        });
+    }
+}
+
+#[test]
+fn a_connection_with_nothing_to_say_is_not_closed() {
+    for config in placements() {
+        run(async {
+            let b = node(config.frame_timeout(5 * SHORT));
+            let mut seen = serve(&b, [1]);
+            let (mut silent, mut spoke) = (dial(&b).await, dial(&b).await);
+            // A frame in two parts, so that a frame had begun and was completed.
+            let bytes = wire(1, b"spoke");
+            write(&mut spoke, &bytes[..5]).await;
+            write(&mut spoke, &bytes[5..]).await;
+            seen.next().await;
+            tokio::time::sleep(6 * SHORT).await;
+            for stream in [&mut silent, &mut spoke] {
+                say(stream, &[(1, b"again")]).await;
+                assert_eq!(seen.next().await.payload, "again");
+            }
+            assert_eq!(b.stats().inbound.timed_out, 0);
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn each_frame_has_its_own_time_however_long_its_connection_talks() {
+    const ALLOWED: Duration = Duration::from_secs(1);
+
+    run(async {
+        let b = node(one_reader().frame_timeout(ALLOWED));
+        let mut seen = serve(&b, [1]);
+        let mut stream = dial(&b).await;
+        let frame = wire(1, b"in time");
+        write(&mut stream, &frame[..9]).await;
+        // Always inside a frame, which is never the one before.
+        for _ in 0..12 {
+            tokio::time::sleep(ALLOWED / 8).await;
+            write(&mut stream, &[&frame[9..], &frame[..9]].concat()).await;
+            assert_eq!(seen.next().await.payload, "in time");
+        }
+        assert_eq!(b.stats().inbound.timed_out, 0);
+        end([b]).await;
+    });
+}
+
+#[test]
+fn the_time_its_group_takes_is_not_the_frames_time() {
+    const ALLOWED: Duration = Duration::from_secs(2);
+
+    run(async {
+        let b = node(one_reader().frame_timeout(ALLOWED));
+        let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
+        let mut stream = dial(&b).await;
+        let second = wire(1, b"second");
+        write(&mut stream, &[&wire(1, b"first"), &second[..9]].concat()).await;
+        until("read", || b.stats().inbound.in_delivery.frames == 1).await;
+        tokio::time::sleep(ALLOWED).await;
+        gate.open();
+        assert_eq!(seen.next().await.payload, "first");
+        // Only now is the second frame waited for.
+        tokio::time::sleep(ALLOWED / 8).await;
+        write(&mut stream, &second[9..]).await;
+        assert_eq!(seen.next().await.payload, "second");
+        assert_eq!(b.stats().inbound.timed_out, 0);
+        end([b]).await;
+    });
+}
+
+/// With three readers, the end of one ends a third of the connections.
+#[cfg(feature = "failpoints")]
+#[test]
+fn connections_are_spread_evenly_over_readers() {
+    use actix_transport::{Faults, Placement, Point};
+
+    run(async {
+        let faults = Faults::default();
+        let config = Config::default().placement(Placement::Dedicated {
+            readers: 3,
+            writers: 1,
+        });
+        let b = Transport::builder()
+            .config(config)
+            .faults(faults.clone())
+            .bind("127.0.0.1:0")
+            .expect("free port");
+        let mut seen = serve(&b, [1]);
+        let mut streams = Vec::new();
+        for _ in 0..9 {
+            let mut stream = dial(&b).await;
+            say(&mut stream, &[(1, b"here")]).await;
+            seen.next().await;
+            streams.push(stream);
+        }
+        faults.arm(Point::Reader);
+        until("restarted", || b.stats().links.restarts == 1).await;
+        until("a third", || b.stats().links.connections == 6).await;
+        for stream in &mut streams {
+            // Of a connection that has ended the first write may still succeed.
+            let _ = stream.write_all(&wire(1, b"still here")).await;
+        }
+        for _ in 0..6 {
+            assert_eq!(seen.next().await.payload, "still here");
+        }
+        assert_eq!(b.stats().inbound.received.frames, 9 + 6);
+        end([b]).await;
+    });
+}
+
+/// Writes frames without end until told to stop.
+fn flood(transport: &Transport, index: u32) -> impl Drop {
+    struct Flood(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+    impl Drop for Flood {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+            self.1.take().map(std::thread::JoinHandle::join);
+        }
+    }
+
+    let over = Arc::new(AtomicBool::new(false));
+    let (stop, to) = (over.clone(), transport.local_addr());
+    // As small as frames can be, so that they are written faster than read.
+    let bytes = wire(index, b"").repeat(32 << 10);
+    let writer = std::thread::spawn(move || {
+        let mut stream = std::net::TcpStream::connect(to).expect("listening");
+        while !stop.load(Relaxed) {
+            stream.write_all(&bytes).expect("open");
+        }
+    });
+    Flood(over, Some(writer))
+}
+
+#[test]
+fn a_connection_that_floods_leaves_the_others_their_turn() {
+    run(async {
+        let b = node(one_reader());
+        let mut witness = Witness::new(&b).await;
+        let _bounded = hold(&b, 2, GroupOverflow::Drop { max_bytes: 0 });
+        // A group that nobody serves, and one whose bound is always reached: nothing that the
+        // flooded reader would have to wait for.
+        for index in [1, 2] {
+            let _flood = flood(&b, index);
+            let flooded = || b.stats().inbound.received.bytes;
+            let before = flooded();
+            until("flooded", || flooded() > before + (1 << 20)).await;
+            let mut meanwhile = Vec::new();
+            for _ in 0..20 {
+                let before = flooded();
+                witness.comes_through().await;
+                meanwhile.push((flooded() - before) >> 10);
+            }
+        }
+        end([b]).await;
+    });
+}
+
+/// What /proc/self/status says, in bytes.
+#[cfg(target_os = "linux")]
+fn memory(field: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("linux");
+    let line = status.lines().find(|line| line.starts_with(field));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.expect("in kB").parse::<usize>().expect("a number") << 10
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_that_rest_hold_no_buffers() {
+    const CONNECTIONS: u64 = 100;
+
+    async fn burst_and_rest() {
+        let b = node(one_reader());
+        let burst = wire(1, &[7; 1000]).repeat(1000);
+        let mut streams = Vec::new();
+        for _ in 0..CONNECTIONS {
+            streams.push(dial(&b).await);
+        }
+        until("open", || b.stats().links.connections == CONNECTIONS).await;
+        let idle = memory("VmRSS");
+        for stream in &mut streams {
+            write(stream, &burst).await;
+        }
+        let frames = 1000 * CONNECTIONS;
+        until("read", || b.stats().inbound.received.frames == frames).await;
+        until("given back", || memory("VmRSS") < idle + (4 << 20)).await;
+        assert_eq!(b.stats().links.connections, CONNECTIONS);
+        end([b]).await;
+    }
+
+    // What is given back is to go back to the system.
+    let before = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
+    let name = "reading::connections_that_rest_hold_no_buffers";
+    alone_after(before, name, || run(burst_and_rest()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_given_for_what_arrived_and_not_for_what_was_announced() {
+    const CONNECTIONS: usize = 100;
+    const ANNOUNCED: u32 = 10 << 20;
+
+    async fn announce_and_stop() {
+        let b = node(one_reader());
+        let mut witness = Witness::new(&b).await;
+        let before = memory("VmData");
+        let arrives = [&ANNOUNCED.to_be_bytes()[..], &[0; 1000]].concat();
+        let mut streams = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut stream = dial(&b).await;
+            write(&mut stream, &arrives).await;
+            witness.comes_through().await;
+            streams.push(stream);
+        }
+        assert_eq!(b.stats().inbound.malformed, 0);
+        let given = memory("VmData").saturating_sub(before);
+        let arrived = CONNECTIONS * arrives.len();
+        assert!(given < ANNOUNCED as usize, "{given} bytes for {arrived}");
+        end([b]).await;
+    }
+
+    let name = "reading::memory_is_given_for_what_arrived_and_not_for_what_was_announced";
+    alone(name, || run(announce_and_stop()));
+}

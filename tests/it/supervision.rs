@@ -1,1 +1,668 @@
-//! To come.
+//! The transport's own actors panic: what is restarted, and what survives it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use actix_transport::{
+    Config, DownReason, Faults, GroupOverflow, Part, PeerEvent, Placement, Point, Register,
+    Shutdown, Transport, Via,
+};
+
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Longer than a test.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// The points where a PeerWriter can be made to panic.
+const WRITING: [Point; 4] = [
+    Point::BeforeTake,
+    Point::AfterTake,
+    Point::MidWrite,
+    Point::AfterWrite,
+];
+
+/// Both placements, with restarts that do not keep a test waiting.
+fn configs() -> [Config; 2] {
+    placements().map(|config| {
+        config
+            .restart_first(MS)
+            .redial_first(MS)
+            .redial_max(10 * MS)
+            .stale_after(NEVER)
+    })
+}
+
+/// A transport whose actors can be made to panic, and the means to do so.
+fn fragile(config: Config) -> (Transport, Faults) {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let wanted = panic
+                .payload_as_str()
+                .is_some_and(|message| message.starts_with("failpoint"));
+            if !wanted {
+                tell(panic);
+            }
+        }));
+    });
+    let faults = Faults::default();
+    let transport = Transport::builder()
+        .config(config)
+        .faults(faults.clone())
+        .bind("127.0.0.1:0")
+        .expect("free port");
+    (transport, faults)
+}
+
+async fn restarted(events: &mut Seen<PeerEvent>, part: Part) {
+    let restarted =
+        |event: &PeerEvent| matches!(event, PeerEvent::Restarted { part: p } if *p == part);
+    events.until(restarted).await;
+}
+
+async fn failed(events: &mut Seen<PeerEvent>, part: Part) {
+    let failed = |event: &PeerEvent| match event {
+        PeerEvent::Failed { part: p } => *p == part,
+        _ => false,
+    };
+    events.until(failed).await;
+}
+
+async fn down(events: &mut Seen<PeerEvent>) -> DownReason {
+    let down = |event: &PeerEvent| matches!(event, PeerEvent::Down { .. });
+    match events.until(down).await {
+        PeerEvent::Down { reason, .. } => reason,
+        _ => unreachable!("it was waited for"),
+    }
+}
+
+/// Sends one frame and waits until it is there.
+async fn passes(from: &Transport, to: SocketAddr, number_: u32, seen: &mut Seen<Got>) {
+    from.try_send(to, group(1), numbered(number_, 10))
+        .expect("room");
+    assert_eq!(number(&seen.next().await.payload), number_);
+}
+
+// ---- those who read --------------------------------------------------------------------------------
+
+#[test]
+fn a_listener_that_panics_is_started_anew_and_costs_no_connection() {
+    for config in configs() {
+        run(async {
+            let (b, faults) = fragile(config.clone());
+            let (mut events, mut seen) = (watch(&b), serve(&b, [1]));
+            let old = node(config.clone());
+            passes(&old, b.local_addr(), 0, &mut seen).await;
+            for round in 1..=3 {
+                faults.arm(Point::Listener);
+                restarted(&mut events, Part::Listener).await;
+                assert!(faults.spent());
+                assert_eq!(b.stats().links.restarts, round);
+                let new = node(config.clone());
+                passes(&new, b.local_addr(), 1, &mut seen).await;
+                passes(&old, b.local_addr(), 2, &mut seen).await;
+                end([new]).await;
+            }
+            assert_eq!(old.stats().links.connects, 1, "its link stood all the time");
+            end([old, b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_reader_that_panics_is_started_anew_and_its_peers_come_back() {
+    for config in configs() {
+        run(async {
+            let (b, faults) = fragile(config.clone());
+            let (mut events, mut seen) = (watch(&b), serve(&b, [1]));
+            let a = node(config);
+            let mut links = watch(&a);
+            for round in 1..=3 {
+                passes(&a, b.local_addr(), 1, &mut seen).await;
+                faults.arm(Point::Reader);
+                restarted(&mut events, Part::Reader(0)).await;
+                assert_eq!(b.stats().links.restarts, round);
+                // The connections end with their reader, and their places are given back.
+                assert_eq!(down(&mut links).await, DownReason::Closed);
+                until("given back", || b.stats().links.connections == 0).await;
+                balanced([&a, &b]);
+            }
+            // The group is served as it was.
+            passes(&a, b.local_addr(), 2, &mut seen).await;
+            let sent = a.stats().tcp;
+            assert_eq!(sent.written, sent.accepted);
+            assert_eq!(b.stats().inbound.delivered, sent.written);
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_reader_that_panics_costs_the_connections_of_the_others_nothing() {
+    run(async {
+        let [config, _] = configs();
+        let placement = Placement::Dedicated {
+            readers: 2,
+            writers: 1,
+        };
+        let (b, faults) = fragile(config.clone().placement(placement));
+        let (mut events, mut seen) = (watch(&b), serve(&b, [1]));
+        let others = [node(config.clone()), node(config)];
+        for other in &others {
+            passes(other, b.local_addr(), 1, &mut seen).await;
+        }
+        faults.arm(Point::Reader);
+        let restarted = |event: &PeerEvent| matches!(event, PeerEvent::Restarted { .. });
+        events.until(restarted).await;
+        let links = || {
+            others
+                .each_ref()
+                .map(|other| other.stats().links.disconnects)
+        };
+        until("one ended", || links().iter().sum::<u64>() == 1).await;
+        for other in &others {
+            passes(other, b.local_addr(), 2, &mut seen).await;
+        }
+        assert_eq!(links().iter().sum::<u64>(), 1);
+        assert_eq!(b.stats().links.accepted, 3);
+        let [c, d] = others;
+        end([b, c, d]).await;
+    });
+}
+
+#[test]
+fn a_node_that_panics_is_started_anew_and_the_registrations_survive() {
+    for config in configs() {
+        run(async {
+            let (b, faults) = fragile(config.clone());
+            let (mut events, mut seen) = (watch(&b), serve(&b, [1]));
+            let a = node(config);
+            for round in 1..=3 {
+                passes(&a, b.local_addr(), 1, &mut seen).await;
+                until("alive", || b.node().is_some_and(|node| node.connected())).await;
+                let former = b.node().expect("alive");
+                faults.arm(Point::Node);
+                restarted(&mut events, Part::Node).await;
+                assert_eq!(b.stats().links.restarts, round);
+                until("ended", || !former.connected()).await;
+                until("alive", || b.node().is_some_and(|node| node.connected())).await;
+
+                // The new one knows what the former knew.
+                let present = b.node().expect("alive");
+                assert_ne!(present, former);
+                let register = Register {
+                    group: group(1),
+                    actor: spare(),
+                    overflow: GroupOverflow::Wait,
+                };
+                let taken = present.send(register).await.expect("alive");
+                assert!(taken.is_err(), "the group was forgotten");
+            }
+            passes(&a, b.local_addr(), 2, &mut seen).await;
+            assert_eq!(a.stats().links.connects, 1, "its link stood all the time");
+            end([a, b]).await;
+        });
+    }
+}
+
+/// An actor that serves nobody.
+fn spare() -> actix::Recipient<actix_transport::Inbound> {
+    use actix::Actor;
+
+    struct Spare;
+
+    impl Actor for Spare {
+        type Context = actix::Context<Self>;
+    }
+
+    impl actix::Handler<actix_transport::Inbound> for Spare {
+        type Result = ();
+
+        fn handle(&mut self, _: actix_transport::Inbound, _: &mut actix::Context<Self>) {}
+    }
+
+    Spare.start().recipient()
+}
+
+#[test]
+fn a_udp_actor_that_panics_is_started_anew_and_datagrams_go_both_ways_again() {
+    for config in configs() {
+        run(async {
+            // Between its two lives it rests for a while, in which datagrams are sent and come.
+            let config = config.restart_first(50 * MS);
+            let (a, faults) = fragile(config.clone());
+            let b = node(config);
+            let mut events = watch(&a);
+            let (mut at_a, mut at_b) = (serve(&a, [1]), serve(&b, [1]));
+            for round in 1..=3 {
+                faults.arm(Point::Udp);
+                until("panicked", || faults.spent()).await;
+                for number in 0..10 {
+                    let payload = numbered(number, 10);
+                    a.send_datagram(b.local_addr(), group(1), &payload)
+                        .expect("room");
+                    b.send_datagram(a.local_addr(), group(1), &payload)
+                        .expect("room");
+                }
+                // One socket to another on one machine: they keep their order, and there is room.
+                for expected in 0..10 {
+                    for seen in [&mut at_a, &mut at_b] {
+                        let got = seen.next().await;
+                        assert_eq!((number(&got.payload), got.via), (expected, Via::Udp));
+                    }
+                }
+                restarted(&mut events, Part::UdpActor).await;
+                assert_eq!(a.stats().links.restarts, round);
+            }
+            let sent = a.stats().udp;
+            assert_eq!((sent.written, sent.written.frames), (sent.accepted, 30));
+            end([a, b]).await;
+        });
+    }
+}
+
+// ---- those who write -------------------------------------------------------------------------------
+
+#[test]
+fn a_writer_that_panics_is_started_anew_and_every_frame_is_written_once() {
+    for config in configs() {
+        for point in WRITING {
+            run(every_frame_once(config.clone(), point));
+        }
+    }
+}
+
+async fn every_frame_once(config: Config, point: Point) {
+    const FRAMES: u32 = 60;
+    const PANICS: u64 = 3;
+
+    let (a, faults) = fragile(config.max_frame(PLUG_BYTES));
+    let mut events = watch(&a);
+    let (listener, to) = listener();
+    let peer = a.peer(to).expect("room");
+    for _ in 0..PANICS {
+        faults.arm(point);
+    }
+    for number in 0..FRAMES {
+        // Now and then one that the kernel does not take at once.
+        let len = if number % 20 == 10 { PLUG } else { 1000 };
+        peer.try_send(group(1), numbered(number, len))
+            .expect("room");
+    }
+    // Each panic ends a link. Its frames are read before those of the next one, so that the order is
+    // theirs, and a frame that went over two links would be seen.
+    let (mut next, mut links) = (0, 0);
+    while next < FRAMES {
+        let mut tap = Tap::accept(&listener).await;
+        links += 1;
+        while next < FRAMES
+            && let Some((_, payload)) = tap.frame().await
+        {
+            assert_eq!(number(&payload), next, "{point:?}, link {links}");
+            next += 1;
+        }
+    }
+    until("restarted", || a.stats().links.restarts == PANICS).await;
+    restarted(&mut events, Part::PeerWriter(to)).await;
+    until("all written", || {
+        peer.stats().frames.written.frames == u64::from(FRAMES)
+    })
+    .await;
+    assert!(faults.spent(), "{point:?}");
+    let stats = a.stats();
+    assert_eq!(stats.links.restarts, PANICS);
+    assert_eq!(
+        (stats.tcp.written, stats.tcp.offered.frames),
+        (stats.tcp.offered, FRAMES.into())
+    );
+
+    // It goes on.
+    peer.try_send(group(1), numbered(FRAMES, 4)).expect("room");
+    until("written", || {
+        peer.stats().frames.written == peer.stats().frames.offered
+    })
+    .await;
+    end([a]).await;
+}
+
+#[test]
+fn the_link_of_a_writer_that_panics_is_told_to_have_ended() {
+    for config in configs() {
+        run(async {
+            let (a, faults) = fragile(config);
+            let mut events = watch(&a);
+            let (listener, to) = listener();
+            faults.arm(Point::AfterWrite);
+            for epoch in 1..=2 {
+                a.try_send(to, group(1), numbered(epoch, 4)).expect("room");
+                let mut tap = Tap::accept(&listener).await;
+                assert_eq!(tap.number().await, epoch);
+                if epoch == 1 {
+                    assert_eq!(down(&mut events).await, DownReason::Ended);
+                    restarted(&mut events, Part::PeerWriter(to)).await;
+                    assert_eq!(tap.rest().await, (vec![], 0));
+                }
+            }
+            assert_eq!(a.peer_stats(to).expect("known").epoch, 2, "counted on");
+            end([a]).await;
+        });
+    }
+}
+
+#[test]
+fn a_writer_that_panics_costs_other_peers_nothing() {
+    for config in configs() {
+        run(async {
+            let (a, faults) = fragile(config.clone());
+            let b = node(config);
+            let mut seen = serve(&b, [1]);
+            passes(&a, b.local_addr(), 0, &mut seen).await;
+            let mut events = watch(&a);
+            let (listener, to) = listener();
+            for round in 1..=3 {
+                faults.arm(Point::AfterTake);
+                a.try_send(to, group(1), numbered(round, 4)).expect("room");
+                restarted(&mut events, Part::PeerWriter(to)).await;
+                passes(&a, b.local_addr(), round, &mut seen).await;
+                let first = Tap::accept(&listener).await;
+                let (numbers, _) = first.rest().await;
+                let mut second = Tap::accept(&listener).await;
+                assert_eq!((numbers, second.number().await), (vec![], round));
+                drop(second);
+                until("idle again", || !a.peer_stats(to).expect("known").connected).await;
+            }
+            assert_eq!(a.peer_stats(b.local_addr()).expect("known").epoch, 1);
+            end([a, b]).await;
+        });
+    }
+}
+
+// ---- too often -------------------------------------------------------------------------------------
+
+#[test]
+fn a_part_that_panics_too_often_is_told_to_have_failed_rests_and_is_tried_again() {
+    const REST: Duration = Duration::from_millis(100);
+
+    for config in configs() {
+        run(async {
+            let (b, faults) = fragile(config.clone().restart_limit(2).failed_retry(REST));
+            let (mut events, mut seen) = (watch(&b), serve(&b, [1]));
+            let a = node(config);
+            for round in 1..=2 {
+                for _ in 0..2 {
+                    faults.arm(Point::Listener);
+                    restarted(&mut events, Part::Listener).await;
+                }
+                let armed = Instant::now();
+                faults.arm(Point::Listener);
+                failed(&mut events, Part::Listener).await;
+                restarted(&mut events, Part::Listener).await;
+                assert!(armed.elapsed() >= REST, "after {:?}", armed.elapsed());
+                assert_eq!(b.stats().links.restarts, 3 * round);
+            }
+            passes(&a, b.local_addr(), 1, &mut seen).await;
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn frames_wait_for_a_writer_that_failed() {
+    for config in configs() {
+        run(async {
+            let (a, faults) = fragile(config.restart_limit(1).failed_retry(100 * MS));
+            let mut events = watch(&a);
+            let (listener, to) = listener();
+            let peer = a.peer(to).expect("room");
+            faults.arm(Point::BeforeTake);
+            faults.arm(Point::AfterTake);
+            for number in 0..10 {
+                peer.try_send(group(1), numbered(number, 10)).expect("room");
+            }
+            failed(&mut events, Part::PeerWriter(to)).await;
+            assert_eq!(peer.stats().frames.queued.frames, 10);
+            peer.try_send(group(1), numbered(10, 10)).expect("room");
+            for _ in 0..2 {
+                let broken = Tap::accept(&listener).await;
+                assert_eq!(broken.rest().await, (vec![], 0));
+            }
+            let mut tap = Tap::accept(&listener).await;
+            for number in 0..=10 {
+                assert_eq!(tap.number().await, number);
+            }
+            end([a]).await;
+        });
+    }
+}
+
+#[test]
+fn frames_go_stale_while_their_writer_rests() {
+    for config in configs() {
+        run(async {
+            let config = config.stale_after(200 * MS).restart_limit(0);
+            let (a, faults) = fragile(config.failed_retry(NEVER));
+            let mut events = watch(&a);
+            let (_listener, to) = listener();
+            faults.arm(Point::BeforeTake);
+            a.try_send(to, group(1), numbered(1, 4)).expect("room");
+            failed(&mut events, Part::PeerWriter(to)).await;
+            for round in 1..=2 {
+                let dropped = |event: &PeerEvent| matches!(event, PeerEvent::Dropped { .. });
+                events.until(dropped).await;
+                assert_eq!(a.stats().tcp.dropped.stale.frames, round);
+                a.try_send(to, group(1), numbered(1, 4)).expect("room");
+            }
+            balanced([&a]);
+            // The rest is longer than any stop: dropping it does not wait.
+            drop(a);
+        });
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_part_that_rests() {
+    for config in configs() {
+        for how in [Shutdown::Now, Shutdown::Drain(50 * MS)] {
+            run(async {
+                let config = config.clone().restart_limit(0).failed_retry(NEVER);
+                let (a, faults) = fragile(config);
+                let mut events = watch(&a);
+                let (_listener, to) = listener();
+                for (point, part) in [
+                    (Point::Listener, Part::Listener),
+                    (Point::Node, Part::Node),
+                    (Point::Reader, Part::Reader(0)),
+                    (Point::Udp, Part::UdpActor),
+                    (Point::BeforeTake, Part::PeerWriter(to)),
+                ] {
+                    faults.arm(point);
+                    if let Part::PeerWriter(to) = part {
+                        a.try_send(to, group(1), numbered(1, 4)).expect("room");
+                    }
+                    failed(&mut events, part).await;
+                }
+                let stopping = tokio::time::timeout(Duration::from_secs(20), a.stop(how));
+                let report = stopping.await.expect("waits for the rest to be over");
+                let undelivered: Vec<_> = report.undelivered.iter().map(|(to, _)| *to).collect();
+                assert_eq!(undelivered, [to]);
+                assert_eq!(a.stats().links.restarts, 0);
+                balanced([&a]);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_transport_with_parts_that_rest_ends_with_its_last_handle() {
+    for config in configs() {
+        run(async {
+            let (a, faults) = fragile(config.restart_limit(0).failed_retry(NEVER));
+            let mut events = watch(&a);
+            let addr = a.local_addr();
+            faults.arm(Point::Listener);
+            failed(&mut events, Part::Listener).await;
+            drop(a);
+            until("the port is free", || {
+                std::net::TcpListener::bind(addr).is_ok()
+            })
+            .await;
+        });
+    }
+}
+
+#[test]
+fn restarts_that_are_long_past_do_not_count() {
+    for config in configs() {
+        run(async {
+            let config = config.restart_limit(1).restart_window(MS);
+            let (a, faults) = fragile(config.failed_retry(NEVER));
+            let mut events = watch(&a);
+            for round in 1..=5 {
+                faults.arm(Point::Node);
+                restarted(&mut events, Part::Node).await;
+                assert_eq!(a.stats().links.restarts, round);
+                tokio::time::sleep(2 * MS).await;
+            }
+            end([a]).await;
+        });
+    }
+}
+
+#[test]
+fn the_first_wait_before_a_restart_is_as_configured() {
+    for config in configs() {
+        run(async {
+            const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+            let (quick, at_quick) = fragile(config.clone());
+            let (slow, at_slow) = fragile(config.restart_first(DAY));
+            at_slow.arm(Point::Node);
+            until("ended", || at_slow.spent()).await;
+            let mut events = watch(&quick);
+            for _ in 0..5 {
+                at_quick.arm(Point::Node);
+                restarted(&mut events, Part::Node).await;
+            }
+            // The wait is drawn from nothing to a day.
+            assert_eq!(slow.stats().links.restarts, 0);
+            end([quick]).await;
+            drop(slow);
+        });
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_backlog_holds_as_many_connections_as_configured_while_the_listener_rests() {
+    for config in configs() {
+        run(async {
+            let config = config.restart_limit(0).failed_retry(200 * MS);
+            let (b, faults) = fragile(config.backlog(3));
+            let mut events = watch(&b);
+            faults.arm(Point::Listener);
+            failed(&mut events, Part::Listener).await;
+            // A backlog of n holds n + 1 connections that nobody accepts; the next is not answered.
+            let (connected, mut held) = tokio::sync::mpsc::unbounded_channel();
+            for _ in 0..8 {
+                let (connected, addr) = (connected.clone(), b.local_addr());
+                actix::spawn(async move {
+                    let dialling = tokio::net::TcpStream::connect(addr);
+                    if let Ok(stream) = tokio::time::timeout(50 * MS, dialling).await {
+                        let _ = connected.send(stream.expect("listening"));
+                    }
+                });
+            }
+            drop(connected);
+            let mut streams = Vec::new();
+            while let Some(stream) = held.recv().await {
+                streams.push(stream);
+            }
+            assert_eq!(streams.len(), 4);
+            // They are accepted by the next one.
+            until("accepted", || b.stats().links.accepted == 4).await;
+            end([b]).await;
+        });
+    }
+}
+
+// ---- everything at once ----------------------------------------------------------------------------
+
+#[test]
+fn no_sum_goes_wrong_while_everything_panics_again_and_again() {
+    for config in configs() {
+        run(async {
+            let config = config.restart_limit(1 << 20);
+            let (a, at_a) = fragile(config.clone());
+            let (b, at_b) = fragile(config);
+            let mut seen = [serve(&a, [1, 2]), serve(&b, [1, 2])];
+            let over = Arc::new(AtomicBool::new(false));
+            let mut senders = Vec::new();
+            for (from, to) in [(&a, &b), (&b, &a)] {
+                for thread in 1..=2 {
+                    let (over, from, to) = (over.clone(), from.clone(), to.local_addr());
+                    senders.push(std::thread::spawn(move || {
+                        for number in 0.. {
+                            if over.load(Relaxed) {
+                                return;
+                            }
+                            let len = [10, 100, 10_000, 200_000][number as usize % 4];
+                            // Refused, now and then, for want of room.
+                            let _ = from.try_send(to, group(thread), numbered(number, len));
+                            let _ = from.send_datagram(to, group(thread), numbered(number, 9));
+                            if number % 8 == 0 {
+                                std::thread::sleep(MS);
+                            }
+                        }
+                    }));
+                }
+            }
+            let points = [Point::Listener, Point::Reader, Point::Node, Point::Udp];
+            // Three times each: one that dies young again rests for longer each time.
+            for point in points.iter().chain(&WRITING).cycle().take(24) {
+                at_a.arm(*point);
+                at_b.arm(*point);
+                for _ in 0..5 {
+                    balanced([&a, &b]);
+                    tokio::time::sleep(MS).await;
+                }
+            }
+            until("all have panicked", || {
+                balanced([&a, &b]);
+                at_a.spent() && at_b.spent()
+            })
+            .await;
+            over.store(true, Relaxed);
+            for sender in senders {
+                sender.join().expect("runs");
+            }
+            // Both still serve each other, and nothing is left of the storm.
+            let [seen_a, seen_b] = &mut seen;
+            for (from, to, seen) in [(&a, &b, seen_b), (&b, &a, seen_a)] {
+                until("it serves", || {
+                    let _ = from.try_send(to.local_addr(), group(1), "still there?");
+                    std::iter::from_fn(|| seen.try_next()).any(|got| got.payload == "still there?")
+                })
+                .await;
+            }
+            until("all is quiet", || {
+                [&a, &b].iter().all(|transport| {
+                    let stats = transport.stats();
+                    let (tcp, udp) = (stats.tcp, stats.udp);
+                    let waits = tcp.queued + tcp.in_flight + udp.queued + udp.in_flight;
+                    waits.is_zero() && stats.inbound.in_delivery.is_zero()
+                })
+            })
+            .await;
+            assert_eq!(a.stats().links.restarts + b.stats().links.restarts, 48);
+            end([a, b]).await;
+        });
+    }
+}

@@ -1,11 +1,17 @@
 //! What the tests share: an actor that tells what it got, and waiting for facts.
 
+mod by_hand;
+mod process;
+mod raw;
+
 use std::{fmt::Debug, future::Future, time::Duration};
 
 use actix::prelude::*;
 use actix_transport::{Config, GroupId, Inbound, PeerEvent, Placement, Transport, Via};
 use bytes::Bytes;
 use tokio::sync::mpsc;
+
+pub(crate) use self::{by_hand::*, process::*, raw::*};
 
 /// Longer than anything here takes on a slow machine: a fact that has not come by then does not come.
 const LONG: Duration = Duration::from_secs(20);

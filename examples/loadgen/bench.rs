@@ -1,0 +1,153 @@
+//! The bench: this crate beside raw sockets and beside a careful tokio program, in turns.
+//!
+//! Every run is two processes, a sender and a receiver, each this program started anew with the
+//! hidden command of `side.rs`. The rounds go through the contestants one after the other, so that
+//! whatever else the machine does hits all of them alike, and what is told is the median.
+//!
+//! What all contestants have in common: the same frames on the wire, every payload written anew by
+//! whoever sends it, the first and the last byte of every payload looked at by whoever receives it,
+//! and the time taken by the receiver, from the first bytes to the last frame.
+//!
+//! What is measured stands in `case.rs` and `work.rs`; the contestants in `raw.rs`, `framed.rs` and
+//! `ours.rs`, for datagrams in `datagrams.rs`, for round trips in `round_trip.rs`, and connections
+//! that rest in `idle.rs`; how they are run in `child.rs`, `side.rs`, `goal.rs` and `cost.rs`; what
+//! is made of it in `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
+
+mod case;
+mod chart;
+mod child;
+mod cost;
+mod datagrams;
+mod figures;
+mod framed;
+mod goal;
+mod idle;
+mod ours;
+mod raw;
+mod round_trip;
+mod row;
+mod side;
+mod table;
+mod work;
+
+use std::{
+    io::{Write, stderr, stdout},
+    path::PathBuf,
+    thread::available_parallelism,
+    time::Instant,
+};
+
+use clap::value_parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+pub(crate) use self::side::{Args as SideArgs, run as run_side};
+use self::{case::Case, child::Pin, row::Row};
+use crate::{Failure, node::Where};
+
+/// Compares this crate with raw sockets and with plain tokio; takes less than eight minutes.
+///
+/// All runs are between processes on this machine, over the loopback, so the numbers are those of
+/// the programs and not of a network.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How often each contestant has its turn in each case.
+    #[arg(long, value_name = "N", default_value = "5", default_value_if("quick", "true", "1"),
+          value_parser = value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// Only the cases whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+
+    /// Hardly any frames, and one round: shows that the bench works, and nothing else.
+    #[arg(long)]
+    quick: bool,
+
+    /// Pins the round trips, by `taskset`: to one core for both processes where everything runs on
+    /// one arbiter, else to one core for each.
+    #[arg(long)]
+    pin: bool,
+
+    /// Where the transport's actors run, save in the round trips, which are run with both.
+    #[arg(long, value_enum, default_value_t = Where::Dedicated)]
+    placement: Where,
+
+    /// Reports as JSON: a line for each case, and one for the whole.
+    #[arg(long)]
+    json: bool,
+
+    /// Draws the rates into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut cases = case::all(args.placement, args.quick);
+    if let Some(name) = &args.only {
+        cases.retain(|case| case.name.contains(name));
+    }
+    if cases.is_empty() {
+        return Err("no case has such a name".into());
+    }
+    let pin = Pin::new(args.pin);
+    if args.pin && !pin.is_possible() {
+        let _ = writeln!(stderr(), "nothing is pinned: there is no taskset here");
+    }
+
+    let begun = Instant::now();
+    let progress = progress(&cases, args.rounds)?;
+    let mut rows = Vec::new();
+    for case in cases {
+        progress.set_message(case.name);
+        let row = measure(case, args.rounds, &pin, &progress)?;
+        if args.json {
+            writeln!(stdout(), "{}", row.json())?;
+        }
+        rows.push(row);
+    }
+    progress.finish_and_clear();
+
+    if args.json {
+        let cores = available_parallelism().map_or(0, usize::from);
+        let summary = json!({
+            "summary": {
+                "cases": rows.len(),
+                "rounds": args.rounds,
+                "quick": args.quick,
+                "pinned": args.pin && pin.is_possible(),
+                "cores": cores,
+                "seconds": begun.elapsed().as_secs_f64(),
+            }
+        });
+        writeln!(stdout(), "{summary}")?;
+    } else {
+        write!(stdout(), "{}", table::render(&rows))?;
+    }
+    if let Some(file) = &args.svg {
+        chart::draw(&rows, file)?;
+    }
+    Ok(())
+}
+
+/// Lets the contestants run in turns.
+fn measure(case: Case, rounds: u32, pin: &Pin, progress: &ProgressBar) -> Result<Row, Failure> {
+    let mut row = Row::new(case);
+    for _ in 0..row.case.rounds(rounds) {
+        for &contestant in row.case.contestants {
+            let sample = child::run(contestant, &row.case.work, pin)
+                .map_err(|err| format!("{}, {contestant}: {err}", row.case.name))?;
+            row.add(contestant, sample);
+            progress.inc(1);
+        }
+    }
+    Ok(row)
+}
+
+/// Shown on standard error, if that is a terminal.
+fn progress(cases: &[Case], rounds: u32) -> Result<ProgressBar, Failure> {
+    let runs = cases.iter();
+    let runs = runs.map(|case| u64::from(case.rounds(rounds)) * case.contestants.len() as u64);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}")?;
+    Ok(ProgressBar::new(runs.sum()).with_style(style))
+}

@@ -1,0 +1,173 @@
+//! The blast: sends as fast as the link takes it.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use actix::Arbiter;
+use actix_transport::{Count, GroupId, Shutdown, Stats, Transport};
+use clap::value_parser;
+use tokio::{sync::oneshot, time::sleep};
+
+use crate::{
+    Failure,
+    link::Link,
+    node::{Node, NodeArgs, Where},
+    payload::fill,
+    report::Report,
+};
+
+/// From this size on, the queue keeps the payload where it lies instead of copying it, if it is
+/// given away for good.
+const GIVE_AWAY: usize = 8 << 10;
+
+/// How often to look whether anything gets through.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The longest time that there is: a day.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Sends as fast as the link takes it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    node: NodeArgs,
+
+    /// Where to send to, in turns.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', required = true)]
+    to: Vec<SocketAddr>,
+
+    /// How many frames to send, all addresses taken together.
+    #[arg(long, value_name = "N")]
+    frames: u64,
+
+    /// Bytes of a payload.
+    #[arg(long, value_name = "BYTES")]
+    size: usize,
+
+    /// Groups to send to, from 0 on, in turns.
+    #[arg(long, value_name = "G", default_value_t = 1,
+          value_parser = value_parser!(u32).range(1..=10_000))]
+    groups: u32,
+
+    /// Gives up when nothing has got through for so many seconds.
+    #[arg(long, value_name = "S", default_value = "30s", value_parser = crate::seconds)]
+    give_up: Duration,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    // At full speed the queue is always full, and on a slow link that takes its time. So no frame is
+    // ever too old, and what is given up is the link as a whole.
+    let mut node = Node::bind(&args.node, args.node.config().stale_after(DAY))?;
+    let transport = node.transport.clone();
+    let producer = Producer::new(&args, &transport)?;
+    node.announce();
+
+    let begun = Instant::now();
+    let sending = async {
+        producer.start(args.node.placement).await??;
+        transport.stop(Shutdown::Drain(DAY)).await;
+        Ok::<_, Failure>(())
+    };
+    // None when told to end.
+    let sent = tokio::select! {
+        sent = sending => Some(sent),
+        () = stall(&transport, args.give_up) => {
+            Some(Err(format!("nothing has got through for {:?}", args.give_up).into()))
+        }
+        () = &mut node.interrupt => None,
+    };
+    let time = begun.elapsed();
+
+    let stats = node.finish().await;
+    let written = written(&stats);
+    let missing = args.frames - written.frames;
+    let mut report = Report::new("blast", stats)
+        .measured(written, time)
+        .with("undelivered", missing);
+    match sent {
+        Some(Err(err)) => report.complain(format!("{err}, {missing} frames are undelivered")),
+        Some(Ok(())) if missing > 0 => report.complain(format!("{missing} frames are undelivered")),
+        // What the kernel held for a link that broke counts as written.
+        Some(Ok(())) if stats.links.connects > stats.links.peers => {
+            report.complain("a link was lost and made anew, frames may be missing".to_string());
+        }
+        Some(Ok(())) | None => {}
+    }
+    report.conclude(args.node.json)
+}
+
+/// Waits until nothing has been written for so long.
+async fn stall(transport: &Transport, patience: Duration) {
+    let (mut seen, mut since) = (Count::ZERO, Instant::now());
+    while since.elapsed() < patience {
+        sleep(LOOK).await;
+        let written = written(&transport.stats());
+        if written != seen {
+            (seen, since) = (written, Instant::now());
+        }
+    }
+}
+
+fn written(stats: &Stats) -> Count {
+    stats.tcp.written + stats.udp.written
+}
+
+/// Makes the frames, each anew, as if it had something to say.
+struct Producer {
+    links: Vec<Link>,
+    groups: u32,
+    frames: u64,
+    size: usize,
+}
+
+impl Producer {
+    fn new(args: &Args, transport: &Transport) -> Result<Self, Failure> {
+        let to = args.to.iter();
+        let links = to.map(|&to| Link::new(transport, to, args.node.udp));
+        Ok(Self {
+            links: links.collect::<Result<_, _>>()?,
+            groups: args.groups,
+            frames: args.frames,
+            size: args.size,
+        })
+    }
+
+    /// Starts to send; the answer comes when the last frame is accepted, or one is refused.
+    fn start(self, place: Where) -> oneshot::Receiver<Result<(), Failure>> {
+        let arbiter = match place {
+            Where::Current => Arbiter::current(),
+            Where::Dedicated => Arbiter::new().handle(),
+        };
+        let (tell, done) = oneshot::channel();
+        arbiter.spawn(async move {
+            // Nobody listens any more when we were told to end.
+            let _ = tell.send(self.send_all().await);
+        });
+        done
+    }
+
+    async fn send_all(self) -> Result<(), Failure> {
+        let groups = (0..self.groups).map(GroupId::new);
+        let routes = groups.flat_map(|group| self.links.iter().map(move |link| (group, link)));
+        let routes: Vec<_> = routes.collect();
+        let mut buffer = vec![0; self.size];
+        for (number, &(group, link)) in (0..self.frames).zip(routes.iter().cycle()) {
+            // Only what has to wait becomes a future: that takes longer than the send itself.
+            if self.size < GIVE_AWAY {
+                fill(&mut buffer, number);
+                if let Err(refused) = link.try_send(group, &buffer[..]) {
+                    link.retry(group, refused).await?;
+                }
+            } else {
+                let mut payload = vec![0; self.size];
+                fill(&mut payload, number);
+                if let Err(refused) = link.try_send(group, payload) {
+                    link.retry(group, refused).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! The ping: asks an echo, one question at a time, and takes the time until the answer.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, Context, Handler};
+use actix_transport::{GroupId, Inbound};
+use clap::value_parser;
+use hdrhistogram::Histogram;
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::{
+    Failure,
+    link::Link,
+    node::{Node, NodeArgs},
+    payload::{self, NUMBER, fill},
+    report::Report,
+};
+
+/// What has no answer after this long is lost.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers that may wait to be looked at. One is usual; more have come late.
+const PONGS: usize = 64;
+
+const GROUP: GroupId = GroupId::new(0);
+
+/// Takes the time of the way to an echo and back, one frame at a time.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    node: NodeArgs,
+
+    /// Where echo listens. It has to be told where this listens, by `--reply-to`.
+    #[arg(long, value_name = "ADDR")]
+    to: SocketAddr,
+
+    /// How many to send and measure.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    count: u64,
+
+    /// How many to send before, for both sides to warm up.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    warmup: u64,
+
+    /// Bytes of a payload, at least 8.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    size: usize,
+
+    /// Gives up when there was no answer for so many seconds.
+    #[arg(long, value_name = "S", default_value = "30s", value_parser = crate::seconds)]
+    give_up: Duration,
+}
+
+/// Answers are told from one another by the number in them.
+fn size(text: &str) -> Result<usize, String> {
+    let size = text.parse().map_err(|err| format!("{err}"))?;
+    match size < NUMBER {
+        true => Err(format!("a ping needs {NUMBER} bytes for its number")),
+        false => Ok(size),
+    }
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    // Nobody waits any longer for an answer, so nobody need hear the question.
+    let mut node = Node::bind(&args.node, args.node.config().stale_after(PATIENCE))?;
+    let link = Link::new(&node.transport, args.to, args.node.udp)?;
+    let (told, pongs) = mpsc::channel(PONGS);
+    let pong = Pong { told }.start();
+    node.transport.register(GROUP, pong.recipient())?;
+    node.announce();
+
+    let mut times = Times::new()?;
+    let pinged = tokio::select! {
+        pinged = ping(&args, &link, pongs, &mut times) => pinged,
+        () = &mut node.interrupt => Ok(()),
+    };
+    let stats = node.finish().await;
+    let mut report = Report::new("ping", stats)
+        .with("answered", times.answered.len())
+        .with("lost", times.lost)
+        .with("p50_us", times.micros(0.5))
+        .with("p99_us", times.micros(0.99))
+        .with("p999_us", times.micros(0.999))
+        .with("max_us", times.micros(1.0));
+    if let Err(err) = pinged {
+        report.complain(err.to_string());
+    }
+    report.conclude(args.node.json)
+}
+
+async fn ping(
+    args: &Args,
+    link: &Link,
+    mut pongs: mpsc::Receiver<u64>,
+    times: &mut Times,
+) -> Result<(), Failure> {
+    let mut payload = vec![0; args.size];
+    let mut heard = Instant::now();
+    for number in 0..args.warmup.saturating_add(args.count) {
+        fill(&mut payload, number);
+        let asked = Instant::now();
+        link.send(GROUP, &payload[..]).await?;
+        // Answers to earlier questions, or to those of an earlier ping, are passed over.
+        let answer = async { while pongs.recv().await != Some(number) {} };
+        let answered = timeout(PATIENCE, answer).await.is_ok();
+        if number >= args.warmup {
+            times.add(answered.then(|| asked.elapsed()));
+        }
+        if answered {
+            heard = Instant::now();
+        } else if heard.elapsed() >= args.give_up {
+            return Err(format!("no answer for {:?}", args.give_up).into());
+        }
+    }
+    match times.answered.is_empty() {
+        true => Err("no answer at all".into()),
+        false => Ok(()),
+    }
+}
+
+/// Takes the answers and tells their numbers.
+struct Pong {
+    told: mpsc::Sender<u64>,
+}
+
+impl Actor for Pong {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Pong {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+        for number in inbound.filter_map(|payload| payload::number(&payload)) {
+            // Full or closed, nobody waits for this one.
+            let _ = self.told.try_send(number);
+        }
+    }
+}
+
+struct Times {
+    /// In nanoseconds.
+    answered: Histogram<u64>,
+    lost: u64,
+}
+
+impl Times {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            answered: Histogram::new_with_max(PATIENCE.as_nanos() as u64 * 2, 3)?,
+            lost: 0,
+        })
+    }
+
+    fn add(&mut self, time: Option<Duration>) {
+        match time {
+            Some(time) => self.answered.saturating_record(time.as_nanos() as u64),
+            None => self.lost += 1,
+        }
+    }
+
+    fn micros(&self, quantile: f64) -> f64 {
+        self.answered.value_at_quantile(quantile) as f64 / 1000.0
+    }
+}

@@ -1,0 +1,180 @@
+//! What a role says at the end, for people or for programs, and whether it went well.
+
+use std::{
+    io::{Write, stdout},
+    time::Duration,
+};
+
+use actix_transport::{Count, LinkStats, ReceiveStats, SendStats, Stats};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use serde_json::{Value, json};
+
+use crate::Failure;
+
+pub(crate) struct Report {
+    /// In the order in which they are shown.
+    fields: Vec<(&'static str, Value)>,
+    stats: Stats,
+    complaint: Option<String>,
+}
+
+impl Report {
+    /// Begins a report; counters that do not balance are its first complaint.
+    pub(crate) fn new(role: &'static str, stats: Stats) -> Self {
+        Self {
+            fields: vec![("role", role.into())],
+            stats,
+            complaint: stats.balance().err().map(|err| err.to_string()),
+        }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Adds what came through in this time, and the rate.
+    pub(crate) fn measured(self, count: Count, time: Duration) -> Self {
+        let seconds = time.as_secs_f64();
+        let rate = match time.is_zero() {
+            true => 0.0,
+            false => count.frames as f64 / seconds,
+        };
+        self.with("frames", count.frames)
+            .with("bytes", count.bytes)
+            .with("seconds", seconds)
+            .with("frames_per_second", rate.round() as u64)
+    }
+
+    /// Says that something went wrong. Only the first thing is told: others may follow from it.
+    pub(crate) fn complain(&mut self, complaint: String) {
+        self.complaint.get_or_insert(complaint);
+    }
+
+    /// Prints the report; the complaint, if there is one, is the error.
+    pub(crate) fn conclude(mut self, json: bool) -> Result<(), Failure> {
+        if let Some(complaint) = &self.complaint {
+            self.fields.push(("failure", complaint.as_str().into()));
+        }
+        self.fields.push(("stats", counters(&self.stats)));
+        let text = match json {
+            true => line(&self.fields),
+            false => table(&self.fields).to_string(),
+        };
+        writeln!(stdout(), "{text}")?;
+        match self.complaint {
+            Some(complaint) => Err(complaint.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The fields as an object. Put together here, as a JSON map would sort them.
+fn line(fields: &[(&str, Value)]) -> String {
+    let field = |(name, value): &(&str, Value)| format!("\"{name}\":{value}");
+    let fields: Vec<_> = fields.iter().map(field).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+fn table(fields: &[(&str, Value)]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    for (name, value) in fields {
+        add_rows(&mut table, name, value);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Adds a row for every value in `value`; of the counters, only for those that counted something.
+fn add_rows(table: &mut Table, name: &str, value: &Value) {
+    if let (Some(frames), Some(bytes)) = (value.get("frames"), value.get("bytes")) {
+        table.add_row([name, &format!("{frames} frames, {bytes} bytes")]);
+    } else if let Some(fields) = value.as_object() {
+        let told = |value: &Value| *value != 0 && *value != count(Count::ZERO);
+        for (field, value) in fields.iter().filter(|(_, value)| told(value)) {
+            add_rows(table, &format!("{name} {field}"), value);
+        }
+    } else {
+        table.add_row([name, value.as_str().unwrap_or(&value.to_string())]);
+    }
+}
+
+fn counters(stats: &Stats) -> Value {
+    json!({
+        "tcp": sent(&stats.tcp),
+        "udp": sent(&stats.udp),
+        "inbound": received(&stats.inbound),
+        "links": links(&stats.links),
+        "balanced": stats.balance().is_ok(),
+    })
+}
+
+fn sent(stats: &SendStats) -> Value {
+    let (rejected, dropped) = (&stats.rejected, &stats.dropped);
+    json!({
+        "offered": count(stats.offered),
+        "accepted": count(stats.accepted),
+        "rejected": {
+            "full_frames": count(rejected.full_frames),
+            "full_bytes": count(rejected.full_bytes),
+            "too_large": count(rejected.too_large),
+            "stopped": count(rejected.stopped),
+            "invalid": count(rejected.invalid),
+        },
+        "written": count(stats.written),
+        "dropped": {
+            "stale": count(dropped.stale),
+            "overflow": count(dropped.overflow),
+            "failed": count(dropped.failed),
+            "stopped": count(dropped.stopped),
+        },
+        "queued": count(stats.queued),
+        "in_flight": count(stats.in_flight),
+    })
+}
+
+fn received(stats: &ReceiveStats) -> Value {
+    let dropped = &stats.dropped;
+    json!({
+        "received": count(stats.received),
+        "delivered": count(stats.delivered),
+        "dropped": {
+            "no_group": count(dropped.no_group),
+            "overflow": count(dropped.overflow),
+            "node_gone": count(dropped.node_gone),
+            "stopped": count(dropped.stopped),
+        },
+        "in_delivery": count(stats.in_delivery),
+        "malformed": stats.malformed,
+        "timed_out": stats.timed_out,
+        "truncated": stats.truncated,
+    })
+}
+
+fn links(stats: &LinkStats) -> Value {
+    let errors = &stats.datagram_errors;
+    json!({
+        "dials": stats.dials,
+        "connects": stats.connects,
+        "disconnects": stats.disconnects,
+        "peers": stats.peers,
+        "accepted": stats.accepted,
+        "turned_away": stats.turned_away,
+        "accept_stalls": stats.accept_stalls,
+        "connections": stats.connections,
+        "restarts": stats.restarts,
+        "datagram_errors": {
+            "too_long": errors.too_long,
+            "unreachable": errors.unreachable,
+            "refused": errors.refused,
+            "other": errors.other,
+        },
+    })
+}
+
+fn count(count: Count) -> Value {
+    json!({ "frames": count.frames, "bytes": count.bytes })
+}

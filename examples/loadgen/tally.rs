@@ -1,0 +1,33 @@
+//! What has come in, and when: kept by the actor it comes to, harvested at the end.
+
+use std::time::{Duration, Instant};
+
+use actix::{Message, dev::MessageResponse};
+use actix_transport::Count;
+
+#[derive(Copy, Clone, Default, MessageResponse)]
+pub(crate) struct Tally {
+    pub(crate) count: Count,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// Asks an actor for its tally.
+#[derive(Message)]
+#[rtype(Tally)]
+pub(crate) struct Harvest;
+
+impl Tally {
+    /// Adds what came at `begun` and is dealt with now.
+    pub(crate) fn add(&mut self, count: Count, begun: Instant) {
+        self.count += count;
+        self.first.get_or_insert(begun);
+        self.last = Some(Instant::now());
+    }
+
+    /// Returns the time from the first frame to the last.
+    pub(crate) fn time(&self) -> Duration {
+        let times = self.first.zip(self.last);
+        times.map_or(Duration::ZERO, |(first, last)| last - first)
+    }
+}

@@ -1,0 +1,196 @@
+//! For those who test the way in: the sender's end in raw bytes, and actors that are asked for more
+//! than to tell.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use actix_transport::{GroupOverflow, Inbound, Shutdown, Transport};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{mpsc, watch},
+};
+
+use super::{Got, LONG, Probe, Seen, balanced, group, serve, wire};
+
+/// Says that every frame is in one place, and stops.
+pub(crate) async fn end<const N: usize>(transports: [Transport; N]) {
+    balanced(&transports);
+    for transport in transports {
+        transport.stop(Shutdown::Now).await;
+    }
+}
+
+// ---- the sender's end, in raw bytes ------------------------------------------------------------
+
+/// A connection to say anything on.
+pub(crate) async fn dial(transport: &Transport) -> TcpStream {
+    let stream = TcpStream::connect(transport.local_addr()).await;
+    let stream = stream.expect("listening");
+    stream.set_nodelay(true).expect("open");
+    stream
+}
+
+pub(crate) async fn write(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).await.expect("open");
+}
+
+/// Writes frames, all in one go.
+pub(crate) async fn say(stream: &mut TcpStream, frames: &[(u32, &[u8])]) {
+    let bytes = frames
+        .iter()
+        .flat_map(|&(group, payload)| wire(group, payload));
+    write(stream, &bytes.collect::<Vec<_>>()).await;
+}
+
+/// Waits for the other side to close the connection, on which it must not have said anything.
+pub(crate) async fn hung_up(mut stream: TcpStream) {
+    let read = tokio::time::timeout(LONG, stream.read(&mut [0; 1])).await;
+    match read.expect("the connection is not closed") {
+        Ok(said) => assert_eq!(said, 0, "an answer"),
+        // What it had not read when it closed.
+        Err(err) => assert_eq!(err.kind(), io::ErrorKind::ConnectionReset),
+    }
+}
+
+/// A connection beside others, with a group of its own.
+///
+/// With one reader, what was written elsewhere before a frame of the witness comes through has been
+/// looked at by then: sockets that become readable are read in turn.
+pub(crate) struct Witness {
+    stream: TcpStream,
+    seen: Seen<Got>,
+}
+
+impl Witness {
+    const GROUP: u32 = 0xAAAA_AAAA;
+
+    pub(crate) async fn new(transport: &Transport) -> Self {
+        let mut witness = Witness {
+            stream: dial(transport).await,
+            seen: serve(transport, [Self::GROUP]),
+        };
+        witness.comes_through().await;
+        witness
+    }
+
+    /// Sends a frame and waits until it is there.
+    pub(crate) async fn comes_through(&mut self) {
+        let written = self.stream.write_all(&wire(Self::GROUP, b"")).await;
+        written.expect("nothing closes the witness");
+        self.seen.next().await;
+    }
+}
+
+// ---- actors for special wishes -----------------------------------------------------------------
+
+impl Handler<Inbound> for Probe<(SocketAddr, Got)> {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+        let (from, group, via) = (inbound.from(), inbound.group().get(), inbound.via());
+        for payload in inbound {
+            let got = Got {
+                group,
+                payload,
+                via,
+            };
+            let _ = self.0.send((from, got));
+        }
+    }
+}
+
+/// Serves groups with a probe that tells where frames came from, too.
+pub(crate) fn serve_from(
+    transport: &Transport,
+    groups: impl IntoIterator<Item = u32>,
+) -> Seen<(SocketAddr, Got)> {
+    let (tell, seen) = mpsc::unbounded_channel();
+    let probe = Probe(tell).start();
+    for index in groups {
+        transport
+            .register(group(index), probe.clone().recipient())
+            .expect("free group");
+    }
+    Seen(seen)
+}
+
+/// A probe that serves nothing yet.
+pub(crate) fn probe() -> (Recipient<Inbound>, Seen<Got>) {
+    let (tell, seen) = mpsc::unbounded_channel();
+    (Probe(tell).start().recipient(), Seen(seen))
+}
+
+/// Waits until `fact` holds, and lets nothing else run on this thread meanwhile.
+pub(crate) fn stand_still(what: &str, fact: impl Fn() -> bool) {
+    let end = Instant::now() + LONG;
+    while !fact() {
+        assert!(Instant::now() < end, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// An actor that takes nothing until its gate opens: the futures of its handlers wait.
+struct Slow {
+    gate: watch::Receiver<bool>,
+    tell: mpsc::UnboundedSender<Got>,
+}
+
+impl Actor for Slow {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Slow {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> Self::Result {
+        let (mut gate, tell) = (self.gate.clone(), self.tell.clone());
+        Box::pin(async move {
+            // A gate that is gone holds nothing back.
+            let _ = gate.wait_for(|open| *open).await;
+            let (group, via) = (inbound.group().get(), inbound.via());
+            for payload in inbound {
+                let _ = tell.send(Got {
+                    group,
+                    payload,
+                    via,
+                });
+            }
+        })
+    }
+}
+
+/// The test's hand on an actor's speed.
+pub(crate) struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Serves a group with an actor that takes nothing until the gate is opened.
+pub(crate) fn hold(
+    transport: &Transport,
+    index: u32,
+    overflow: GroupOverflow,
+) -> (Gate, Seen<Got>) {
+    let (hand, gate) = watch::channel(false);
+    let (tell, seen) = mpsc::unbounded_channel();
+    let slow = Slow { gate, tell }.start();
+    transport
+        .register_with(group(index), slow.recipient(), overflow)
+        .expect("free group");
+    (Gate(hand), Seen(seen))
+}
+
+/// An ip that no other test binds at, where there is more than one: a port that is free here is not
+/// by chance another's.
+pub(crate) const OWN_IP: Ipv4Addr = match cfg!(target_os = "linux") {
+    true => Ipv4Addr::new(127, 0, 0, 7),
+    false => Ipv4Addr::LOCALHOST,
+};
