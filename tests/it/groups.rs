@@ -293,7 +293,7 @@ fn what_nobody_serves_is_counted_and_told() {
             else {
                 panic!("{event:?}");
             };
-            told = told + count;
+            told += count;
         }
         end([b]).await;
     });

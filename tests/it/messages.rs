@@ -163,7 +163,9 @@ fn who_subscribes_by_message_hears_of_peers_to_the_last_word() {
                 group: group(1),
                 payload: Bytes::from_static(b"here"),
             };
+            let mut seen = serve(&b, [1]);
             node.send(frame).await.expect("runs").expect("room");
+            seen.next().await;
             let up = told.recv().await.expect("subscribed");
             assert!(
                 matches!(up, PeerEvent::Up { peer, epoch: 1 } if peer == b.local_addr()),

@@ -164,6 +164,29 @@ fn the_time_its_group_takes_is_not_the_frames_time() {
     });
 }
 
+/// On one thread with its users, a transport may come late to what came in time.
+#[test]
+fn the_time_its_thread_was_busy_is_not_the_frames_time() {
+    const ALLOWED: Duration = Duration::from_secs(1);
+
+    run(async {
+        let [_, current] = placements();
+        let b = node(current.frame_timeout(ALLOWED));
+        let mut seen = serve(&b, [1]);
+        let mut witness = Witness::new(&b).await;
+        let mut stream = dial(&b).await;
+        let frame = wire(1, b"in time");
+        write(&mut stream, &frame[..9]).await;
+        witness.comes_through().await;
+        let rest = stream.try_write(&frame[9..]).expect("room");
+        assert_eq!(rest, frame.len() - 9);
+        std::thread::sleep(ALLOWED + ALLOWED / 10);
+        assert_eq!(seen.next().await.payload, "in time");
+        assert_eq!(b.stats().inbound.timed_out, 0);
+        end([b]).await;
+    });
+}
+
 /// With three readers, the end of one ends a third of the connections.
 #[cfg(feature = "failpoints")]
 #[test]

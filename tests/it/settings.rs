@@ -34,7 +34,6 @@
 
 use std::{
     future::Future,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 

@@ -46,9 +46,8 @@ fn fragile(config: Config) -> (Transport, Faults) {
     QUIET.call_once(|| {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let wanted = panic
-                .payload_as_str()
-                .is_some_and(|message| message.starts_with("failpoint"));
+            let message = panic.payload().downcast_ref::<String>();
+            let wanted = message.is_some_and(|message| message.starts_with("failpoint"));
             if !wanted {
                 tell(panic);
             }
@@ -448,7 +447,7 @@ fn frames_wait_for_a_writer_that_failed() {
 fn frames_go_stale_while_their_writer_rests() {
     for config in configs() {
         run(async {
-            let config = config.stale_after(200 * MS).restart_limit(0);
+            let config = config.stale_after(300 * MS).restart_limit(0);
             let (a, faults) = fragile(config.failed_retry(NEVER));
             let mut events = watch(&a);
             let (_listener, to) = listener();

@@ -1,0 +1,93 @@
+//! The cases: what is measured, in which order, and with how many frames.
+
+use super::{
+    side::Contestant::{self, Ours, Raw64, Raw256, Tokio},
+    work::{Task, Work},
+};
+use crate::node::Where;
+
+/// What `--quick` leaves of the frames: one in so many.
+const QUICK: u64 = 500;
+
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) work: Work,
+    pub(super) contestants: &'static [Contestant],
+}
+
+impl Case {
+    /// How often each contestant has its turn.
+    pub(super) fn rounds(&self, rounds: u32) -> u32 {
+        match self.work.task {
+            // Nothing happens in it, so every round would say the same.
+            Task::Idle => 1,
+            _ => rounds,
+        }
+    }
+}
+
+/// Returns all cases. The numbers of frames are such that a run of ours takes about a second on a
+/// small machine.
+pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
+    const RAW: &[Contestant] = &[Raw64, Raw256, Tokio, Ours];
+    const TOKIO: &[Contestant] = &[Tokio, Ours];
+
+    let work = |task, size, frames| Work {
+        task,
+        size,
+        frames: match quick {
+            true => frames / QUICK,
+            false => frames,
+        },
+        producers: 1,
+        groups: 1,
+        peers: 1,
+        placement,
+    };
+    let stream = |name, size, frames| Case {
+        name,
+        work: work(Task::Stream, size, frames),
+        contestants: RAW,
+    };
+    let round_trip = |name, placement| Case {
+        name,
+        work: Work {
+            placement,
+            ..work(Task::RoundTrip, 64, 20_000)
+        },
+        contestants: TOKIO,
+    };
+    let with = |mut case: Case, producers, groups, peers| {
+        (case.work.producers, case.work.groups) = (producers, groups);
+        case.work.peers = peers;
+        case
+    };
+    vec![
+        stream("64B", 64, 8_000_000),
+        stream("1KiB", 1 << 10, 1_500_000),
+        stream("16KiB", 16 << 10, 150_000),
+        stream("256KiB", 256 << 10, 8_000),
+        with(stream("64B-4-producers", 64, 5_000_000), 4, 1, 1),
+        with(stream("64B-100-groups", 64, 5_000_000), 1, 100, 1),
+        with(stream("64B-100-peers", 64, 5_000_000), 1, 1, 100),
+        with(stream("1KiB-4-producers", 1 << 10, 1_000_000), 4, 1, 1),
+        with(stream("1KiB-100-groups", 1 << 10, 1_000_000), 1, 100, 1),
+        with(stream("1KiB-100-peers", 1 << 10, 1_000_000), 1, 1, 100),
+        Case {
+            name: "udp-64B",
+            work: work(Task::Datagrams, 64, 500_000),
+            contestants: TOKIO,
+        },
+        round_trip("round-trip-current", Where::Current),
+        round_trip("round-trip-dedicated", Where::Dedicated),
+        Case {
+            name: "idle-connections",
+            // As many in a quick run: it takes no time to speak of.
+            work: Work {
+                frames: 1_000,
+                ..work(Task::Idle, 64, 0)
+            },
+            contestants: &[Ours],
+        },
+    ]
+}

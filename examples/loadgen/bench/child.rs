@@ -1,0 +1,133 @@
+//! The two processes of a run.
+
+use std::{
+    env::current_exe,
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread::available_parallelism,
+};
+
+use super::{
+    figures::Figures,
+    side::{ANNOUNCEMENT, Contestant, Side},
+    work::{Task, Work, value_name},
+};
+use crate::{Failure, node::Where};
+
+/// Lets one contestant do its work once.
+pub(super) fn run(contestant: Contestant, work: &Work, pin: &Pin) -> Result<Figures, Failure> {
+    let start = |side, to: &str| Process::start(contestant, side, work, to, pin);
+    let mut receiver = start(Side::Receive, "")?;
+    let to = receiver.announcement()?;
+    let sent = start(Side::Send, &to)?.figures()?;
+    let received = receiver.figures()?;
+    Ok(Figures::of_run(work.frames, &sent, &received))
+}
+
+/// Which core a process runs on, for those who want to know.
+pub(super) struct Pin {
+    cores: Option<usize>,
+}
+
+impl Pin {
+    pub(super) fn new(wanted: bool) -> Self {
+        let present = || {
+            let taskset = Command::new("taskset")
+                .arg("--version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            taskset.is_ok_and(|status| status.success())
+        };
+        let cores = (wanted && present()).then(|| available_parallelism().map_or(1, usize::from));
+        Pin { cores }
+    }
+
+    pub(super) fn is_possible(&self) -> bool {
+        self.cores.is_some()
+    }
+
+    /// The core for one side, if it is to be a certain one.
+    fn core(&self, side: Side, work: &Work) -> Option<usize> {
+        let cores = self.cores.filter(|_| work.task == Task::RoundTrip)?;
+        Some(match (work.placement, side) {
+            (Where::Dedicated, Side::Receive) => 1 % cores,
+            _ => 0,
+        })
+    }
+}
+
+/// Killed when it is dropped before its end.
+struct Process {
+    child: Child,
+    /// Never written to: its end tells the process that we are gone.
+    _stdin: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(
+        contestant: Contestant,
+        side: Side,
+        work: &Work,
+        to: &str,
+        pin: &Pin,
+    ) -> Result<Self, Failure> {
+        let this = current_exe()?;
+        let mut command = match pin.core(side, work) {
+            Some(core) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &core.to_string()]).arg(this);
+                command
+            }
+            None => Command::new(this),
+        };
+        command
+            .arg("bench-side")
+            .args([value_name(&contestant), value_name(&side)])
+            .args(work.to_args());
+        if !to.is_empty() {
+            command.args(["--to", to]);
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        Ok(Process {
+            _stdin: child.stdin.take(),
+            lines: BufReader::new(stdout).lines(),
+            child,
+        })
+    }
+
+    /// Waits until it says where it listens.
+    fn announcement(&mut self) -> Result<String, Failure> {
+        let line = self.line()?;
+        let addrs = line.strip_prefix(ANNOUNCEMENT);
+        Ok(addrs.ok_or("does not say where it listens")?.to_string())
+    }
+
+    /// Waits until it says what it measured, and for its end.
+    fn figures(mut self) -> Result<Figures, Failure> {
+        let figures = self.line()?.parse()?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            return Err(format!("a process ended with {status}").into());
+        }
+        Ok(figures)
+    }
+
+    fn line(&mut self) -> Result<String, Failure> {
+        let line = self.lines.next();
+        Ok(line.ok_or("a process ended before its time")??)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already, if all is well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,51 @@
+//! What a run costs this process: time on the cores, and memory.
+//!
+//! As Linux tells it; elsewhere nothing is told, and the columns stay empty.
+
+use std::time::Duration;
+
+use super::figures::Figures;
+
+/// Begun when everything is set up, told when everything is done.
+pub(super) struct Cost {
+    begun: Option<Duration>,
+}
+
+impl Cost {
+    pub(super) fn begin() -> Self {
+        Cost { begun: cpu() }
+    }
+
+    /// Returns the seconds on the cores since the beginning, of all threads.
+    pub(super) fn cpu(&self) -> Option<f64> {
+        Some(cpu()?.saturating_sub(self.begun?).as_secs_f64())
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let figures = Figures::default();
+        figures
+            .with_some("cpu", self.cpu())
+            .with_some("peak", memory("VmHWM"))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn cpu() -> Option<Duration> {
+    use rustix::time::{ClockId, clock_gettime};
+
+    clock_gettime(ClockId::ProcessCPUTime).try_into().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu() -> Option<Duration> {
+    None
+}
+
+/// Returns one of the sizes in this process' status, in bytes. Not that of `getrusage`, which a
+/// process inherits from the one that started it.
+pub(super) fn memory(name: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024.0)
+}

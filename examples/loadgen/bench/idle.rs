@@ -1,0 +1,84 @@
+//! Connections on which nothing happens any more: what they cost a node in memory and in time.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use actix::{Actor, Context, Handler};
+use actix_transport::Inbound;
+use tokio::time::sleep;
+
+use super::{
+    cost::{Cost, memory},
+    figures::Figures,
+    ours,
+    side::announce,
+    work::{HEADER, Work, header},
+};
+use crate::Failure;
+
+/// How often to look whether all have come.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How long connections take to come to rest.
+const REST: Duration = Duration::from_millis(500);
+
+/// How long they are watched.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// Opens the connections, each of which says one thing and then no more, until the other side ends.
+pub(super) fn send(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
+    let mut frame = header(0, work.size).to_vec();
+    frame.resize(HEADER + work.size, 0);
+    let mut streams = Vec::new();
+    for _ in 0..work.frames {
+        let mut stream = TcpStream::connect(to)?;
+        stream.write_all(&frame)?;
+        streams.push(stream);
+    }
+    if let Some(stream) = streams.first_mut() {
+        // It ends with the other side, in whatever way.
+        let _ = stream.read(&mut [0]);
+    }
+    Ok(Figures::default())
+}
+
+pub(super) async fn receive(work: &Work) -> Result<Figures, Failure> {
+    let transport = ours::bind(work.placement, false)?;
+    transport.catch_all(Some(Receiver.start().recipient()));
+    sleep(REST).await;
+    let before = memory("VmRSS");
+    announce(&[transport.local_addr()])?;
+    while transport.stats().inbound.delivered.frames < work.frames {
+        sleep(LOOK).await;
+    }
+    sleep(REST).await;
+
+    let after = memory("VmRSS");
+    let grown = after.zip(before).map(|(after, before)| after - before);
+    let cost = Cost::begin();
+    sleep(WATCH).await;
+    let cpu = cost.cpu().map(|cpu| cpu / WATCH.as_secs_f64());
+    Ok(Figures::default()
+        .with_some(
+            "bytes_per_connection",
+            grown.map(|grown| grown / work.frames as f64),
+        )
+        .with_some("idle_cpu", cpu))
+}
+
+struct Receiver;
+
+impl Actor for Receiver {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Receiver {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+        inbound.for_each(drop);
+    }
+}

@@ -1,0 +1,131 @@
+//! This crate, as its users would have it: producers on arbiters of their own, one actor that
+//! receives.
+
+use std::{net::SocketAddr, time::Duration};
+
+use actix::{Actor, Arbiter, Context, Handler};
+use actix_transport::{Config, GroupId, Inbound, Placement, Shutdown, Transport};
+use tokio::sync::oneshot;
+
+use super::{
+    cost::Cost,
+    figures::Figures,
+    goal::Goal,
+    side::{announce, anywhere},
+    work::{Work, append, touch},
+};
+use crate::{Failure, link::Link, node::Where, payload::fill};
+
+/// From this size on, the queue keeps the payload where it lies instead of copying it, if it is
+/// given away for good.
+const GIVE_AWAY: usize = 8 << 10;
+
+/// Longer than any run takes.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Makes a transport for one side of a run.
+pub(super) fn bind(placement: Where, udp: bool) -> Result<Transport, Failure> {
+    // A queue that is always full takes its time on a slow machine: nothing is ever too old.
+    let config = Config::default().stale_after(DAY).udp(udp);
+    let config = match placement {
+        Where::Current => config.placement(Placement::Current),
+        Where::Dedicated => config,
+    };
+    Ok(Transport::builder().config(config).bind(anywhere())?)
+}
+
+pub(super) async fn send(work: Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
+    let transport = bind(work.placement, false)?;
+    let links = to.iter().map(|&addr| Link::new(&transport, addr, false));
+    let links: Vec<_> = links.collect::<Result<_, _>>()?;
+
+    let cost = Cost::begin();
+    let mut producers = Vec::new();
+    for producer in 0..work.producers {
+        let (work, links) = (work.clone(), links.clone());
+        let arbiter = match work.placement {
+            Where::Current => Arbiter::current(),
+            Where::Dedicated => Arbiter::new().handle(),
+        };
+        let (tell, done) = oneshot::channel();
+        arbiter.spawn(async move {
+            // Somebody listens, unless another producer has failed.
+            let _ = tell.send(produce(&work, producer, &links).await);
+        });
+        producers.push(done);
+    }
+    for producer in producers {
+        producer.await??;
+    }
+    transport.stop(Shutdown::Drain(DAY)).await;
+    Ok(cost.figures())
+}
+
+async fn produce(work: &Work, producer: u64, links: &[Link]) -> Result<(), Failure> {
+    let mut buffer = vec![0; work.size];
+    for (number, route) in work.frames_of(producer) {
+        let (link, group) = (&links[route.peer], GroupId::new(route.group));
+        // Only what has to wait becomes a future: that takes longer than the send itself.
+        if work.size < GIVE_AWAY {
+            fill(&mut buffer, number);
+            if let Err(refused) = link.try_send(group, &buffer[..]) {
+                link.retry(group, refused).await?;
+            }
+        } else {
+            let mut payload = Vec::with_capacity(work.size);
+            append(&mut payload, work.size, number);
+            if let Err(refused) = link.try_send(group, payload) {
+                link.retry(group, refused).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn receive(work: &Work) -> Result<Figures, Failure> {
+    // Nobody has a hundred transports, each with its own threads.
+    let placement = match work.peers {
+        1 => work.placement,
+        _ => Where::Current,
+    };
+    let transports: Result<Vec<_>, _> = (0..work.peers).map(|_| bind(placement, false)).collect();
+    let transports = transports?;
+    let (goal, reached) = Goal::new(work.frames);
+    let receiver = Receiver { goal }.start();
+    for transport in &transports {
+        for group in 0..work.groups {
+            transport.register(GroupId::new(group), receiver.clone().recipient())?;
+        }
+    }
+    let addrs: Vec<_> = transports.iter().map(Transport::local_addr).collect();
+
+    let cost = Cost::begin();
+    announce(&addrs)?;
+    let time = reached.await?.as_secs_f64();
+    let figures = cost.figures();
+    Ok(figures
+        .with("seconds", time)
+        .with("frames", work.frames as f64))
+}
+
+struct Receiver {
+    goal: Goal,
+}
+
+impl Actor for Receiver {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Receiver {
+    type Result = ();
+
+    fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+        self.goal.begin();
+        let mut frames = 0;
+        while let Some(payload) = inbound.next_slice() {
+            touch(payload);
+            frames += 1;
+        }
+        self.goal.add(frames);
+    }
+}

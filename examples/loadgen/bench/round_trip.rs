@@ -1,0 +1,230 @@
+//! Round trips, by plain tokio and by this crate: one frame there and back, again and again.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, Context, Handler};
+use actix_transport::{GroupId, Inbound, Peer, Shutdown, Transport};
+use hdrhistogram::Histogram;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+
+use super::{
+    cost::Cost,
+    figures::Figures,
+    ours,
+    side::{announce, anywhere},
+    work::{HEADER, Work, header, touch},
+};
+use crate::{Failure, payload::fill};
+
+/// Round trips that are not measured, for both sides to warm up.
+const WARM_UP: u64 = 1_000;
+
+/// Nothing takes longer; if it does, it counts as this.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How long the last answer may take to leave.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Links are one-way, so who asks says here where it listens.
+const INTRODUCTION: GroupId = GroupId::new(1);
+
+const GROUP: GroupId = GroupId::new(0);
+
+/// What has been measured so far.
+struct Times {
+    /// Still to come, the warm-up included.
+    left: u64,
+    measured: u64,
+    asked: Instant,
+    nanos: Histogram<u64>,
+    begun: Instant,
+}
+
+impl Times {
+    fn new(work: &Work) -> Result<Self, Failure> {
+        let now = Instant::now();
+        Ok(Times {
+            left: work.frames + WARM_UP,
+            measured: work.frames,
+            asked: now,
+            nanos: Histogram::new_with_max(LONGEST.as_nanos() as u64, 3)?,
+            begun: now,
+        })
+    }
+
+    /// Notes that the answer is there and that the next question is asked now, if there is one.
+    fn next(&mut self) -> bool {
+        let now = Instant::now();
+        if self.left <= self.measured {
+            let time = now - self.asked;
+            self.nanos.saturating_record(time.as_nanos() as u64);
+        }
+        self.left -= 1;
+        if self.left == self.measured {
+            self.begun = now;
+        }
+        self.asked = now;
+        self.left > 0
+    }
+
+    fn figures(&self, cost: &Cost) -> Figures {
+        let micros = |quantile| self.nanos.value_at_quantile(quantile) as f64 / 1e3;
+        cost.figures()
+            .with("frames", self.measured as f64)
+            .with("seconds", (self.asked - self.begun).as_secs_f64())
+            .with("p50_us", micros(0.5))
+            .with("p99_us", micros(0.99))
+    }
+}
+
+// ---- plain tokio -------------------------------------------------------------------------------
+
+pub(super) async fn ask_plain(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
+    let mut stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    let mut frame = header(GROUP.get(), work.size).to_vec();
+    frame.resize(HEADER + work.size, 0);
+    let cost = Cost::begin();
+    let mut times = Times::new(work)?;
+    loop {
+        fill(&mut frame[HEADER..], times.left);
+        stream.write_all(&frame).await?;
+        stream.read_exact(&mut frame).await?;
+        touch(&frame[HEADER..]);
+        if !times.next() {
+            return Ok(times.figures(&cost));
+        }
+    }
+}
+
+pub(super) async fn echo_plain(work: &Work) -> Result<Figures, Failure> {
+    let listener = TcpListener::bind(anywhere()).await?;
+    let cost = Cost::begin();
+    announce(&[listener.local_addr()?])?;
+    let (mut stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    let mut frame = vec![0; HEADER + work.size];
+    for _ in 0..work.frames + WARM_UP {
+        stream.read_exact(&mut frame).await?;
+        touch(&frame[HEADER..]);
+        stream.write_all(&frame).await?;
+    }
+    Ok(cost.figures())
+}
+
+// ---- ours --------------------------------------------------------------------------------------
+
+pub(super) async fn ask_ours(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
+    let transport = ours::bind(work.placement, false)?;
+    let peer = transport.peer(to)?;
+    let (tell, done) = oneshot::channel();
+    let asker = Asker {
+        peer: peer.clone(),
+        payload: vec![0; work.size],
+        times: Some(Times::new(work)?),
+        tell: Some(tell),
+    };
+    transport.register(GROUP, asker.start().recipient())?;
+
+    let cost = Cost::begin();
+    peer.try_send(INTRODUCTION, transport.local_addr().to_string())?;
+    peer.try_send(GROUP, vec![0; work.size])?;
+    Ok(done.await?.figures(&cost))
+}
+
+/// Asks as soon as it is answered.
+struct Asker {
+    peer: Peer,
+    payload: Vec<u8>,
+    /// Told when there is nothing left to ask.
+    times: Option<Times>,
+    tell: Option<oneshot::Sender<Times>>,
+}
+
+impl Actor for Asker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Asker {
+    type Result = ();
+
+    fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+        while let Some(payload) = inbound.next_slice() {
+            touch(payload);
+            let Some(times) = &mut self.times else {
+                return;
+            };
+            if times.next() {
+                fill(&mut self.payload, times.left);
+                // There is room: nothing else is under way. If the transport has stopped, the run
+                // has failed, and its patience ends.
+                let _ = self.peer.try_send(GROUP, &self.payload[..]);
+            } else if let Some((tell, times)) = self.tell.take().zip(self.times.take()) {
+                let _ = tell.send(times);
+            }
+        }
+    }
+}
+
+pub(super) async fn echo_ours(work: &Work) -> Result<Figures, Failure> {
+    let transport = ours::bind(work.placement, false)?;
+    let (tell, done) = oneshot::channel();
+    let echo = Echo {
+        transport: transport.clone(),
+        peer: None,
+        left: work.frames + WARM_UP,
+        tell: Some(tell),
+    };
+    transport.catch_all(Some(echo.start().recipient()));
+    let cost = Cost::begin();
+    announce(&[transport.local_addr()])?;
+    done.await?;
+    transport.stop(Shutdown::Drain(LAST_WORDS)).await;
+    Ok(cost.figures())
+}
+
+/// Answers whoever introduced itself last.
+struct Echo {
+    transport: Transport,
+    peer: Option<Peer>,
+    left: u64,
+    tell: Option<oneshot::Sender<()>>,
+}
+
+impl Actor for Echo {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Echo {
+    type Result = ();
+
+    fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+        let group = inbound.group();
+        while let Some(payload) = inbound.next_slice() {
+            if group == INTRODUCTION {
+                let addr = str::from_utf8(payload).ok();
+                let addr = addr.and_then(|addr| addr.parse().ok());
+                self.peer = addr.and_then(|addr| self.transport.peer(addr).ok());
+                continue;
+            }
+            touch(payload);
+            if let Some(peer) = &self.peer {
+                // There is room: nobody asks before it is answered.
+                let _ = peer.try_send(group, payload);
+            }
+            self.left -= 1;
+            if self.left == 0
+                && let Some(tell) = self.tell.take()
+            {
+                let _ = tell.send(());
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What has been measured of one case, by contestant.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    case::Case,
+    figures::Figures,
+    side::Contestant::{self, Ours, Raw64, Raw256, Tokio},
+    work::{Task, value_name},
+};
+
+pub(super) struct Row {
+    pub(super) case: Case,
+    samples: BTreeMap<Contestant, Vec<Figures>>,
+}
+
+/// The least, the middle and the most of what was measured.
+#[derive(Copy, Clone)]
+struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Row {
+    pub(super) fn new(case: Case) -> Self {
+        Row {
+            case,
+            samples: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, contestant: Contestant, sample: Figures) {
+        self.samples.entry(contestant).or_default().push(sample);
+    }
+
+    /// Returns the median of one of the figures.
+    pub(super) fn median(&self, contestant: Contestant, name: &str) -> Option<f64> {
+        Some(self.spread(contestant, name)?.median)
+    }
+
+    /// Returns the raw sockets that did better, if they took part.
+    pub(super) fn raw(&self) -> Option<Contestant> {
+        let rate = |contestant| self.median(contestant, "per_second");
+        let [narrow, wide] = [Raw64, Raw256].map(rate);
+        match narrow? < wide? {
+            true => Some(Raw256),
+            false => Some(Raw64),
+        }
+    }
+
+    /// Returns how one contestant does beside another, by the rate: above 1 it does better.
+    pub(super) fn ratio(&self, contestant: Contestant, beside: Contestant) -> Option<f64> {
+        let rate = |contestant| self.median(contestant, "per_second");
+        Some(rate(contestant)? / rate(beside)?)
+    }
+
+    fn spread(&self, contestant: Contestant, name: &str) -> Option<Spread> {
+        let samples = self.samples.get(&contestant)?.iter();
+        let mut values: Vec<_> = samples.filter_map(|sample| sample.get(name)).collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = match values.len() % 2 {
+            0 => (values.get(middle.checked_sub(1)?)? + values.get(middle)?) / 2.0,
+            _ => *values.get(middle)?,
+        };
+        Some(Spread {
+            min: *values.first()?,
+            median,
+            max: *values.last()?,
+        })
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let contestants: Map<_, _> = self
+            .samples
+            .iter()
+            .map(|(&contestant, samples)| {
+                let names = samples.iter().flat_map(Figures::names);
+                let spreads: Map<_, _> = names
+                    .filter_map(|name| {
+                        let Spread { min, median, max } = self.spread(contestant, name)?;
+                        let spread = json!({ "min": min, "median": median, "max": max });
+                        Some((name.to_string(), spread))
+                    })
+                    .collect();
+                (contestant.to_string(), spreads.into())
+            })
+            .collect();
+        let work = &self.case.work;
+        let mut row = json!({
+            "case": self.case.name,
+            "task": value_name(&work.task),
+            "size": work.size,
+            "frames": work.frames,
+            "producers": work.producers,
+            "groups": work.groups,
+            "peers": work.peers,
+            "placement": value_name(&work.placement),
+            "contestants": contestants,
+        });
+        if let Some(raw) = self.raw() {
+            row["tokio_to_raw"] = self.ratio(Tokio, raw).into();
+            row["ours_to_raw"] = self.ratio(Ours, raw).into();
+        }
+        if work.task != Task::Idle {
+            row["ours_to_tokio"] = self.ratio(Ours, Tokio).into();
+        }
+        row
+    }
+}
