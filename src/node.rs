@@ -49,12 +49,7 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let shared = self.shared.clone();
-        live(self, ctx, async move {
-            tokio::select! {
-                () = shared.kill.cancelled() => {}
-                () = shared.faults.strike(Point::Node) => {}
-            }
-        });
+        live(self, ctx, async move { shared.killed(Point::Node).await });
     }
 }
 

@@ -67,12 +67,7 @@ impl Actor for Reader {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let shared = self.shared.clone();
-        live(self, ctx, async move {
-            tokio::select! {
-                () = shared.kill.cancelled() => {}
-                () = shared.faults.strike(Point::Reader) => {}
-            }
-        });
+        live(self, ctx, async move { shared.killed(Point::Reader).await });
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::Config,
     event::{Events, Part, PeerEvent},
-    fault::Faults,
+    fault::{Faults, Point},
     groups::Groups,
     ledger::Ledger,
     load::Gatekeeper,
@@ -88,6 +88,14 @@ impl Shared {
         let told = |turn| self.told(part, turn);
         let rest = |time| self.until_killed(tokio::time::sleep(time));
         supervise::keep_alive(&self.config, start, told, rest).await;
+    }
+
+    /// Waits for the transport's end: the life of an actor that only answers messages.
+    pub(crate) async fn killed(&self, point: Point) {
+        tokio::select! {
+            () = self.kill.cancelled() => {}
+            () = self.faults.strike(point) => {}
+        }
     }
 
     /// Runs `rest` to its end, or the transport's; says whether it was the former.

@@ -106,12 +106,12 @@ impl<To: Copy + Eq> Run<To> {
         }
     }
 
-    /// Removes the first frame.
+    /// Removes the first frame. A run that has no other is to be thrown away then; what it holds is
+    /// let go there and not here, where the queue may be locked.
     pub(super) fn pop_frame(&mut self) -> Count {
         let len = self.first_len();
-        match &mut self.body {
-            Body::Packed { start, .. } => *start += len,
-            Body::Chained { payload, .. } => payload.clear(),
+        if let Body::Packed { start, .. } = &mut self.body {
+            *start += len;
         }
         self.frames -= 1;
         Count::one(len)

@@ -7,6 +7,8 @@ use std::{
     task::Wake,
 };
 
+use bytes::Bytes;
+
 use super::*;
 use crate::frame;
 
@@ -319,4 +321,55 @@ fn datagrams_leave_one_by_one_without_their_length_and_failures_are_counted() {
     assert!(batch.is_empty());
     let stats = balanced(&queue);
     assert_eq!((stats.written.frames, stats.dropped.failed.frames), (2, 1));
+}
+
+/// A payload that asks its queue something when it goes.
+struct Asking {
+    bytes: Vec<u8>,
+    queue: Arc<SendQueue>,
+}
+
+impl AsRef<[u8]> for Asking {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        balanced(&self.queue);
+    }
+}
+
+#[test]
+fn a_payload_that_asks_its_queue_something_when_it_goes_is_answered() {
+    let limits = Limits {
+        overflow: Overflow::DropOldest,
+        ..limits()
+    };
+    let queue = queue(limits);
+    // With the lock held in any of these the test would never end.
+    let push = |len: usize, millis: u64| {
+        let (bytes, queue) = (vec![1; len], queue.clone());
+        let asking = Bytes::from_owner(Asking {
+            bytes,
+            queue: queue.clone(),
+        });
+        queue.push((), GROUP, asking, at(millis)).expect("room");
+    };
+    push(1, 0);
+    for _ in 0..6 {
+        push(CHAIN_FROM, 0);
+    }
+    assert_eq!(balanced(&queue).dropped.overflow.frames, 3, "evicted");
+    let mut batch = queue.take(at(0)).expect("four frames");
+    batch.advance(2 * (HEADER + CHAIN_FROM));
+    batch.expire(at(1000));
+    push(CHAIN_FROM, 1000);
+    queue.expire(at(2000));
+    push(CHAIN_FROM, 2000);
+    queue.close();
+    let stats = balanced(&queue);
+    assert_eq!((stats.written.frames, stats.dropped.stale.frames), (2, 3));
+    assert_eq!(stats.dropped.stopped.frames, 1);
 }

@@ -11,7 +11,7 @@ use std::{
 
 use actix::prelude::*;
 use actix_transport::{
-    Config, Count, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent, RegisterError,
+    Config, Count, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent, RegisterError, Shutdown,
     Transport, Via,
 };
 use bytes::Bytes;
@@ -563,5 +563,38 @@ fn frames_of_two_senders_are_told_apart() {
             assert_eq!(got[&from], (0..10).collect::<Vec<_>>());
         }
         end([b]).await;
+    });
+}
+
+/// Answers through its own transport, as many actors do, and tells when it goes.
+struct Replica {
+    _transport: Transport,
+    _gone: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Actor for Replica {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Replica {
+    type Result = ();
+
+    fn handle(&mut self, _: Inbound, _: &mut Context<Self>) {}
+}
+
+#[test]
+fn an_actor_that_holds_its_transport_is_let_go_when_that_stops() {
+    run(async {
+        let transport = node(Config::default());
+        let (gone, let_go) = tokio::sync::oneshot::channel();
+        let replica = Replica {
+            _transport: transport.clone(),
+            _gone: gone,
+        };
+        let served = transport.register(group(1), replica.start().recipient());
+        served.expect("free group");
+        transport.stop(Shutdown::Now).await;
+        // The table held the only address of the actor: without it the actor ends.
+        assert!(let_go.await.is_err(), "dropped, as it never sends");
     });
 }

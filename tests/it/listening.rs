@@ -263,7 +263,7 @@ fn out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn while_a_reader_rests_the_others_are_given_what_comes() {
-    use actix_transport::{Faults, Point};
+    use actix_transport::{Faults, PeerEvent, Point};
 
     run(async {
         let faults = Faults::default();
@@ -285,7 +285,11 @@ fn while_a_reader_rests_the_others_are_given_what_comes() {
         for stream in &mut before {
             talks(stream, &mut seen).await;
         }
+        let mut events = watch(&b);
         faults.arm(Point::Reader);
+        // Told when nothing of it is left, its mailbox included.
+        let failed = |event: &PeerEvent| matches!(event, PeerEvent::Failed { .. });
+        events.until(failed).await;
         until("ended", || b.stats().links.connections == 1).await;
         let mut streams = Vec::new();
         for _ in 0..4 {
@@ -296,4 +300,36 @@ fn while_a_reader_rests_the_others_are_given_what_comes() {
         assert_eq!(b.stats().links.connections, 1 + 4);
         end([b]).await;
     });
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn while_the_only_reader_rests_who_connects_waits() {
+    use actix_transport::{Faults, Point};
+
+    for config in placements() {
+        run(async {
+            let faults = Faults::default();
+            let config = config
+                .restart_limit(0)
+                .failed_retry(Duration::from_millis(500));
+            let b = Transport::builder()
+                .config(config)
+                .faults(faults.clone())
+                .bind("127.0.0.1:0")
+                .expect("free port");
+            let mut seen = serve(&b, [1]);
+            let mut before = dial(&b).await;
+            talks(&mut before, &mut seen).await;
+            faults.arm(Point::Reader);
+            hung_up(before).await;
+            // Nobody reads now, and whoever is let in would not be read.
+            let mut streams = [dial(&b).await, dial(&b).await];
+            for stream in &mut streams {
+                talks(stream, &mut seen).await;
+            }
+            assert_eq!(b.stats().links.restarts, 1);
+            end([b]).await;
+        });
+    }
 }

@@ -250,6 +250,45 @@ fn frames_go_stale_even_if_nothing_else_waited_when_the_link_got_stuck() {
 }
 
 #[test]
+fn frames_that_a_link_has_in_hand_when_it_gets_stuck_go_stale_but_for_the_one_that_is_cut() {
+    const FRAMES: u32 = 3000;
+    const LEN: usize = 7000;
+    // More than the sockets' buffers hold, in frames of which many go in one write.
+    const { assert!(FRAMES as usize * LEN > PLUG) };
+
+    for config in configs() {
+        run(async {
+            let a = node(config.stale_after(Duration::from_millis(300)));
+            let (listener, to) = listener();
+            for number in 0..FRAMES {
+                a.try_send(to, group(1), numbered(number, LEN))
+                    .expect("room");
+            }
+            let mut tap = Tap::accept(&listener).await;
+            until("stale", || {
+                let frames = a.peer_stats(to).expect("known").frames;
+                let rest = frames.queued + frames.in_flight;
+                !frames.dropped.stale.is_zero() && rest.frames <= 1
+            })
+            .await;
+            balanced([&a]);
+            a.try_send(to, group(1), numbered(FRAMES, LEN))
+                .expect("room");
+            // Those that were written, the one that had begun, and the one that is new.
+            let mut last = None;
+            while last != Some(FRAMES) {
+                let number = tap.number().await;
+                assert!(last < Some(number), "{number} after {last:?}");
+                last = Some(number);
+            }
+            let frames = a.peer_stats(to).expect("known");
+            assert_eq!((frames.connected, frames.epoch), (true, 1));
+            end([a]).await;
+        });
+    }
+}
+
+#[test]
 fn frames_for_a_peer_that_is_away_wait_for_it_in_order() {
     for config in placements() {
         run(async {

@@ -175,13 +175,14 @@ fn the_time_its_thread_was_busy_is_not_the_frames_time() {
         let mut seen = serve(&b, [1]);
         let mut witness = Witness::new(&b).await;
         let mut stream = dial(&b).await;
-        let frame = wire(1, b"in time");
+        // More than one read brings.
+        let frame = wire(1, &[7; 40_000]);
         write(&mut stream, &frame[..9]).await;
         witness.comes_through().await;
         let rest = stream.try_write(&frame[9..]).expect("room");
         assert_eq!(rest, frame.len() - 9);
         std::thread::sleep(ALLOWED + ALLOWED / 10);
-        assert_eq!(seen.next().await.payload, "in time");
+        assert_eq!(seen.next().await.payload, frame[8..]);
         assert_eq!(b.stats().inbound.timed_out, 0);
         end([b]).await;
     });

@@ -306,6 +306,7 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("keepalive", config().keepalive(999 * MS)),
         ("keepalive", config().keepalive(Duration::from_secs(3601))),
         ("user_timeout", config().user_timeout(none)),
+        ("user_timeout", config().user_timeout(24 * NEVER + MS)),
         ("backlog", config().backlog(0)),
         ("backlog", config().backlog(65_536)),
         ("max_connections", config().max_connections(0)),
@@ -376,6 +377,7 @@ fn the_bounds_themselves_can_be_used() {
             .redial_first(NEVER)
             .redial_max(NEVER)
             .stable_after(NEVER)
+            .user_timeout(24 * NEVER)
             .keepalive(Duration::from_secs(3600))
             .backlog(65_535)
             .max_datagram(65_503)

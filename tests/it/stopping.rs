@@ -97,6 +97,36 @@ fn a_drain_dials_a_peer_that_was_not_dialled_yet() {
 }
 
 #[test]
+fn nodes_that_drain_towards_each_other_and_towards_themselves_come_to_an_end() {
+    // More than what the sockets hold: who drains has to read for the other to be done.
+    const FRAMES: usize = 40;
+    const LEN: usize = 500_000;
+    const { assert!(FRAMES * LEN > PLUG) };
+
+    for config in patient() {
+        run(async {
+            let (a, b) = (node(config.clone()), node(config));
+            let _seen = (serve(&a, [1]), serve(&b, [1]));
+            for (from, to) in [(&a, &b), (&b, &a), (&a, &a)] {
+                for _ in 0..FRAMES {
+                    let payload = vec![0; LEN];
+                    from.try_send(to.local_addr(), group(1), payload)
+                        .expect("room");
+                }
+            }
+            let drain = Shutdown::Drain(NEVER);
+            let (report, other) = tokio::join!(a.stop(drain), b.stop(drain));
+            assert_eq!((report, other), Default::default());
+            for node in [a, b] {
+                empty(&node);
+                let sent = node.stats().tcp;
+                assert_eq!(sent.written, sent.accepted);
+            }
+        });
+    }
+}
+
+#[test]
 fn a_drain_whose_time_is_over_says_what_was_left_for_whom() {
     const LIMIT: Duration = Duration::from_millis(200);
 
