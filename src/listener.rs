@@ -61,8 +61,16 @@ impl Seats {
     }
 
     /// Waits until there is a Reader.
-    async fn wait(&self) {
-        while self.seats.iter().all(|seat| seat.reader.lock().is_none()) {
+    async fn any(&self) {
+        let lives = |seat: &Seat| seat.reader.lock().as_ref().is_some_and(Addr::connected);
+        while !self.seats.iter().any(lives) {
+            self.taken.notified().await;
+        }
+    }
+
+    /// Waits until each Reader has begun its first life, so that the first connections spread, too.
+    async fn all(&self) {
+        while self.seats.iter().any(|seat| seat.reader.lock().is_none()) {
             self.taken.notified().await;
         }
     }
@@ -126,9 +134,8 @@ async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &Sea
 
     let mut waits = Backoff::new(WAIT_FIRST, WAIT_MAX);
     let mut listener = None;
+    seats.all().await;
     loop {
-        // What nobody would read stays in the backlog.
-        seats.wait().await;
         let accepted = match &listener {
             Some(listener) => accept(listener).await,
             None => net::listener(socket).map(|registered| {
@@ -140,6 +147,8 @@ async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &Sea
             Ok(None) => {}
             Ok(Some((stream, from))) => {
                 waits.reset();
+                // Between two lives of the only Reader it waits, and the others in the backlog.
+                seats.any().await;
                 seat(shared, seats, stream, from);
             }
             // A socket that cannot even be registered would fail at once, again and again.

@@ -12,6 +12,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use bytes::BytesMut;
+use futures::FutureExt;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -198,9 +199,13 @@ impl Connection {
 
     async fn readable(&mut self) -> Woken {
         let deadline = self.deadline();
-        // A frame that trickles in always has something to read; its time is over all the same.
+        // A frame that trickles in has something to read time and again; its time is over all the
+        // same. But what is here already came in time, and it was we who came late.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Woken::Late;
+            return match self.stream.readable().now_or_never() {
+                Some(_) => Woken::Readable,
+                None => Woken::Late,
+            };
         }
         if self.buffer.capacity() > self.buffer.len() {
             if timeout(KEEP_BUFFER, self.stream.readable()).await.is_ok() {

@@ -128,7 +128,8 @@ fn a_frame_is_sent_by_message_and_a_refused_one_comes_back_with_its_payload() {
             let refused = node.send(nowhere).await.expect("runs");
             let refused = refused.expect_err("unusable");
             assert!(matches!(refused, SendError::Address { .. }), "{refused}");
-            assert_eq!(a.stats().tcp.written.frames, 1);
+            until("written", || a.stats().tcp.written.frames == 1).await;
+            assert_eq!(a.stats().tcp.accepted.frames, 1);
             end([a, b]).await;
         });
     }

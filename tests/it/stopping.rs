@@ -96,31 +96,52 @@ fn a_drain_dials_a_peer_that_was_not_dialled_yet() {
     }
 }
 
-#[test]
-fn nodes_that_drain_towards_each_other_and_towards_themselves_come_to_an_end() {
-    // More than what the sockets hold: who drains has to read for the other to be done.
+/// Sends more than the sockets on the way hold: all of it is written only if somebody reads.
+fn send_much(from: &Transport, to: &Transport) {
     const FRAMES: usize = 40;
     const LEN: usize = 500_000;
     const { assert!(FRAMES * LEN > PLUG) };
 
+    for _ in 0..FRAMES {
+        from.try_send(to.local_addr(), group(1), vec![0; LEN])
+            .expect("room");
+    }
+}
+
+#[test]
+fn a_node_that_drains_towards_itself_reads_what_it_writes() {
     for config in patient() {
         run(async {
-            let (a, b) = (node(config.clone()), node(config));
-            let _seen = (serve(&a, [1]), serve(&b, [1]));
-            for (from, to) in [(&a, &b), (&b, &a), (&a, &a)] {
-                for _ in 0..FRAMES {
-                    let payload = vec![0; LEN];
-                    from.try_send(to.local_addr(), group(1), payload)
-                        .expect("room");
-                }
-            }
+            let a = node(config);
+            let _seen = serve(&a, [1]);
+            send_much(&a, &a);
+            let report = a.stop(Shutdown::Drain(NEVER)).await;
+            assert_eq!(report, StopReport::default());
+            empty(&a);
+            assert_eq!(a.stats().tcp.written, a.stats().tcp.accepted);
+        });
+    }
+}
+
+#[test]
+fn of_two_nodes_that_drain_towards_each_other_one_at_least_comes_to_an_end() {
+    for config in patient() {
+        run(async {
+            let nodes = [node(config.clone()), node(config)];
+            let [a, b] = &nodes;
+            let _seen = (serve(a, [1]), serve(b, [1]));
+            send_much(a, b);
+            send_much(b, a);
+            // The other one may have something left for who is gone by then.
             let drain = Shutdown::Drain(NEVER);
-            let (report, other) = tokio::join!(a.stop(drain), b.stop(drain));
-            assert_eq!((report, other), Default::default());
-            for node in [a, b] {
+            let report = tokio::select! {
+                report = a.stop(drain) => report,
+                report = b.stop(drain) => report,
+            };
+            assert_eq!(report, StopReport::default());
+            for node in nodes {
+                node.stop(Shutdown::Now).await;
                 empty(&node);
-                let sent = node.stats().tcp;
-                assert_eq!(sent.written, sent.accepted);
             }
         });
     }
@@ -425,7 +446,7 @@ fn a_transport_may_be_dropped_when_its_system_has_ended() {
 #[test]
 fn every_frame_is_accounted_for_when_it_stops_under_load() {
     for config in patient() {
-        for round in 0..20 {
+        for round in 0..10 {
             let how = match round % 2 {
                 0 => Shutdown::Now,
                 _ => Shutdown::Drain(5 * MS),
