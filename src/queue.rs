@@ -163,8 +163,7 @@ impl<To: Copy + Eq> SendQueue<To> {
             return Err((refusal, payload));
         }
         let copied = state.put(&self.limits, to, group, payload, now);
-        let doorbell = state.doorbell.take();
-        ring(state, [doorbell]);
+        ring_doorbell(state);
         // An owner's drop is code of the user's, and the lock must be free when it runs.
         drop(copied);
         Ok(())
@@ -197,8 +196,7 @@ impl<To: Copy + Eq> SendQueue<To> {
                 return Poll::Ready(Err((refusal, payload)));
             }
             let copied = state.put(&self.limits, to, group, payload, now());
-            let doorbell = state.doorbell.take();
-            ring(state, [doorbell]);
+            ring_doorbell(state);
             drop(copied);
             Poll::Ready(Ok(()))
         };
@@ -502,8 +500,17 @@ impl<To: Copy + Eq> State<To> {
     }
 }
 
-/// Releases the lock, then rings and empties the trash: who is woken, or dropped, finds it free.
+/// Releases the lock after a push. Most of the time the writer is awake and nothing was evicted, and
+/// looking is cheaper than moving: this took a third of the time of a push.
 #[inline]
+fn ring_doorbell<To>(mut state: MutexGuard<'_, State<To>>) {
+    if state.doorbell.is_some() || !state.trash.is_empty() {
+        let doorbell = state.doorbell.take();
+        ring(state, [doorbell]);
+    }
+}
+
+/// Releases the lock, then rings and empties the trash: who is woken, or dropped, finds it free.
 fn ring<To, const N: usize>(mut state: MutexGuard<'_, State<To>>, bells: [Option<Waker>; N]) {
     let trash = std::mem::take(&mut state.trash);
     drop(state);
