@@ -10,18 +10,21 @@
 //! A row is one line of the table: what is done to the transport and what must hold meanwhile. The
 //! rows stand in files of their own under `rows/`; `row.rs` says what a row is. They share: `proxy.rs`
 //! (a connection that is cut, slowed or bent on purpose), `stamp.rs` (frames that say who they are),
-//! `reconcile.rs` (what was sent against what came), `world.rs` (nodes, processes, what they cost).
+//! `reconcile.rs` (what was sent against what came), `traffic.rs` (threads that offer, actors that
+//! take), `world.rs` (nodes, processes, what they cost), `heap.rs` (what is held, to the byte).
 //!
 //! Rows run one after another, each on a thread of its own. The exit code is 1 when one fails.
 
 #![allow(dead_code, reason = "until all rows that use the tools are there")]
 
+mod heap;
 mod progress;
 mod proxy;
 mod reconcile;
 mod row;
 mod rows;
 mod stamp;
+mod traffic;
 mod world;
 
 use std::{io::IsTerminal, process::ExitCode, time::SystemTime};

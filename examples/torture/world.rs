@@ -7,13 +7,16 @@ use std::{
     fs,
     future::Future,
     io::{self, BufRead, BufReader, Lines, Write},
+    panic,
     process::{self, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    sync::Once,
     thread,
     time::{Duration, Instant},
 };
 
 use actix_transport::{Config, Placement, Transport};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::mpsc;
 
 use crate::row::Failure;
 
@@ -52,6 +55,25 @@ pub(crate) async fn until(
     Ok(began.elapsed())
 }
 
+/// The first word of a panic that is wanted.
+pub(crate) const WANTED: &str = "wanted";
+
+/// Lets panics that are wanted go without a word on standard error.
+pub(crate) fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let text = info.payload().downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| info.payload().downcast_ref::<&str>().copied());
+            let wanted = |text: &str| text.starts_with(WANTED) || text.starts_with("failpoint");
+            if !text.is_some_and(wanted) {
+                tell(info);
+            }
+        }));
+    });
+}
+
 // ---- processes ---------------------------------------------------------------------------------
 
 /// What a process of its own can be started as.
@@ -82,6 +104,19 @@ pub(crate) fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
             Some(ExitCode::FAILURE)
         }
     }
+}
+
+/// The lines that the row says to this process, until it has nothing more to say.
+pub(crate) fn questions() -> mpsc::UnboundedReceiver<String> {
+    let (ask, questions) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if ask.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    questions
 }
 
 /// A process started as a role. It is killed when this goes.
@@ -141,6 +176,12 @@ impl Child {
         let line = self.line()?;
         let parsed = line.trim().parse();
         parsed.map_err(|_| Failure::stuck(format!("a process said `{line}`")))
+    }
+
+    /// Says a line to the process, and waits for the line that it answers.
+    pub(crate) fn ask(&mut self, question: &str) -> Result<String, Failure> {
+        self.tell(question)?;
+        self.line()
     }
 
     /// Says a line to the process.
