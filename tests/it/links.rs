@@ -196,20 +196,26 @@ async fn cut_short(config: Config, read: usize, cut: Cut) {
         peer.stats().frames.written.frames == u64::from(BEFORE)
     })
     .await;
+    let mut half = None;
     match cut {
         Cut::Reset => first.reset(),
         Cut::Close => drop(first),
         Cut::HalfClose => {
             first.half_close().await;
-            let (whole, part) = first.rest().await;
-            assert!(
-                whole.is_empty(),
-                "a frame that is sent again was received already"
-            );
-            assert!(part < PLUG_BYTES);
+            half = Some(first);
         }
     }
     assert_eq!(down(&mut events).await.0, 1);
+    // Only now is it read on: a writer that comes late and finds room again may finish the frame
+    // before it sees the end, and then does well not to send it again.
+    if let Some(first) = half {
+        let (whole, part) = first.rest().await;
+        assert!(
+            whole.is_empty(),
+            "a frame that is sent again was received already"
+        );
+        assert!(part < PLUG_BYTES);
+    }
     let mut second = Tap::accept(&listener).await;
     // Once, and in order.
     for number in BEFORE..20 {

@@ -1,0 +1,90 @@
+//! The frames in a stream of bytes, by their stamps.
+
+use crate::stamp::{self, Stamp};
+
+/// Bytes of a frame before its payload.
+const HEADER: usize = 8;
+
+/// What a stream of bytes was made of, as far as it came.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trace {
+    /// Bytes so far.
+    pub(crate) bytes: u64,
+    /// The sequences of the whole frames, as runs of neighbours: first and last.
+    pub(crate) runs: Vec<(u64, u64)>,
+    /// Whole frames.
+    pub(crate) frames: u64,
+    /// The beginning of the frame that is not whole: its header and its stamp.
+    begun: Vec<u8>,
+    /// Bytes of that frame so far.
+    have: usize,
+}
+
+impl Trace {
+    /// Follows the stream on.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let wanted = HEADER + stamp::PEEK;
+            let more = (wanted - self.begun.len().min(wanted)).min(bytes.len());
+            // No frame ends before its header does; behind it, no byte of the next one is taken.
+            let more = match self.len() {
+                Some(len) => more.min(len - self.have),
+                None => more.min(HEADER - self.begun.len()),
+            };
+            self.begun.extend_from_slice(&bytes[..more]);
+            self.have += more;
+            bytes = &bytes[more..];
+            let Some(len) = self.len() else {
+                continue;
+            };
+            if self.begun.len() == wanted.min(len) {
+                let rest = (len - self.have).min(bytes.len());
+                self.have += rest;
+                bytes = &bytes[rest..];
+            }
+            if self.have == len {
+                self.note(len);
+            }
+        }
+    }
+
+    /// Bytes of a frame that has begun and is not whole.
+    pub(crate) fn partial(&self) -> usize {
+        self.have
+    }
+
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.runs.first().map(|run| run.0)
+    }
+
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.runs.last().map(|run| run.1)
+    }
+
+    /// The sequences of the whole frames, in their order.
+    pub(crate) fn sequences(&self) -> impl Iterator<Item = u64> {
+        self.runs.iter().flat_map(|&(first, last)| first..=last)
+    }
+
+    /// The length of the frame that has begun, once it can be known.
+    fn len(&self) -> Option<usize> {
+        let length = self.begun.first_chunk()?;
+        // What is malformed is not followed: nothing here makes such frames.
+        Some((u32::from_be_bytes(*length) as usize).max(HEADER))
+    }
+
+    fn note(&mut self, len: usize) {
+        let stamp = Stamp::peek_of(&self.begun[HEADER..], len - HEADER);
+        self.begun.clear();
+        self.have = 0;
+        self.frames += 1;
+        let Some(Stamp { sequence, .. }) = stamp else {
+            return;
+        };
+        match self.runs.last_mut() {
+            Some(run) if run.1 + 1 == sequence => run.1 = sequence,
+            _ => self.runs.push((sequence, sequence)),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Nodes, processes, and what they cost.
+//!
+//! A row that needs a process of its own, to be stopped or killed for real, starts this program again
+//! as one of the [`Role`]s in `rows.rs`, and talks with it by lines.
+
+use std::{
+    fs,
+    future::Future,
+    io::{self, BufRead, BufReader, Lines, Write},
+    panic,
+    process::{self, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    sync::Once,
+    thread,
+    time::{Duration, Instant},
+};
+
+use actix_transport::{Config, Placement, Transport};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::mpsc;
+
+use crate::row::Failure;
+
+/// The first argument of a process that was started by a row.
+const CHILD: &str = "as-child";
+
+/// Runs a row's work in an actix system of its own.
+pub(crate) fn system<T>(work: impl Future<Output = T>) -> T {
+    actix::System::new().block_on(work)
+}
+
+/// A transport on a free port of localhost.
+pub(crate) fn node(config: Config) -> Result<Transport, Failure> {
+    Ok(Transport::builder().config(config).bind("127.0.0.1:0")?)
+}
+
+/// One thread to read and one to write: as much as two cores are good for.
+pub(crate) const ONE_EACH: Placement = Placement::Dedicated {
+    readers: 1,
+    writers: 1,
+};
+
+/// Waits until `fact` holds; fails when it does not within `limit`.
+pub(crate) async fn until(
+    what: &str,
+    limit: Duration,
+    mut fact: impl FnMut() -> bool,
+) -> Result<Duration, Failure> {
+    let began = Instant::now();
+    while !fact() {
+        if began.elapsed() > limit {
+            return Err(Failure::stuck(format!("not within {limit:?}: {what}")));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(began.elapsed())
+}
+
+/// The first word of a panic that is wanted.
+pub(crate) const WANTED: &str = "wanted";
+
+/// Lets panics that are wanted go without a word on standard error.
+pub(crate) fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let text = info.payload().downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| info.payload().downcast_ref::<&str>().copied());
+            let wanted = |text: &str| text.starts_with(WANTED) || text.starts_with("failpoint");
+            if !text.is_some_and(wanted) {
+                tell(info);
+            }
+        }));
+    });
+}
+
+// ---- processes ---------------------------------------------------------------------------------
+
+/// What a process of its own can be started as.
+pub(crate) struct Role {
+    pub(crate) name: &'static str,
+    /// Gets the arguments behind the role's name. Standard input and output are lines to and from
+    /// the row that started it.
+    pub(crate) run: fn(&[String]) -> Result<(), Failure>,
+}
+
+/// Runs the role that this process was started as, if it was started as one.
+pub(crate) fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [marker, name, rest @ ..] = &args[..] else {
+        return None;
+    };
+    if marker != CHILD {
+        return None;
+    }
+    let Some(role) = roles.iter().find(|role| role.name == name) else {
+        eprintln!("error: there is no role `{name}`");
+        return Some(ExitCode::from(2));
+    };
+    match (role.run)(rest) {
+        Ok(()) => Some(ExitCode::SUCCESS),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "error: {name}: {failure}");
+            Some(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The lines that the row says to this process, until it has nothing more to say.
+pub(crate) fn questions() -> mpsc::UnboundedReceiver<String> {
+    let (ask, questions) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if ask.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    questions
+}
+
+/// A process started as a role. It is killed when this goes.
+pub(crate) struct Child {
+    process: process::Child,
+    input: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Child {
+    pub(crate) fn start(role: &str, args: &[String]) -> Result<Self, Failure> {
+        Self::start_with(&[], role, args)
+    }
+
+    /// The same, by way of another program: `ip netns exec …`.
+    pub(crate) fn start_with(by: &[&str], role: &str, args: &[String]) -> Result<Self, Failure> {
+        let own = std::env::current_exe()?;
+        let mut command = match by {
+            [] => Command::new(own),
+            [program, rest @ ..] => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(own);
+                command
+            }
+        };
+        let mut process = command
+            .arg(CHILD)
+            .arg(role)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = process.stdout.take().expect("piped");
+        Ok(Child {
+            input: process.stdin.take(),
+            lines: BufReader::new(output).lines(),
+            process,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for the next line that the process says.
+    pub(crate) fn line(&mut self) -> Result<String, Failure> {
+        match self.lines.next() {
+            Some(line) => Ok(line?),
+            None => Err(Failure::stuck(
+                "a process ended before it said what it had to",
+            )),
+        }
+    }
+
+    /// The same, as a number or an address.
+    pub(crate) fn parse<T: std::str::FromStr>(&mut self) -> Result<T, Failure> {
+        let line = self.line()?;
+        let parsed = line.trim().parse();
+        parsed.map_err(|_| Failure::stuck(format!("a process said `{line}`")))
+    }
+
+    /// Says a line to the process, and waits for the line that it answers.
+    pub(crate) fn ask(&mut self, question: &str) -> Result<String, Failure> {
+        self.tell(question)?;
+        self.line()
+    }
+
+    /// Says a line to the process.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<(), Failure> {
+        let input = self.input.as_mut().expect("taken with the process only");
+        writeln!(input, "{line}")?;
+        Ok(input.flush()?)
+    }
+
+    /// SIGSTOP: it stands still, sockets open.
+    pub(crate) fn stop(&self) -> Result<(), Failure> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on.
+    pub(crate) fn go_on(&self) -> Result<(), Failure> {
+        self.signal(Signal::CONT)
+    }
+
+    /// SIGKILL: it is gone, and the kernel closes what it had.
+    pub(crate) fn kill(&mut self) -> Result<(), Failure> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.expect("a process"), signal)?)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+// ---- what a process costs ------------------------------------------------------------------------
+
+/// What a process costs at the moment, as the kernel has it.
+#[derive(Debug, Copy, Clone, Default)]
+pub(crate) struct Cost {
+    /// Memory that is there, in bytes.
+    pub(crate) memory: u64,
+    /// Time on processors so far.
+    pub(crate) cpu: Duration,
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
+}
+
+impl Cost {
+    /// This process'.
+    pub(crate) fn own() -> Result<Self, Failure> {
+        Self::of(process::id())
+    }
+
+    pub(crate) fn of(pid: u32) -> Result<Self, Failure> {
+        // What Linux calls a page and a tick on every machine this runs on.
+        const PAGE: u64 = 4096;
+        const TICK: Duration = Duration::from_millis(10);
+
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+        let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+        let pages: u64 = pages.ok_or_else(|| Failure::stuck("statm is not as expected"))?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name may hold anything, so what is looked at stands behind its last bracket.
+        let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u32 = ticks.filter_map(|n| n.parse::<u32>().ok()).sum();
+        Ok(Cost {
+            memory: pages * PAGE,
+            cpu: TICK * ticks,
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
+            threads: fs::read_dir(format!("/proc/{pid}/task"))?.count(),
+        })
+    }
+}
+
+/// Bytes as mebibytes, for figures.
+pub(crate) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// Blocks for `time`. For rows that drive processes and have no runtime.
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
+}
