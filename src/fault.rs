@@ -115,6 +115,11 @@ mod disarmed {
         pub(crate) fn hit(&self, _: Point) {}
 
         #[expect(clippy::unused_self, reason = "the shape of the armed one")]
+        pub(crate) fn spent(&self) -> bool {
+            true
+        }
+
+        #[expect(clippy::unused_self, reason = "the shape of the armed one")]
         pub(crate) fn strike(&self, _: Point) -> std::future::Pending<()> {
             std::future::pending()
         }

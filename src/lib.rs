@@ -56,6 +56,7 @@ mod backoff;
 mod clock;
 mod config;
 mod dispatch;
+mod doorbell;
 mod error;
 mod event;
 mod fault;

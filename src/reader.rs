@@ -8,15 +8,7 @@
 //! the connection rests), and bounded work between two yields. What it may not do: announce a frame
 //! longer than the limit, or take forever over one.
 
-use std::{
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use bytes::BytesMut;

@@ -14,5 +14,7 @@ static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 pub(crate) fn held() -> u64 {
     let stats = HEAP.stats();
     // The two are read one after the other, and others go on meanwhile.
-    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated) as u64
+    stats
+        .bytes_allocated
+        .saturating_sub(stats.bytes_deallocated) as u64
 }

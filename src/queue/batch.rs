@@ -28,6 +28,11 @@ impl<To: Copy + Eq> Batch<To> {
         }
     }
 
+    /// What is in hand, the part written of a frame included.
+    pub(crate) fn count(&self) -> Count {
+        self.runs.iter().map(Run::count).sum()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -148,7 +153,7 @@ impl<To: Copy + Eq> Drop for Batch<To> {
             return;
         }
         let mut state = self.queue.state.lock();
-        let left: Count = self.runs.iter().map(Run::count).sum();
+        let left = self.count();
         state.counters.in_flight -= left;
         if state.gate == Gate::Closed {
             state.counters.dropped.stopped += left;

@@ -84,13 +84,18 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     let (freed, limit) = (Instant::now(), Duration::from_secs(20));
     child.tell("free")?;
     let dials = || dialled.load(Relaxed) == WAITING;
-    let all_dialled = until("all dialled", limit, dials).await.map(|_| freed.elapsed());
+    let all_dialled = until("all dialled", limit, dials)
+        .await
+        .map(|_| freed.elapsed());
     let all_accepted = child.line()?;
     let all_accepted = all_accepted.parse().map(Duration::from_micros).ok();
     run.progress.add(1);
 
     let offered = offering.end();
-    until("written", limit, || other.stats().tcp.written.frames == offered).await?;
+    until("written", limit, || {
+        other.stats().tcp.written.frames == offered
+    })
+    .await?;
     let ended = child.ask("end")?;
     let numbers: Vec<u64> = ended.split(' ').filter_map(|n| n.parse().ok()).collect();
     let [came, written] = numbers[..] else {
@@ -103,10 +108,15 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     figures.add("processor", format!("{:.1} %", share * 100.0));
     figures.add("meanwhile", &meanwhile);
     figures.add("accepted after", format!("{all_accepted:.0?}"));
-    figures.add("dialled after", format!("{:.0?}", all_dialled.as_ref().ok()));
+    figures.add(
+        "dialled after",
+        format!("{:.0?}", all_dialled.as_ref().ok()),
+    );
     figures.add("honest in", format!("{came} of {offered}"));
     figures.add("honest out", format!("{honest_came} of {honest_written}"));
-    figures.must(share < 0.05, || format!("{:.1} % of a processor", share * 100.0));
+    figures.must(share < 0.05, || {
+        format!("{:.1} % of a processor", share * 100.0)
+    });
     figures.must(early == 0 && !meanwhile.contains(" 0 "), || {
         format!("there were descriptors: {early} dialled, {meanwhile}")
     });
@@ -117,8 +127,12 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     figures.must(honest_came == honest_written, || {
         format!("{honest_came} of {honest_written} came out")
     });
-    figures.must(all_accepted.is_some_and(|took| took <= RECOVERY), || "accepts late".into());
-    figures.must(all_dialled.is_ok_and(|took| took <= RECOVERY), || "dials late".into());
+    figures.must(all_accepted.is_some_and(|took| took <= RECOVERY), || {
+        "accepts late".into()
+    });
+    figures.must(all_dialled.is_ok_and(|took| took <= RECOVERY), || {
+        "dials late".into()
+    });
     other.stop(Shutdown::Now).await;
     drop(waiting);
     figures.verdict()
@@ -128,7 +142,10 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
 
 /// A node that runs out of descriptors when it is told to.
 fn choked(args: &[String]) -> Result<(), Failure> {
-    let port: u16 = args.first().and_then(|port| port.parse().ok()).unwrap_or_default();
+    let port: u16 = args
+        .first()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or_default();
     system(async {
         let config = Config::default()
             .placement(ONE_EACH)
@@ -138,7 +155,9 @@ fn choked(args: &[String]) -> Result<(), Failure> {
         let node = node(config)?;
         let (honest, accepted) = (count(&node, [HONEST])?, count(&node, [ACCEPTED])?);
         let peer = node.peer((Ipv4Addr::LOCALHOST, port).into())?;
-        let mut offering = Some(Offering::start(PACE, move |_| offer(&peer, HONEST, vec![0; 100])));
+        let mut offering = Some(Offering::start(PACE, move |_| {
+            offer(&peer, HONEST, vec![0; 100])
+        }));
         println!("{}", node.local_addr());
         let mut hoard = Vec::new();
         let mut questions = questions();
@@ -163,12 +182,19 @@ fn choked(args: &[String]) -> Result<(), Failure> {
                 "end" => {
                     drop(offering.take().map(Offering::end));
                     node.stop(Shutdown::Drain(Duration::from_secs(5))).await;
-                    println!("{} {}", honest.load(Relaxed), node.stats().tcp.written.frames);
+                    println!(
+                        "{} {}",
+                        honest.load(Relaxed),
+                        node.stats().tcp.written.frames
+                    );
                 }
                 _ => {
                     let links = node.stats().links;
                     let failed = links.dials - links.connects;
-                    println!("{} stalled accepts, {failed} failed dials", links.accept_stalls);
+                    println!(
+                        "{} stalled accepts, {failed} failed dials",
+                        links.accept_stalls
+                    );
                 }
             }
         }

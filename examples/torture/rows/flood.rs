@@ -37,12 +37,21 @@ async fn both(run: &Run) -> Result<Figures, Failure> {
         let alone: u64 = rates.alone.iter().sum();
         let kept = rates.kept();
         let worst = kept.iter().copied().fold(f64::INFINITY, f64::min);
-        figures.add(if index == 0 { "in: alone" } else { "out: alone" }, format!("{alone}/s"));
+        figures.add(
+            if index == 0 {
+                "in: alone"
+            } else {
+                "out: alone"
+            },
+            format!("{alone}/s"),
+        );
         figures.add("worst of the nine keeps", format!("{:.0} %", worst * 100.0));
         figures.add("flood", format!("{}/s", rates.flood));
         figures.must(worst >= 0.8, || format!("{way}: the nine keep {kept:.2?}"));
         // What does not flood proves nothing.
-        figures.must(rates.flood > alone, || format!("{way}: {}/s is no flood", rates.flood));
+        figures.must(rates.flood > alone, || {
+            format!("{way}: {}/s is no flood", rates.flood)
+        });
         run.progress.add(1);
     }
     figures.verdict()
@@ -59,7 +68,9 @@ impl Rates {
     /// What each of the nine kept of its rate.
     fn kept(&self) -> Vec<f64> {
         let pairs = self.alone.iter().zip(&self.beside);
-        pairs.map(|(alone, beside)| *beside as f64 / *alone as f64).collect()
+        pairs
+            .map(|(alone, beside)| *beside as f64 / *alone as f64)
+            .collect()
     }
 }
 
@@ -84,13 +95,22 @@ async fn flood(run: &Run, into: bool) -> Result<Rates, Failure> {
         .map(|(peer, group)| Offering::start(PACE, move |_| offer(&peer, group, vec![0; LEN])))
         .collect();
     settle().await;
-    let alone = rates(&tallies, run.tier.of(Duration::from_secs(3), Duration::from_secs(10))).await;
+    let alone = rates(
+        &tallies,
+        run.tier.of(Duration::from_secs(3), Duration::from_secs(10)),
+    )
+    .await;
     let group = NORMAL as u32;
     offerings.push(Offering::start(Pace::Flat, move |_| {
         offer(&flooded, group, vec![0; DROP])
     }));
     settle().await;
-    let beside = rates(&tallies, run.tier.of(Duration::from_secs(10), Duration::from_secs(60))).await;
+    let beside = rates(
+        &tallies,
+        run.tier
+            .of(Duration::from_secs(10), Duration::from_secs(60)),
+    )
+    .await;
     for offering in offerings {
         offering.end();
     }
@@ -117,5 +137,7 @@ async fn rates(tallies: &[Tally], time: Duration) -> Vec<u64> {
     tokio::time::sleep(time).await;
     let seconds = began.elapsed().as_secs_f64();
     let grown = read().zip(before).map(|(now, before)| now - before);
-    grown.map(|frames| (frames as f64 / seconds) as u64).collect()
+    grown
+        .map(|frames| (frames as f64 / seconds) as u64)
+        .collect()
 }

@@ -90,14 +90,19 @@ impl Tracks {
 
     pub(crate) fn serve(&self, transport: &Transport) -> Result<(), Failure> {
         let tracks = self.clone();
-        serve(transport, 0..GROUPS, move |inbound| tracks.book().note(inbound))
+        serve(transport, 0..GROUPS, move |inbound| {
+            tracks.book().note(inbound)
+        })
     }
 }
 
 impl Book {
     fn note(&mut self, mut inbound: Inbound) {
         let (group, from) = (inbound.group().get(), inbound.from());
-        let flow = self.flows.entry((group, inbound.via() == Via::Udp)).or_default();
+        let flow = self
+            .flows
+            .entry((group, inbound.via() == Via::Udp))
+            .or_default();
         while let Some(payload) = inbound.next_slice() {
             let Some(stamp) = Stamp::check(payload).filter(|stamp| stamp.group == group) else {
                 self.corrupt += 1;
@@ -153,11 +158,20 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
     let mut load = Vec::new();
     for (group, peer) in (first..).zip(peers) {
         let to = node.peer(peer.parse()?)?;
-        load.push(fragile_load::frames(Load { incarnation, group }, to, &paused));
+        load.push(fragile_load::frames(
+            Load { incarnation, group },
+            to,
+            &paused,
+        ));
     }
     if let Ok(to) = datagrams.parse() {
         let group = first + load.len() as u32;
-        load.push(fragile_load::datagrams(Load { incarnation, group }, &node, to, &paused));
+        load.push(fragile_load::datagrams(
+            Load { incarnation, group },
+            &node,
+            to,
+            &paused,
+        ));
     }
     let watch = Watch::start(&node);
     let mut armed = 0;

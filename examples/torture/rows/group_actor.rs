@@ -45,7 +45,10 @@ async fn deaths(run: &Run) -> Result<Figures, Failure> {
     hush();
     let deaths = run.tier.of(100, 10_000);
     // The long run is ten times as hurried.
-    let (every, hurry) = run.tier.of((Duration::from_millis(100), 1), (Duration::from_millis(10), 10));
+    let (every, hurry) = run.tier.of(
+        (Duration::from_millis(100), 1),
+        (Duration::from_millis(10), 10),
+    );
     let mut figures = Figures::default();
     let (a, b) = (
         node(Config::default().placement(ONE_EACH))?,
@@ -72,9 +75,10 @@ async fn deaths(run: &Run) -> Result<Figures, Failure> {
             let (group, sequence) = (number as u32 % OTHERS, number / u64::from(OTHERS));
             offer(&to_others, group, stamp(group, sequence).payload(100))
         }),
-        Offering::start(Pace::Each(Duration::from_millis(1), 20 * hurry), move |number| {
-            offer(&to_frail, FRAIL, stamp(FRAIL, number).payload(64))
-        }),
+        Offering::start(
+            Pace::Each(Duration::from_millis(1), 20 * hurry),
+            move |number| offer(&to_frail, FRAIL, stamp(FRAIL, number).payload(64)),
+        ),
     ];
 
     run.progress.total(deaths);
@@ -97,7 +101,10 @@ async fn deaths(run: &Run) -> Result<Figures, Failure> {
             b.unregister(GroupId::new(FRAIL));
             continue;
         }
-        until("the end of a life", Duration::from_secs(10), || !life.connected()).await?;
+        until("the end of a life", Duration::from_secs(10), || {
+            !life.connected()
+        })
+        .await?;
         run.progress.at(number);
     }
     let [to_others, _] = offerings.map(Offering::end);
@@ -115,21 +122,33 @@ async fn deaths(run: &Run) -> Result<Figures, Failure> {
     figures.add("node gone", inbound.dropped.node_gone.frames);
     figures.add("no group", inbound.dropped.no_group.frames);
     figures.add("other groups", format!("{well} of {to_others}"));
-    figures.must(sum == inbound.received, || format!("{sum} of {}", inbound.received));
+    figures.must(sum == inbound.received, || {
+        format!("{sum} of {}", inbound.received)
+    });
     let counted = inbound.delivered.frames;
     figures.must(counted == well + frail, || {
         format!("{counted} delivered, {} taken by actors", well + frail)
     });
     let fates = [inbound.dropped.node_gone, inbound.dropped.no_group];
-    figures.must(fates.iter().all(|fate| !fate.is_zero()), || "not every fate".into());
-    figures.must(well == to_others, || format!("{well} of {to_others} came to the others"));
-    figures.must(corrupt.load(Relaxed) == 0, || format!("{} corrupt", corrupt.load(Relaxed)));
+    figures.must(fates.iter().all(|fate| !fate.is_zero()), || {
+        "not every fate".into()
+    });
+    figures.must(well == to_others, || {
+        format!("{well} of {to_others} came to the others")
+    });
+    figures.must(corrupt.load(Relaxed) == 0, || {
+        format!("{} corrupt", corrupt.load(Relaxed))
+    });
     for (group, track) in &*tracks.lock().expect("nobody panics here") {
         let whole = track.doubled + track.disordered + track.holes == 0;
         figures.must(whole, || format!("group {group}: {track:?}"));
     }
-    figures.must(links.restarts == 0, || format!("{} of our own actors died", links.restarts));
-    figures.must(a.stats().links.connects == 1, || "the link did not stand".into());
+    figures.must(links.restarts == 0, || {
+        format!("{} of our own actors died", links.restarts)
+    });
+    figures.must(a.stats().links.connects == 1, || {
+        "the link did not stand".into()
+    });
     end([a, b]).await?;
     figures.verdict()
 }

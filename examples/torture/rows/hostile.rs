@@ -48,7 +48,9 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(8);
 async fn siege(run: &Run) -> Result<Figures, Failure> {
     let count = run.tier.of(2_000, 10_000);
     let quiet = run.tier.of(Duration::from_secs(5), Duration::from_secs(15));
-    let siege = run.tier.of(Duration::from_secs(20), Duration::from_secs(60));
+    let siege = run
+        .tier
+        .of(Duration::from_secs(20), Duration::from_secs(60));
     let mut figures = Figures::default();
     let mut child = Child::start(ROLE.name, &[])?;
     let to: std::net::SocketAddr = child.parse()?;
@@ -110,20 +112,40 @@ async fn siege(run: &Run) -> Result<Figures, Failure> {
     figures.add("honest", format!("{written} written, {came} came"));
     figures.add("quiet", &alone);
     figures.add("besieged", &beside);
-    figures.add("heap", format!("+{} at most, {} B a connection", mib(grown), grown / count as u64));
-    figures.add("resident", format!("{}, from {}", mib(memory), mib(calm.memory)));
-    figures.add("processor", format!("{:.0} %", cpu.as_secs_f64() / siege.as_secs_f64() * 100.0));
-    figures.must(open >= count * 2 / 5, || format!("only {open} of {count} are there, where half are not thrown out"));
-    figures.must(refused == 0, || format!("{refused} times no room for the honest"));
-    figures.must(written == stats.tcp.offered.frames && written >= offered, || {
-        format!("{} offered, {written} written", stats.tcp.offered.frames)
+    figures.add(
+        "heap",
+        format!(
+            "+{} at most, {} B a connection",
+            mib(grown),
+            grown / count as u64
+        ),
+    );
+    figures.add(
+        "resident",
+        format!("{}, from {}", mib(memory), mib(calm.memory)),
+    );
+    figures.add(
+        "processor",
+        format!("{:.0} %", cpu.as_secs_f64() / siege.as_secs_f64() * 100.0),
+    );
+    figures.must(open >= count * 2 / 5, || {
+        format!("only {open} of {count} are there, where half are not thrown out")
     });
+    figures.must(refused == 0, || {
+        format!("{refused} times no room for the honest")
+    });
+    figures.must(
+        written == stats.tcp.offered.frames && written >= offered,
+        || format!("{} offered, {written} written", stats.tcp.offered.frames),
+    );
     figures.must(came == written, || format!("{came} of {written} came"));
     figures.must(beside.p99 <= alone.p99 * 3, || {
         format!("p99 {:?} where it was {:?}", beside.p99, alone.p99)
     });
     let bound = EACH * count as u64 + ALL;
-    figures.must(grown <= bound, || format!("{} where {} is the bound", mib(grown), mib(bound)));
+    figures.must(grown <= bound, || {
+        format!("{} where {} is the bound", mib(grown), mib(bound))
+    });
     figures.verdict()
 }
 
@@ -152,13 +174,19 @@ impl Latencies {
 
 impl std::fmt::Display for Latencies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Latencies { frames, p50, p99, max } = self;
+        let Latencies {
+            frames,
+            p50,
+            p99,
+            max,
+        } = self;
         write!(f, "p50 {p50:.0?} p99 {p99:.0?} max {max:.0?} of {frames}")
     }
 }
 
 fn number(line: &str) -> Result<u64, Failure> {
-    line.parse().map_err(|_| Failure::stuck(format!("not a number: {line}")))
+    line.parse()
+        .map_err(|_| Failure::stuck(format!("not a number: {line}")))
 }
 
 fn pair(line: &str) -> Result<(u64, u64), Failure> {
@@ -196,7 +224,8 @@ fn besieged(_: &[String]) -> Result<(), Failure> {
                 let number = payload[..8].try_into().map_or(u64::MAX, u64::from_le_bytes);
                 // One that comes twice, or out of order, counts for none.
                 seen.came += u64::from(number == seen.came);
-                seen.latencies.saturating_record(now().saturating_sub(stamp));
+                seen.latencies
+                    .saturating_record(now().saturating_sub(stamp));
             }
         })?;
         println!("{}", node.local_addr());

@@ -54,8 +54,13 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
         let (held, rested) = world.rest()?;
         figures.must(rested, || format!("cycle {cycle}: frames are stuck"));
         let memory = Cost::of(world.node.pid())?.memory;
-        samples.push((began.elapsed().as_secs_f64() / 60.0, held as f64, memory as f64));
-        run.progress.say(format!("held {}, resident {}", mib(held), mib(memory)));
+        samples.push((
+            began.elapsed().as_secs_f64() / 60.0,
+            held as f64,
+            memory as f64,
+        ));
+        run.progress
+            .say(format!("held {}, resident {}", mib(held), mib(memory)));
         run.progress.add(1);
     }
     let samples = samples.split_off(warm as usize);
@@ -66,8 +71,13 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
     figures.add("cuts", world.cuts);
     figures.add("kills", world.kills);
     figures.add("memory held", format!("{held:+.1} KiB/min"));
-    figures.add("resident", format!("{resident:+.1} KiB/min over the last {minutes:.1} min"));
-    figures.must(held <= SLOPE, || format!("what is held grows by {held:.1} KiB/min: {samples:.0?}"));
+    figures.add(
+        "resident",
+        format!("{resident:+.1} KiB/min over the last {minutes:.1} min"),
+    );
+    figures.must(held <= SLOPE, || {
+        format!("what is held grows by {held:.1} KiB/min: {samples:.0?}")
+    });
     figures.must(resident <= SLOPE, || {
         format!("what is resident grows by {resident:.1} KiB/min: {samples:.0?}")
     });
@@ -80,7 +90,10 @@ fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
     let n = points.clone().count() as f64;
     let mean_x = points.clone().map(|(x, _)| x).sum::<f64>() / n;
     let mean_y = points.clone().map(|(_, y)| y).sum::<f64>() / n;
-    let above: f64 = points.clone().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let above: f64 = points
+        .clone()
+        .map(|(x, y)| (x - mean_x) * (y - mean_y))
+        .sum();
     let below: f64 = points.map(|(x, _)| (x - mean_x).powi(2)).sum();
     above / below / 1024.0
 }
@@ -208,23 +221,46 @@ impl World {
         self.wrong += wrong(&mut self.node)? + wrong(&mut self.steady)? + wrong(&mut self.mortal)?;
         figures.add("out", taken.iter().sum::<u64>());
         figures.add("in", came.first().copied().unwrap_or(0));
-        figures.add("lost to cuts", format!("{lost} in {gaps} gaps, {} links", links[0]));
-        figures.must(gaps <= links[0], || format!("{gaps} gaps at {} ends of links", links[0]));
+        figures.add(
+            "lost to cuts",
+            format!("{lost} in {gaps} gaps, {} links", links[0]),
+        );
+        figures.must(gaps <= links[0], || {
+            format!("{gaps} gaps at {} ends of links", links[0])
+        });
         figures.must(self.wrong == 0, || {
-            format!("{} frames corrupt, twice, out of order or missing", self.wrong)
+            format!(
+                "{} frames corrupt, twice, out of order or missing",
+                self.wrong
+            )
         });
 
-        let World { mut node, steady, mortal, proxies, panics, .. } = self;
+        let World {
+            mut node,
+            steady,
+            mortal,
+            proxies,
+            panics,
+            ..
+        } = self;
         drop((steady, mortal, proxies));
         let mut end = Cost::of(node.pid())?;
         let as_at_start = || {
             end = Cost::of(node.pid()).unwrap_or(end);
             (end.descriptors, end.threads) == (start.descriptors, start.threads)
         };
-        let same = until("as at the start", Duration::from_secs(5), as_at_start).await.is_ok();
+        let same = until("as at the start", Duration::from_secs(5), as_at_start)
+            .await
+            .is_ok();
         let (descriptors, threads) = (end.descriptors, end.threads);
-        figures.add("descriptors", format!("{descriptors}, at the start {}", start.descriptors));
-        figures.add("threads", format!("{threads}, at the start {}", start.threads));
+        figures.add(
+            "descriptors",
+            format!("{descriptors}, at the start {}", start.descriptors),
+        );
+        figures.add(
+            "threads",
+            format!("{threads}, at the start {}", start.threads),
+        );
         figures.must(same, || "descriptors or threads are left".into());
 
         let [armed, restarts, dropped] = fixed(&numbers(&node.ask("end")?))?;

@@ -90,7 +90,9 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
     let (mut latest, mut drained) = (Duration::ZERO, Duration::ZERO);
     let (mut frames, mut undelivered) = (0, 0);
     let mut base = (Cost::own()?, heap::held());
-    let left = |base: &Cost, now: &Cost| (now.threads, now.descriptors) != (base.threads, base.descriptors);
+    let left = |base: &Cost, now: &Cost| {
+        (now.threads, now.descriptors) != (base.threads, base.descriptors)
+    };
     for round in 0..WARM + rounds {
         if round == WARM {
             // Threads and descriptors were the same all along, or the first round said so.
@@ -109,7 +111,9 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
         }
         let late = ended.took.saturating_sub(limit);
         latest = latest.max(late);
-        figures.must(late <= SLACK, || format!("{way}: returned {late:?} after its limit"));
+        figures.must(late <= SLACK, || {
+            format!("{way}: returned {late:?} after its limit")
+        });
         // Who joins the threads is one itself, and has said so with its last breath.
         let mut now = Cost::own()?;
         for _ in 0..50 {
@@ -133,7 +137,9 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
     figures.add("longest drain", format!("{drained:.1?}"));
     figures.add("heap kept", format!("{each} B a stop"));
     // A task that is left holds a few hundred bytes at least.
-    figures.must(each < 100, || format!("{grown} B more on the heap than before"));
+    figures.must(each < 100, || {
+        format!("{grown} B more on the heap than before")
+    });
     figures.verdict()
 }
 
@@ -172,7 +178,9 @@ async fn one(way: Way, figures: &mut Figures) -> Result<Ended, Failure> {
         }),
     ];
     let busy = || match way.other {
-        Other::Well => a.stats().tcp.written.frames > 2_000 && a.stats().inbound.delivered.frames > 2_000,
+        Other::Well => {
+            a.stats().tcp.written.frames > 2_000 && a.stats().inbound.delivered.frames > 2_000
+        }
         Other::Stuck => a.stats().tcp.written.frames > 0 && offerings[0].refused() > 10,
         Other::Away => a.stats().links.dials > 0 && offerings[0].refused() > 10,
     };
@@ -185,20 +193,28 @@ async fn one(way: Way, figures: &mut Figures) -> Result<Ended, Failure> {
     figures.must(stats.balance().is_ok(), || format!("{way}: {stats:?}"));
     let undelivered: u64 = report.undelivered.iter().map(|(_, left)| left.frames).sum();
     figures.must(undelivered == stats.tcp.dropped.stopped.frames, || {
-        format!("{way}: {undelivered} reported, {} counted", stats.tcp.dropped.stopped)
+        format!(
+            "{way}: {undelivered} reported, {} counted",
+            stats.tcp.dropped.stopped
+        )
     });
-    let rest = stats.tcp.queued + stats.tcp.in_flight + stats.udp.queued + stats.inbound.in_delivery;
+    let rest =
+        stats.tcp.queued + stats.tcp.in_flight + stats.udp.queued + stats.inbound.in_delivery;
     figures.must(rest.is_zero(), || format!("{way}: {rest} still somewhere"));
     for offering in offerings {
         offering.end();
     }
     match (way.other, way.how) {
         (Other::Well, Shutdown::Drain(_)) => {
-            figures.must(report == StopReport::default(), || format!("{way}: {report:?}"));
+            figures.must(report == StopReport::default(), || {
+                format!("{way}: {report:?}")
+            });
             let written = stats.tcp.written.frames;
             let came = || at_b.load(Relaxed);
             let all = until("all there", AMPLE, || came() == written).await;
-            figures.must(all.is_ok(), || format!("{way}: {} of {written} came", came()));
+            figures.must(all.is_ok(), || {
+                format!("{way}: {} of {written} came", came())
+            });
         }
         (Other::Well, Shutdown::Now) => {}
         (Other::Stuck | Other::Away, _) => {

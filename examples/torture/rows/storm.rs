@@ -49,14 +49,18 @@ async fn outage(run: &Run) -> Result<Figures, Failure> {
     let talking = peers.clone();
     let mut next = (0..peers.len()).cycle();
     // Every peer has something to say all the time, or nobody would be dialled.
-    let offering = Offering::start(Pace::Each(BIN, count_of_peers as u64), move |_| {
-        match offer(&talking[next.next().unwrap_or(0)], 1, vec![0; 100]) {
+    let offering = Offering::start(
+        Pace::Each(BIN, count_of_peers as u64),
+        move |_| match offer(&talking[next.next().unwrap_or(0)], 1, vec![0; 100]) {
             Offer::Full => Offer::Taken,
             offer => offer,
-        }
-    });
+        },
+    );
     let linked = || peers.iter().filter(|peer| peer.stats().connected).count();
-    until("all linked", Duration::from_secs(30), || linked() == peers.len()).await?;
+    until("all linked", Duration::from_secs(30), || {
+        linked() == peers.len()
+    })
+    .await?;
     // Links that lived, so that the waits start over.
     tokio::time::sleep(Duration::from_secs(2)).await;
 
@@ -76,14 +80,16 @@ async fn outage(run: &Run) -> Result<Figures, Failure> {
     tokio::time::sleep(SCATTER).await;
     let mut bins = Bins::start(&a);
     let began = Instant::now();
-    bins.fill_until(&a, || began.elapsed() >= REFUSED - SCATTER).await;
+    bins.fill_until(&a, || began.elapsed() >= REFUSED - SCATTER)
+        .await;
     run.progress.add(1);
 
     run.progress.say("there again");
     let there = hub(&config, port)?;
     let back = Instant::now();
     let patience = REDIAL_MAX + Duration::from_secs(8);
-    bins.fill_until(&a, || linked() == peers.len() || back.elapsed() > patience).await;
+    bins.fill_until(&a, || linked() == peers.len() || back.elapsed() > patience)
+        .await;
     let took = back.elapsed();
     run.progress.add(1);
 
@@ -91,16 +97,33 @@ async fn outage(run: &Run) -> Result<Figures, Failure> {
     let (fullest, mean) = (bins.fullest(), bins.mean());
     figures.add("peers", peers.len());
     figures.add("at once", format!("{at_once} of {max_dials}"));
-    figures.add("dials", format!("{} in {} bins of {BIN:?}", bins.sum(), bins.bins.len()));
-    figures.add("fullest bin", format!("{fullest}, {:.2} × the mean of {mean:.1}", fullest as f64 / mean));
+    figures.add(
+        "dials",
+        format!("{} in {} bins of {BIN:?}", bins.sum(), bins.bins.len()),
+    );
+    figures.add(
+        "fullest bin",
+        format!(
+            "{fullest}, {:.2} × the mean of {mean:.1}",
+            fullest as f64 / mean
+        ),
+    );
     figures.add("all linked again after", format!("{took:.1?}"));
     figures.must(at_once <= max_dials, || format!("{at_once} dials at once"));
     // Were there no press, the bound would not have been tried.
-    figures.must(at_once >= max_dials * 9 / 10, || format!("no more than {at_once} at once"));
+    figures.must(at_once >= max_dials * 9 / 10, || {
+        format!("no more than {at_once} at once")
+    });
     figures.must(mean >= 5.0, || format!("{mean:.1} dials a bin say nothing"));
-    figures.must(fullest as f64 <= 3.0 * mean, || "dials come in heaps".into());
-    figures.must(linked() == peers.len(), || format!("{} of {} linked", linked(), peers.len()));
-    figures.must(took <= REDIAL_MAX + Duration::from_secs(1), || format!("back after {took:?}"));
+    figures.must(fullest as f64 <= 3.0 * mean, || {
+        "dials come in heaps".into()
+    });
+    figures.must(linked() == peers.len(), || {
+        format!("{} of {} linked", linked(), peers.len())
+    });
+    figures.must(took <= REDIAL_MAX + Duration::from_secs(1), || {
+        format!("back after {took:?}")
+    });
     offering.end();
     a.stop(Shutdown::Now).await;
     there.stop(Shutdown::Now).await;
