@@ -98,6 +98,35 @@ impl Splitter {
         }
     }
 
+    /// Takes every whole frame at the front of `buffer` as the groups' actors would, those of one
+    /// group behind one another.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn take(
+        &mut self,
+        buffer: &mut BytesMut,
+        limit: usize,
+        mut found: impl FnMut(GroupId, Bytes),
+    ) -> Result<(), Malformed> {
+        let ledger = crate::ledger::Ledger::default();
+        loop {
+            let split = self.split(&Table::default(), buffer, limit);
+            let frames = buffer.split_to(split.whole).freeze();
+            self.by_group.clear();
+            for part in self.parts.drain(..) {
+                let delivery = ledger.receive(part.count);
+                let from = ([127, 0, 0, 1], 1).into();
+                let own = part.frames.of(frames.clone());
+                let inbound = Inbound::new(part.group, from, Via::Tcp, own, delivery);
+                inbound.for_each(|payload| found(part.group, payload));
+            }
+            if split.done? {
+                let stats = ledger.stats();
+                assert_eq!(stats.received, stats.delivered, "counted by their parts");
+                return Ok(());
+            }
+        }
+    }
+
     /// Splits, and lets go what it found.
     #[cfg(feature = "internals")]
     pub(crate) fn split_for_nobody(&mut self, bytes: &[u8], limit: usize) -> Option<usize> {

@@ -1,11 +1,9 @@
 //! The decoder, alone: what it finds, and what that costs, beside a reference.
 
 use allocation_counter::{measure, opt_out};
-use bytes::BytesMut;
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config as Cases};
 
 use super::*;
-use crate::ledger::Ledger;
 
 const LIMIT: usize = 64;
 
@@ -67,40 +65,20 @@ fn decode<'c>(chunks: impl Iterator<Item = &'c [u8]>, total: usize) -> (Found, u
     let mut buffer = BytesMut::with_capacity(total);
     for chunk in chunks {
         buffer.extend_from_slice(chunk);
+        found.whole += chunk.len();
         let taken = measure(|| {
-            while !found.malformed {
-                let split = splitter.split(&Table::default(), &buffer, LIMIT);
-                let frames = buffer.split_to(split.whole).freeze();
-                take(&mut splitter, &frames, &mut found);
-                match split.done {
-                    Ok(true) => break,
-                    Ok(false) => {}
-                    Err(_) => found.malformed = true,
-                }
-            }
+            let done = splitter.take(&mut buffer, LIMIT, |group, payload| {
+                opt_out(|| found.add(group.get(), payload.to_vec()));
+            });
+            found.malformed = done.is_err();
         });
         most = most.max(taken.bytes_max as usize);
-    }
-    (found, most)
-}
-
-/// Takes the payloads of one split as a group's actor does.
-fn take(splitter: &mut Splitter, frames: &Bytes, found: &mut Found) {
-    found.whole += frames.len();
-    splitter.by_group.clear();
-    let ledger = Ledger::default();
-    for part in splitter.parts.drain(..) {
-        let delivery = ledger.receive(part.count);
-        let from = ([127, 0, 0, 1], 1).into();
-        let own = part.frames.of(frames.clone());
-        let inbound = Inbound::new(part.group, from, Via::Tcp, own, delivery);
-        assert_eq!(inbound.len() as u64, part.count.frames);
-        for payload in inbound {
-            opt_out(|| found.add(part.group.get(), payload.to_vec()));
+        if found.malformed {
+            break;
         }
     }
-    let stats = ledger.stats();
-    assert_eq!(stats.received, stats.delivered);
+    found.whole -= buffer.len();
+    (found, most)
 }
 
 /// Cuts the stream there.
