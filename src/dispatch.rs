@@ -172,6 +172,10 @@ impl Splitter {
                 GroupOverflow::Wait => {
                     let own = part.frames.of(frames.clone());
                     let inbound = Inbound::new(part.group, from, via, own, delivery);
+                    if defect!(PastBound) {
+                        row.actor.do_send(inbound);
+                        continue;
+                    }
                     handled.push(row.actor.send(inbound));
                 }
                 GroupOverflow::Drop { max_bytes } => {
