@@ -23,7 +23,10 @@ use std::{
     time::Instant,
 };
 
-use loom::{future::block_on, thread};
+use loom::{
+    future::block_on,
+    thread::{self, JoinHandle},
+};
 
 use crate::{
     check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
@@ -50,10 +53,11 @@ impl<T> Mutex<T> {
 
 const MODELS: &[(&str, fn())] = &[
     ("wakes", two_push_and_one_writes),
-    ("drains", one_pushes_one_writes_and_one_waits_for_the_end),
-    ("closes", one_pushes_one_loses_its_links_and_one_closes),
+    ("drains", two_push_one_writes_and_one_waits_for_the_end),
+    ("closes", two_push_one_loses_its_links_and_one_closes),
     ("evicts", two_push_the_others_out_while_one_writes),
     ("waits", two_wait_for_room_and_one_writes),
+    ("ends", two_wait_for_room_that_only_the_end_makes),
     ("expires", one_waits_for_room_that_only_time_makes),
 ];
 
@@ -114,13 +118,22 @@ fn write_all(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
     written
 }
 
+/// Starts somebody who pushes these, and in the end says how many were taken.
+fn pushes(queue: &Arc<SendQueue>, payloads: &'static [&'static [u8]]) -> JoinHandle<u64> {
+    let queue = queue.clone();
+    thread::spawn(move || {
+        let taken = payloads.iter().filter(|payload| push(&queue, payload));
+        taken.count() as u64
+    })
+}
+
+fn joined<T>(thread: JoinHandle<T>) -> T {
+    thread.join().expect("no panic")
+}
+
 fn two_push_and_one_writes() {
     let queue = queue(8, Overflow::RejectNewest);
-    let push_all = |payloads: &'static [&'static [u8]]| {
-        let queue = queue.clone();
-        thread::spawn(move || assert!(payloads.iter().all(|payload| push(&queue, payload))))
-    };
-    let producers = [push_all(&[b"a1", b"a2"]), push_all(&[b"b"])];
+    let producers = [pushes(&queue, &[b"a1", b"a2"]), pushes(&queue, &[b"b"])];
     let mut written = Vec::new();
     while written.len() < 3 {
         block_on(ready(&queue));
@@ -129,50 +142,29 @@ fn two_push_and_one_writes() {
     let place = |payload: &[u8]| written.iter().position(|written| written == payload);
     assert!(place(b"a1").expect("written") < place(b"a2").expect("written"));
     assert!(place(b"b").is_some());
-    producers
-        .into_iter()
-        .for_each(|producer| producer.join().expect("no panic"));
+    assert_eq!(producers.map(joined), [2, 1]);
     assert_eq!(snapshot(&queue).written.frames, 3);
 }
 
-fn one_pushes_one_writes_and_one_waits_for_the_end() {
+fn two_push_one_writes_and_one_waits_for_the_end() {
     let queue = queue(8, Overflow::RejectNewest);
-    let producer = thread::spawn({
-        let queue = queue.clone();
-        move || {
-            [b"a", b"b"]
-                .into_iter()
-                .filter(|payload| push(&queue, *payload))
-                .count()
-        }
-    });
+    let producers = [pushes(&queue, &[b"a1", b"a2"]), pushes(&queue, &[b"b"])];
     let writer = thread::spawn({
         let queue = queue.clone();
-        move || write_all(&queue).len()
+        move || write_all(&queue).len() as u64
     });
     queue.seal();
     block_on(queue.drained());
-    let (pushed, written) = (
-        producer.join().expect("no panic"),
-        writer.join().expect("no panic"),
-    );
-    assert_eq!(pushed, written);
+    let pushed: u64 = producers.map(joined).iter().sum();
+    assert_eq!(joined(writer), pushed);
     let stats = snapshot(&queue);
     assert_eq!(stats.written, stats.accepted);
-    assert_eq!(stats.rejected.stopped.frames as usize, 2 - pushed);
+    assert_eq!(stats.rejected.stopped.frames, 3 - pushed);
 }
 
-fn one_pushes_one_loses_its_links_and_one_closes() {
+fn two_push_one_loses_its_links_and_one_closes() {
     let queue = queue(8, Overflow::RejectNewest);
-    let producer = thread::spawn({
-        let queue = queue.clone();
-        move || {
-            [b"a", b"b"]
-                .into_iter()
-                .filter(|payload| push(&queue, *payload))
-                .count()
-        }
-    });
+    let producers = [pushes(&queue, &[b"a1", b"a2"]), pushes(&queue, &[b"b"])];
     let writer = thread::spawn({
         let queue = queue.clone();
         move || {
@@ -187,36 +179,27 @@ fn one_pushes_one_loses_its_links_and_one_closes() {
         }
     });
     queue.close();
-    let pushed = producer.join().expect("no panic") as u64;
-    writer.join().expect("no panic");
+    let pushed: u64 = producers.map(joined).iter().sum();
+    joined(writer);
     let stats = snapshot(&queue);
     assert_eq!(stats.accepted.frames, pushed);
     assert_eq!(stats.written + stats.dropped.stopped, stats.accepted);
 }
 
 fn two_push_the_others_out_while_one_writes() {
-    let queue = queue(1, Overflow::DropOldest);
-    let producers = [b"a", b"b"].map(|payload| {
-        let queue = queue.clone();
-        thread::spawn(move || push(&queue, payload))
-    });
-    let writer = thread::spawn({
-        let queue = queue.clone();
-        move || {
-            block_on(ready(&queue));
-            drop(queue.take(at(0)));
-            write(&queue).len()
-        }
-    });
-    let pushed = producers.map(|producer| producer.join().expect("no panic"));
-    let written = writer.join().expect("no panic");
+    let queue = queue(2, Overflow::DropOldest);
+    let producers = [
+        pushes(&queue, &[b"a1", b"a2"]),
+        pushes(&queue, &[b"b1", b"b2"]),
+    ];
+    // Takes and gives back, then takes and writes.
+    block_on(ready(&queue));
+    drop(queue.take(at(0)));
+    let written = write(&queue).len() as u64;
+    let pushed: u64 = producers.map(joined).iter().sum();
     let stats = snapshot(&queue);
-    assert_eq!(stats.offered.frames, 2);
-    assert_eq!(
-        stats.accepted.frames as usize,
-        pushed.into_iter().filter(|pushed| *pushed).count()
-    );
-    assert_eq!(stats.written.frames as usize, written);
+    assert_eq!((stats.offered.frames, stats.accepted.frames), (4, pushed));
+    assert_eq!(stats.written.frames, written);
     assert_eq!(
         stats.written + stats.dropped.overflow + stats.queued,
         stats.accepted
@@ -228,7 +211,8 @@ fn two_wait_for_room_and_one_writes() {
     let producers = [b"a", b"b"].map(|payload| {
         let queue = queue.clone();
         thread::spawn(move || {
-            block_on(queue.push_wait((), GROUP, payload, || at(0))).expect("room in the end");
+            let pushed = block_on(queue.push_wait((), GROUP, payload, || at(0)));
+            pushed.expect("room in the end");
             snapshot(&queue);
         })
     });
@@ -237,22 +221,36 @@ fn two_wait_for_room_and_one_writes() {
         block_on(ready(&queue));
         written.append(&mut write(&queue));
     }
-    producers
-        .into_iter()
-        .for_each(|producer| producer.join().expect("no panic"));
+    producers.into_iter().for_each(joined);
     let stats = snapshot(&queue);
     assert_eq!((stats.written.frames, stats.offered.frames), (2, 2));
+}
+
+fn two_wait_for_room_that_only_the_end_makes() {
+    let queue = queue(1, Overflow::RejectNewest);
+    assert!(push(&queue, b"stuck"));
+    let waiting = [b"a", b"b"].map(|payload| {
+        let queue = queue.clone();
+        thread::spawn(move || block_on(queue.push_wait((), GROUP, payload, || at(0))).is_err())
+    });
+    queue.close();
+    assert_eq!(waiting.map(joined), [true, true]);
+    let stats = snapshot(&queue);
+    assert_eq!(
+        (stats.dropped.stopped.frames, stats.rejected.stopped.frames),
+        (1, 2)
+    );
 }
 
 fn one_waits_for_room_that_only_time_makes() {
     let queue = queue(1, Overflow::RejectNewest);
     assert!(push(&queue, b"old"));
-    let waits = thread::spawn({
+    let waiting = thread::spawn({
         let queue = queue.clone();
         move || block_on(queue.push_wait((), GROUP, b"new", || at(STALE_AFTER)))
     });
     queue.expire(at(STALE_AFTER));
-    waits.join().expect("no panic").expect("room");
+    joined(waiting).expect("room");
     let stats = snapshot(&queue);
     assert_eq!((stats.dropped.stale.frames, stats.queued.frames), (1, 1));
 }
