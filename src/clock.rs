@@ -34,7 +34,7 @@ impl Tick {
         Tick(BEGINNING.elapsed().as_millis() as u64)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn from_millis(millis: u64) -> Self {
         Tick(millis)
     }

@@ -52,6 +52,9 @@
 //! - `serde`: [`Config`] can be read and written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
 
+#[macro_use]
+mod defect;
+
 mod backoff;
 mod clock;
 mod config;

@@ -162,6 +162,11 @@ impl<To: Copy + Eq> SendQueue<To> {
         if let Err(refusal) = state.decide(admitted, len) {
             return Err((refusal, payload));
         }
+        if defect!(CountersApart) {
+            drop(state);
+            std::thread::yield_now();
+            state = self.state.lock();
+        }
         let copied = state.put(&self.limits, to, group, payload, now);
         ring_doorbell(state);
         // An owner's drop is code of the user's, and the lock must be free when it runs.
@@ -223,6 +228,10 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         if state.runs.is_empty() && state.gate == Gate::Open {
+            if defect!(LostWakeUp) {
+                drop(state);
+                state = self.state.lock();
+            }
             leave(&mut state.doorbell, cx);
             return Poll::Pending;
         }
@@ -259,9 +268,9 @@ impl<To: Copy + Eq> SendQueue<To> {
         let State { runs, trash, .. } = &mut *state;
         trash.extend(runs.drain(..fresh));
         let stale: Count = trash.iter().map(Run::count).sum();
-        state.counters.queued -= stale;
+        state.counters.queued -= defect!(StaleKept, Count::ZERO, stale);
         state.drop_stale(stale);
-        let bells = state.room_bells();
+        let bells = defect!(RoomUntold, [None, None], state.room_bells());
         ring(state, bells);
     }
 
@@ -275,7 +284,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     }
 
     fn is_stale(&self, run: &Run<To>, now: Tick) -> bool {
-        now.since(run.at) >= self.limits.stale_after
+        !defect!(AgeAtPush) && now.since(run.at) >= self.limits.stale_after
     }
 
     /// Gives back the memory that is kept for speed; asked for when nothing has come for a while.
@@ -382,7 +391,7 @@ impl<To: Copy + Eq> State<To> {
     /// Refuses what no amount of room would let in.
     #[inline]
     fn check(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
-        if self.gate != Gate::Open {
+        if self.gate != Gate::Open && !defect!(SealLeaks) {
             return Err(Refusal::Stopped);
         }
         if group == GroupId::RESERVED {
@@ -478,7 +487,7 @@ impl<To: Copy + Eq> State<To> {
 
     fn drop_stale(&mut self, stale: Count) {
         self.counters.dropped.stale += stale;
-        self.untold.stale += stale;
+        self.untold.stale += defect!(StaleUntold, Count::ZERO, stale);
     }
 
     /// Keeps the buffer of a run that is done with.

@@ -301,17 +301,25 @@ impl Connection {
             self.begun = None;
         } else if delivered > 0 || self.begun.is_none() {
             self.begun = Some(Instant::now());
+            defect!(
+                HeaderTrusted,
+                self.buffer.reserve(self.announced().unwrap_or(0)),
+                ()
+            );
         }
     }
 
     /// When the frame that has begun must be complete.
     fn deadline(&self) -> Option<Instant> {
         let config = &self.shared.config;
-        let announced = frame::announced(&self.buffer, config.max_frame)
-            .ok()
-            .flatten();
-        let floor = announced.unwrap_or(0) as f64 / config.frame_floor as f64;
+        let floor = self.announced().unwrap_or(0) as f64 / config.frame_floor as f64;
         let allowed = config.frame_timeout.max(Duration::from_secs_f64(floor));
         Some(self.begun? + allowed)
+    }
+
+    /// The length of the frame that the buffer begins with, once it is known.
+    fn announced(&self) -> Option<usize> {
+        let max = self.shared.config.max_frame;
+        frame::announced(&self.buffer, max).ok().flatten()
     }
 }

@@ -5,6 +5,7 @@
 //! cargo run --release --example torture -- long             # everything, in hours
 //! cargo run --release --example torture -- cuts --tier long # one row of it
 //! cargo run --release --example torture -- cuts --seed 7    # as it went when it failed
+//! cargo run --example torture -- defects                    # whether the tests would find anything
 //! ```
 //!
 //! A row is one line of the table: what is done to the transport and what must hold meanwhile. The
@@ -17,6 +18,7 @@
 
 #![allow(dead_code, reason = "until all rows that use the tools are there")]
 
+mod defects;
 mod heap;
 mod progress;
 mod proxy;
@@ -67,6 +69,11 @@ fn main() -> ExitCode {
             println!("{:<12} {}", row.name, row.what);
         }
         return ExitCode::SUCCESS;
+    }
+    if let Some((word, named)) = args.what.split_first()
+        && word == "defects"
+    {
+        return defects::run(named);
     }
     let (tier, rows) = match choose(&args) {
         Ok(choice) => choice,
