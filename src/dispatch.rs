@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::{BuildHasher, Hasher},
     net::SocketAddr,
     pin::Pin,
@@ -34,6 +35,9 @@ const ROUND_GROUPS: usize = 1024;
 /// the shortest frames in turns is more than they are themselves; a read of 64-byte ones has fewer.
 const ROUND_RUNS: usize = 4096;
 
+/// Room for runs is made for so many at first, and for all there may be when those are not enough.
+const FEW_RUNS: usize = 64;
+
 /// What a batch in a mailbox costs beside its frames, charged to groups with a bound of their own.
 const BATCH_OVERHEAD: usize = 256;
 
@@ -44,6 +48,8 @@ pub(crate) struct Splitter {
     by_group: HashMap<GroupId, usize, Spread>,
     /// The runs of all parts but the first of each, in the order of their bytes.
     runs: Vec<Run>,
+    /// Those of the round before, to have their memory back when nobody needs them any more.
+    lent: Option<Arc<Vec<Run>>>,
     /// What was handed over last, until it is known to have been handled.
     handed: Vec<Pin<Box<RecipientRequest<Inbound>>>>,
 }
@@ -61,6 +67,12 @@ struct Part {
     last: Option<u32>,
 }
 
+impl fmt::Debug for Splitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Splitter").finish_non_exhaustive()
+    }
+}
+
 impl Splitter {
     /// Delivers every whole frame at the front of `buffer`, once those before them have been handled.
     /// What is left in the buffer is the beginning of a frame.
@@ -72,9 +84,9 @@ impl Splitter {
         buffer: &mut BytesMut,
     ) -> Result<(), Malformed> {
         loop {
+            self.settle().await;
             let split = self.split(&shared.groups.snapshot(), buffer, shared.config.max_frame);
             if split.whole > 0 {
-                self.settle().await;
                 let frames = buffer.split_to(split.whole).freeze();
                 self.hand_over(shared, from, via, &frames);
             }
@@ -96,6 +108,10 @@ impl Splitter {
 
     /// Gathers the frames at the front of `buffer` by group, a run of the same group at a time.
     fn split(&mut self, table: &Table, buffer: &[u8], limit: usize) -> Split {
+        if let Some(Ok(runs)) = self.lent.take().map(Arc::try_unwrap) {
+            self.runs = runs;
+            self.runs.clear();
+        }
         let (mut whole, mut runs) = (0, 0);
         let mut next = frame::peek(buffer, limit);
         loop {
@@ -180,23 +196,31 @@ impl Splitter {
         }
         let part = &mut self.parts[index];
         part.count += count;
-        let next = self.runs.len() as u32;
+        let next = self.runs.len();
+        if next == self.runs.capacity() {
+            let room = match next {
+                0 => FEW_RUNS,
+                _ => ROUND_RUNS - next,
+            };
+            self.runs.reserve_exact(room);
+        }
         self.runs.push(run);
+        let next = next as u32;
         match part.last.replace(next) {
-            None => part.first.next = Some(next),
-            Some(last) => self.runs[last as usize].next = Some(next),
+            None => part.first.set_next(next),
+            Some(last) => self.runs[last as usize].set_next(next),
         }
     }
 
     /// Ends a round: gives the runs that were noted in it to all who have a part in them. None if
     /// each of them has but one.
-    fn share_runs(&mut self) -> Option<Arc<[Run]>> {
+    fn share_runs(&mut self) -> Option<Arc<Vec<Run>>> {
         self.by_group.clear();
         if self.runs.is_empty() {
             return None;
         }
-        let runs = self.runs.as_slice().into();
-        self.runs.clear();
+        let runs = Arc::new(std::mem::take(&mut self.runs));
+        self.lent = Some(runs.clone());
         Some(runs)
     }
 

@@ -81,17 +81,23 @@ impl Message for Inbound {
 pub(crate) struct Run {
     start: u32,
     end: u32,
-    /// The group's next run, by its place among all runs.
-    pub(crate) next: Option<u32>,
+    /// The group's next run, by its place among all runs; `LAST` if there is none.
+    next: u32,
 }
+
+const LAST: u32 = u32::MAX;
 
 impl Run {
     pub(crate) fn new(start: usize, end: usize) -> Self {
         Run {
             start: to_offset(start),
             end: to_offset(end),
-            next: None,
+            next: LAST,
         }
+    }
+
+    pub(crate) fn set_next(&mut self, next: u32) {
+        self.next = next;
     }
 }
 
@@ -109,19 +115,19 @@ pub(crate) struct Frames {
     /// to its end.
     end: usize,
     /// The run behind it.
-    next: Option<u32>,
-    /// All runs of the read; none if there is nothing behind the first.
-    runs: Option<Arc<[Run]>>,
+    next: u32,
+    /// All runs of the read but the first of each group; none if this one has no other.
+    runs: Option<Arc<Vec<Run>>>,
 }
 
 impl Frames {
-    pub(crate) fn new(buffer: Bytes, first: Run, runs: Option<&Arc<[Run]>>) -> Self {
+    pub(crate) fn new(buffer: Bytes, first: Run, runs: Option<&Arc<Vec<Run>>>) -> Self {
         Frames {
             buffer,
             at: first.start as usize,
             end: first.end as usize,
             next: first.next,
-            runs: runs.filter(|_| first.next.is_some()).cloned(),
+            runs: runs.filter(|_| first.next != LAST).cloned(),
         }
     }
 
@@ -139,17 +145,17 @@ impl Frames {
             at: 0,
             end: own.len(),
             buffer: own.into(),
-            next: None,
+            next: LAST,
             runs: None,
         }
     }
 
     /// Goes on to the next run, if there is one.
     fn turn(&mut self) -> bool {
-        let Some((runs, next)) = self.runs.as_deref().zip(self.next) else {
+        let next = self.next as usize;
+        let Some(&run) = self.runs.as_ref().and_then(|runs| runs.get(next)) else {
             return false;
         };
-        let run = runs[next as usize];
         (self.at, self.end) = (run.start as usize, run.end as usize);
         self.next = run.next;
         true

@@ -36,7 +36,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-pub(crate) use self::batch::Batch;
+pub(crate) use self::batch::{Batch, Together};
 use self::run::Run;
 use crate::{
     clock::Tick,

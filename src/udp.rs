@@ -5,6 +5,8 @@
 //! one buffer, each with a length put before it, so that they take the way of frames from a
 //! connection from there on. Nothing that arrives is ever answered here.
 
+mod socket;
+
 use std::{
     future::poll_fn,
     io,
@@ -15,8 +17,9 @@ use std::{
 use actix::{Actor, Context};
 use bytes::{BufMut, BytesMut};
 use parking_lot::Mutex;
-use tokio::{net::UdpSocket, time::sleep};
+use tokio::time::sleep;
 
+use self::socket::{Arrivals, SEGMENT, Socket, TOGETHER};
 use crate::{
     clock::Tick,
     config::{Config, Overflow},
@@ -27,16 +30,16 @@ use crate::{
     inbound::Via,
     net,
     payload::Payload,
-    queue::{Batch, Limits, SendQueue},
+    queue::{Batch, Limits, SendQueue, Together},
     shared::{Counters, Shared, count},
     supervise::{Lifeline, Supervised, live},
 };
 
-/// Datagrams read in one turn, at most.
-const TURN: usize = 256;
+/// Reads in one turn, at most.
+const TURN: usize = 16;
 
-/// Bytes a datagram can have, by the width of its length field.
-const LONGEST: usize = 64 << 10;
+/// Bytes that are delivered together: room for the longest datagram.
+const ENOUGH: usize = 64 << 10;
 
 /// What waits to be sent, with where it goes. It outlives the actor.
 #[derive(Debug)]
@@ -77,8 +80,9 @@ impl Datagrams {
     }
 
     /// Registers the socket with this thread's runtime; none if there is none.
-    fn register(&self) -> io::Result<Option<UdpSocket>> {
-        self.socket.lock().as_ref().map(net::datagrams).transpose()
+    fn register(&self) -> io::Result<Option<Socket>> {
+        let register = |socket| Socket::new(net::datagrams(socket)?);
+        self.socket.lock().as_ref().map(register).transpose()
     }
 
     /// Frees the port.
@@ -160,11 +164,12 @@ impl Supervised for UdpActor {
 }
 
 /// Sends what is queued until there can be no more.
-async fn send(shared: &Shared, queue: &Arc<SendQueue<SocketAddr>>, socket: &UdpSocket) {
+async fn send(shared: &Shared, queue: &Arc<SendQueue<SocketAddr>>, socket: &Socket) {
+    let mut contents = Vec::new();
     loop {
         poll_fn(|cx| queue.poll_ready(cx)).await;
         while let Some(mut batch) = queue.take(Tick::now()) {
-            send_batch(shared, queue, socket, &mut batch).await;
+            send_batch(shared, queue, socket, &mut batch, &mut contents).await;
             tell_dropped(shared, queue);
             tokio::task::yield_now().await;
         }
@@ -178,12 +183,29 @@ async fn send(shared: &Shared, queue: &Arc<SendQueue<SocketAddr>>, socket: &UdpS
 async fn send_batch(
     shared: &Shared,
     queue: &SendQueue<SocketAddr>,
-    socket: &UdpSocket,
+    socket: &Socket,
     batch: &mut Batch<SocketAddr>,
+    contents: &mut Vec<u8>,
 ) {
-    while let Some((to, datagram)) = batch.datagram() {
-        match socket.try_send_to(datagram, to) {
-            Ok(_) => batch.finish_datagram(true),
+    // Datagrams that were refused together, each of which is to be tried alone.
+    let mut alone: usize = 0;
+    loop {
+        let limits = Together {
+            number: match alone {
+                0 => socket.together(),
+                _ => 1,
+            },
+            each: SEGMENT,
+            bytes: TOGETHER,
+        };
+        let Some(next) = batch.datagrams(contents, &limits) else {
+            return;
+        };
+        match socket.try_send(next.to, contents, next.each) {
+            Ok(()) => {
+                batch.finish_datagrams(next.number, true);
+                alone = alone.saturating_sub(1);
+            }
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
                 let expiry = batch.next_expiry(Tick::now()).unwrap_or_default();
                 tokio::select! {
@@ -195,9 +217,12 @@ async fn send_batch(
                 batch.expire(now);
                 queue.expire(now);
             }
+            // It is about one of them, or about their going together.
+            Err(_) if next.number > 1 => alone = next.number,
             Err(err) => {
                 count(counter(&shared.counters, &err));
-                batch.finish_datagram(false);
+                batch.finish_datagrams(1, false);
+                alone = alone.saturating_sub(1);
             }
         }
     }
@@ -239,21 +264,20 @@ fn counter<'c>(counters: &'c Counters, err: &io::Error) -> &'c AtomicU64 {
 }
 
 /// Receives until nothing may come in any more.
-async fn receive(shared: &Shared, socket: &UdpSocket) {
+async fn receive(shared: &Shared, socket: &Socket) {
     let mut inbox = Inbox::default();
+    let mut arrivals = Arrivals::new();
     loop {
         let readable = shared.closing.run_until_cancelled(socket.readable());
         if readable.await.is_none() {
             return;
         }
+        // An error is that there is nothing more; or an earlier datagram of ours came to nothing,
+        // which is told here and is nothing to us.
         let mut turn = 0..TURN;
-        while turn.next().is_some() && inbox.buffer.len() < LONGEST {
-            match inbox.read(socket, shared.config.max_frame) {
-                Ok(Some(from)) => inbox.add(shared, from).await,
-                Ok(None) => shared.ledger.malformed(),
-                // Nothing more there; or an earlier datagram of ours came to nothing, which is told
-                // here and is nothing to us.
-                Err(_) => break,
+        while turn.next().is_some() && socket.try_receive(&mut arrivals).is_ok() {
+            for (from, datagram) in arrivals.datagrams() {
+                inbox.put(shared, net::canonical(from), datagram).await;
             }
         }
         inbox.deliver(shared).await;
@@ -265,52 +289,39 @@ async fn receive(shared: &Shared, socket: &UdpSocket) {
 #[derive(Default)]
 struct Inbox {
     buffer: BytesMut,
-    /// Whom those in the buffer come from, and how long they are together.
-    sender: Option<(SocketAddr, usize)>,
+    /// Whom they come from.
+    sender: Option<SocketAddr>,
     splitter: Splitter,
 }
 
 impl Inbox {
-    /// Reads one datagram behind the others and says whom it is from; none if it is no frame.
-    fn read(&mut self, socket: &UdpSocket, limit: usize) -> io::Result<Option<SocketAddr>> {
-        let start = self.buffer.len();
-        self.buffer.reserve(PREFIX + LONGEST);
-        self.buffer.put_u32(0);
-        let read = socket.try_recv_buf_from(&mut self.buffer);
-        let len = self.buffer.len() - start;
-        if read.is_err() || len < HEADER || len > limit {
-            self.buffer.truncate(start);
-            return read.map(|_| None);
+    /// Puts a datagram behind the others, if it is a frame. Those of another sender, or enough of
+    /// the same, are delivered before.
+    async fn put(&mut self, shared: &Shared, from: SocketAddr, datagram: &[u8]) {
+        let len = PREFIX + datagram.len();
+        if len < HEADER || len > shared.config.max_frame {
+            return shared.ledger.malformed();
+        }
+        if self.sender != Some(from) || self.buffer.len() + len > ENOUGH {
+            self.deliver(shared).await;
+            self.sender = Some(from);
         }
         let length = u32::try_from(len).expect("datagrams are shorter than 64 KiB");
-        self.buffer[start..start + PREFIX].copy_from_slice(&length.to_be_bytes());
-        read.map(|(_, from)| Some(net::canonical(from)))
-    }
-
-    /// Notes whom the last datagram is from; those of another sender before it are delivered.
-    async fn add(&mut self, shared: &Shared, from: SocketAddr) {
-        if let Some((sender, together)) = self.sender
-            && sender != from
-        {
-            let newest = self.buffer.split_off(together);
-            self.deliver(shared).await;
-            self.buffer.unsplit(newest);
-        }
-        self.sender = Some((from, self.buffer.len()));
+        self.buffer.put_u32(length);
+        self.buffer.put_slice(datagram);
     }
 
     async fn deliver(&mut self, shared: &Shared) {
-        let Some((sender, _)) = self.sender.take() else {
+        let Some(sender) = self.sender.take() else {
             return;
         };
-        let delivered = self
-            .splitter
-            .deliver(shared, sender, Via::Udp, &mut self.buffer);
-        let delivered = delivered.await;
+        let (splitter, buffer) = (&mut self.splitter, &mut self.buffer);
+        let delivered = splitter.deliver(shared, sender, Via::Udp, buffer).await;
         debug_assert_eq!(
             delivered,
             Ok(()),
             "the lengths were checked when they were written"
         );
+        buffer.reserve(ENOUGH);
     }
 }

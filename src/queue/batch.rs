@@ -18,6 +18,24 @@ pub(crate) struct Batch<To: Copy + Eq = ()> {
     cursor: usize,
 }
 
+/// Datagrams that are sent together, at most.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct Together {
+    pub(crate) number: usize,
+    /// Bytes of each; longer ones go alone.
+    pub(crate) each: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Datagrams to be sent together.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) struct Datagrams<To> {
+    pub(crate) to: To,
+    /// Bytes of each but the last.
+    pub(crate) each: usize,
+    pub(crate) number: usize,
+}
+
 impl<To: Copy + Eq> Batch<To> {
     /// Of runs that the queue has just counted as in flight.
     pub(super) fn new(queue: Arc<SendQueue<To>>, runs: VecDeque<Run<To>>) -> Self {
@@ -120,18 +138,46 @@ impl<To: Copy + Eq> Batch<To> {
         }
     }
 
-    /// The first frame as it goes into a datagram, and where to.
-    pub(crate) fn datagram(&self) -> Option<(To, &[u8])> {
+    /// Puts the first frames into `contents` as they go into datagrams that are sent together: to
+    /// the same place and of the same length, but for the last, which may be shorter. None when
+    /// nothing is in hand.
+    pub(crate) fn datagrams(
+        &self,
+        contents: &mut Vec<u8>,
+        limits: &Together,
+    ) -> Option<Datagrams<To>> {
+        contents.clear();
         let run = self.runs.front()?;
-        Some((run.to, run.first_frame()))
+        let mut found = Datagrams {
+            to: run.to,
+            each: 0,
+            number: 0,
+        };
+        for frame in run.datagrams().take(limits.number) {
+            if found.number == 0 {
+                found.each = frame.len();
+            } else if frame.len() > found.each
+                || found.each > limits.each
+                || contents.len() + frame.len() > limits.bytes
+            {
+                break;
+            }
+            contents.extend_from_slice(frame);
+            found.number += 1;
+            if frame.len() < found.each {
+                break;
+            }
+        }
+        Some(found)
     }
 
-    /// Notes that the kernel took the first frame, or will never take it.
-    pub(crate) fn finish_datagram(&mut self, sent: bool) {
+    /// Notes that the kernel took the first `number` frames, which are of one run, or will never
+    /// take them.
+    pub(crate) fn finish_datagrams(&mut self, number: usize, sent: bool) {
         let Some(run) = self.runs.front_mut() else {
             return;
         };
-        let frame = run.pop_frame();
+        let frame: Count = (0..number).map(|_| run.pop_frame()).sum();
         let emptied = match run.frames {
             0 => self.runs.pop_front(),
             _ => None,

@@ -1,5 +1,7 @@
 //! Frames of one age and one destination, encoded behind one another.
 
+use std::iter;
+
 use bytes::Bytes;
 
 use crate::{
@@ -97,13 +99,18 @@ impl<To: Copy + Eq> Run<To> {
         }
     }
 
-    /// The first frame as a datagram carries it: without its length. Datagrams are never chained.
-    pub(super) fn first_frame(&self) -> &[u8] {
-        let len = self.first_len();
-        match &self.body {
-            Body::Packed { buffer, start } => &buffer[*start + PREFIX..*start + len],
-            Body::Chained { .. } => unreachable!("datagrams are pushed to be copied"),
-        }
+    /// Its frames as datagrams carry them: without their lengths. Datagrams are never chained.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let Body::Packed { buffer, start } = &self.body else {
+            unreachable!("datagrams are pushed to be copied");
+        };
+        let mut at = *start;
+        iter::from_fn(move || {
+            let frame = at..at + frame::len_at(buffer, at);
+            at = frame.end;
+            Some(&buffer[frame.start + PREFIX..frame.end])
+        })
+        .take(self.frames)
     }
 
     /// Removes the first frame. A run that has no other is to be thrown away then; what it holds is

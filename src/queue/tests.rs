@@ -312,15 +312,60 @@ fn datagrams_leave_one_by_one_without_their_length_and_failures_are_counted() {
     queue.push(1, GROUP, b"b", at(0)).unwrap();
     queue.push(2, GROUP, b"c", at(0)).unwrap();
     let mut batch = queue.take(at(0)).expect("three");
-    assert_eq!(batch.datagram(), Some((1, &b"\x01\0\0\0a"[..])));
-    batch.finish_datagram(true);
-    assert_eq!(batch.datagram(), Some((1, &b"\x01\0\0\0b"[..])));
-    batch.finish_datagram(false);
-    assert_eq!(batch.datagram(), Some((2, &b"\x01\0\0\0c"[..])));
-    batch.finish_datagram(true);
+    assert_eq!(next_datagrams(&batch, 1), (1, 1, b"\x01\0\0\0a".to_vec()));
+    batch.finish_datagrams(1, true);
+    assert_eq!(next_datagrams(&batch, 1), (1, 1, b"\x01\0\0\0b".to_vec()));
+    batch.finish_datagrams(1, false);
+    assert_eq!(next_datagrams(&batch, 9), (2, 1, b"\x01\0\0\0c".to_vec()));
+    batch.finish_datagrams(1, true);
     assert!(batch.is_empty());
     let stats = balanced(&queue);
     assert_eq!((stats.written.frames, stats.dropped.failed.frames), (2, 1));
+}
+
+/// Whom up to `number` datagrams are for that go together, how many there are, and their bytes.
+fn next_datagrams(batch: &Batch<u8>, number: usize) -> (u8, usize, Vec<u8>) {
+    let limits = Together {
+        number,
+        each: 6,
+        bytes: 20,
+    };
+    let mut contents = Vec::new();
+    let found = batch.datagrams(&mut contents, &limits).expect("in hand");
+    (found.to, found.number, contents)
+}
+
+#[test]
+fn datagrams_of_one_length_go_together_and_a_shorter_one_ends_them() {
+    let wide = Limits {
+        frames: 100,
+        ..limits()
+    };
+    let queue = Arc::new(SendQueue::<u8>::new(wide));
+    // With four bytes of header: of 5, 5, 4 | 5 | 6, 6, 6 (20 bytes) | 6 | 7 (too long to go with others)
+    // | 7 | 4, 4 bytes.
+    let lens: [&[usize]; 6] = [&[1, 1, 0], &[1], &[2, 2, 2], &[2], &[3], &[3]];
+    let last: &[usize] = &[0, 0];
+    let groups = lens.into_iter().chain([last]);
+    let payload = [b'x'; 3];
+    for len in groups.clone().flatten() {
+        queue.push(1, GROUP, &payload[..*len], at(0)).unwrap();
+    }
+    queue.push(2, GROUP, b"", at(0)).unwrap();
+    let mut batch = queue.take(at(0)).expect("all");
+    for group in groups {
+        let (to, number, contents) = next_datagrams(&batch, 9);
+        let expected: usize = group.iter().map(|len| 4 + len).sum();
+        assert_eq!((to, number, contents.len()), (1, group.len(), expected));
+        batch.finish_datagrams(number, true);
+    }
+    assert_eq!(
+        next_datagrams(&batch, 9).0,
+        2,
+        "another place, another time"
+    );
+    drop(batch);
+    assert_eq!(balanced(&queue).queued.frames, 1);
 }
 
 /// A payload that asks its queue something when it goes.
