@@ -316,11 +316,9 @@ impl Connection {
             self.begun = None;
         } else if delivered > 0 || self.begun.is_none() {
             self.begun = Some(Instant::now());
-            defect!(
-                HeaderTrusted,
-                self.buffer.reserve(self.announced().unwrap_or(0)),
-                ()
-            );
+            defect!(HeaderTrusted, {
+                self.buffer.reserve(self.announced().unwrap_or(0));
+            });
         }
     }
 
