@@ -168,6 +168,13 @@ enum Woken {
 
 impl Connection {
     async fn run(mut self) {
+        self.talk().await;
+        // What lies in a mailbox is only taken from it while somebody waits for the answer.
+        self.splitter.settle().await;
+    }
+
+    /// Reads and delivers until the connection is over, for whatever reason.
+    async fn talk(&mut self) {
         let shared = self.shared.clone();
         // Waited for all along: to begin to wait for it takes longer than to ask it again.
         let mut closing = pin!(shared.closing.cancelled());

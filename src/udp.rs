@@ -244,7 +244,8 @@ async fn receive(shared: &Shared, socket: &UdpSocket) {
     loop {
         let readable = shared.closing.run_until_cancelled(socket.readable());
         if readable.await.is_none() {
-            return;
+            // What lies in a mailbox is only taken from it while somebody waits for the answer.
+            return inbox.splitter.settle().await;
         }
         let mut turn = 0..TURN;
         while turn.next().is_some() && inbox.buffer.len() < LONGEST {
