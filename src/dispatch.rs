@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher},
     net::SocketAddr,
+    num::NonZeroU32,
     pin::Pin,
     sync::Arc,
 };
@@ -30,9 +31,10 @@ use crate::{
 /// gets a thousand messages made at a time, not a million.
 const ROUND_GROUPS: usize = 1024;
 
-/// Runs of one group that a round gathers, at most. Each costs the place of its offsets, which for
-/// the shortest frames in turns is more than they are themselves; a read of 64-byte ones has fewer.
-const ROUND_RUNS: usize = 4096;
+/// Runs that a round gathers, at most. Each costs the place of its offsets, which for the shortest
+/// frames in turns is more than they are themselves: just so many that a full read of 64-byte frames
+/// is one round.
+const ROUND_RUNS: usize = 3700;
 
 /// What a batch in a mailbox costs beside its frames, charged to groups with a bound of their own.
 const BATCH_OVERHEAD: usize = 256;
@@ -180,11 +182,12 @@ impl Splitter {
         }
         let part = &mut self.parts[index];
         part.count += count;
-        let next = self.runs.len() as u32;
+        let last = part.last.replace(self.runs.len() as u32);
         self.runs.push(run);
-        match part.last.replace(next) {
-            None => part.first.next = Some(next),
-            Some(last) => self.runs[last as usize].next = Some(next),
+        let next = NonZeroU32::new(self.runs.len() as u32);
+        match last {
+            None => part.first.next = next,
+            Some(last) => self.runs[last as usize].next = next,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Owns the message that the actor gets. The payloads are slices of the buffer they were read into,
 //! cut when the actor asks for them; what becomes of them is counted by the `ledger`.
 
-use std::{net::SocketAddr, ops::Range, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroU32, ops::Range, sync::Arc};
 
 use actix::Message;
 use bytes::Bytes;
@@ -81,8 +81,9 @@ impl Message for Inbound {
 pub(crate) struct Run {
     start: u32,
     end: u32,
-    /// The group's next run, by its place among all runs.
-    pub(crate) next: Option<u32>,
+    /// The group's next run, by its place among all runs, counted from one: that takes no more room
+    /// than a number, and there are as many of these as there may be frames.
+    pub(crate) next: Option<NonZeroU32>,
 }
 
 impl Run {
@@ -109,7 +110,7 @@ pub(crate) struct Frames {
     /// to its end.
     end: usize,
     /// The run behind it.
-    next: Option<u32>,
+    next: Option<NonZeroU32>,
     /// All runs of the read; none if there is nothing behind the first.
     runs: Option<Arc<[Run]>>,
 }
@@ -149,7 +150,7 @@ impl Frames {
         let Some((runs, next)) = self.runs.as_deref().zip(self.next) else {
             return false;
         };
-        let run = runs[next as usize];
+        let run = runs[next.get() as usize - 1];
         (self.at, self.end) = (run.start as usize, run.end as usize);
         self.next = run.next;
         true

@@ -149,6 +149,7 @@ fn the_worst_there_can_be_takes_little_more_memory_than_it_is_long() {
         (2, 33_000, SLACK),
         (3, 500_000, SLACK),
         (256, 33_000, SLACK),
+        (256, 3700, GROUPS_SLACK),
         (1024, 1024, GROUPS_SLACK),
         (2000, 33_000, GROUPS_SLACK),
     ] {
