@@ -135,7 +135,7 @@ impl Lent {
 /// A peer's writer without the dialling: it is given its connections.
 #[derive(Debug)]
 pub struct Writer {
-    shared: Shared,
+    shared: Arc<Shared>,
     outbox: Outbox,
 }
 
@@ -145,7 +145,7 @@ impl Writer {
         let nobody = ([127, 0, 0, 1], 1).into();
         Writer {
             outbox: Outbox::new(nobody, crate::peers::limits(&config)),
-            shared: Shared::new(config, nobody, Faults::default()),
+            shared: Arc::new(Shared::new(config, nobody, Faults::default())),
         }
     }
 
