@@ -2,7 +2,7 @@
 //! `defects` feature, the one that the environment names; nothing at all otherwise.
 //!
 //! `defect!(Name)` says whether that one is on; `defect!(Name, with, without)` is one thing or the
-//! other. What is only there for a defect is not compiled without the feature. The names, what each
+//! other, and `defect!(Name, { with })` one thing or nothing. What is only there for a defect is not compiled without the feature. The names, what each
 //! of them is and who finds it stand in `examples/torture/defects.rs`.
 
 #[cfg(not(feature = "defects"))]
@@ -13,6 +13,7 @@ macro_rules! defect {
     ($name:ident, $with:expr, $without:expr) => {
         $without
     };
+    ($name:ident, $with:block) => {};
 }
 
 #[cfg(feature = "defects")]
@@ -26,6 +27,9 @@ macro_rules! defect {
         } else {
             $without
         }
+    };
+    ($name:ident, $with:block) => {
+        if $crate::defect::is_on(stringify!($name)) $with
     };
 }
 

@@ -31,9 +31,10 @@ use crate::{
 /// gets a thousand messages made at a time, not a million.
 const ROUND_GROUPS: usize = 1024;
 
-/// Runs of one group that a round gathers, at most. Each costs the place of its offsets, which for
-/// the shortest frames in turns is more than they are themselves; a read of 64-byte ones has fewer.
-const ROUND_RUNS: usize = 4096;
+/// Runs that a round gathers, at most. Each costs the place of its offsets, which for the shortest
+/// frames in turns is more than they are themselves: just so many that a full read of 64-byte frames
+/// is one round.
+const ROUND_RUNS: usize = 3700;
 
 /// Room for runs is made for so many at first, and for all there may be when those are not enough.
 const FEW_RUNS: usize = 64;
@@ -94,6 +95,14 @@ impl Splitter {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives back the memory that is kept for speed. What was delivered is waited for all the same.
+    pub(crate) fn trim(&mut self) {
+        *self = Splitter {
+            handed: std::mem::take(&mut self.handed),
+            ..Splitter::default()
+        };
     }
 
     /// Waits until what was delivered has been handled. Asked for as late as can be, by when it often

@@ -163,7 +163,7 @@ impl Writer {
 }
 
 /// Splits frames by group.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Decoder(Splitter);
 
 impl Decoder {

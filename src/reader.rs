@@ -168,6 +168,13 @@ enum Woken {
 
 impl Connection {
     async fn run(mut self) {
+        self.talk().await;
+        // What lies in a mailbox is only taken from it while somebody waits for the answer.
+        self.splitter.settle().await;
+    }
+
+    /// Reads and delivers until the connection is over, for whatever reason.
+    async fn talk(&mut self) {
         let shared = self.shared.clone();
         // Waited for all along: to begin to wait for it takes longer than to ask it again.
         let mut closing = pin!(shared.closing.cancelled());
@@ -272,7 +279,7 @@ impl Connection {
             // Makes a copy that is just long enough, and for nothing allocates nothing.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
-        self.splitter = Splitter::default();
+        self.splitter.trim();
         self.room = READ_FROM;
     }
 
@@ -316,11 +323,9 @@ impl Connection {
             self.begun = None;
         } else if delivered > 0 || self.begun.is_none() {
             self.begun = Some(Instant::now());
-            defect!(
-                HeaderTrusted,
-                self.buffer.reserve(self.announced().unwrap_or(0)),
-                ()
-            );
+            defect!(HeaderTrusted, {
+                self.buffer.reserve(self.announced().unwrap_or(0));
+            });
         }
     }
 

@@ -270,7 +270,8 @@ async fn receive(shared: &Shared, socket: &Socket) {
     loop {
         let readable = shared.closing.run_until_cancelled(socket.readable());
         if readable.await.is_none() {
-            return;
+            // What lies in a mailbox is only taken from it while somebody waits for the answer.
+            return inbox.splitter.settle().await;
         }
         // An error is that there is nothing more; or an earlier datagram of ours came to nothing,
         // which is told here and is nothing to us.

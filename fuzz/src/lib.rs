@@ -1,6 +1,7 @@
 //! What the fuzzers run, one plain function of bytes each. `tests/corpora.rs` of the crate runs the
 //! same ones over the corpora.
 
+#[cfg(feature = "serde")]
 pub mod config;
 pub mod connection;
 pub mod datagram;

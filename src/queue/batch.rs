@@ -203,7 +203,7 @@ impl<To: Copy + Eq> Drop for Batch<To> {
         }
         let mut state = self.queue.state.lock();
         let left = self.count();
-        defect!(OffsetKept, crate::defect::keep_cursor(self.cursor), ());
+        defect!(OffsetKept, { crate::defect::keep_cursor(self.cursor) });
         if defect!(QueueLost) && std::thread::panicking() {
             return state.runs.clear();
         }

@@ -225,6 +225,32 @@ fn what_is_behind_a_bad_length_is_not_read_as_frames() {
 }
 
 #[test]
+fn what_was_whole_before_a_bad_length_is_delivered_to_all_groups() {
+    const GROUPS: u32 = 40;
+
+    run(async {
+        let b = node(Default::default());
+        let mut seen = serve(&b, 0..GROUPS);
+        let mut stream = dial(&b).await;
+        let mut bytes: Vec<_> = (0..GROUPS)
+            .flat_map(|index| wire(index, b"whole"))
+            .collect();
+        bytes.extend([0; 4]);
+        write(&mut stream, &bytes).await;
+        hung_up(stream).await;
+        for index in 0..GROUPS {
+            assert_eq!(seen.next().await.group, index);
+        }
+        let inbound = b.stats().inbound;
+        assert_eq!(
+            (inbound.delivered, inbound.malformed),
+            (inbound.received, 1)
+        );
+        end([b]).await;
+    });
+}
+
+#[test]
 fn those_who_speak_something_else_are_closed_and_counted() {
     let tls_hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3][..], &pattern(500)].concat();
     let strangers: [&[u8]; 5] = [

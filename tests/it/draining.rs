@@ -1,0 +1,65 @@
+//! A stop that drains: what has been received reaches its actors, however busy they are.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_transport::{Config, Inbound, Placement, Shutdown, Via};
+
+use crate::support::*;
+
+/// An actor that keeps its thread until it is let go.
+struct Busy(std::sync::mpsc::Receiver<()>);
+
+impl Actor for Busy {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Busy {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+        let _ = self.0.recv();
+        inbound.for_each(drop);
+    }
+}
+
+#[test]
+fn what_lies_in_a_mailbox_when_the_transport_drains_is_delivered() {
+    for via in [Via::Tcp, Via::Udp] {
+        run(async {
+            // On this thread, so that it reads all that is sent here in one go.
+            let b = node(Config::default().placement(Placement::Current));
+            let (free, busy) = std::sync::mpsc::channel();
+            let arbiter = Arbiter::new();
+            let actor = Busy::start_in_arbiter(&arbiter.handle(), |_| Busy(busy));
+            for index in 0..4 {
+                let registered = b.register(group(index), actor.clone().recipient());
+                registered.expect("free group");
+            }
+            let mut stream = dial(&b).await;
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("free port");
+            match via {
+                Via::Tcp => {
+                    let frames = [0, 1, 2, 3].map(|index| (index, &b"whole"[..]));
+                    say(&mut stream, &frames).await;
+                }
+                _ => (0..4u32).for_each(|index| {
+                    let datagram = [&index.to_le_bytes()[..], b"whole"].concat();
+                    socket.send_to(&datagram, b.local_addr()).expect("sent");
+                }),
+            }
+            // The first is with the actor, which has not taken it, and the others behind it.
+            until("received", || b.stats().inbound.received.frames == 4).await;
+            let stop = b.stop(Shutdown::Drain(Duration::from_secs(20)));
+            // Long enough for everything else to end, if it would not wait for these.
+            let release = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                drop(free);
+            };
+            tokio::join!(stop, release);
+            let inbound = b.stats().inbound;
+            assert_eq!(inbound.delivered, inbound.received, "{via:?}");
+            arbiter.stop();
+        });
+    }
+}
