@@ -27,7 +27,7 @@ use tokio::{
 
 pub(crate) use self::{
     passage::{Ended, Passage},
-    plan::{Cut, Ending, Meet, Pace, Plan, Side},
+    plan::{CUTS, Cut, Ending, Meet, Pace, Plan, Side},
     trace::Trace,
 };
 

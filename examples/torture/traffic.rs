@@ -171,6 +171,19 @@ pub(crate) fn serve(
     Ok(())
 }
 
+/// The same on a thread of its own, for rows that wait for other processes on theirs.
+pub(crate) fn serve_apart(
+    transport: &Transport,
+    groups: impl IntoIterator<Item = u32>,
+    take: impl FnMut(Inbound) + Send + Unpin + 'static,
+) -> Result<(), Failure> {
+    let sink = Sink::start_in_arbiter(&Arbiter::new().handle(), move |_| Sink(take));
+    for group in groups {
+        transport.register(GroupId::new(group), sink.clone().recipient())?;
+    }
+    Ok(())
+}
+
 /// A number that only grows, shared.
 pub(crate) type Tally = Arc<AtomicU64>;
 
