@@ -48,6 +48,7 @@ pub(crate) fn offer(peer: &Peer, group: u32, payload: Vec<u8>) -> Offer {
     said(peer.try_send(GroupId::new(group), payload))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what is refused goes here")]
 pub(crate) fn said<P>(sent: Result<(), SendError<P>>) -> Offer {
     match sent {
         Ok(()) => Offer::Taken,

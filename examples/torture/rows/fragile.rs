@@ -88,14 +88,19 @@ impl Tracks {
 
     pub(crate) fn serve(&self, transport: &Transport) -> Result<(), Failure> {
         let tracks = self.clone();
-        serve_apart(transport, 0..GROUPS, move |inbound| tracks.book().note(inbound))
+        serve_apart(transport, 0..GROUPS, move |inbound| {
+            tracks.book().note(inbound);
+        })
     }
 }
 
 impl Book {
     fn note(&mut self, mut inbound: Inbound) {
         let (group, from) = (inbound.group().get(), inbound.from());
-        let flow = self.flows.entry((group, inbound.via() == Via::Udp)).or_default();
+        let flow = self
+            .flows
+            .entry((group, inbound.via() == Via::Udp))
+            .or_default();
         while let Some(payload) = inbound.next_slice() {
             let Some(stamp) = Stamp::check(payload).filter(|stamp| stamp.group == group) else {
                 self.corrupt += 1;
@@ -155,7 +160,12 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
     }
     if let Ok(to) = datagrams.parse() {
         let group = first + load.len() as u32;
-        load.push(fragile_load::datagrams(Load { incarnation, group }, &node, to, &hand));
+        load.push(fragile_load::datagrams(
+            Load { incarnation, group },
+            &node,
+            to,
+            &hand,
+        ));
     }
     let watch = Watch::start(&node);
     let arm = |point: &str| -> Result<(), Failure> {
@@ -254,7 +264,9 @@ async fn plug_until_spent(faults: &Faults, hand: &Hand) -> Result<(), Failure> {
         }
         hand.plug();
     }
-    Err(Failure::stuck("nobody passed the point where a panic was due"))
+    Err(Failure::stuck(
+        "nobody passed the point where a panic was due",
+    ))
 }
 
 fn join(numbers: impl Iterator<Item = u64>) -> String {

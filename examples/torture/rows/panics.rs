@@ -55,7 +55,16 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
 
     let hand = Hand::default();
     hand.go(true);
-    let (ours, datagrams) = (Load { incarnation: 0, group: OURS }, Load { incarnation: 0, group: OUR_DATAGRAMS });
+    let (ours, datagrams) = (
+        Load {
+            incarnation: 0,
+            group: OURS,
+        },
+        Load {
+            incarnation: 0,
+            group: OUR_DATAGRAMS,
+        },
+    );
     let load = [
         fragile_load::frames(ours, us.peer(to)?, &hand),
         fragile_load::datagrams(datagrams, &us, to, &hand),
@@ -72,7 +81,11 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
             traffic_again(&mut fragile, &tracks, &struck[1..], &offered).await?;
             let took = Duration::from_micros(restarted) + began.elapsed();
             slow += u64::from(took > AGAIN);
-            longest = if took > longest.0 { (took, point) } else { longest };
+            longest = if took > longest.0 {
+                (took, point)
+            } else {
+                longest
+            };
             run.progress.add(1);
         }
         if round % burst == burst - 1 {
@@ -95,11 +108,16 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
     let (flows, their_datagrams) = sent.split_at(FLOWS as usize);
     let all_here = || heard_here(&tracks, &sent);
     let here = until("all here", LONG, all_here).await;
+    us.stop(Shutdown::Now).await;
+    us.stats().balance()?;
 
     let readers = each;
     figures.add("panics", armed);
     figures.add("restarts", restarts);
-    figures.add("traffic again after", format!("{:.0?} at most ({:?})", longest.0, longest.1));
+    figures.add(
+        "traffic again after",
+        format!("{:.0?} at most ({:?})", longest.0, longest.1),
+    );
     let (mut theirs, mut book) = (0, tracks.book());
     for (group, sent) in (0..).zip(flows) {
         let flow = book.flow(group, Via::Tcp);
@@ -109,32 +127,53 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
             format!("flow {group}: {came} of {sent} came, {lost:?}")
         });
     }
-    figures.add("from it", format!("{theirs} of {}", flows.iter().sum::<u64>()));
-    figures.add("to it", format!("{} of {offered}, gaps at {gaps} ends of links", offered - lost));
+    figures.add(
+        "from it",
+        format!("{theirs} of {}", flows.iter().sum::<u64>()),
+    );
+    figures.add(
+        "to it",
+        format!(
+            "{} of {offered}, gaps at {gaps} ends of links",
+            offered - lost
+        ),
+    );
     let here_datagrams = book.flow(FLOWS, Via::Udp).track.came;
     let there_datagrams = came.saturating_sub(offered - lost);
     let sent_datagrams = datagrams + their_datagrams.iter().sum::<u64>();
     let (came_datagrams, overrun) = (here_datagrams + there_datagrams, overruns()? - overrun);
-    figures.add("datagrams", format!("{came_datagrams} of {sent_datagrams}, no room for {overrun}"));
-    figures.must(here.is_ok(), || format!("not all that was written came: {sent:?}"));
-    figures.must(restarts == armed && armed == each * POINTS.len() as u64, || {
-        format!("{armed} panics, {restarts} restarts")
+    figures.add(
+        "datagrams",
+        format!("{came_datagrams} of {sent_datagrams}, no room for {overrun}"),
+    );
+    figures.must(here.is_ok(), || {
+        format!("not all that was written came: {sent:?}")
     });
+    figures.must(
+        restarts == armed && armed == each * POINTS.len() as u64,
+        || format!("{armed} panics, {restarts} restarts"),
+    );
     figures.must(left == 0, || format!("{left} frames dropped"));
     figures.must(wrong + book.wrong() == 0, || {
-        format!("{wrong} there and {} here twice, out of order or missing", book.wrong())
+        format!(
+            "{wrong} there and {} here twice, out of order or missing",
+            book.wrong()
+        )
     });
     figures.must(corrupt + book.corrupt == 0, || {
         format!("{corrupt} there and {} here corrupt", book.corrupt)
     });
     // Only a reader that goes takes connections with it, and what their kernels held.
-    figures.must(gaps <= readers, || format!("{gaps} gaps, {readers} ends of readers"));
-    figures.must(came_datagrams + overrun >= sent_datagrams, || "datagrams are missing".into());
-    figures.must(slow == 0, || format!("{slow} times no traffic after {AGAIN:?}"));
+    figures.must(gaps <= readers, || {
+        format!("{gaps} gaps, {readers} ends of readers")
+    });
+    figures.must(came_datagrams + overrun >= sent_datagrams, || {
+        "datagrams are missing".into()
+    });
+    figures.must(slow == 0, || {
+        format!("{slow} times no traffic after {AGAIN:?}")
+    });
     figures.must(balance == "balanced", || balance.clone());
-    drop(book);
-    us.stop(Shutdown::Now).await;
-    us.stats().balance()?;
     figures.verdict()
 }
 
@@ -150,7 +189,9 @@ async fn traffic_again(
     let began = Instant::now();
     while heard.len() < offered.len() || heard.iter().zip(offered).any(|(end, sent)| end < sent) {
         if began.elapsed() > LONG {
-            return Err(Failure::stuck(format!("no traffic to it: {heard:?} of {offered:?}")));
+            return Err(Failure::stuck(format!(
+                "no traffic to it: {heard:?} of {offered:?}"
+            )));
         }
         heard = numbers(&fragile.ask("heard")?);
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -181,7 +222,9 @@ async fn settled(fragile: &mut Child) -> Result<(), Failure> {
 }
 
 pub(super) fn numbers(line: &str) -> Vec<u64> {
-    line.split(' ').filter_map(|word| word.parse().ok()).collect()
+    line.split(' ')
+        .filter_map(|word| word.parse().ok())
+        .collect()
 }
 
 pub(super) fn fixed<const N: usize>(numbers: &[u64]) -> Result<[u64; N], Failure> {

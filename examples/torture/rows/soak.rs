@@ -87,7 +87,6 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
     figures.add("cuts", world.cuts);
     figures.add("kills", world.kills);
     figures.add("memory held", format!("{held:+.1} KiB/min"));
-<<<<<<< HEAD
     figures.add(
         "resident",
         format!("{resident:+.1} KiB/min over the last {minutes:.1} min"),
@@ -95,15 +94,12 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
     figures.must(held <= SLOPE, || {
         format!("what is held grows by {held:.1} KiB/min: {samples:.0?}")
     });
-    figures.must(resident <= SLOPE, || {
-=======
-    figures.add("resident", format!("{resident:+.1} KiB/min over the last {minutes:.1} min"));
-    figures.must(held <= SLOPE, || format!("what is held grows by {held:.1} KiB/min: {samples:.0?}"));
     figures.must(run.tier == Tier::Gate || resident <= SLOPE, || {
->>>>>>> 871f098 (wip2)
         format!("what is resident grows by {resident:.1} KiB/min: {samples:.0?}")
     });
-    figures.must(grown <= RESIDENT, || format!("{} more are resident", mib(grown)));
+    figures.must(grown <= RESIDENT, || {
+        format!("{} more are resident", mib(grown))
+    });
     world.reckon(start, &mut figures).await?;
     figures.verdict()
 }
@@ -326,7 +322,9 @@ fn wrong(node: &mut Child) -> Result<u64, Failure> {
 /// A runtime on a thread of its own: who asks the processes waits, and the proxies must not. It goes
 /// with this process.
 fn apart() -> Result<Handle, Failure> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let handle = runtime.handle().clone();
     thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
     Ok(handle)
