@@ -119,9 +119,15 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     figures.must(share < 0.05, || {
         format!("{:.1} % of a processor", share * 100.0)
     });
-    figures.must(early == 0 && !meanwhile.contains(" 0 "), || {
+    let stalls: f64 = meanwhile.split(' ').next().map_or(Ok(0.0), str::parse)?;
+    figures.must(early == 0 && !meanwhile.contains(" 0 failed"), || {
         format!("there were descriptors: {early} dialled, {meanwhile}")
     });
+    // The waits are bounded by a second: who tries ten times as often turns in circles, if slowly.
+    figures.must(
+        stalls > 0.0 && stalls <= 10.0 * lasted.as_secs_f64(),
+        || format!("{stalls} tries to accept"),
+    );
     figures.must(came_meanwhile as f64 > lasted.as_secs_f64() * 40.0, || {
         format!("the honest link stood: {came_meanwhile} frames meanwhile")
     });

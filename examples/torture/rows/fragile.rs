@@ -243,7 +243,9 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
                 node.stop(Shutdown::Drain(LONG)).await;
                 let stats = node.stats();
                 let left = stats.tcp.dropped.total().frames + stats.udp.dropped.total().frames;
-                println!("{armed} {} {left}", stats.links.restarts);
+                // What a part that panicked had read, and was about to hand over.
+                let given_up = stats.inbound.dropped.total().frames;
+                println!("{armed} {} {left} {given_up}", stats.links.restarts);
                 println!("{taken}");
                 println!("{}", watch.told());
             }

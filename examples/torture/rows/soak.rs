@@ -300,7 +300,7 @@ impl World {
         );
         figures.must(same, || "descriptors or threads are left".into());
 
-        let [armed, restarts, dropped] = fixed(&numbers(&node.ask("end")?))?;
+        let [armed, restarts, dropped, _given_up] = fixed(&numbers(&node.ask("end")?))?;
         let _taken = node.line()?;
         let balance = node.line()?;
         figures.add("panics", format!("{panics}, restarts {restarts}"));
