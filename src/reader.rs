@@ -170,6 +170,7 @@ impl Connection {
                     return shared.ledger.timed_out();
                 }
             }
+            self.settle().await;
             let filled = match self.read().await {
                 Ok(Some(filled)) => filled,
                 Ok(None) => continue,
@@ -197,6 +198,15 @@ impl Connection {
             if filled {
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// Waits until what was read before has been handled. The time that our own actors take for that
+    /// is nobody's fault out there: a frame of which we have the beginning begins when it is over.
+    async fn settle(&mut self) {
+        if self.splitter.settle().now_or_never().is_none() {
+            self.splitter.settle().await;
+            self.begun = self.begun.map(|_| Instant::now());
         }
     }
 
@@ -294,8 +304,7 @@ impl Connection {
     }
 
     /// Notes when the frame that the buffer begins with began, given how much of the last read was
-    /// delivered. The time that our own actors take to handle a batch is nobody's fault out there:
-    /// a frame behind one begins when that is done.
+    /// delivered.
     fn note_beginning(&mut self, delivered: usize) {
         if self.buffer.is_empty() {
             self.begun = None;
