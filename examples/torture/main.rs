@@ -16,12 +16,15 @@
 
 #![allow(dead_code, reason = "until all rows that use the tools are there")]
 
+mod netns;
 mod progress;
 mod proxy;
 mod reconcile;
 mod row;
 mod rows;
+mod sink;
 mod stamp;
+mod tally;
 mod world;
 
 use std::{io::IsTerminal, process::ExitCode, time::SystemTime};

@@ -27,7 +27,7 @@ use tokio::{
 
 pub(crate) use self::{
     passage::{Ended, Passage},
-    plan::{Cut, Ending, Meet, Pace, Plan, Side},
+    plan::{CUTS, Cut, Ending, Meet, Pace, Plan, Side},
     trace::Trace,
 };
 
@@ -147,7 +147,7 @@ impl Proxy {
         (ledger.len(), cut)
     }
 
-    /// Waits until every connection has come to its end, as far as it has one.
+    /// Waits until every connection has come to its end, and is read as far as it is to be.
     pub(crate) async fn settled(&self, limit: Duration) -> bool {
         let settled = async {
             while self

@@ -64,7 +64,7 @@ impl Passage {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.ended.is_none() || self.settled
+        self.settled
     }
 }
 
