@@ -107,6 +107,8 @@ impl Proxy {
             task.abort();
         }
         if refuse {
+            // Who knocked and was not let in yet is sent away with what it had written.
+            self.inner.ledger().push(Passage::shut_out());
             return Ok(());
         }
         let listener = bind(self.inner.addr, self.sockets)?;

@@ -112,6 +112,11 @@ impl Tally {
 }
 
 impl Came {
+    /// Frames that came by connections.
+    pub(crate) fn streamed(&self) -> u64 {
+        self.frames - self.datagrams
+    }
+
     /// What must be nothing, in words, when it is something.
     pub(crate) fn wrong(&self) -> Option<String> {
         let (corrupt, duplicate, reordered) = (self.corrupt, self.duplicate, self.reordered);

@@ -175,9 +175,9 @@ impl Share {
         }
         let mut draw = self.draw(id, 2, number);
         let (ending, side) = CUTS[draw.usize(..CUTS.len())];
-        // Frames have some 700 bytes in the middle; resets take some with them that are not counted
-        // here, so cuts must be closer than the mean.
-        let apart = self.frames * 350 / self.cuts;
+        // A frame has some 700 bytes in the mean. What resets take with them is not counted here, so
+        // cuts must be closer than that.
+        let apart = self.frames * 500 / self.cuts;
         let after = match draw.u32(..4) {
             // Within the first frames.
             0 => draw.u64(..100),
@@ -255,6 +255,12 @@ impl Sender {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     self.proxy.refuse(false)?;
                 }
+            }
+            // Some of the time as much as goes, most of it what the network carries away, so that a
+            // cut finds buffers full, and empty.
+            let hurry = self.share.draw(self.id, 4, sequence / 4096).u32(..5) == 0;
+            if !hurry && sequence % 32 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let group = (sequence % GROUPS) as u32;
             let stamp = Stamp {

@@ -96,26 +96,17 @@ async fn lossy(
     stats.balance()?;
     let written = stats.tcp.written.frames;
     let deadline = Instant::now() + LONG;
-    let (tally, no_room) = loop {
-        let (tally, no_room) = sink.tally()?;
-        let came = tally.came().frames - tally.came().datagrams;
-        if came >= written || Instant::now() > deadline {
-            break (tally, no_room - no_room_before);
-        }
+    while sink.tally()?.0.came().streamed() < written && Instant::now() < deadline {
         sleep(20 * MS).await;
-    };
+    }
     // Whatever of datagrams is still on the cable.
-    sleep(100 * MS).await;
-    let (tally, no_room) = match sink.tally()? {
-        (later, no_room) if later.came().frames > tally.came().frames => {
-            (later, no_room - no_room_before)
-        }
-        _ => (tally, no_room),
-    };
+    sleep(200 * MS).await;
+    let (tally, no_room) = sink.tally()?;
+    let no_room = no_room - no_room_before;
     let (packets, gone) = lost(&namespace)?;
     let (packets, gone) = (packets - lost_before.0, gone - lost_before.1);
     let came = tally.came();
-    let arrived = came.frames - came.datagrams;
+    let arrived = came.streamed();
     let text = |text: &str| format!("{percent} %: {text}");
     figures.must(came.wrong().is_none(), || {
         text(&came.wrong().unwrap_or_default())

@@ -36,6 +36,10 @@ const BOUND: u64 = 64 << 20;
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const MS: Duration = Duration::from_millis(1);
 
+/// Has the allocator map what is longer than this, so that it gives it back when it is freed. It keeps
+/// tens of megabytes otherwise, in pieces, which says nothing about who had them.
+const GIVES_BACK: [&str; 2] = ["env", "MALLOC_MMAP_THRESHOLD_=4096"];
+
 /// What the queue keeps beside its bytes, and what the allocator keeps, within reason.
 const MARGIN: u64 = BOUND / 10;
 
@@ -45,7 +49,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         .of(Duration::from_secs(15), Duration::from_secs(60));
     run.progress.total(stopped.as_secs());
     let mut sink = Sink::start(&[], "127.0.0.1:0")?;
-    let mut offer = Child::start(ROLE.name, &[sink.addr.to_string()])?;
+    let mut offer = Child::start_with(&GIVES_BACK, ROLE.name, &[sink.addr.to_string()])?;
     let memory = |offer: &Child| Ok::<_, Failure>(Cost::of(offer.pid())?.memory);
     // Until code and buffers are where they will be: the flow has run, and rests.
     offer.tell("warm up")?;
@@ -112,9 +116,9 @@ fn run(run: &Run) -> Result<Figures, Failure> {
 }
 
 /// The sender, whose memory is looked at: it has a process to itself. Lengths go around, so that
-/// copied payloads and chained ones are both there.
+/// copied payloads and chained ones are both there; the long ones are as long as whole pages hold.
 fn offer(args: &[String]) -> Result<(), Failure> {
-    const LENGTHS: [usize; 8] = [8, 64, 200, 1_000, 4_000, 9_000, 20_000, 65_000];
+    const LENGTHS: [usize; 8] = [8, 64, 200, 1_000, 4_000, 12_200, 20_400, 65_400];
 
     let to: SocketAddr = args[0].parse()?;
     world::system(async {
