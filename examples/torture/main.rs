@@ -20,12 +20,15 @@
 
 mod defects;
 mod heap;
+mod netns;
 mod progress;
 mod proxy;
 mod reconcile;
 mod row;
 mod rows;
+mod sink;
 mod stamp;
+mod tally;
 mod traffic;
 mod world;
 

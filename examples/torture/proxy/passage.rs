@@ -37,7 +37,7 @@ pub(crate) struct Passage {
 pub(crate) enum Ended {
     /// As planned, or asked for.
     Cut(Cut),
-    /// The receiver could not be reached.
+    /// The receiver could not be reached, or the door was closed.
     Refused,
     /// Accepted and closed.
     Closed,
@@ -50,6 +50,15 @@ pub(crate) enum Ended {
 }
 
 impl Passage {
+    /// The connections that were made while nobody accepted them any more.
+    pub(super) fn shut_out() -> Self {
+        Passage {
+            ended: Some(Ended::Refused),
+            settled: true,
+            ..Passage::default()
+        }
+    }
+
     pub(crate) fn was_cut(&self) -> bool {
         matches!(self.ended, Some(Ended::Cut(_)))
     }
@@ -64,7 +73,7 @@ impl Passage {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.ended.is_none() || self.settled
+        self.settled
     }
 }
 

@@ -89,14 +89,14 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
     let (mut latest, mut drained) = (Duration::ZERO, Duration::ZERO);
     let (mut frames, mut undelivered) = (0, 0);
-    let mut base = (Cost::own()?, heap::held());
+    let base = Cost::own()?;
+    let mut held = Vec::new();
     let left = |base: &Cost, now: &Cost| {
         (now.threads, now.descriptors) != (base.threads, base.descriptors)
     };
     for round in 0..WARM + rounds {
-        if round == WARM {
-            // Threads and descriptors were the same all along, or the first round said so.
-            base.1 = heap::held();
+        if round >= WARM && round % WAYS.len() == 0 {
+            held.push(heap::held() as i64);
         }
         let way = WAYS[round % WAYS.len()];
         let ended = one(way, &mut figures).await?;
@@ -117,28 +117,30 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
         // Who joins the threads is one itself, and has said so with its last breath.
         let mut now = Cost::own()?;
         for _ in 0..50 {
-            if !left(&base.0, &now) {
+            if !left(&base, &now) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
             now = Cost::own()?;
         }
-        figures.must(!left(&base.0, &now), || {
-            format!("{way}: left {now:?} where there was {:?}", base.0)
+        figures.must(!left(&base, &now), || {
+            format!("{way}: left {now:?} where there was {:?}", base)
         });
         run.progress.at(round.saturating_sub(WARM) as u64);
     }
-    let grown = heap::held() as i64 - base.1 as i64;
-    let each = grown / rounds as i64;
+    // What grows once, a table or a cache, is no more than a step; a leak goes on.
+    let mut steps: Vec<_> = held.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    steps.sort_unstable();
+    let each = steps[steps.len() / 2] / WAYS.len() as i64;
     figures.add("stops", rounds);
     figures.add("frames", frames);
     figures.add("undelivered where the other was stuck or away", undelivered);
     figures.add("latest after its limit", format!("{latest:.1?}"));
     figures.add("longest drain", format!("{drained:.1?}"));
     figures.add("heap kept", format!("{each} B a stop"));
-    // A task that is left holds a few hundred bytes at least.
-    figures.must(each < 100, || {
-        format!("{grown} B more on the heap than before")
+    // A task that is left holds a hundred at least, and one in two ways leaves it on this thread.
+    figures.must(each < 32, || {
+        format!("the heap grows by {steps:?} B in {} stops", WAYS.len())
     });
     figures.verdict()
 }
