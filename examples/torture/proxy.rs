@@ -25,6 +25,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+#[cfg(test)]
+pub(crate) use self::trace::tests::wire;
 pub(crate) use self::{
     passage::{Ended, Passage},
     plan::{CUTS, Cut, Ending, Meet, Pace, Plan, Side},

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
-    proxy::{CUTS, Cut, Ending, Plan, Proxy, Side, Sockets},
+    proxy::{CUTS, Cut, Ending, Passage, Plan, Proxy, Side, Sockets},
     reconcile::{Reconciled, Record, reconcile},
     row::{Failure, Figures, Row, Run},
     stamp::Stamp,
@@ -36,8 +36,8 @@ const ABREAST: usize = 48;
 
 /// Small, so that little fills them.
 const TIGHT: Sockets = Sockets {
-    room: Some(4 << 10),
-    segment: Some(536),
+    room: Some(16 << 10),
+    segment: Some(1400),
 };
 
 /// Where each of the six begins on the wire, behind one another, and where the last ends.
@@ -242,7 +242,7 @@ async fn cut_on_the_way(cut: Cut) -> Result<(Reconciled, u64), Failure> {
     // All six were written at once, so that the proxy had as many as it was to have, unless the
     // sender saw the end before it wrote.
     let early = forwarded.bytes == 0;
-    if forwarded.bytes != cut.after && !early || !early && forwarded.frames != whole {
+    if !early && (forwarded.bytes != cut.after || forwarded.frames != whole) {
         let problem = format!("{cut:?}: forwarded {} bytes", forwarded.bytes);
         found.unexplained.push(problem);
     }
@@ -298,7 +298,14 @@ async fn fill(filler: u64, ending: Ending, side: Side) -> Result<Filled, Failure
     );
     let drained = || proxy.ledger()[0].drained;
     if sees_all {
-        until("the proxy read the rest", LONG, drained).await?;
+        let read = until("the proxy read the rest", LONG, drained).await;
+        read.map_err(|failure| {
+            let Passage {
+                taken, undrained, ..
+            } = &proxy.ledger()[0];
+            let text = format!("{failure}: {} bytes, then {undrained:?}", taken.bytes);
+            Failure::stuck(text)
+        })?;
     }
     let first = proxy.ledger()[0].clone();
     let second = async {

@@ -3,12 +3,14 @@
 //! again, both ways, as soon as the back-off allows.
 
 use std::{
+    collections::VecDeque,
     io::{self, BufRead},
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use actix_transport::{Config, GroupId, Shutdown, Transport};
+use actix::prelude::*;
+use actix_transport::{Config, GroupId, PeerEvent, Shutdown, Transport};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
 
@@ -36,6 +38,8 @@ const GROUPS: u64 = 4;
 const MS: Duration = Duration::from_millis(1);
 /// The longest wait between two dials.
 const BACK_OFF: Duration = Duration::from_millis(500);
+/// Events kept of each.
+const TOLD: usize = 12;
 /// Frames a second from each to each.
 const PER_SECOND: u64 = 5_000;
 
@@ -82,7 +86,12 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         let listening = Instant::now();
         let took = all_heard(&mut members, Some(index), listening)?;
         figures.must(took <= BACK_OFF + Duration::from_secs(1), || {
-            format!("kill {kill}: traffic again after {took:?}")
+            let stories: Vec<_> = members
+                .iter()
+                .map(|member| member.story(listening))
+                .collect();
+            let stories = stories.join(" ");
+            format!("kill {kill} of {index}: traffic again after {took:?}: {stories}")
         });
         slowest = slowest.max(took);
         times.push(took);
@@ -141,6 +150,8 @@ struct Member {
     incarnation: u32,
     /// Whom it has heard, and when.
     heard: Vec<(Instant, u32, u32)>,
+    /// What its transport told, and when, lately.
+    told: VecDeque<(Instant, String)>,
 }
 
 impl Member {
@@ -153,6 +164,7 @@ impl Member {
             index,
             incarnation,
             heard: Vec::new(),
+            told: VecDeque::new(),
         };
         member.wait_for("listening")?;
         Ok(member)
@@ -192,9 +204,28 @@ impl Member {
                 self.heard.push((at, number(), number()));
                 Ok(String::new())
             }
+            Some("event") => {
+                self.told.push_back((at, line));
+                if self.told.len() > TOLD {
+                    self.told.pop_front();
+                }
+                Ok(String::new())
+            }
             Some("wrong") => Err(Failure::stuck(format!("member {}: {line}", self.index))),
             _ => Ok(line),
         }
+    }
+
+    /// What its transport told from `since` on, for whoever has to find out.
+    fn story(&self, since: Instant) -> String {
+        let told = self
+            .told
+            .iter()
+            .map(|(at, line)| match at.checked_duration_since(since) {
+                Some(after) => format!("+{} ms {line}", after.as_millis()),
+                None => format!("-{} ms {line}", (since - *at).as_millis()),
+            });
+        format!("{}: [{}]", self.index, told.collect::<Vec<_>>().join(", "))
     }
 
     fn when_heard(&mut self, other: usize, incarnation: u32) -> Result<Option<Instant>, Failure> {
@@ -216,13 +247,13 @@ fn all_heard(
     let incarnations: Vec<u32> = members.iter().map(|member| member.incarnation).collect();
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut latest = since;
-    for from in 0..members.len() {
-        for to in 0..members.len() {
+    for (from, incarnation) in incarnations.into_iter().enumerate() {
+        for (to, member) in members.iter_mut().enumerate() {
             if from == to || only.is_some_and(|only| only != from && only != to) {
                 continue;
             }
             loop {
-                if let Some(at) = members[to].when_heard(from, incarnations[from])? {
+                if let Some(at) = member.when_heard(from, incarnation)? {
                     latest = latest.max(at);
                     break;
                 }
@@ -253,6 +284,7 @@ fn member(args: &[String]) -> Result<(), Failure> {
             let _ = say(format!("heard {sender} {incarnation}"));
         });
         transport.catch_all(Some(keeper));
+        transport.subscribe(Teller.start().recipient());
         say("listening")?;
         let (tell, mut told) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
@@ -295,6 +327,26 @@ fn member(args: &[String]) -> Result<(), Failure> {
             Err(imbalance) => say(format!("end {imbalance}")),
         }
     })
+}
+
+/// Tells the row what the transport tells.
+struct Teller;
+
+impl Actor for Teller {
+    type Context = Context<Self>;
+}
+
+impl Handler<PeerEvent> for Teller {
+    type Result = ();
+
+    fn handle(&mut self, event: PeerEvent, _: &mut Context<Self>) {
+        let _ = match event {
+            PeerEvent::Up { peer, .. } => say(format!("event up {peer}")),
+            PeerEvent::Down { peer, reason, .. } => say(format!("event down {peer} {reason:?}")),
+            PeerEvent::Unreachable { peer, error, .. } => say(format!("event no {peer} {error:?}")),
+            _ => Ok(()),
+        };
+    }
 }
 
 /// Binds the port of the one before, which may take the kernel a moment to let go.

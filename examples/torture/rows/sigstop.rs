@@ -201,6 +201,7 @@ fn offer(args: &[String]) -> Result<(), Failure> {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn refusal<P>(err: SendError<P>) -> Failure {
     Failure::stuck(err.to_string())
 }
