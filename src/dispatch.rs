@@ -139,7 +139,7 @@ impl Splitter {
             for part in self.parts.drain(..) {
                 let delivery = ledger.receive(part.count);
                 let from = ([127, 0, 0, 1], 1).into();
-                let own = Frames::new(frames.clone(), part.first, &runs);
+                let own = Frames::new(frames.clone(), part.first, runs.as_ref());
                 let inbound = Inbound::new(part.group, from, Via::Tcp, own, delivery);
                 inbound.for_each(|payload| found(part.group, payload));
             }
@@ -188,12 +188,16 @@ impl Splitter {
         }
     }
 
-    /// Ends a round: gives the runs that were noted in it to all who have a part in them.
-    fn share_runs(&mut self) -> Arc<[Run]> {
+    /// Ends a round: gives the runs that were noted in it to all who have a part in them. None if
+    /// each of them has but one.
+    fn share_runs(&mut self) -> Option<Arc<[Run]>> {
         self.by_group.clear();
+        if self.runs.is_empty() {
+            return None;
+        }
         let runs = self.runs.as_slice().into();
         self.runs.clear();
-        runs
+        Some(runs)
     }
 
     /// Puts each part into its actor's mailbox.
@@ -211,7 +215,7 @@ impl Splitter {
             }
             match row.overflow {
                 GroupOverflow::Wait => {
-                    let own = Frames::new(frames.clone(), part.first, &runs);
+                    let own = Frames::new(frames.clone(), part.first, runs.as_ref());
                     let inbound = Inbound::new(part.group, from, via, own, delivery);
                     if defect!(PastBound) {
                         row.actor.do_send(inbound);
@@ -232,7 +236,7 @@ impl Splitter {
                     delivery.charge(charge);
                     // A copy of its own, so that a group that lags holds what it is charged for and
                     // not the whole read.
-                    let own = Frames::new(frames.clone(), part.first, &runs).copied();
+                    let own = Frames::new(frames.clone(), part.first, runs.as_ref()).copied();
                     let inbound = Inbound::new(part.group, from, via, own, delivery);
                     // Bounded by the charge. A mailbox that closes drops it, which is counted.
                     row.actor.do_send(inbound);

@@ -16,14 +16,14 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, task::AtomicWaker};
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use crate::{
     clock::Tick,
-    fault::Faults,
     queue::{Batch, SendQueue},
+    shared::Shared,
 };
 
 /// So many frames in a row must have come alone before a ring writes the next.
@@ -47,7 +47,7 @@ pub(crate) struct Doorbell {
     /// Whoever rests.
     writer: AtomicWaker,
     hung: Mutex<Option<Hung>>,
-    faults: Faults,
+    shared: Arc<Shared>,
 }
 
 /// What a ring has at hand while the bell hangs.
@@ -64,16 +64,16 @@ struct Hung {
 pub(crate) struct Pace {
     /// How many came alone, as far as it matters.
     alone: u8,
-    /// When a ring last began to write, and was done.
-    wrote: [Instant; 2],
+    /// When a ring last wrote.
+    wrote: Instant,
 }
 
 impl Doorbell {
-    pub(crate) fn new(faults: Faults) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Doorbell {
             writer: AtomicWaker::new(),
             hung: Mutex::new(None),
-            faults,
+            shared,
         })
     }
 
@@ -100,7 +100,9 @@ impl Wake for Doorbell {
         // Who cannot have a look at once finds another ring, or the end of the rest, under way.
         let hung = self.hung.try_lock();
         let written = hung.is_some_and(|mut hung| match &mut *hung {
-            Some(hung) if self.faults.spent() => hung.write(&self.clone().into()),
+            Some(hung) if self.shared.faults.spent() => {
+                hung.write(&self.shared.last_ring, &self.clone().into())
+            }
             _ => false,
         });
         if !written {
@@ -112,28 +114,29 @@ impl Wake for Doorbell {
 impl Hung {
     /// Writes what is queued, if that is one frame that came alone, and hangs the bell again. False
     /// if there is something left for the writer to do.
-    fn write(&mut self, bell: &Waker) -> bool {
-        const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
-        if !self.pace.is_slow() {
+    fn write(&mut self, last: &LastRing, bell: &Waker) -> bool {
+        if self.pace.alone < ALONE {
+            return false;
+        }
+        let began = Instant::now();
+        if last.is_close(began) {
+            self.pace.alone = 0;
             return false;
         }
         // Readable is a link that the other side has ended.
-        let ready = self.stream.ready(BOTH).now_or_never();
-        if !ready.is_some_and(|ready| ready.is_ok_and(|ready| !ready.is_readable())) {
+        if self.stream.try_io(Interest::READABLE, || Ok(())).is_ok() {
             return false;
         }
         let Some(mut batch) = self.queue.take(Tick::now()) else {
             return false;
         };
         if batch.count().bytes <= SHORT {
-            let began = Instant::now();
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = batch.slices(&mut slices);
             // What goes wrong here goes wrong again when the writer tries.
             if let Ok(n) = self.stream.try_write_vectored(&slices[..filled]) {
                 batch.advance(n);
-                self.pace.wrote = [began, Instant::now()];
+                self.pace.wrote = last.note(began);
             }
         }
         if !batch.is_empty() {
@@ -171,7 +174,7 @@ impl Rest<'_> {
     /// Returns when the link last wrote something without the writer.
     pub(crate) fn wrote(&self) -> Instant {
         let hung = self.bell.hung.lock();
-        hung.as_ref().expect(HANGS).pace.wrote[1]
+        hung.as_ref().expect(HANGS).pace.wrote
     }
 
     /// Takes the bell down; returns how frames have been coming, and what a ring left.
@@ -193,7 +196,7 @@ impl Pace {
     pub(crate) fn new() -> Self {
         Pace {
             alone: 0,
-            wrote: [Instant::now(); 2],
+            wrote: Instant::now(),
         }
     }
 
@@ -204,16 +207,29 @@ impl Pace {
             _ => 0,
         };
     }
+}
 
-    /// Says whether the frame that comes now comes alone.
-    fn is_slow(&mut self) -> bool {
-        if self.alone < ALONE {
-            return false;
-        }
-        let [began, ended] = self.wrote;
-        if began.elapsed() < CLOSE || ended.elapsed() < AT_ONCE {
-            self.alone = 0;
-        }
-        self.alone == ALONE
+/// When a ring last began to write, and was done: of all links together, since who sends the same to
+/// many peers is better served by writers that share the work.
+#[derive(Debug)]
+pub(crate) struct LastRing(Mutex<[Instant; 2]>);
+
+impl Default for LastRing {
+    fn default() -> Self {
+        LastRing(Mutex::new([Instant::now(); 2]))
+    }
+}
+
+impl LastRing {
+    fn is_close(&self, now: Instant) -> bool {
+        let [began, ended] = *self.0.lock();
+        now.saturating_duration_since(began) < CLOSE
+            || now.saturating_duration_since(ended) < AT_ONCE
+    }
+
+    fn note(&self, began: Instant) -> Instant {
+        let now = Instant::now();
+        *self.0.lock() = [began, now];
+        now
     }
 }

@@ -115,13 +115,13 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    pub(crate) fn new(buffer: Bytes, first: Run, runs: &Arc<[Run]>) -> Self {
+    pub(crate) fn new(buffer: Bytes, first: Run, runs: Option<&Arc<[Run]>>) -> Self {
         Frames {
             buffer,
             at: first.start as usize,
             end: first.end as usize,
             next: first.next,
-            runs: first.next.map(|_| runs.clone()),
+            runs: runs.filter(|_| first.next.is_some()).cloned(),
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
         let delivery = ledger.receive(Count::new(payloads.len(), buffer.len()));
         let from = ([127, 0, 0, 1], 1).into();
         let all = Run::new(0, buffer.len());
-        let frames = Frames::new(buffer.into(), all, &Arc::default());
+        let frames = Frames::new(buffer.into(), all, None);
         Inbound::new(group, from, Via::Tcp, frames, delivery)
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct Link<'w> {
 }
 
 impl<'w> Link<'w> {
-    pub(crate) fn up(shared: &'w Shared, outbox: &'w Outbox, stream: TcpStream) -> Self {
+    pub(crate) fn up(shared: &'w Arc<Shared>, outbox: &'w Outbox, stream: TcpStream) -> Self {
         let epoch = outbox.epoch.fetch_add(1, Relaxed) + 1;
         outbox.connected.store(true, Relaxed);
         count(&shared.counters.connects);
@@ -63,7 +63,7 @@ impl<'w> Link<'w> {
             shared,
             outbox,
             stream: Arc::new(stream),
-            bell: Doorbell::new(shared.faults.clone()),
+            bell: Doorbell::new(shared.clone()),
             epoch,
             reason: DownReason::Ended,
         }

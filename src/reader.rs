@@ -8,7 +8,15 @@
 //! the connection rests), and bounded work between two yields. What it may not do: announce a frame
 //! longer than the limit, or take forever over one.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use bytes::BytesMut;
@@ -161,8 +169,15 @@ enum Woken {
 impl Connection {
     async fn run(mut self) {
         let shared = self.shared.clone();
+        // Waited for all along: to begin to wait for it takes longer than to ask it again.
+        let mut closing = pin!(shared.closing.cancelled());
         loop {
-            match self.wait().await {
+            let woken = tokio::select! {
+                biased;
+                () = &mut closing => Woken::Closing,
+                woken = self.readable() => woken,
+            };
+            match woken {
                 Woken::Readable => {}
                 Woken::Closing => return,
                 Woken::Late => {
@@ -211,15 +226,6 @@ impl Connection {
     }
 
     /// Waits until there is something to read, for as long as that may take.
-    async fn wait(&mut self) -> Woken {
-        let shared = self.shared.clone();
-        tokio::select! {
-            biased;
-            () = shared.closing.cancelled() => Woken::Closing,
-            woken = self.readable() => woken,
-        }
-    }
-
     async fn readable(&mut self) -> Woken {
         let deadline = self.deadline();
         // A frame that trickles in has something to read time and again; its time is over all the
