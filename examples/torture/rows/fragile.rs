@@ -15,7 +15,8 @@ use crate::{
     heap,
     row::Failure,
     stamp::Stamp,
-    traffic::{Offering, Track, serve_apart},
+    track::Track,
+    traffic::{Offering, serve_apart},
     world::{ONE_EACH, Role, hush, questions, system, until},
 };
 
