@@ -131,6 +131,21 @@ impl Book {
         tcp.map(|(_, flow)| flow.wrong()).sum()
     }
 
+    /// What is wrong, and where.
+    fn story(&self) -> String {
+        let wrong = self.flows.iter().filter(|(_, flow)| flow.wrong() > 0);
+        let stories = wrong.map(|((group, udp), flow)| {
+            let Flow { track, wrong, .. } = flow;
+            let via = if *udp { "datagrams" } else { "frames" };
+            format!(
+                "{via} of group {group}: {} twice, {} out of order, {} holes, {wrong} in former lives",
+                track.doubled, track.disordered, track.holes
+            )
+        });
+        let stories: Vec<_> = stories.collect();
+        format!("{} corrupt, {}", self.corrupt, stories.join(", "))
+    }
+
     pub(crate) fn came(&self) -> u64 {
         self.flows.values().map(|flow| flow.track.came).sum()
     }
@@ -239,6 +254,8 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
                 let book = tracks.book();
                 println!("{} {} {}", book.came(), book.wrong(), book.corrupt);
             }
+            // The same in words, flow by flow.
+            ["wrong"] => println!("{}", tracks.book().story()),
             ["end"] => {
                 let taken = join(std::mem::take(&mut load).into_iter().map(Offering::end));
                 node.stop(Shutdown::Drain(LONG)).await;

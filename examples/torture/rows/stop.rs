@@ -211,7 +211,7 @@ async fn one(way: Way, figures: &mut Figures) -> Result<Ended, Failure> {
     let (out, back) = (a.peer(to)?, b.peer(a.local_addr())?);
     let datagrams = a.clone();
     let len = match way.other {
-        Other::Stuck => 64 << 10,
+        Other::Stuck => 16 << 10,
         _ => 100,
     };
     let offerings = [
