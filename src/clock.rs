@@ -65,6 +65,30 @@ mod tests {
         );
     }
 
+    /// The machine's wall clock cannot be set in a test. What is read here is the time since the machine
+    /// was started, between two reads of that; the wall clock, which has decades more on it, can jump
+    /// as it likes.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_wall_clock_that_jumps_ages_nothing() {
+        use rustix::time::{ClockId, clock_gettime};
+
+        const STEP: u64 = 25;
+
+        let millis = |clock| {
+            let now = clock_gettime(clock);
+            now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+        };
+        let before = millis(ClockId::Monotonic);
+        let Tick(now) = Tick::now();
+        let after = millis(ClockId::Monotonic);
+        assert!(
+            (before.saturating_sub(STEP)..=after).contains(&now),
+            "{now} is not between {before} and {after}"
+        );
+        assert!(millis(ClockId::Realtime) > after + 1_000_000_000);
+    }
+
     #[test]
     fn a_moment_to_come_is_not_a_negative_age() {
         let (early, late) = (Tick::from_millis(1), Tick::from_millis(5));

@@ -12,7 +12,8 @@
 //! rows stand in files of their own under `rows/`; `row.rs` says what a row is. They share: `proxy.rs`
 //! (a connection that is cut, slowed or bent on purpose), `stamp.rs` (frames that say who they are),
 //! `reconcile.rs` (what was sent against what came), `traffic.rs` (threads that offer, actors that
-//! take), `world.rs` (nodes, processes, what they cost), `heap.rs` (what is held, to the byte).
+//! take), `track.rs` (what became of a sequence), `world.rs` (nodes, processes, what they cost),
+//! `heap.rs` (what is held, to the byte).
 //!
 //! Rows run one after another, each on a thread of its own. The exit code is 1 when one fails.
 
@@ -20,12 +21,16 @@
 
 mod defects;
 mod heap;
+mod netns;
 mod progress;
 mod proxy;
 mod reconcile;
 mod row;
 mod rows;
+mod sink;
 mod stamp;
+mod tally;
+mod track;
 mod traffic;
 mod world;
 

@@ -25,9 +25,11 @@ use tokio::{
     task::JoinHandle,
 };
 
+#[cfg(test)]
+pub(crate) use self::trace::tests::wire;
 pub(crate) use self::{
     passage::{Ended, Passage},
-    plan::{Cut, Ending, Meet, Pace, Plan, Side},
+    plan::{CUTS, Cut, Ending, Meet, Pace, Plan, Side},
     trace::Trace,
 };
 
@@ -107,6 +109,8 @@ impl Proxy {
             task.abort();
         }
         if refuse {
+            // Who knocked and was not let in yet is sent away with what it had written.
+            self.inner.ledger().push(Passage::shut_out());
             return Ok(());
         }
         let listener = bind(self.inner.addr, self.sockets)?;
@@ -147,7 +151,7 @@ impl Proxy {
         (ledger.len(), cut)
     }
 
-    /// Waits until every connection has come to its end, as far as it has one.
+    /// Waits until every connection has come to its end, and is read as far as it is to be.
     pub(crate) async fn settled(&self, limit: Duration) -> bool {
         let settled = async {
             while self

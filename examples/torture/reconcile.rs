@@ -273,3 +273,131 @@ impl Marks {
         new
     }
 }
+
+/// That each kind of fault is seen: without this, the rows might hold because nobody looks.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::{Cut, Ended, Ending, Side, Trace, wire};
+
+    /// A connection that took some frames, forwarded some of them, and ended.
+    fn passage(taken: std::ops::Range<u64>, forwarded: u64, drained: bool) -> Passage {
+        let trace = |frames| {
+            let mut trace = Trace::default();
+            trace.feed(&wire(frames));
+            trace
+        };
+        let mut passage = Passage::default();
+        passage.forwarded = trace(taken.start..forwarded);
+        passage.taken = trace(taken);
+        passage.drained = drained;
+        passage.ended = Some(Ended::Cut(Cut {
+            after: 0,
+            ending: Ending::Fin,
+            side: Side::Sender,
+        }));
+        passage
+    }
+
+    /// Two connections, the first cut with 3 of 5 frames forwarded, and all of 10 written.
+    struct Story {
+        passages: Vec<Passage>,
+        came: Vec<Vec<u64>>,
+        sent: SendStats,
+    }
+
+    impl Story {
+        fn told() -> Self {
+            let mut sent = SendStats::default();
+            sent.accepted.frames = 10;
+            sent.written.frames = 10;
+            Story {
+                passages: vec![passage(0..5, 3, true), passage(5..10, 10, true)],
+                came: vec![vec![0, 1, 2], vec![5, 6, 7, 8, 9]],
+                sent,
+            }
+        }
+
+        fn end(self) -> Reconciled {
+            let mut book = Book::default();
+            for (number, sequences) in (0..).zip(self.came) {
+                let arrivals = Arrivals {
+                    sequences,
+                    ..Arrivals::default()
+                };
+                book.arrivals.insert((1, number), arrivals);
+            }
+            reconcile(1, &self.sent, &self.passages, &book, |_| 50)
+        }
+    }
+
+    #[test]
+    fn what_the_proxy_threw_away_is_explained() {
+        let found = Story::told().end();
+        assert_eq!(found.unexplained, [""; 0]);
+        assert_eq!((found.received, found.thrown, found.reset), (8, 2, 0));
+    }
+
+    #[test]
+    fn what_a_kernel_forgot_is_explained_only_by_a_reset() {
+        for drained in [true, false] {
+            let mut story = Story::told();
+            story.passages[0] = passage(0..4, 3, drained);
+            let found = story.end();
+            assert_eq!(found.unexplained.is_empty(), !drained);
+            assert_eq!(found.reset, 1);
+        }
+    }
+
+    #[test]
+    fn a_frame_sent_twice_is_seen_even_where_it_came_once() {
+        let mut story = Story::told();
+        story.passages[1] = passage(4..10, 10, true);
+        story.came[1].insert(0, 4);
+        let found = story.end();
+        assert!(
+            found.unexplained[0].contains("frame 4 was sent twice"),
+            "{found:?}"
+        );
+        assert_eq!(found.duplicate, 0);
+    }
+
+    #[test]
+    fn a_frame_that_came_twice_is_seen() {
+        let mut story = Story::told();
+        story.passages[1] = passage(2..10, 10, true);
+        story.came[1].splice(0..0, 2..5);
+        assert_eq!(story.end().duplicate, 1);
+    }
+
+    #[test]
+    fn a_frame_that_was_forwarded_and_did_not_come_is_seen() {
+        let mut story = Story::told();
+        story.came[1].pop();
+        assert!(story.end().unexplained[0].contains("frame 9 was forwarded"));
+    }
+
+    #[test]
+    fn a_frame_that_came_and_was_not_forwarded_is_seen() {
+        let mut story = Story::told();
+        story.came[0].push(3);
+        assert!(story.end().unexplained[0].contains("frame 3 came"));
+    }
+
+    #[test]
+    fn a_frame_left_out_is_seen() {
+        let mut story = Story::told();
+        let mut trace = Trace::default();
+        trace.feed(&wire((5..7).chain(8..10)));
+        (story.passages[1].taken, story.passages[1].forwarded) = (trace.clone(), trace);
+        story.came[1] = vec![5, 6, 8, 9];
+        assert!(story.end().unexplained[0].contains("frames were left out"));
+    }
+
+    #[test]
+    fn a_counter_that_does_not_agree_is_seen() {
+        let mut story = Story::told();
+        story.sent.written.frames = 9;
+        assert!(!story.end().unexplained.is_empty());
+    }
+}

@@ -134,3 +134,43 @@ fn fill(bytes: &mut [u8], sequence: u64) {
         chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp {
+        sender: 7,
+        incarnation: 3,
+        group: 200,
+        sequence: 70_000,
+    };
+
+    #[test]
+    fn a_payload_says_who_it_is_and_no_bit_of_it_can_be_turned_over() {
+        for len in [8, 9, 31, 32, 33, 100] {
+            let payload = STAMP.payload(len);
+            assert_eq!(Stamp::check(&payload), Some(STAMP), "of {len} bytes");
+            for bit in 0..len * 8 {
+                let mut bent = payload.clone();
+                bent[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Stamp::check(&bent), None, "bit {bit} of {len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_cut_or_has_something_behind_it_is_none() {
+        for len in [8, 16, 31, 32, 33, 100] {
+            let mut payload = STAMP.payload(len);
+            assert_eq!(
+                Stamp::check(&payload[..len - 1]),
+                None,
+                "cut to {}",
+                len - 1
+            );
+            payload.push(0);
+            assert_eq!(Stamp::check(&payload), None, "grown to {}", len + 1);
+        }
+    }
+}

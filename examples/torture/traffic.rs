@@ -1,9 +1,6 @@
-//! Traffic: threads that offer frames, actors that take them, and what became of each sequence on
-//! the way.
+//! Traffic: threads that offer frames, and actors that take them.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -48,6 +45,7 @@ pub(crate) fn offer(peer: &Peer, group: u32, payload: Vec<u8>) -> Offer {
     said(peer.try_send(GroupId::new(group), payload))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what is refused goes here")]
 pub(crate) fn said<P>(sent: Result<(), SendError<P>>) -> Offer {
     match sent {
         Ok(()) => Offer::Taken,
@@ -171,6 +169,19 @@ pub(crate) fn serve(
     Ok(())
 }
 
+/// The same on a thread of its own, for rows that wait for other processes on theirs.
+pub(crate) fn serve_apart(
+    transport: &Transport,
+    groups: impl IntoIterator<Item = u32>,
+    take: impl FnMut(Inbound) + Send + Unpin + 'static,
+) -> Result<(), Failure> {
+    let sink = Sink::start_in_arbiter(&Arbiter::new().handle(), move |_| Sink(take));
+    for group in groups {
+        transport.register(GroupId::new(group), sink.clone().recipient())?;
+    }
+    Ok(())
+}
+
 /// A number that only grows, shared.
 pub(crate) type Tally = Arc<AtomicU64>;
 
@@ -189,124 +200,4 @@ pub(crate) fn count(
         count.fetch_add(frames, Relaxed);
     })?;
     Ok(tally)
-}
-
-// ---- on the way ----------------------------------------------------------------------------------
-
-/// What became of the frames of one sender for one group, by their sequence, which has no gaps when
-/// it is sent. Takes as much memory for an hour as for a second.
-#[derive(Debug)]
-pub(crate) struct Track {
-    /// Which of the last sequences came, a bit for each, from `first` on.
-    seen: VecDeque<u64>,
-    first: u64,
-    lost: Lost,
-    /// What is expected next on each of the last connections.
-    next: HashMap<SocketAddr, u64>,
-    links: VecDeque<SocketAddr>,
-    pub(crate) came: u64,
-    /// One more than the highest sequence that came.
-    pub(crate) end: u64,
-    pub(crate) doubled: u64,
-    /// Came behind a later one of the same connection.
-    pub(crate) disordered: u64,
-    /// Gaps in the middle of a connection.
-    pub(crate) holes: u64,
-}
-
-/// What did not come.
-#[derive(Debug, Copy, Clone, Default)]
-pub(crate) struct Lost {
-    pub(crate) frames: u64,
-    /// Runs of frames that they make.
-    pub(crate) runs: u64,
-    /// Whether the last one looked at is one.
-    open: bool,
-}
-
-impl Lost {
-    fn look(&mut self, word: u64, bits: u64) {
-        for bit in 0..bits {
-            let lost = word & (1 << bit) == 0;
-            self.frames += u64::from(lost);
-            self.runs += u64::from(lost && !self.open);
-            self.open = lost;
-        }
-    }
-}
-
-impl Default for Track {
-    fn default() -> Self {
-        Track {
-            seen: VecDeque::from(vec![0; Self::WORDS]),
-            first: 0,
-            lost: Lost::default(),
-            next: HashMap::new(),
-            links: VecDeque::new(),
-            came: 0,
-            end: 0,
-            doubled: 0,
-            disordered: 0,
-            holes: 0,
-        }
-    }
-}
-
-impl Track {
-    /// Words of 64 sequences that are looked back to: some 50 s of 5,000 frames a second.
-    const WORDS: usize = 4_096;
-
-    /// Connections that are looked back to. Ports come round again some day.
-    const LINKS: usize = 64;
-
-    pub(crate) fn note(&mut self, from: SocketAddr, sequence: u64) {
-        self.came += 1;
-        self.end = self.end.max(sequence + 1);
-        self.doubled += u64::from(!self.mark(sequence));
-        match self.next.insert(from, sequence + 1) {
-            Some(next) if sequence < next => self.disordered += 1,
-            Some(next) if sequence > next => self.holes += 1,
-            Some(_) => {}
-            None => {
-                self.links.push_back(from);
-                if self.links.len() > Self::LINKS
-                    && let Some(oldest) = self.links.pop_front()
-                {
-                    self.next.remove(&oldest);
-                }
-            }
-        }
-    }
-
-    /// Says whether it was not there, as far as is known.
-    fn mark(&mut self, sequence: u64) -> bool {
-        let Some(at) = sequence.checked_sub(self.first) else {
-            return false;
-        };
-        let (mut word, bit) = (at as usize / 64, 1 << (sequence % 64));
-        while word >= Self::WORDS {
-            let oldest = self.seen.pop_front().unwrap_or(0);
-            self.lost.look(oldest, 64);
-            self.seen.push_back(0);
-            self.first += 64;
-            word -= 1;
-        }
-        let new = self.seen[word] & bit == 0;
-        self.seen[word] |= bit;
-        new
-    }
-
-    /// What did not come of the sequences below `end`.
-    pub(crate) fn lost(&self, end: u64) -> Lost {
-        let mut lost = self.lost;
-        let mut left = end.saturating_sub(self.first);
-        for word in &self.seen {
-            lost.look(*word, left.min(64));
-            left = left.saturating_sub(64);
-        }
-        // Farther than anything that came.
-        lost.frames += left;
-        lost.runs += u64::from(left > 0 && !lost.open);
-        lost
-    }
 }

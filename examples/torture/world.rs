@@ -6,17 +6,17 @@
 use std::{
     fs,
     future::Future,
-    io::{self, BufRead, BufReader, Lines, Write},
+    io::{self, BufRead, BufReader, Write},
     panic,
-    process::{self, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
-    sync::Once,
+    process::{self, ChildStdin, Command, ExitCode, Stdio},
+    sync::{Arc, Mutex, Once, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use actix_transport::{Config, Placement, Transport};
+use actix::prelude::*;
+use actix_transport::{Config, PeerEvent, Placement, Transport};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::mpsc;
 
 use crate::row::Failure;
 
@@ -25,7 +25,7 @@ const CHILD: &str = "as-child";
 
 /// Runs a row's work in an actix system of its own.
 pub(crate) fn system<T>(work: impl Future<Output = T>) -> T {
-    actix::System::new().block_on(work)
+    System::new().block_on(work)
 }
 
 /// A transport on a free port of localhost.
@@ -38,6 +38,69 @@ pub(crate) const ONE_EACH: Placement = Placement::Dedicated {
     readers: 1,
     writers: 1,
 };
+
+/// A thread with a runtime of its own, for what stands between nodes. It ends with this.
+pub(crate) struct Beside {
+    pub(crate) runtime: tokio::runtime::Handle,
+    _end: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Beside {
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        thread::Builder::new()
+            .name("beside".into())
+            .spawn(move || {
+                let _ = runtime.block_on(ended);
+            })?;
+        Ok(Beside {
+            runtime: handle,
+            _end: end,
+        })
+    }
+}
+
+/// What a transport tells, and when it told it. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Watch(Arc<Mutex<Vec<(Instant, PeerEvent)>>>);
+
+impl Watch {
+    pub(crate) fn on(transport: &Transport) -> Self {
+        let watch = Watch::default();
+        transport.subscribe(Watcher(watch.clone()).start().recipient());
+        watch
+    }
+
+    /// When the first event as wanted was told, of those told since `since`.
+    pub(crate) fn first(
+        &self,
+        since: Instant,
+        wanted: impl Fn(&PeerEvent) -> bool,
+    ) -> Option<(Instant, PeerEvent)> {
+        let events = self.0.lock().expect("nobody panics here");
+        let mut events = events.iter().filter(|(at, _)| *at >= since);
+        events.find(|(_, event)| wanted(event)).cloned()
+    }
+}
+
+struct Watcher(Watch);
+
+impl Actor for Watcher {
+    type Context = Context<Self>;
+}
+
+impl Handler<PeerEvent> for Watcher {
+    type Result = ();
+
+    fn handle(&mut self, event: PeerEvent, _: &mut Context<Self>) {
+        let mut events = self.0.0.lock().expect("nobody panics here");
+        events.push((Instant::now(), event));
+    }
+}
 
 /// Waits until `fact` holds; fails when it does not within `limit`.
 pub(crate) async fn until(
@@ -107,8 +170,8 @@ pub(crate) fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
 }
 
 /// The lines that the row says to this process, until it has nothing more to say.
-pub(crate) fn questions() -> mpsc::UnboundedReceiver<String> {
-    let (ask, questions) = mpsc::unbounded_channel();
+pub(crate) fn questions() -> tokio::sync::mpsc::UnboundedReceiver<String> {
+    let (ask, questions) = tokio::sync::mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
             if ask.send(line).is_err() {
@@ -123,8 +186,11 @@ pub(crate) fn questions() -> mpsc::UnboundedReceiver<String> {
 pub(crate) struct Child {
     process: process::Child,
     input: Option<ChildStdin>,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: mpsc::Receiver<(Instant, String)>,
 }
+
+/// How long a process may take to say what it is asked.
+const ANSWER: Duration = Duration::from_secs(60);
 
 impl Child {
     pub(crate) fn start(role: &str, args: &[String]) -> Result<Self, Failure> {
@@ -150,9 +216,17 @@ impl Child {
             .stdout(Stdio::piped())
             .spawn()?;
         let output = process.stdout.take().expect("piped");
+        let (tell, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if tell.send((Instant::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
         Ok(Child {
             input: process.stdin.take(),
-            lines: BufReader::new(output).lines(),
+            lines,
             process,
         })
     }
@@ -163,15 +237,18 @@ impl Child {
 
     /// Waits for the next line that the process says.
     pub(crate) fn line(&mut self) -> Result<String, Failure> {
-        match self.lines.next() {
-            Some(line) => Ok(line?),
-            None => Err(Failure::stuck(
-                "a process ended before it said what it had to",
-            )),
+        match self.lines.recv_timeout(ANSWER) {
+            Ok((_, line)) => Ok(line),
+            Err(err) => Err(Failure::stuck(format!("a process does not answer: {err}"))),
         }
     }
 
-    /// The same, as a number or an address.
+    /// The next line that the process has said already, and when.
+    pub(crate) fn said(&mut self) -> Option<(Instant, String)> {
+        self.lines.try_recv().ok()
+    }
+
+    /// The next line, as a number or an address.
     pub(crate) fn parse<T: std::str::FromStr>(&mut self) -> Result<T, Failure> {
         let line = self.line()?;
         let parsed = line.trim().parse();

@@ -12,7 +12,7 @@ use tokio::{
 use super::{Cut, Ending, Inner, Meet, Pace, Plan, Side, Trace, source_of};
 
 /// How long a sender that was told the end may take to end, too.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// What became of one connection.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,8 @@ pub(crate) struct Passage {
     /// Whether the sender's end was read to its last byte: then nothing that its kernel took is
     /// unknown.
     pub(crate) drained: bool,
+    /// Why it was not, where it should have been.
+    pub(crate) undrained: Option<io::ErrorKind>,
     /// None while it goes on.
     pub(crate) ended: Option<Ended>,
     /// Whether what had to be read after the end was.
@@ -37,7 +39,7 @@ pub(crate) struct Passage {
 pub(crate) enum Ended {
     /// As planned, or asked for.
     Cut(Cut),
-    /// The receiver could not be reached.
+    /// The receiver could not be reached, or the door was closed.
     Refused,
     /// Accepted and closed.
     Closed,
@@ -50,6 +52,15 @@ pub(crate) enum Ended {
 }
 
 impl Passage {
+    /// The connections that were made while nobody accepted them any more.
+    pub(super) fn shut_out() -> Self {
+        Passage {
+            ended: Some(Ended::Refused),
+            settled: true,
+            ..Passage::default()
+        }
+    }
+
     pub(crate) fn was_cut(&self) -> bool {
         matches!(self.ended, Some(Ended::Cut(_)))
     }
@@ -64,7 +75,7 @@ impl Passage {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.ended.is_none() || self.settled
+        self.settled
     }
 }
 
@@ -174,7 +185,7 @@ async fn forward(
                 }
                 Err(ended) => {
                     note(inner, number, |passage| {
-                        passage.thrown += piece.len() as u64
+                        passage.thrown += piece.len() as u64;
                     });
                     return ended;
                 }
@@ -259,8 +270,10 @@ async fn end(
         Sees::Fin => {
             let _ = sender.shutdown().await;
             let drained = tokio::time::timeout(DRAIN, drain(inner, number, &mut sender)).await;
+            let drained = drained.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
             note(inner, number, |passage| {
-                passage.drained = drained == Ok(true)
+                passage.drained = drained.is_ok();
+                passage.undrained = drained.err().map(|err| err.kind());
             });
         }
     }
@@ -273,17 +286,16 @@ enum Sees {
     Close,
 }
 
-/// Reads to the sender's end and throws it away; says whether that end was in good order.
-async fn drain(inner: &Inner, number: u64, sender: &mut TcpStream) -> bool {
+/// Reads to the sender's end and throws it away; fails when that end is not in good order.
+async fn drain(inner: &Inner, number: u64, sender: &mut TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        match sender.read(&mut buffer).await {
-            Ok(0) => return true,
-            Ok(read) => note(inner, number, |passage| {
+        match sender.read(&mut buffer).await? {
+            0 => return Ok(()),
+            read => note(inner, number, |passage| {
                 passage.taken.feed(&buffer[..read]);
                 passage.thrown += read as u64;
             }),
-            Err(_) => return false,
         }
     }
 }

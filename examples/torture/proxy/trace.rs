@@ -88,3 +88,46 @@ impl Trace {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Frames as they stand on the wire, of all sorts of lengths.
+    pub(crate) fn wire(sequences: impl IntoIterator<Item = u64>) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for sequence in sequences {
+            let stamp = Stamp {
+                sender: 1,
+                incarnation: 0,
+                group: 2,
+                sequence,
+            };
+            let payload = stamp.payload([8, 20, 28, 32, 36, 90][sequence as usize % 6]);
+            wire.extend_from_slice(&(payload.len() as u32 + 8).to_be_bytes());
+            wire.extend_from_slice(&2_u32.to_le_bytes());
+            wire.extend_from_slice(&payload);
+        }
+        wire
+    }
+
+    #[test]
+    fn frames_are_found_however_the_stream_is_cut_into_pieces() {
+        let wire = wire((0..20).chain(30..40));
+        for piece in 1..200 {
+            let mut trace = Trace::default();
+            wire.chunks(piece).for_each(|bytes| trace.feed(bytes));
+            assert_eq!(trace.runs, [(0, 19), (30, 39)], "in pieces of {piece}");
+            assert_eq!((trace.frames, trace.partial()), (30, 0));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_lacks_a_byte_is_partial() {
+        let wire = wire(0..3);
+        let mut trace = Trace::default();
+        trace.feed(&wire[..wire.len() - 1]);
+        assert_eq!(trace.runs, [(0, 1)]);
+        assert!(trace.partial() > 0);
+    }
+}

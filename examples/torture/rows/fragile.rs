@@ -4,21 +4,19 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use actix_transport::{Config, Faults, Inbound, Point, Shutdown, Stats, Transport, Via};
 
-use super::fragile_load::{self, Load};
+use super::fragile_load::{self, Hand, LONGEST, Load};
 use crate::{
     heap,
     row::Failure,
     stamp::Stamp,
-    traffic::{Offering, Track, serve},
+    track::Track,
+    traffic::{Offering, serve_apart},
     world::{ONE_EACH, Role, hush, questions, system, until},
 };
 
@@ -48,6 +46,7 @@ const LONG: Duration = Duration::from_secs(20);
 pub(crate) fn config() -> Config {
     Config::default()
         .placement(ONE_EACH)
+        .max_frame(LONGEST)
         .restart_first(Duration::from_millis(1))
         .restart_limit(1 << 20)
         .redial_first(Duration::from_millis(1))
@@ -90,8 +89,8 @@ impl Tracks {
 
     pub(crate) fn serve(&self, transport: &Transport) -> Result<(), Failure> {
         let tracks = self.clone();
-        serve(transport, 0..GROUPS, move |inbound| {
-            tracks.book().note(inbound)
+        serve_apart(transport, 0..GROUPS, move |inbound| {
+            tracks.book().note(inbound);
         })
     }
 }
@@ -132,6 +131,21 @@ impl Book {
         tcp.map(|(_, flow)| flow.wrong()).sum()
     }
 
+    /// What is wrong, and where.
+    fn story(&self) -> String {
+        let wrong = self.flows.iter().filter(|(_, flow)| flow.wrong() > 0);
+        let stories = wrong.map(|((group, udp), flow)| {
+            let Flow { track, wrong, .. } = flow;
+            let via = if *udp { "datagrams" } else { "frames" };
+            format!(
+                "{via} of group {group}: {} twice, {} out of order, {} holes, {wrong} in former lives",
+                track.doubled, track.disordered, track.holes
+            )
+        });
+        let stories: Vec<_> = stories.collect();
+        format!("{} corrupt, {}", self.corrupt, stories.join(", "))
+    }
+
     pub(crate) fn came(&self) -> u64 {
         self.flows.values().map(|flow| flow.track.came).sum()
     }
@@ -154,15 +168,11 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
     println!("{}", node.local_addr());
 
     let (incarnation, first): (u32, u32) = (incarnation.parse()?, first.parse()?);
-    let paused = Arc::new(AtomicBool::new(true));
+    let hand = Hand::default();
     let mut load = Vec::new();
     for (group, peer) in (first..).zip(peers) {
         let to = node.peer(peer.parse()?)?;
-        load.push(fragile_load::frames(
-            Load { incarnation, group },
-            to,
-            &paused,
-        ));
+        load.push(fragile_load::frames(Load { incarnation, group }, to, &hand));
     }
     if let Ok(to) = datagrams.parse() {
         let group = first + load.len() as u32;
@@ -170,42 +180,52 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
             Load { incarnation, group },
             &node,
             to,
-            &paused,
+            &hand,
         ));
     }
     let watch = Watch::start(&node);
+    let arm = |point: &str| -> Result<(), Failure> {
+        faults.arm(POINTS[point.parse::<usize>()?]);
+        Ok(())
+    };
     let mut armed = 0;
     let mut questions = questions();
     while let Some(question) = questions.recv().await {
         let words: Vec<&str> = question.split(' ').collect();
         match words[..] {
             ["go"] => {
-                paused.store(false, Relaxed);
+                hand.go(true);
                 println!("going");
             }
             ["pause"] => {
-                paused.store(true, Relaxed);
+                hand.go(false);
                 println!("paused");
             }
             // Panics at the point as soon as somebody passes it.
             ["arm", point] => {
+                arm(point)?;
                 armed += 1;
-                faults.arm(POINTS[point.parse::<usize>()?]);
                 println!("armed");
             }
-            // The same, and answers when the one that panicked is there again: with what was sent
-            // by then.
+            // The same, and answers when the one that panicked is there again: how many microseconds
+            // that took, and what was sent by then.
             ["strike", point] => {
                 armed += 1;
-                faults.arm(POINTS[point.parse::<usize>()?]);
-                let again = || faults.spent() && node.stats().links.restarts == armed;
-                until("a restart", LONG, again).await?;
-                println!("{}", join(load.iter().map(Offering::taken)));
+                arm(point)?;
+                plug_until_spent(&faults, &hand).await?;
+                let again = || node.stats().links.restarts == armed;
+                let took = until("a restart", LONG, again).await?;
+                let taken = join(load.iter().map(Offering::taken));
+                println!("{} {taken}", took.as_micros());
             }
             // Answers when all that was armed has happened.
             ["spent"] => {
                 let spent = || faults.spent() && node.stats().links.restarts == armed;
-                until("all restarts", LONG, spent).await?;
+                if until("all restarts", LONG, spent).await.is_err() {
+                    let (sent, links) = (node.stats().tcp, node.stats().links);
+                    let text = format!("armed {armed}: {faults:?}, {sent:?}, {links:?}");
+                    return Err(Failure::stuck(text));
+                }
                 println!("{armed}");
             }
             // What was sent so far, flow by flow.
@@ -215,16 +235,15 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
                 let book = tracks.book();
                 println!("{}", join(book.flows.values().map(|flow| flow.track.end)));
             }
-            // What is held when nothing is on its way.
-            ["heap"] => {
+            // Answers when nothing is on its way any more, and whether that came to be.
+            ["still"] => {
                 let still = |stats: Stats| {
                     (stats.tcp.queued + stats.tcp.in_flight + stats.inbound.in_delivery).is_zero()
                 };
-                let rested = until("rest", LONG, || still(node.stats())).await;
-                // Until links and connections have given back what they had while they were busy.
-                tokio::time::sleep(Duration::from_millis(1_300)).await;
-                println!("{} {}", heap::held(), u8::from(rested.is_ok()));
+                let came = until("rest", LONG, || still(node.stats())).await;
+                println!("{}", u8::from(came.is_ok()));
             }
+            ["heap"] => println!("{}", heap::held()),
             // What is missing of a flow that came by connections, given how much of it was written.
             ["lost", group, end] => {
                 let mut book = tracks.book();
@@ -235,12 +254,16 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
                 let book = tracks.book();
                 println!("{} {} {}", book.came(), book.wrong(), book.corrupt);
             }
+            // The same in words, flow by flow.
+            ["wrong"] => println!("{}", tracks.book().story()),
             ["end"] => {
                 let taken = join(std::mem::take(&mut load).into_iter().map(Offering::end));
                 node.stop(Shutdown::Drain(LONG)).await;
                 let stats = node.stats();
                 let left = stats.tcp.dropped.total().frames + stats.udp.dropped.total().frames;
-                println!("{armed} {} {left}", stats.links.restarts);
+                // What a part that panicked had read, and was about to hand over.
+                let given_up = stats.inbound.dropped.total().frames;
+                println!("{armed} {} {left} {given_up}", stats.links.restarts);
                 println!("{taken}");
                 println!("{}", watch.told());
             }
@@ -248,6 +271,22 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Waits until all panics that are armed have happened. A writer is in the middle of a write when it
+/// has much to write and the other side is slow, which can be helped and not forced.
+async fn plug_until_spent(faults: &Faults, hand: &Hand) -> Result<(), Failure> {
+    const SOON: Duration = Duration::from_millis(50);
+
+    for _ in 0..LONG.as_millis() / SOON.as_millis() {
+        if until("a panic", SOON, || faults.spent()).await.is_ok() {
+            return Ok(());
+        }
+        hand.plug();
+    }
+    Err(Failure::stuck(
+        "nobody passed the point where a panic was due",
+    ))
 }
 
 fn join(numbers: impl Iterator<Item = u64>) -> String {

@@ -1,4 +1,4 @@
-//! What fragile nodes send: frames of all sizes in bursts, stamped.
+//! What fragile nodes send: frames of all sizes, stamped.
 
 use std::{
     net::SocketAddr,
@@ -35,13 +35,13 @@ impl Load {
     }
 }
 
-/// 5,000 frames a second, a hundred at a time.
-const FRAMES: Pace = Pace::Each(Duration::from_millis(20), 100);
+/// 5,000 frames a second.
+const FRAMES: Pace = Pace::Each(Duration::from_millis(2), 10);
 
 const DATAGRAMS: Pace = Pace::Each(Duration::from_millis(1), 1);
 
-/// Mostly small ones, behind one another as bytes. In every thousand, eighty that are chained, more
-/// than fit into one write, and one that is large.
+/// Mostly small ones, behind one another as bytes. In every thousand, eighty that are chained and one
+/// that is large.
 fn len(sequence: u64) -> usize {
     match sequence % 1_000 {
         0 => 256 << 10,
@@ -50,27 +50,53 @@ fn len(sequence: u64) -> usize {
     }
 }
 
-/// Sends frames to `peer`, while not paused.
-pub(crate) fn frames(load: Load, peer: Peer, paused: &Arc<AtomicBool>) -> Offering {
-    let paused = paused.clone();
+/// A frame of which the kernel takes a part, and then waits for the other side.
+const PLUG: usize = 16 << 20;
+
+/// The longest of all these.
+pub(crate) const LONGEST: usize = PLUG + 8;
+
+/// The hand on all load of a process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hand(Arc<Switches>);
+
+#[derive(Debug, Default)]
+struct Switches {
+    going: AtomicBool,
+    plug: AtomicBool,
+}
+
+impl Hand {
+    pub(crate) fn go(&self, going: bool) {
+        self.0.going.store(going, Relaxed);
+    }
+
+    /// Has the next frame, whoever's it is, be a plug.
+    pub(crate) fn plug(&self) {
+        self.0.plug.store(true, Relaxed);
+    }
+}
+
+/// Sends frames to `peer`, while going.
+pub(crate) fn frames(load: Load, peer: Peer, hand: &Hand) -> Offering {
+    let Hand(hand) = hand.clone();
     Offering::start(FRAMES, move |sequence| {
-        if paused.load(Relaxed) {
+        if !hand.going.load(Relaxed) {
             return Offer::Full;
         }
-        offer(&peer, load.group, load.payload(sequence, len(sequence)))
+        let len = match hand.plug.swap(false, Relaxed) {
+            true => PLUG,
+            false => len(sequence),
+        };
+        offer(&peer, load.group, load.payload(sequence, len))
     })
 }
 
 /// The same with datagrams.
-pub(crate) fn datagrams(
-    load: Load,
-    node: &Transport,
-    to: SocketAddr,
-    paused: &Arc<AtomicBool>,
-) -> Offering {
-    let (node, paused) = (node.clone(), paused.clone());
+pub(crate) fn datagrams(load: Load, node: &Transport, to: SocketAddr, hand: &Hand) -> Offering {
+    let (node, Hand(hand)) = (node.clone(), hand.clone());
     Offering::start(DATAGRAMS, move |sequence| {
-        if paused.load(Relaxed) {
+        if !hand.going.load(Relaxed) {
             return Offer::Full;
         }
         let payload = load.payload(sequence, 100);

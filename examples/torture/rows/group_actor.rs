@@ -14,7 +14,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     row::{Failure, Figures, Row, Run},
     stamp::Stamp,
-    traffic::{Offering, Pace, Tally, Track, offer, serve},
+    track::Track,
+    traffic::{Offering, Pace, Tally, offer, serve},
     world::{ONE_EACH, WANTED, hush, node, system, until},
 };
 

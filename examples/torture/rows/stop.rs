@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::atomic::Ordering::Relaxed,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -60,6 +63,10 @@ const SHORT: Duration = Duration::from_millis(200);
 /// How much later than its limit a stop may return.
 const SLACK: Duration = Duration::from_millis(100);
 
+/// Threads that a stop goes over one after another, at most: each may have to wait for a processor as
+/// long as anybody else here.
+const HOPS: u32 = 4;
+
 /// Rounds after which the process has what it keeps: thread-local memory, the runtime's own.
 const WARM: usize = 2 * WAYS.len();
 
@@ -89,16 +96,18 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
     let (mut latest, mut drained) = (Duration::ZERO, Duration::ZERO);
     let (mut frames, mut undelivered) = (0, 0);
-    let mut base = (Cost::own()?, heap::held());
+    let (machine, mut latest_machine) = (Lateness::start(), Duration::ZERO);
+    let base = Cost::own()?;
+    let mut held = Vec::new();
     let left = |base: &Cost, now: &Cost| {
         (now.threads, now.descriptors) != (base.threads, base.descriptors)
     };
     for round in 0..WARM + rounds {
-        if round == WARM {
-            // Threads and descriptors were the same all along, or the first round said so.
-            base.1 = heap::held();
+        if round >= WARM && round % WAYS.len() == 0 {
+            held.push(heap::held() as i64);
         }
         let way = WAYS[round % WAYS.len()];
+        machine.take();
         let ended = one(way, &mut figures).await?;
         frames += ended.written;
         let limit = match way.how {
@@ -111,36 +120,71 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
         }
         let late = ended.took.saturating_sub(limit);
         latest = latest.max(late);
-        figures.must(late <= SLACK, || {
-            format!("{way}: returned {late:?} after its limit")
+        let machine = machine.take();
+        latest_machine = latest_machine.max(machine);
+        figures.must(late <= SLACK + machine * HOPS, || {
+            format!("{way}: returned {late:?} after its limit, the machine late by {machine:?}")
         });
         // Who joins the threads is one itself, and has said so with its last breath.
         let mut now = Cost::own()?;
         for _ in 0..50 {
-            if !left(&base.0, &now) {
+            if !left(&base, &now) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
             now = Cost::own()?;
         }
-        figures.must(!left(&base.0, &now), || {
-            format!("{way}: left {now:?} where there was {:?}", base.0)
+        figures.must(!left(&base, &now), || {
+            format!("{way}: left {now:?} where there was {base:?}")
         });
         run.progress.at(round.saturating_sub(WARM) as u64);
     }
-    let grown = heap::held() as i64 - base.1 as i64;
-    let each = grown / rounds as i64;
+    // What grows once, a table or a cache, is no more than a step; a leak goes on.
+    let mut steps: Vec<_> = held.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    steps.sort_unstable();
+    let each = steps[steps.len() / 2] / WAYS.len() as i64;
     figures.add("stops", rounds);
     figures.add("frames", frames);
     figures.add("undelivered where the other was stuck or away", undelivered);
     figures.add("latest after its limit", format!("{latest:.1?}"));
+    figures.add(
+        "the machine's own lateness",
+        format!("{latest_machine:.1?}"),
+    );
     figures.add("longest drain", format!("{drained:.1?}"));
     figures.add("heap kept", format!("{each} B a stop"));
-    // A task that is left holds a few hundred bytes at least.
-    figures.must(each < 100, || {
-        format!("{grown} B more on the heap than before")
+    // A task that is left holds a hundred at least, and one in two ways leaves it on this thread.
+    figures.must(each < 32, || {
+        format!("the heap grows by {steps:?} B in {} stops", WAYS.len())
     });
     figures.verdict()
+}
+
+/// A thread that sleeps for a moment, time and again, and notes how late it wakes: where others have
+/// the processors, that is not the transport's doing.
+struct Lateness(Arc<AtomicU64>);
+
+impl Lateness {
+    fn start() -> Self {
+        const MOMENT: Duration = Duration::from_millis(2);
+
+        let latest = Arc::new(AtomicU64::new(0));
+        let noting = Arc::downgrade(&latest);
+        std::thread::spawn(move || {
+            while let Some(latest) = noting.upgrade() {
+                let began = Instant::now();
+                std::thread::sleep(MOMENT);
+                let late = began.elapsed().saturating_sub(MOMENT);
+                latest.fetch_max(late.as_micros() as u64, Relaxed);
+            }
+        });
+        Lateness(latest)
+    }
+
+    /// The latest it woke since this was last asked.
+    fn take(&self) -> Duration {
+        Duration::from_micros(self.0.swap(0, Relaxed))
+    }
 }
 
 struct Ended {
@@ -167,7 +211,7 @@ async fn one(way: Way, figures: &mut Figures) -> Result<Ended, Failure> {
     let (out, back) = (a.peer(to)?, b.peer(a.local_addr())?);
     let datagrams = a.clone();
     let len = match way.other {
-        Other::Stuck => 64 << 10,
+        Other::Stuck => 16 << 10,
         _ => 100,
     };
     let offerings = [
