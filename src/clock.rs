@@ -34,7 +34,7 @@ impl Tick {
         Tick(BEGINNING.elapsed().as_millis() as u64)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn from_millis(millis: u64) -> Self {
         Tick(millis)
     }
@@ -63,6 +63,30 @@ mod tests {
             coarse < fine + Duration::from_millis(25),
             "{coarse:?} for {fine:?}"
         );
+    }
+
+    /// The machine's wall clock cannot be set in a test. What is read here is the time since the machine
+    /// was started, between two reads of that; the wall clock, which has decades more on it, can jump
+    /// as it likes.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_wall_clock_that_jumps_ages_nothing() {
+        use rustix::time::{ClockId, clock_gettime};
+
+        const STEP: u64 = 25;
+
+        let millis = |clock| {
+            let now = clock_gettime(clock);
+            now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+        };
+        let before = millis(ClockId::Monotonic);
+        let Tick(now) = Tick::now();
+        let after = millis(ClockId::Monotonic);
+        assert!(
+            (before.saturating_sub(STEP)..=after).contains(&now),
+            "{now} is not between {before} and {after}"
+        );
+        assert!(millis(ClockId::Realtime) > after + 1_000_000_000);
     }
 
     #[test]

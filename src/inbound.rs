@@ -3,7 +3,7 @@
 //! Owns the message that the actor gets. The payloads are slices of the buffer they were read into,
 //! cut when the actor asks for them; what becomes of them is counted by the `ledger`.
 
-use std::{net::SocketAddr, ops::Range};
+use std::{net::SocketAddr, ops::Range, sync::Arc};
 
 use actix::Message;
 use bytes::Bytes;
@@ -76,71 +76,95 @@ impl Message for Inbound {
     type Result = ();
 }
 
-/// Where the frames are: in runs, others' frames between them.
-#[derive(Debug, Default)]
-pub(crate) struct Frames {
-    buffer: Bytes,
-    /// The run that is being taken, from its first frame not taken
-    at: usize,
-    /// to its end.
-    end: usize,
-    /// The runs behind it, in whatever order `add` and `take` agree on.
-    more: Vec<Range<u32>>,
+/// Frames of one group that lie behind one another in the buffer.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct Run {
+    start: u32,
+    end: u32,
+    /// The group's next run, by its place among all runs.
+    pub(crate) next: Option<u32>,
 }
 
-impl Frames {
-    /// Notes a run, behind those noted before.
-    #[inline]
-    pub(crate) fn add(&mut self, start: usize, end: usize) {
-        if self.at == self.end {
-            (self.at, self.end) = (start, end);
-            return;
+impl Run {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
+        Run {
+            start: to_offset(start),
+            end: to_offset(end),
+            next: None,
         }
-        self.more.push(to_offset(start)..to_offset(end));
-    }
-
-    /// Gives the runs the buffer that they were found in.
-    pub(crate) fn of(mut self, buffer: Bytes) -> Self {
-        self.buffer = buffer;
-        self.more.reverse();
-        self
-    }
-
-    /// Gives the frames a buffer of their own, without the others'.
-    pub(crate) fn copied(self, buffer: &[u8]) -> Self {
-        let more = self
-            .more
-            .iter()
-            .map(|run| run.start as usize..run.end as usize);
-        let runs = std::iter::once(self.at..self.end).chain(more);
-        let mut own = Vec::with_capacity(runs.clone().map(|run| run.len()).sum());
-        for run in runs {
-            own.extend_from_slice(&buffer[run]);
-        }
-        Frames {
-            at: 0,
-            end: own.len(),
-            buffer: own.into(),
-            more: Vec::new(),
-        }
-    }
-
-    /// Takes the next frame; says where it is.
-    #[inline]
-    fn take(&mut self) -> Option<Range<usize>> {
-        if self.at == self.end {
-            let run = self.more.pop()?;
-            (self.at, self.end) = (run.start as usize, run.end as usize);
-        }
-        let frame = self.at..self.at + frame::len_at(&self.buffer, self.at);
-        self.at = frame.end;
-        Some(frame)
     }
 }
 
 /// Buffers are shorter than 2³²: two frames at most, and the frame limit is 2³⁰.
 fn to_offset(at: usize) -> u32 {
     u32::try_from(at).expect("buffers are shorter than 4 GiB")
+}
+
+/// Where the frames are: in runs, others' frames between them.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    buffer: Bytes,
+    /// The run that is being taken, from its first frame not taken
+    at: usize,
+    /// to its end.
+    end: usize,
+    /// The run behind it.
+    next: Option<u32>,
+    /// All runs of the read; none if there is nothing behind the first.
+    runs: Option<Arc<[Run]>>,
+}
+
+impl Frames {
+    pub(crate) fn new(buffer: Bytes, first: Run, runs: Option<&Arc<[Run]>>) -> Self {
+        Frames {
+            buffer,
+            at: first.start as usize,
+            end: first.end as usize,
+            next: first.next,
+            runs: runs.filter(|_| first.next.is_some()).cloned(),
+        }
+    }
+
+    /// Gives the frames a buffer of their own, without the others'.
+    pub(crate) fn copied(mut self) -> Self {
+        let mut own = Vec::new();
+        loop {
+            own.extend_from_slice(&self.buffer[self.at..self.end]);
+            self.at = self.end;
+            if !self.turn() {
+                break;
+            }
+        }
+        Frames {
+            at: 0,
+            end: own.len(),
+            buffer: own.into(),
+            next: None,
+            runs: None,
+        }
+    }
+
+    /// Goes on to the next run, if there is one.
+    fn turn(&mut self) -> bool {
+        let Some((runs, next)) = self.runs.as_deref().zip(self.next) else {
+            return false;
+        };
+        let run = runs[next as usize];
+        (self.at, self.end) = (run.start as usize, run.end as usize);
+        self.next = run.next;
+        true
+    }
+
+    /// Takes the next frame; says where it is.
+    #[inline]
+    fn take(&mut self) -> Option<Range<usize>> {
+        if self.at == self.end && !self.turn() {
+            return None;
+        }
+        let frame = self.at..self.at + frame::len_at(&self.buffer, self.at);
+        self.at = frame.end;
+        Some(frame)
+    }
 }
 
 impl Inbound {
@@ -223,9 +247,9 @@ mod tests {
         }
         let delivery = ledger.receive(Count::new(payloads.len(), buffer.len()));
         let from = ([127, 0, 0, 1], 1).into();
-        let mut frames = Frames::default();
-        frames.add(0, buffer.len());
-        Inbound::new(group, from, Via::Tcp, frames.of(buffer.into()), delivery)
+        let all = Run::new(0, buffer.len());
+        let frames = Frames::new(buffer.into(), all, None);
+        Inbound::new(group, from, Via::Tcp, frames, delivery)
     }
 
     fn balanced(ledger: &Ledger) -> ReceiveStats {

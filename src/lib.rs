@@ -52,10 +52,14 @@
 //! - `serde`: [`Config`] can be read and written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
 
+#[macro_use]
+mod defect;
+
 mod backoff;
 mod clock;
 mod config;
 mod dispatch;
+mod doorbell;
 mod error;
 mod event;
 mod fault;

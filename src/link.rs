@@ -6,8 +6,8 @@
 
 use std::{
     io::{self, IoSlice},
-    pin::Pin,
-    sync::atomic::Ordering::Relaxed,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     clock::{EXPIRY_SLACK, Tick},
+    doorbell::{Doorbell, Pace},
     event::{DownReason, PeerEvent},
     fault::Point,
     outbox::Outbox,
@@ -36,18 +37,22 @@ const TURN: usize = 1 << 20;
 /// How long a link with nothing to send keeps the memory that it had while it was busy.
 const KEEP_BUFFERS: Duration = Duration::from_secs(1);
 
+/// What a rest of the writer leaves: how frames have been coming, and what a ring began to write.
+type Rested = (Pace, Option<Batch>);
+
 /// A connection that stands. It is told of when it is made and when it goes, however it goes.
 pub(crate) struct Link<'w> {
     shared: &'w Shared,
     outbox: &'w Outbox,
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
+    bell: Arc<Doorbell>,
     epoch: u64,
     /// Why it goes.
     pub(crate) reason: DownReason,
 }
 
 impl<'w> Link<'w> {
-    pub(crate) fn up(shared: &'w Shared, outbox: &'w Outbox, stream: TcpStream) -> Self {
+    pub(crate) fn up(shared: &'w Arc<Shared>, outbox: &'w Outbox, stream: TcpStream) -> Self {
         let epoch = outbox.epoch.fetch_add(1, Relaxed) + 1;
         outbox.connected.store(true, Relaxed);
         count(&shared.counters.connects);
@@ -57,7 +62,8 @@ impl<'w> Link<'w> {
         Link {
             shared,
             outbox,
-            stream,
+            stream: Arc::new(stream),
+            bell: Doorbell::new(shared.clone()),
             epoch,
             reason: DownReason::Ended,
         }
@@ -66,21 +72,30 @@ impl<'w> Link<'w> {
     /// Writes what there is to write until the link goes; says why it went.
     pub(crate) async fn serve(&mut self) -> DownReason {
         let mut idle = Idle::new(self.shared.config.idle_timeout);
-        let mut written = 0;
+        let (mut written, mut rested) = (0, false);
+        let (mut pace, mut left) = (Pace::new(), None);
         loop {
             self.shared.faults.hit(Point::BeforeTake);
-            let batch = self.outbox.queue.take(Tick::now());
+            let batch = match left.take() {
+                Some(batch) => Some(batch),
+                None => self.outbox.queue.take(Tick::now()),
+            };
             self.outbox.tell_dropped(self.shared);
             let Some(mut batch) = batch else {
                 if self.outbox.queue.is_done() {
                     return DownReason::Ended;
                 }
                 idle.begin();
-                match self.rest(&mut idle).await {
-                    Some(reason) => return reason,
-                    None => continue,
-                }
+                (pace, left) = match self.rest(&mut idle, pace).await {
+                    Ok(ended) => ended,
+                    Err(reason) => return reason,
+                };
+                rested = true;
+                continue;
             };
+            if std::mem::take(&mut rested) {
+                pace.woken_by(batch.count().frames);
+            }
             self.shared.faults.hit(Point::AfterTake);
             match self.write(&mut batch).await {
                 Ok(bytes) => written += bytes,
@@ -95,20 +110,25 @@ impl<'w> Link<'w> {
     }
 
     /// Waits for something to write, with an eye on the other side: when it closes an idle link, as a
-    /// peer that restarts does, that is seen before a frame is lost to it.
-    async fn rest(&self, idle: &mut Idle) -> Option<DownReason> {
+    /// peer that restarts does, that is seen before a frame is lost to it. Returns what a ring of the
+    /// doorbell began to write.
+    async fn rest(&self, idle: &mut Idle, pace: Pace) -> Result<Rested, DownReason> {
+        let queue = &self.outbox.queue;
+        let rest = self.bell.hang(&self.stream, queue, pace);
+        let (mut gone, mut rung) = (pin!(self.gone()), pin!(rest.rung()));
         loop {
             tokio::select! {
                 biased;
-                reason = self.gone() => return Some(reason),
-                () = self.outbox.ready() => return None,
+                reason = &mut gone => return Err(reason),
+                () = &mut rung => break,
                 () = &mut idle.timer => {
-                    if idle.is_over(&self.outbox.queue) {
-                        return Some(DownReason::Idle);
+                    if idle.is_over(queue, rest.wrote()) {
+                        return Err(DownReason::Idle);
                     }
                 }
             }
         }
+        Ok(rest.end())
     }
 
     /// Hands the batch to the kernel; says how many bytes that were.
@@ -246,8 +266,9 @@ impl Idle {
     }
 
     /// The timer has gone off: says whether the link has been idle for as long as it may.
-    fn is_over(&mut self, queue: &SendQueue) -> bool {
+    fn is_over(&mut self, queue: &SendQueue, wrote: Instant) -> bool {
         let now = Instant::now();
+        self.since = self.since.max(wrote);
         if now >= self.since + KEEP_BUFFERS {
             self.trimmed = true;
             queue.trim();

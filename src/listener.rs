@@ -154,7 +154,7 @@ async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &Sea
             // A socket that cannot even be registered would fail at once, again and again.
             Err(err) if listener.is_none() || net::is_exhaustion(&err) => {
                 count(&shared.counters.accept_stalls);
-                let wait = waits.next(WHOLE);
+                let wait = defect!(AcceptSpins, Duration::ZERO, waits.next(WHOLE));
                 tracing::warn!(%err, ?wait, "cannot accept");
                 tokio::time::sleep(wait).await;
             }

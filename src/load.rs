@@ -30,7 +30,11 @@ impl Load {
 
     /// Takes one more; the guard gives it back.
     pub(crate) fn carry(&self) -> Carried {
-        self.0.fetch_add(1, Relaxed);
+        defect!(
+            LoadLate,
+            crate::defect::count_late(&self.0),
+            self.0.fetch_add(1, Relaxed)
+        );
         Carried(self.clone())
     }
 }
@@ -112,7 +116,7 @@ impl Drop for Admission {
         let mut inside = self.gates.inside.lock();
         inside.all -= 1;
         if let Some(from_ip) = inside.per_ip.get_mut(&self.ip) {
-            *from_ip -= 1;
+            *from_ip -= defect!(CapKept, 0, 1);
             if *from_ip == 0 {
                 inside.per_ip.remove(&self.ip);
             }
@@ -146,6 +150,7 @@ mod tests {
         assert!(gates.admit(b).is_none(), "three in all");
         drop(first);
         assert_eq!(gates.inside(), 2);
+        assert!(gates.admit(a).is_some(), "one of two again");
         assert!(gates.admit(b).is_some());
     }
 }

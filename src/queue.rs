@@ -162,9 +162,13 @@ impl<To: Copy + Eq> SendQueue<To> {
         if let Err(refusal) = state.decide(admitted, len) {
             return Err((refusal, payload));
         }
+        if defect!(CountersApart) {
+            drop(state);
+            std::thread::yield_now();
+            state = self.state.lock();
+        }
         let copied = state.put(&self.limits, to, group, payload, now);
-        let doorbell = state.doorbell.take();
-        ring(state, [doorbell]);
+        ring_doorbell(state);
         // An owner's drop is code of the user's, and the lock must be free when it runs.
         drop(copied);
         Ok(())
@@ -197,8 +201,7 @@ impl<To: Copy + Eq> SendQueue<To> {
                 return Poll::Ready(Err((refusal, payload)));
             }
             let copied = state.put(&self.limits, to, group, payload, now());
-            let doorbell = state.doorbell.take();
-            ring(state, [doorbell]);
+            ring_doorbell(state);
             drop(copied);
             Poll::Ready(Ok(()))
         };
@@ -225,6 +228,10 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         if state.runs.is_empty() && state.gate == Gate::Open {
+            if defect!(LostWakeUp) {
+                drop(state);
+                state = self.state.lock();
+            }
             leave(&mut state.doorbell, cx);
             return Poll::Pending;
         }
@@ -261,9 +268,9 @@ impl<To: Copy + Eq> SendQueue<To> {
         let State { runs, trash, .. } = &mut *state;
         trash.extend(runs.drain(..fresh));
         let stale: Count = trash.iter().map(Run::count).sum();
-        state.counters.queued -= stale;
+        state.counters.queued -= defect!(StaleKept, Count::ZERO, stale);
         state.drop_stale(stale);
-        let bells = state.room_bells();
+        let bells = defect!(RoomUntold, [None, None], state.room_bells());
         ring(state, bells);
     }
 
@@ -277,7 +284,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     }
 
     fn is_stale(&self, run: &Run<To>, now: Tick) -> bool {
-        now.since(run.at) >= self.limits.stale_after
+        !defect!(AgeAtPush) && now.since(run.at) >= self.limits.stale_after
     }
 
     /// Gives back the memory that is kept for speed; asked for when nothing has come for a while.
@@ -384,7 +391,7 @@ impl<To: Copy + Eq> State<To> {
     /// Refuses what no amount of room would let in.
     #[inline]
     fn check(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
-        if self.gate != Gate::Open {
+        if self.gate != Gate::Open && !defect!(SealLeaks) {
             return Err(Refusal::Stopped);
         }
         if group == GroupId::RESERVED {
@@ -480,7 +487,7 @@ impl<To: Copy + Eq> State<To> {
 
     fn drop_stale(&mut self, stale: Count) {
         self.counters.dropped.stale += stale;
-        self.untold.stale += stale;
+        self.untold.stale += defect!(StaleUntold, Count::ZERO, stale);
     }
 
     /// Keeps the buffer of a run that is done with.
@@ -502,8 +509,17 @@ impl<To: Copy + Eq> State<To> {
     }
 }
 
-/// Releases the lock, then rings and empties the trash: who is woken, or dropped, finds it free.
+/// Releases the lock after a push. Most of the time the writer is awake and nothing was evicted, and
+/// looking is cheaper than moving: this took a third of the time of a push.
 #[inline]
+fn ring_doorbell<To>(mut state: MutexGuard<'_, State<To>>) {
+    if state.doorbell.is_some() || !state.trash.is_empty() {
+        let doorbell = state.doorbell.take();
+        ring(state, [doorbell]);
+    }
+}
+
+/// Releases the lock, then rings and empties the trash: who is woken, or dropped, finds it free.
 fn ring<To, const N: usize>(mut state: MutexGuard<'_, State<To>>, bells: [Option<Waker>; N]) {
     let trash = std::mem::take(&mut state.trash);
     drop(state);

@@ -8,16 +8,27 @@
 //! the connection rests), and bounded work between two yields. What it may not do: announce a frame
 //! longer than the limit, or take forever over one.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use bytes::BytesMut;
 use futures::FutureExt;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, Sleep, sleep, sleep_until, timeout_at},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    io::poll_read_buf,
+    sync::{CancellationToken, DropGuard},
+};
 
 use crate::{
     dispatch::Splitter,
@@ -37,7 +48,7 @@ const READ_FROM: usize = 8 << 10;
 /// of the group's actor, and still within a core's own cache.
 const READ_UP_TO: usize = 256 << 10;
 
-/// How long a connection that has nothing to say keeps its buffer.
+/// How long a connection that has nothing to say keeps its buffer: this at least, twice this at most.
 const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
 /// The actor; one for each reading arbiter.
@@ -112,6 +123,7 @@ impl Handler<Assign> for Reader {
             buffer: BytesMut::new(),
             begun: None,
             room: READ_FROM,
+            busy: None,
             splitter: Splitter::default(),
             _guards: (assign.admission, assign.carried),
         };
@@ -132,8 +144,17 @@ struct Connection {
     begun: Option<Instant>,
     /// How much the next read may bring.
     room: usize,
+    /// What it has while it has a buffer.
+    busy: Option<Busy>,
     splitter: Splitter,
     _guards: (Admission, Carried),
+}
+
+/// When a connection is to give back its buffer. The timer is not set anew for every read, which would
+/// cost more than splitting it: what comes before it goes off is noted, and then it goes round again.
+struct Busy {
+    timer: Pin<Box<Sleep>>,
+    read: bool,
 }
 
 /// What a connection that is waited for does.
@@ -148,8 +169,15 @@ enum Woken {
 impl Connection {
     async fn run(mut self) {
         let shared = self.shared.clone();
+        // Waited for all along: to begin to wait for it takes longer than to ask it again.
+        let mut closing = pin!(shared.closing.cancelled());
         loop {
-            match self.wait().await {
+            let woken = tokio::select! {
+                biased;
+                () = &mut closing => Woken::Closing,
+                woken = self.readable() => woken,
+            };
+            match woken {
                 Woken::Readable => {}
                 Woken::Closing => return,
                 Woken::Late => {
@@ -157,7 +185,8 @@ impl Connection {
                     return shared.ledger.timed_out();
                 }
             }
-            let filled = match self.read() {
+            self.settle().await;
+            let filled = match self.read().await {
                 Ok(Some(filled)) => filled,
                 Ok(None) => continue,
                 Err(err) => {
@@ -187,16 +216,16 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to read, for as long as that may take.
-    async fn wait(&mut self) -> Woken {
-        let shared = self.shared.clone();
-        tokio::select! {
-            biased;
-            () = shared.closing.cancelled() => Woken::Closing,
-            woken = self.readable() => woken,
+    /// Waits until what was read before has been handled. The time that our own actors take for that
+    /// is nobody's fault out there: a frame of which we have the beginning begins when it is over.
+    async fn settle(&mut self) {
+        if self.splitter.settle().now_or_never().is_none() {
+            self.splitter.settle().await;
+            self.begun = self.begun.map(|_| Instant::now());
         }
     }
 
+    /// Waits until there is something to read, for as long as that may take.
     async fn readable(&mut self) -> Woken {
         let deadline = self.deadline();
         // A frame that trickles in has something to read time and again; its time is over all the
@@ -207,11 +236,19 @@ impl Connection {
                 None => Woken::Late,
             };
         }
-        if self.buffer.capacity() > self.buffer.len() {
-            if timeout(KEEP_BUFFER, self.stream.readable()).await.is_ok() {
-                return Woken::Readable;
+        while let Some(busy) = &mut self.busy {
+            let late = sleep_until(deadline.unwrap_or(busy.timer.deadline()));
+            tokio::select! {
+                biased;
+                _ = self.stream.readable() => return Woken::Readable,
+                () = late, if deadline.is_some() => return Woken::Late,
+                () = &mut busy.timer => {}
             }
-            self.rest();
+            if std::mem::take(&mut busy.read) {
+                busy.timer.as_mut().reset(Instant::now() + KEEP_BUFFER);
+            } else {
+                self.rest();
+            }
         }
         // An error of the socket is found by the read.
         let readable = self.stream.readable();
@@ -227,6 +264,8 @@ impl Connection {
 
     /// Keeps no more memory than what has arrived needs.
     fn rest(&mut self) {
+        self.busy = None;
+        net::delay_acks(&self.stream);
         // What is mostly full is not worth copying, least of all a large frame at each pause of a
         // peer that sends it byte by byte.
         if self.buffer.capacity() - self.buffer.len() > self.buffer.len() / 2 {
@@ -238,44 +277,64 @@ impl Connection {
     }
 
     /// Reads once. Says whether that filled the room there was, or that there was nothing to read.
-    fn read(&mut self) -> io::Result<Option<bool>> {
+    async fn read(&mut self) -> io::Result<Option<bool>> {
         self.buffer.reserve(self.room);
         let room = self.buffer.capacity() - self.buffer.len();
-        match self.stream.try_read_buf(&mut self.buffer) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                let filled = n == room;
-                if filled {
-                    self.room = (self.room * 2).min(READ_UP_TO);
-                } else if n < self.room / 4 {
-                    self.room = (self.room / 2).max(READ_FROM);
-                }
-                Ok(Some(filled))
+        match self.busy.as_mut() {
+            Some(busy) => busy.read = true,
+            None => {
+                self.busy = Some(Busy {
+                    timer: Box::pin(sleep(KEEP_BUFFER)),
+                    read: false,
+                });
             }
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(err) => Err(err),
         }
+        // Unlike `try_read_buf`, this knows that a read which left room has read all there was, and
+        // saves the system call that would say so.
+        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+        let read = poll_fn(|cx| Poll::Ready(poll_read_buf(Pin::new(&mut *stream), cx, buffer)));
+        let n = match read.await {
+            Poll::Ready(n) => n?,
+            Poll::Pending => return Ok(None),
+        };
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let filled = n == room;
+        if filled {
+            self.room = (self.room * 2).min(READ_UP_TO);
+        } else if n < self.room / 4 {
+            self.room = (self.room / 2).max(READ_FROM);
+        }
+        Ok(Some(filled))
     }
 
     /// Notes when the frame that the buffer begins with began, given how much of the last read was
-    /// delivered. The time that our own actors take to handle a batch is nobody's fault out there:
-    /// a frame behind one begins when that is done.
+    /// delivered.
     fn note_beginning(&mut self, delivered: usize) {
         if self.buffer.is_empty() {
             self.begun = None;
         } else if delivered > 0 || self.begun.is_none() {
             self.begun = Some(Instant::now());
+            defect!(
+                HeaderTrusted,
+                self.buffer.reserve(self.announced().unwrap_or(0)),
+                ()
+            );
         }
     }
 
     /// When the frame that has begun must be complete.
     fn deadline(&self) -> Option<Instant> {
         let config = &self.shared.config;
-        let announced = frame::announced(&self.buffer, config.max_frame)
-            .ok()
-            .flatten();
-        let floor = announced.unwrap_or(0) as f64 / config.frame_floor as f64;
+        let floor = self.announced().unwrap_or(0) as f64 / config.frame_floor as f64;
         let allowed = config.frame_timeout.max(Duration::from_secs_f64(floor));
         Some(self.begun? + allowed)
+    }
+
+    /// The length of the frame that the buffer begins with, once it is known.
+    fn announced(&self) -> Option<usize> {
+        let max = self.shared.config.max_frame;
+        frame::announced(&self.buffer, max).ok().flatten()
     }
 }

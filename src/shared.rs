@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
+    doorbell::LastRing,
     event::{Events, Part, PeerEvent},
     fault::{Faults, Point},
     groups::Groups,
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     /// Every task that must have ended before `stop` returns.
     pub(crate) tasks: TaskTracker,
     pub(crate) faults: Faults,
+    pub(crate) last_ring: LastRing,
 }
 
 /// What [`LinkStats`] is a snapshot of. Each is added to where it happens and read by `stats`; they
@@ -79,6 +81,7 @@ impl Shared {
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
             faults,
+            last_ring: LastRing::default(),
             config,
         }
     }

@@ -262,7 +262,7 @@ async fn receive(shared: &Shared, socket: &UdpSocket) {
 }
 
 /// Datagrams that have been read and not delivered, as frames behind one another.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inbox {
     buffer: BytesMut,
     /// Whom those in the buffer come from, and how long they are together.

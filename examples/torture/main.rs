@@ -5,17 +5,21 @@
 //! cargo run --release --example torture -- long             # everything, in hours
 //! cargo run --release --example torture -- cuts --tier long # one row of it
 //! cargo run --release --example torture -- cuts --seed 7    # as it went when it failed
+//! cargo run --example torture -- defects                    # whether the tests would find anything
 //! ```
 //!
 //! A row is one line of the table: what is done to the transport and what must hold meanwhile. The
 //! rows stand in files of their own under `rows/`; `row.rs` says what a row is. They share: `proxy.rs`
 //! (a connection that is cut, slowed or bent on purpose), `stamp.rs` (frames that say who they are),
-//! `reconcile.rs` (what was sent against what came), `world.rs` (nodes, processes, what they cost).
+//! `reconcile.rs` (what was sent against what came), `traffic.rs` (threads that offer, actors that
+//! take), `world.rs` (nodes, processes, what they cost), `heap.rs` (what is held, to the byte).
 //!
 //! Rows run one after another, each on a thread of its own. The exit code is 1 when one fails.
 
 #![allow(dead_code, reason = "until all rows that use the tools are there")]
 
+mod defects;
+mod heap;
 mod netns;
 mod progress;
 mod proxy;
@@ -25,6 +29,7 @@ mod rows;
 mod sink;
 mod stamp;
 mod tally;
+mod traffic;
 mod world;
 
 use std::{io::IsTerminal, process::ExitCode, time::SystemTime};
@@ -67,6 +72,11 @@ fn main() -> ExitCode {
             println!("{:<12} {}", row.name, row.what);
         }
         return ExitCode::SUCCESS;
+    }
+    if let Some((word, named)) = args.what.split_first()
+        && word == "defects"
+    {
+        return defects::run(named);
     }
     let (tier, rows) = match choose(&args) {
         Ok(choice) => choice,

@@ -2,12 +2,23 @@
 
 mod clean;
 mod cuts;
+mod descriptors;
 mod every_byte;
+mod flood;
+mod fragile;
+mod fragile_load;
+mod group_actor;
 mod half_open;
+mod hostile;
+mod hostile_clients;
 mod killed;
 mod loss;
+mod panics;
 mod paused;
 mod sigstop;
+mod soak;
+mod stop;
+mod storm;
 
 use crate::{row::Row, sink, world::Role};
 
@@ -17,11 +28,26 @@ pub(crate) const ROWS: &[Row] = &[
     cuts::ROW,
     every_byte::ROW,
     sigstop::ROW,
+    hostile::ROW,
+    descriptors::ROW,
     killed::ROW,
     paused::ROW,
     half_open::ROW,
     loss::ROW,
+    panics::ROW,
+    group_actor::ROW,
+    storm::ROW,
+    flood::ROW,
+    stop::ROW,
+    soak::ROW,
 ];
 
 /// What a process of its own can be started as ([`world::Child`](crate::world::Child)).
-pub(crate) const ROLES: &[Role] = &[sink::ROLE, sigstop::ROLE, killed::ROLE];
+pub(crate) const ROLES: &[Role] = &[
+    sink::ROLE,
+    sigstop::ROLE,
+    killed::ROLE,
+    hostile::ROLE,
+    descriptors::ROLE,
+    fragile::ROLE,
+];

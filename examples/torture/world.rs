@@ -7,9 +7,10 @@ use std::{
     fs,
     future::Future,
     io::{self, BufRead, BufReader, Write},
+    panic,
     process::{self, ChildStdin, Command, ExitCode, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Once,
         atomic::{AtomicBool, Ordering::Relaxed},
         mpsc,
     },
@@ -166,6 +167,25 @@ pub(crate) async fn until(
     Ok(began.elapsed())
 }
 
+/// The first word of a panic that is wanted.
+pub(crate) const WANTED: &str = "wanted";
+
+/// Lets panics that are wanted go without a word on standard error.
+pub(crate) fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let text = info.payload().downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| info.payload().downcast_ref::<&str>().copied());
+            let wanted = |text: &str| text.starts_with(WANTED) || text.starts_with("failpoint");
+            if !text.is_some_and(wanted) {
+                tell(info);
+            }
+        }));
+    });
+}
+
 // ---- processes ---------------------------------------------------------------------------------
 
 /// What a process of its own can be started as.
@@ -196,6 +216,19 @@ pub(crate) fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
             Some(ExitCode::FAILURE)
         }
     }
+}
+
+/// The lines that the row says to this process, until it has nothing more to say.
+pub(crate) fn questions() -> tokio::sync::mpsc::UnboundedReceiver<String> {
+    let (ask, questions) = tokio::sync::mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if ask.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    questions
 }
 
 /// A process started as a role. It is killed when this goes.
@@ -269,6 +302,12 @@ impl Child {
         let line = self.line()?;
         let parsed = line.trim().parse();
         parsed.map_err(|_| Failure::stuck(format!("a process said `{line}`")))
+    }
+
+    /// Says a line to the process, and waits for the line that it answers.
+    pub(crate) fn ask(&mut self, question: &str) -> Result<String, Failure> {
+        self.tell(question)?;
+        self.line()
     }
 
     /// Says a line to the process.

@@ -24,8 +24,13 @@ impl<To: Copy + Eq> Batch<To> {
         Batch {
             queue,
             runs,
-            cursor: 0,
+            cursor: defect!(OffsetKept, crate::defect::kept_cursor(), 0),
         }
+    }
+
+    /// What is in hand, the part written of a frame included.
+    pub(crate) fn count(&self) -> Count {
+        self.runs.iter().map(Run::count).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -62,6 +67,9 @@ impl<To: Copy + Eq> Batch<To> {
         while let Some(run) = self.runs.front_mut() {
             let count = run.count();
             if self.cursor < count.bytes as usize {
+                if defect!(FrameTwice) {
+                    break;
+                }
                 done += run.pop_frames(&mut self.cursor);
                 break;
             }
@@ -69,7 +77,7 @@ impl<To: Copy + Eq> Batch<To> {
             done += count;
             state.recycle(self.runs.pop_front().expect("looked at it"));
         }
-        state.counters.in_flight -= done;
+        state.counters.in_flight -= defect!(ReleasedTwice, done + done, done);
         state.counters.written += done;
         let bells = state.room_bells();
         ring(state, bells);
@@ -86,7 +94,7 @@ impl<To: Copy + Eq> Batch<To> {
             let begun = std::mem::take(&mut first) && cursor > 0;
             if !queue.is_stale(&run, now) {
                 self.runs.push_back(run);
-            } else if begun {
+            } else if begun && !defect!(BegunDropped) {
                 stale += run.keep_first_frame();
                 self.runs.push_back(run);
             } else {
@@ -148,7 +156,11 @@ impl<To: Copy + Eq> Drop for Batch<To> {
             return;
         }
         let mut state = self.queue.state.lock();
-        let left: Count = self.runs.iter().map(Run::count).sum();
+        let left = self.count();
+        defect!(OffsetKept, crate::defect::keep_cursor(self.cursor), ());
+        if defect!(QueueLost) && std::thread::panicking() {
+            return state.runs.clear();
+        }
         state.counters.in_flight -= left;
         if state.gate == Gate::Closed {
             state.counters.dropped.stopped += left;

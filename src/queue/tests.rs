@@ -194,19 +194,19 @@ fn a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began() {
 
 #[test]
 fn a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice() {
-    let payloads: [&[u8]; 3] = [b"one", &[2; CHAIN_FROM], b"three"];
+    let payloads: [&[u8]; 4] = [b"one", b"two", &[3; CHAIN_FROM], b"four"];
     let all = frames(&payloads);
-    for cut in (0..20).chain(all.len() - 20..=all.len()) {
+    for cut in (0..35).chain(all.len() - 20..=all.len()) {
         let queue = queue(limits());
         for payload in payloads {
             push(&queue, payload, 0).unwrap();
         }
-        let mut batch = queue.take(at(0)).expect("three frames");
+        let mut batch = queue.take(at(0)).expect("four frames");
         // In two steps, as a kernel may take it.
         batch.advance(cut / 2);
         batch.advance(cut - cut / 2);
         drop(batch);
-        let ends = [11, 11 + 8 + CHAIN_FROM, all.len()];
+        let ends = [11, 22, 22 + 8 + CHAIN_FROM, all.len()];
         let whole = ends.iter().filter(|end| **end <= cut).count();
         assert_eq!(balanced(&queue).written.frames, whole as u64);
         let again = queue.take(at(0)).map_or(Vec::new(), |batch| wire(&batch));

@@ -1,0 +1,379 @@
+//! The suite must be able to fail: each deliberate defect, and the tests that catch it.
+//!
+//! ```sh
+//! cargo run --example torture -- defects             # all of them
+//! cargo run --example torture -- defects OffsetKept  # these
+//! ```
+//!
+//! Owns the table. A defect is a line in `src/` that asks `defect!(Name)`, which is compiled in with
+//! the feature `defects` and switched on by the environment, so that one build serves all. Without a
+//! defect the same tests must pass; with it, each that stands beside it must fail or hang.
+
+use std::{
+    collections::BTreeMap,
+    env, fmt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What names the defect to the tests' processes.
+const CHOSEN: &str = "ACTIX_TRANSPORT_DEFECT";
+
+/// A test that has not ended by then hangs. None takes half as long by itself.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+struct Defect {
+    name: &'static str,
+    is: &'static str,
+    caught_by: &'static [Test],
+}
+
+/// A test, by its name in the program that it is in.
+#[derive(Copy, Clone, Eq, Ord, PartialEq, PartialOrd)]
+enum Test {
+    /// Beside the sources.
+    Unit(&'static str),
+    /// On real sockets: `tests/it`.
+    It(&'static str),
+    /// What the fuzzers found: `tests/corpora.rs`.
+    Corpus(&'static str),
+    /// Every order: `models`.
+    Loom(&'static str),
+    /// A thousand orders of more threads: `models`.
+    Shuttle,
+}
+
+use Test::{Corpus, It, Loom, Shuttle, Unit};
+
+const DEFECTS: &[Defect] = &[
+    Defect {
+        name: "OffsetKept",
+        is: "how far a frame was written is kept across a redial",
+        caught_by: &[
+            Unit(
+                "queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
+            ),
+            It(
+                "links::a_frame_that_is_cut_comes_again_whole_on_the_next_link_and_the_whole_ones_do_not",
+            ),
+            Corpus("the_corpus_of_the_writer_holds"),
+        ],
+    },
+    Defect {
+        name: "FrameTwice",
+        is: "a frame that the kernel took whole is sent again",
+        caught_by: &[
+            Unit(
+                "queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
+            ),
+            Corpus("the_corpus_of_the_writer_holds"),
+            Shuttle,
+        ],
+    },
+    Defect {
+        name: "ReleasedTwice",
+        is: "what was written is given back twice",
+        caught_by: &[
+            Unit(
+                "queue::tests::never_holds_one_frame_or_byte_more_than_its_bounds_with_what_is_in_flight",
+            ),
+            Corpus("the_corpus_of_the_queue_holds"),
+        ],
+    },
+    Defect {
+        name: "StaleKept",
+        is: "what went stale is not given back",
+        caught_by: &[
+            Unit("queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room"),
+            Corpus("the_corpus_of_the_queue_holds"),
+        ],
+    },
+    Defect {
+        name: "AgeAtPush",
+        is: "the age of a frame is looked at only when it is pushed",
+        caught_by: &[
+            Unit("queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room"),
+            Corpus("the_corpus_of_the_queue_holds"),
+        ],
+    },
+    Defect {
+        name: "AcceptSpins",
+        is: "the listener does not wait when it is out of descriptors",
+        caught_by: &[It(
+            "listening::out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some",
+        )],
+    },
+    Defect {
+        name: "HeaderTrusted",
+        is: "memory is reserved for what a header announces",
+        caught_by: &[It(
+            "reading::memory_is_given_for_what_arrived_and_not_for_what_was_announced",
+        )],
+    },
+    Defect {
+        name: "JitterOff",
+        is: "all wait equally long before they dial again",
+        caught_by: &[Unit("backoff::tests::jitter_reaches_down_to_nothing")],
+    },
+    Defect {
+        name: "LoadLate",
+        is: "a reader's load is counted after the hand-over",
+        caught_by: &[
+            Unit("load::tests::a_burst_spreads_evenly_because_load_counts_before_the_hand_over"),
+            It("reading::connections_are_spread_evenly_over_readers"),
+        ],
+    },
+    Defect {
+        name: "PastBound",
+        is: "frames go to a group's actor past the bound of its mailbox",
+        caught_by: &[It(
+            "backpressure::a_group_that_waits_holds_its_sender_back_and_nothing_is_lost",
+        )],
+    },
+    Defect {
+        name: "QueueLost",
+        is: "a writer that panics takes the queue with it",
+        caught_by: &[It(
+            "supervision::a_writer_that_panics_is_started_anew_and_every_frame_is_written_once",
+        )],
+    },
+    Defect {
+        name: "LostWakeUp",
+        is: "the writer lets the lock go between looking and hanging up its bell",
+        caught_by: &[Loom("wakes"), Shuttle],
+    },
+    Defect {
+        name: "CountersApart",
+        is: "a frame is counted and queued under two locks",
+        caught_by: &[Loom("wakes"), Shuttle],
+    },
+    Defect {
+        name: "RoomUntold",
+        is: "who waits for room is not told of what went stale",
+        caught_by: &[Loom("expires")],
+    },
+    Defect {
+        name: "BegunDropped",
+        is: "a frame of which a part is written goes stale",
+        caught_by: &[
+            Unit(
+                "queue::tests::a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began",
+            ),
+            It(
+                "queueing::frames_that_a_link_has_in_hand_when_it_gets_stuck_go_stale_but_for_the_one_that_is_cut",
+            ),
+            Corpus("the_corpus_of_the_queue_holds"),
+        ],
+    },
+    Defect {
+        name: "SealLeaks",
+        is: "frames are let in after the end",
+        caught_by: &[
+            Unit("queue::tests::closing_drops_what_is_left_and_wakes_everybody_who_waits"),
+            Corpus("the_corpus_of_the_queue_holds"),
+            Loom("closes"),
+        ],
+    },
+    Defect {
+        name: "StaleUntold",
+        is: "nobody is told of what went stale",
+        caught_by: &[
+            Unit("queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room"),
+            It("queueing::frames_for_a_peer_that_is_away_go_stale_by_the_clock"),
+        ],
+    },
+    Defect {
+        name: "CapKept",
+        is: "a connection that ends does not give back its place below the cap of its ip",
+        caught_by: &[
+            Unit("load::tests::caps_hold_in_all_and_per_ip_and_are_given_back"),
+            It("listening::the_cap_of_one_ip_is_not_anothers"),
+        ],
+    },
+];
+
+/// Switches each defect on, or those that are named, and says what catches it.
+pub(crate) fn run(named: &[String]) -> ExitCode {
+    let is_named =
+        |defect: &&Defect| named.is_empty() || named.iter().any(|name| name == defect.name);
+    let defects: Vec<_> = DEFECTS.iter().filter(is_named).collect();
+    let programs = match Programs::build() {
+        Ok(programs) => programs,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut tests: Vec<_> = defects
+        .iter()
+        .flat_map(|defect| defect.caught_by)
+        .copied()
+        .collect();
+    tests.sort_unstable();
+    tests.dedup();
+    let mut sound = true;
+    for test in &tests {
+        let (end, took) = programs.run(*test, None);
+        if end != End::Passed {
+            sound = false;
+            println!(
+                "BROKEN      without any defect: {test} {end} after {:.1} s",
+                took.as_secs_f64()
+            );
+        }
+    }
+    println!("{} tests pass without a defect: {sound}", tests.len());
+    let mut caught = 0;
+    for defect in &defects {
+        let ends: Vec<_> = defect
+            .caught_by
+            .iter()
+            .map(|test| (test, programs.run(*test, Some(defect.name))))
+            .collect();
+        let all = ends.iter().all(|(_, (end, _))| *end != End::Passed);
+        caught += usize::from(all);
+        let verdict = if all { "caught" } else { "NOT caught" };
+        println!("{verdict:<10}  {:<13}  {}", defect.name, defect.is);
+        for (test, (end, took)) in ends {
+            println!("{:27}{end} in {:.1} s: {test}", "", took.as_secs_f64());
+        }
+    }
+    println!("{caught} of {} caught", defects.len());
+    match sound && caught == defects.len() && caught > 0 {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// How a test came out.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum End {
+    Passed,
+    Failed,
+    Hung,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Passed => "passed",
+            End::Failed => "failed",
+            End::Hung => "hung",
+        })
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unit(name) => write!(f, "{name}"),
+            It(name) => write!(f, "it {name}"),
+            Corpus(name) => write!(f, "corpora {name}"),
+            Loom(name) => write!(f, "loom {name}"),
+            Shuttle => write!(f, "shuttle"),
+        }
+    }
+}
+
+impl Test {
+    /// Which of the programs it is in, and what that is to be told.
+    fn found(self) -> (&'static str, Vec<&'static str>) {
+        let exactly = |name| vec!["--exact", name];
+        match self {
+            Unit(name) => ("actix_transport", exactly(name)),
+            It(name) => ("it", exactly(name)),
+            Corpus(name) => ("corpora", exactly(name)),
+            Loom(name) => ("loom", vec!["gate", name]),
+            Shuttle => ("shuttle", vec!["1000"]),
+        }
+    }
+}
+
+/// The tests, built with all defects in them.
+struct Programs(BTreeMap<String, PathBuf>);
+
+impl Programs {
+    fn build() -> Result<Self, String> {
+        let mut programs = BTreeMap::new();
+        let features = "--features=defects,failpoints,internals,serde";
+        let tests = [
+            "test",
+            "--no-run",
+            features,
+            "--lib",
+            "--test=it",
+            "--test=corpora",
+        ];
+        for words in [
+            &tests[..],
+            &[
+                "build",
+                "--manifest-path=models/Cargo.toml",
+                "--features=defects",
+            ],
+        ] {
+            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let built = Command::new(cargo)
+                .args(words)
+                .arg("--message-format=json-render-diagnostics")
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .stderr(Stdio::inherit())
+                .output()
+                .map_err(|err| format!("cannot run cargo: {err}"))?;
+            if !built.status.success() {
+                return Err(format!("`cargo {}` failed", words.join(" ")));
+            }
+            for line in String::from_utf8_lossy(&built.stdout).lines() {
+                let message: serde_json::Value =
+                    serde_json::from_str(line).map_err(|err| format!("{err}: {line}"))?;
+                let name = message["target"]["name"].as_str();
+                if let (Some(name), Some(path)) = (name, message["executable"].as_str()) {
+                    programs.insert(name.to_owned(), Path::new(path).to_owned());
+                }
+            }
+        }
+        Ok(Programs(programs))
+    }
+
+    /// Runs one test, with a defect or without.
+    fn run(&self, test: Test, defect: Option<&str>) -> (End, Duration) {
+        let (program, words) = test.found();
+        let began = Instant::now();
+        let mut command = Command::new(&self.0[program]);
+        command.args(words).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.env_remove(CHOSEN).env("RUST_BACKTRACE", "0");
+        if let Some(name) = defect {
+            command.env(CHOSEN, name);
+        }
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let child = output.expect("it was built just now");
+        (wait(child, began), began.elapsed())
+    }
+}
+
+fn wait(mut child: Child, began: Instant) -> End {
+    let mut stdout = child.stdout.take().expect("piped");
+    // Read beside, so that it never waits for us to.
+    let told = thread::spawn(move || std::io::read_to_string(&mut stdout).unwrap_or_default());
+    let end = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status.success()),
+            _ if began.elapsed() > PATIENCE => break None,
+            _ => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let Some(success) = end else {
+        // It may have ended just now.
+        let _ = child.kill();
+        let _ = child.wait();
+        return End::Hung;
+    };
+    // A name that no test has is no test that passed.
+    let told = told.join().unwrap_or_default();
+    match success && !told.contains(" 0 passed") {
+        true => End::Passed,
+        false => End::Failed,
+    }
+}

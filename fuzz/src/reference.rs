@@ -1,0 +1,34 @@
+//! Decoding, as plainly as it can be said.
+
+/// What a stream of bytes holds.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Found {
+    /// Groups and payloads, in the order of the stream.
+    pub(crate) frames: Vec<(u32, Vec<u8>)>,
+    /// Bytes behind the last whole frame.
+    pub(crate) rest: usize,
+    /// Whether these can be the beginning of no frame.
+    pub(crate) malformed: bool,
+}
+
+pub(crate) fn reference(mut bytes: &[u8], limit: usize) -> Found {
+    let mut found = Found::default();
+    while let Some(length) = bytes.first_chunk::<4>() {
+        let len = u32::from_be_bytes(*length) as usize;
+        found.malformed = len < 8 || len > limit;
+        if found.malformed || bytes.len() < len {
+            break;
+        }
+        let group = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        found.frames.push((group, bytes[8..len].to_vec()));
+        bytes = &bytes[len..];
+    }
+    found.rest = bytes.len();
+    found
+}
+
+/// The frames as they are delivered: those of one group in order, groups in any.
+pub(crate) fn by_group(mut frames: Vec<(u32, Vec<u8>)>) -> Vec<(u32, Vec<u8>)> {
+    frames.sort_by_key(|(group, _)| *group);
+    frames
+}

@@ -1,0 +1,252 @@
+//! The writer of a peer against a socket that takes any part of what is written, stalls, ends, talks
+//! back or is taken away: what arrives on one link are the frames from the first that was not written
+//! before, each whole and once, and at the end all have arrived or went down with a link.
+
+use std::{
+    future::poll_fn,
+    io::{ErrorKind, Read, Write},
+    net,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use actix_transport::{
+    Config, DownReason, GroupId, Stats,
+    internals::{Queue, Writer},
+};
+use tokio::{net::TcpStream, runtime::Runtime, task::yield_now};
+
+use super::script::Script;
+
+thread_local! {
+    static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(1)
+        .build()
+        .expect("a runtime");
+}
+
+pub fn run(data: &[u8]) {
+    RUNTIME.with(|runtime| runtime.block_on(write(Script(data))));
+}
+
+async fn write(mut script: Script<'_>) {
+    let config = Config::default()
+        .max_frame(1 << 20)
+        .queue_frames(200)
+        .queue_bytes(1 << 20)
+        .stale_after(Duration::from_secs(24 * 60 * 60));
+    let writer = Writer::new(config);
+    let mut sent = Sent {
+        queue: writer.queue(),
+        lens: Vec::new(),
+    };
+    loop {
+        let (ours, theirs) = pair();
+        let mut link = Link::new(theirs, &sent);
+        let mut writing = pin!(writer.link(ours));
+        let end = link.play(&mut writing, &mut script, &mut sent).await;
+        match end {
+            End::Lost => {}
+            End::Cancelled => link.read(usize::MAX),
+            End::Script => {
+                link.read_all(&mut writing, &sent).await;
+                return assert_eq!(link.next, sent.lens.len());
+            }
+        }
+        // What one link did not take whole, the next one takes from its beginning; the batch went
+        // back when the link did, so this is certain now.
+        link.check(&sent, end);
+    }
+}
+
+/// What was sent so far.
+struct Sent {
+    queue: Queue,
+    lens: Vec<usize>,
+}
+
+impl Sent {
+    fn push(&mut self, len: usize) {
+        let number = self.lens.len();
+        let pushed = self
+            .queue
+            .push(GroupId::new(number as u32), vec![number as u8; len]);
+        if pushed.is_ok() {
+            self.lens.push(len);
+        }
+    }
+
+    /// How many were written, when every one of them is in one place.
+    fn written(&self) -> usize {
+        let mut stats = Stats::default();
+        stats.tcp = self.queue.stats();
+        assert_eq!(stats.balance(), Ok(()));
+        assert_eq!(stats.tcp.accepted.frames, self.lens.len() as u64);
+        assert!(stats.tcp.dropped.total().is_zero());
+        stats.tcp.written.frames as usize
+    }
+}
+
+/// How the script goes on after a link.
+#[derive(Debug, Copy, Clone, PartialEq)]
+enum End {
+    /// It ended, and what was on its way is lost.
+    Lost,
+    /// Its writer was taken away, and all it wrote can be read.
+    Cancelled,
+    Script,
+}
+
+/// The other end of a link.
+struct Link {
+    stream: Option<UnixStream>,
+    arrived: Vec<u8>,
+    /// The number of the frame that comes next.
+    next: usize,
+    spoke: bool,
+}
+
+impl Link {
+    fn new(stream: UnixStream, sent: &Sent) -> Self {
+        Link {
+            stream: Some(stream),
+            arrived: Vec::new(),
+            next: sent.written(),
+            spoke: false,
+        }
+    }
+
+    async fn play<F>(
+        &mut self,
+        writing: &mut Pin<&mut F>,
+        script: &mut Script<'_>,
+        sent: &mut Sent,
+    ) -> End
+    where
+        F: Future<Output = DownReason>,
+    {
+        loop {
+            for _ in 0..3 {
+                let polled = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await;
+                if let Poll::Ready(reason) = polled {
+                    self.explains(reason);
+                    return End::Lost;
+                }
+                yield_now().await;
+            }
+            let Some(step) = script.step() else {
+                return match self.stream {
+                    Some(_) if !self.spoke => End::Script,
+                    // Its end has still to be seen.
+                    _ => continue,
+                };
+            };
+            match step % 16 {
+                0..5 => sent.push(script.number()),
+                5 => sent.push(script.number() * 40),
+                6 => sent.push(script.number() * 400),
+                7 => (0..script.number()).for_each(|len| sent.push(len)),
+                8 => self.read(script.number()),
+                9 => self.read(script.number() * 256),
+                10 => self.read(usize::MAX),
+                11 => self.stream = None,
+                12 => return End::Cancelled,
+                13 => self.speak(),
+                _ => {}
+            }
+            assert!(self.next <= sent.written() + 1);
+        }
+    }
+
+    /// Reads what is there, so much at most.
+    fn read(&mut self, mut at_most: usize) {
+        let mut buffer = [0; 4096];
+        while let Some(stream) = &mut self.stream
+            && at_most > 0
+        {
+            let room = buffer.len().min(at_most);
+            match stream.read(&mut buffer[..room]) {
+                Ok(0) => break,
+                Ok(n) => {
+                    self.arrived.extend_from_slice(&buffer[..n]);
+                    at_most -= n;
+                }
+                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                Err(err) => panic!("{err}"),
+            }
+        }
+        self.take();
+    }
+
+    /// Takes the whole frames that have arrived.
+    fn take(&mut self) {
+        let mut at = 0;
+        while let Some(length) = self.arrived[at..].first_chunk::<4>() {
+            let len = u32::from_be_bytes(*length) as usize;
+            let Some(frame) = self.arrived[at..].get(..len) else {
+                break;
+            };
+            assert_eq!(frame[4..8], (self.next as u32).to_le_bytes());
+            assert!(frame[8..].iter().all(|byte| *byte == self.next as u8));
+            self.next += 1;
+            at += len;
+        }
+        self.arrived.drain(..at);
+    }
+
+    async fn read_all<F>(&mut self, writing: &mut Pin<&mut F>, sent: &Sent)
+    where
+        F: Future<Output = DownReason>,
+    {
+        while self.next < sent.lens.len() {
+            let polled = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await;
+            assert!(polled.is_pending());
+            yield_now().await;
+            self.read(usize::MAX);
+        }
+        assert_eq!(sent.written(), sent.lens.len());
+        assert!(self.arrived.is_empty());
+    }
+
+    fn speak(&mut self) {
+        self.spoke = true;
+        if let Some(stream) = &mut self.stream {
+            // Not when it is full of what was said before.
+            let _ = stream.write(&[1]);
+        }
+    }
+
+    /// Says that the link ended for something that was done to it.
+    fn explains(&self, reason: DownReason) {
+        match reason {
+            DownReason::Spoke => assert!(self.spoke),
+            DownReason::Closed | DownReason::Lost(_) => assert!(self.stream.is_none()),
+            reason => panic!("{reason:?}"),
+        }
+    }
+
+    /// What arrived was written, and all of it did if it could.
+    fn check(&self, sent: &Sent, end: End) {
+        let written = sent.written();
+        assert!(self.next <= written, "{} of {written} arrived", self.next);
+        if end == End::Cancelled && self.stream.is_some() {
+            assert_eq!(self.next, written);
+        }
+    }
+}
+
+/// A connection in one process, with little room in it.
+fn pair() -> (TcpStream, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("descriptors");
+    socket2::SockRef::from(&ours)
+        .set_send_buffer_size(4096)
+        .expect("open");
+    for stream in [&ours, &theirs] {
+        stream.set_nonblocking(true).expect("open");
+    }
+    let ours = net::TcpStream::from(OwnedFd::from(ours));
+    (TcpStream::from_std(ours).expect("a runtime"), theirs)
+}

@@ -1,0 +1,29 @@
+// The queue of the crate and what it rests on, as they are, and no other way to lock than the
+// model's. Included by both programs at their root, which is what `crate::` means in there.
+
+#[macro_use]
+#[path = "../../src"]
+mod source {
+    #[macro_use]
+    pub(crate) mod defect;
+
+    pub(crate) mod clock;
+    pub(crate) mod config;
+    pub(crate) mod error;
+    pub(crate) mod frame;
+    pub(crate) mod payload;
+    pub(crate) mod queue;
+    pub(crate) mod stats;
+}
+
+mod check;
+
+use source::*;
+
+// `use parking_lot::Mutex` in the queue means the one that is named at the root here.
+extern crate self as parking_lot;
+
+pub use config::Config;
+pub use error::SendError;
+pub use frame::GroupId;
+pub use payload::Payload;

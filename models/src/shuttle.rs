@@ -1,0 +1,273 @@
+//! The send queue and its writer under shuttle: very many orders of a larger program, drawn by
+//! chance. Four push, one writes to a kernel that takes any part, loses links, and is started anew
+//! midway; every snapshot must balance, and what arrives is each frame once, in order.
+//!
+//! ```sh
+//! cargo run --release --bin shuttle                 # 10,000 schedules
+//! cargo run --release --bin shuttle -- 1000000
+//! ```
+//!
+//! What fails is printed with its schedule, which `shuttle::replay` plays again.
+
+#![allow(dead_code, reason = "of what the queue rests on it needs only a part")]
+#![allow(
+    unused_imports,
+    unexpected_cfgs,
+    reason = "the sources are those of another crate"
+)]
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use ::shuttle::{
+    Config as Shuttle, Runner,
+    future::block_on,
+    rand::{Rng, thread_rng},
+    scheduler::{PctScheduler, RandomScheduler},
+    thread,
+};
+
+use crate::{
+    check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
+    config::Overflow,
+    queue::{CHAIN_FROM, SendQueue},
+};
+
+include!("mechanism.rs");
+
+pub use ::shuttle::sync::MutexGuard;
+
+/// The lock that the queue takes.
+pub struct Mutex<T>(::shuttle::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub fn new(value: T) -> Self {
+        Mutex(::shuttle::sync::Mutex::new(value))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().expect("nobody panics with it")
+    }
+}
+
+const PRODUCERS: u8 = 4;
+
+/// Frames of each producer.
+const FRAMES: u8 = 6;
+
+fn main() {
+    let schedules = std::env::args().nth(1);
+    let schedules = schedules.map_or(10_000, |number| number.parse().expect("how many schedules"));
+    let began = Instant::now();
+    let totals = Arc::new(Totals::default());
+    let model = |overflow| {
+        let totals = totals.clone();
+        move || one_execution(overflow, &totals)
+    };
+    let config = || {
+        let mut config = Shuttle::new();
+        config.stack_size = 1 << 18;
+        config
+    };
+    // Evenly drawn, and with few changes of priority at the worst moments.
+    for overflow in [Overflow::RejectNewest, Overflow::DropOldest] {
+        let random = RandomScheduler::new(schedules / 4);
+        Runner::new(random, config()).run(model(overflow));
+        let few_changes = PctScheduler::new(3, schedules / 4);
+        Runner::new(few_changes, config()).run(model(overflow));
+    }
+    let took = began.elapsed();
+    println!("ok  {schedules} schedules  {totals}  {took:.1?}");
+}
+
+/// What all executions did together, so that one sees that they did it.
+#[derive(Default)]
+struct Totals {
+    written: AtomicU64,
+    stale: AtomicU64,
+    overflow: AtomicU64,
+    rejected: AtomicU64,
+    links: AtomicU64,
+    snapshots: AtomicU64,
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let read = |number: &AtomicU64| number.load(Relaxed);
+        write!(
+            f,
+            "{} written, {} stale, {} pushed out, {} refused, {} links, {} snapshots",
+            read(&self.written),
+            read(&self.stale),
+            read(&self.overflow),
+            read(&self.rejected),
+            read(&self.links),
+            read(&self.snapshots),
+        )
+    }
+}
+
+fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
+    let queue = Arc::new(SendQueue::new(limits(5, overflow)));
+    let clock = Arc::new(AtomicU64::new(0));
+    let producers: Vec<_> = (0..PRODUCERS)
+        .map(|producer| {
+            let (queue, clock) = (queue.clone(), clock.clone());
+            thread::spawn(move || produce(producer, &queue, &clock))
+        })
+        .collect();
+    let watcher = thread::spawn({
+        let (queue, totals) = (queue.clone(), totals.clone());
+        move || {
+            for _ in 0..10 {
+                snapshot(&queue);
+                totals.snapshots.fetch_add(1, Relaxed);
+                thread::yield_now();
+            }
+        }
+    });
+    let writer = thread::spawn({
+        let (queue, clock, totals) = (queue.clone(), clock.clone(), totals.clone());
+        move || {
+            let first_life = thread_rng().gen_range(0..8);
+            let mut kernel = Kernel::default();
+            kernel.write(&queue, &clock, Some(first_life));
+            // What it had in hand went back; another goes on.
+            let next = thread::spawn(move || {
+                kernel.write(&queue, &clock, None);
+                kernel
+            });
+            let kernel = next.join().expect("no panic");
+            totals.links.fetch_add(kernel.links, Relaxed);
+            kernel
+        }
+    });
+    let pushed: u64 = producers
+        .into_iter()
+        .map(|producer| producer.join().expect("no panic"))
+        .sum();
+    queue.seal();
+    block_on(queue.drained());
+    let kernel = writer.join().expect("no panic");
+    watcher.join().expect("no panic");
+    queue.close();
+    let stats = snapshot(&queue);
+    assert_eq!(stats.accepted.frames, pushed);
+    assert_eq!(stats.written.frames, kernel.received);
+    assert_eq!(
+        stats.written + stats.dropped.stale + stats.dropped.overflow,
+        stats.accepted
+    );
+    for (total, frames) in [
+        (&totals.written, stats.written),
+        (&totals.stale, stats.dropped.stale),
+        (&totals.overflow, stats.dropped.overflow),
+        (&totals.rejected, stats.rejected.total()),
+    ] {
+        total.fetch_add(frames.frames, Relaxed);
+    }
+}
+
+/// Pushes frames, with and without waiting for room; says how many were taken.
+fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64) -> u64 {
+    let mut pushed = 0;
+    for number in 0..FRAMES {
+        let now = || at(clock.load(Relaxed));
+        let len = match thread_rng().gen_range(0..8) {
+            0 => CHAIN_FROM,
+            len => 2 + len,
+        };
+        let mut payload = vec![0; len];
+        payload[..2].copy_from_slice(&[producer, number]);
+        let taken = match thread_rng().gen_bool(0.5) {
+            true => block_on(queue.push_wait((), GROUP, payload, now)).is_ok(),
+            false => queue.push((), GROUP, payload, now()).is_ok(),
+        };
+        pushed += u64::from(taken);
+        snapshot(queue);
+    }
+    pushed
+}
+
+/// Takes any part of what it is given, and knows what has arrived.
+#[derive(Default)]
+struct Kernel {
+    /// Whole frames that came, on all links.
+    received: u64,
+    links: u64,
+    /// The last of each producer.
+    last: HashMap<u8, u8>,
+}
+
+impl Kernel {
+    /// Writes until the queue is done with, or for so many links.
+    fn write(&mut self, queue: &Arc<SendQueue>, clock: &AtomicU64, links: Option<u64>) {
+        for link in 1.. {
+            self.links += 1;
+            let mut wire = Vec::new();
+            let ended = link_until_lost(queue, clock, &mut wire);
+            self.arrived(&wire);
+            if ended || Some(link) == links {
+                return;
+            }
+        }
+    }
+
+    /// What came over one link: its last frame may be cut.
+    fn arrived(&mut self, wire: &[u8]) {
+        for payload in payloads(wire) {
+            let (producer, number) = (payload[0], payload[1]);
+            let before = self.last.insert(producer, number);
+            assert!(
+                before < Some(number),
+                "{producer}: {number} after {before:?}"
+            );
+            self.received += 1;
+        }
+    }
+}
+
+/// Writes until the link is lost; says whether that is because there is nothing more to write.
+fn link_until_lost(queue: &Arc<SendQueue>, clock: &AtomicU64, wire: &mut Vec<u8>) -> bool {
+    loop {
+        if queue.is_done() {
+            return true;
+        }
+        block_on(poll_fn(|cx| queue.poll_ready(cx)));
+        let Some(mut batch) = queue.take(at(clock.load(Relaxed))) else {
+            continue;
+        };
+        while !batch.is_empty() {
+            let bytes = bytes_of(&batch);
+            match thread_rng().gen_range(0..10) {
+                0 => return false,
+                1 => {
+                    let step = STALE_AFTER / 2;
+                    let now = clock.fetch_add(step, Relaxed) + step;
+                    batch.expire(at(now));
+                    queue.expire(at(now));
+                }
+                2..5 => {
+                    let part = thread_rng().gen_range(0..=bytes.len());
+                    wire.extend_from_slice(&bytes[..part]);
+                    batch.advance(part);
+                }
+                _ => {
+                    wire.extend_from_slice(&bytes);
+                    batch.advance(bytes.len());
+                }
+            }
+            snapshot(queue);
+        }
+        if thread_rng().gen_bool(0.2) {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Replays what the fuzzers found worth keeping through the same code that they run; see `fuzz/`.
+
+use std::{fs, path::Path};
+
+#[path = "../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "there it is a crate")]
+mod fuzz;
+
+use fuzz::{config, connection, datagram, decoder, queue, writer};
+
+/// Runs every file of a target's corpus, and nothing at all, which is an input, too.
+fn replay(target: &str, run: fn(&[u8])) {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let corpus = fs::read_dir(corpora.join(target)).expect("a corpus for each target");
+    let mut files: Vec<_> = corpus
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    files.sort();
+    assert!(files.len() > 5, "{target}: {} files", files.len());
+    run(&[]);
+    for file in files {
+        // Shown when it fails.
+        println!("{}", file.display());
+        run(&fs::read(file).expect("readable"));
+    }
+}
+
+#[test]
+fn the_corpus_of_the_decoder_holds() {
+    replay("decoder", decoder::run);
+}
+
+#[test]
+fn the_corpus_of_connections_holds() {
+    replay("connection", connection::run);
+}
+
+#[test]
+fn the_corpus_of_datagrams_holds() {
+    replay("datagram", datagram::run);
+}
+
+#[test]
+fn the_corpus_of_the_queue_holds() {
+    replay("queue", queue::run);
+}
+
+#[test]
+fn the_corpus_of_the_writer_holds() {
+    replay("writer", writer::run);
+}
+
+#[test]
+fn the_corpus_of_settings_holds() {
+    replay("config", config::run);
+}
