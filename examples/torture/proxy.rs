@@ -93,7 +93,7 @@ impl Proxy {
             sockets,
             _seat: seat,
         };
-        proxy.refuse(false)?;
+        proxy.open()?;
         Ok(proxy)
     }
 
@@ -103,22 +103,29 @@ impl Proxy {
     }
 
     /// Closes the door, so that dials are refused, or opens it again.
-    pub(crate) fn refuse(&self, refuse: bool) -> io::Result<()> {
-        let mut accepting = self.accepting.lock().expect("nobody panics here");
-        if let Some(task) = accepting.take() {
+    pub(crate) async fn refuse(&self, refuse: bool) -> io::Result<()> {
+        let task = self.accepting.lock().expect("nobody panics here").take();
+        if let Some(task) = task {
             task.abort();
-        }
-        if refuse {
+            // Only then does nobody listen any more.
+            let _ = task.await;
             // Who knocked and was not let in yet is sent away with what it had written.
             self.inner.ledger().push(Passage::shut_out());
-            return Ok(());
         }
+        match refuse {
+            true => Ok(()),
+            false => self.open(),
+        }
+    }
+
+    fn open(&self) -> io::Result<()> {
         let listener = bind(self.inner.addr, self.sockets)?;
         listener.listen(128)?;
         listener.set_nonblocking(true)?;
         let _runtime = self.runtime.enter();
         let listener = TcpListener::from_std(listener.into())?;
-        *accepting = Some(self.runtime.spawn(self.inner.clone().accept(listener)));
+        let task = self.runtime.spawn(self.inner.clone().accept(listener));
+        *self.accepting.lock().expect("nobody panics here") = Some(task);
         Ok(())
     }
 

@@ -175,6 +175,16 @@ impl Seen {
         new
     }
 
+    /// How often something is missing, in whatever order the rest came: the last of a connection may
+    /// come behind the first of the next.
+    pub(crate) fn gaps(&self) -> u64 {
+        let mut runs = self.runs.clone();
+        runs.sort_unstable();
+        runs.windows(2)
+            .filter(|pair| pair[0].1 + 1 != pair[1].0)
+            .count() as u64
+    }
+
     /// The sequences in the order of their coming.
     pub(crate) fn sequences(&self) -> impl Iterator<Item = u64> {
         self.runs.iter().flat_map(|&(first, last)| first..=last)

@@ -9,7 +9,11 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     panic,
     process::{self, ChildStdin, Command, ExitCode, Stdio},
-    sync::{Arc, Mutex, Once, mpsc},
+    sync::{
+        Arc, Mutex, Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -64,6 +68,46 @@ impl Beside {
     }
 }
 
+/// An eye on the machine: how late a thread is woken that wants nothing but to be woken. What has to
+/// be done within a time cannot be done while nothing is, so limits are longer by that.
+pub(crate) struct Stall {
+    worst: Arc<Mutex<Duration>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Stall {
+    pub(crate) fn watch() -> Result<Self, Failure> {
+        const NAP: Duration = Duration::from_millis(2);
+
+        let stall = Stall {
+            worst: Arc::default(),
+            over: Arc::default(),
+        };
+        let (worst, over) = (stall.worst.clone(), stall.over.clone());
+        thread::Builder::new().name("stall".into()).spawn(move || {
+            while !over.load(Relaxed) {
+                let began = Instant::now();
+                thread::sleep(NAP);
+                let late = began.elapsed().saturating_sub(NAP);
+                let mut worst = worst.lock().expect("nobody panics here");
+                *worst = late.max(*worst);
+            }
+        })?;
+        Ok(stall)
+    }
+
+    /// The worst since this was asked the last time.
+    pub(crate) fn take(&self) -> Duration {
+        std::mem::take(&mut *self.worst.lock().expect("nobody panics here"))
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+    }
+}
+
 /// What a transport tells, and when it told it. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Watch(Arc<Mutex<Vec<(Instant, PeerEvent)>>>);
@@ -73,6 +117,11 @@ impl Watch {
         let watch = Watch::default();
         transport.subscribe(Watcher(watch.clone()).start().recipient());
         watch
+    }
+
+    /// All that was told.
+    pub(crate) fn all(&self) -> Vec<(Instant, PeerEvent)> {
+        self.0.lock().expect("nobody panics here").clone()
     }
 
     /// When the first event as wanted was told, of those told since `since`.

@@ -23,11 +23,13 @@ pub(crate) struct Passage {
     pub(crate) forwarded: Trace,
     /// Bytes taken and not forwarded.
     pub(crate) thrown: u64,
+    /// Whether the receiver was reached, and the connection stands or stood.
+    pub(crate) stood: bool,
     /// Whether the sender's end was read to its last byte: then nothing that its kernel took is
     /// unknown.
     pub(crate) drained: bool,
-    /// Why it was not, where it should have been.
-    pub(crate) undrained: Option<io::ErrorKind>,
+    /// What the system said when it could not be made, or not be drained.
+    pub(crate) failed: Option<String>,
     /// None while it goes on.
     pub(crate) ended: Option<Ended>,
     /// Whether what had to be read after the end was.
@@ -99,7 +101,12 @@ pub(super) async fn pass(inner: &Inner, number: u64, plan: &Plan, mut sender: Tc
                 end(inner, number, ended, sender, receiver).await;
                 ended
             }
-            Err(_) => Ended::Refused,
+            Err(err) => {
+                note(inner, number, |passage| {
+                    passage.failed = Some(err.to_string());
+                });
+                Ended::Refused
+            }
         },
     };
     note(inner, number, |passage| {
@@ -111,6 +118,8 @@ pub(super) async fn pass(inner: &Inner, number: u64, plan: &Plan, mut sender: Tc
 async fn dial(inner: &Inner, number: u64) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if inner.target.ip().is_loopback() {
+        // Its port may be one that another connection has just let go.
+        socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::from((source_of(inner.id, number), 0)))?;
     }
     let receiver = socket.connect(inner.target).await?;
@@ -129,6 +138,7 @@ async fn forward(
     let mut buffer = vec![0; 64 << 10];
     let (mut hole, mut cuts) = (inner.hole.subscribe(), inner.cut.subscribe());
     cuts.mark_unchanged();
+    note(inner, number, |passage| passage.stood = true);
     let mut at = 0;
     let mut draw = fastrand::Rng::with_seed(number);
     loop {
@@ -273,7 +283,7 @@ async fn end(
             let drained = drained.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
             note(inner, number, |passage| {
                 passage.drained = drained.is_ok();
-                passage.undrained = drained.err().map(|err| err.kind());
+                passage.failed = drained.err().map(|err| err.to_string());
             });
         }
     }

@@ -251,9 +251,9 @@ impl Sender {
                 }
                 // A door that is closed for a moment.
                 if self.share.draw(self.id, 3, sequence).u32(..50) == 0 {
-                    self.proxy.refuse(true)?;
+                    self.proxy.refuse(true).await?;
                     tokio::time::sleep(Duration::from_millis(5)).await;
-                    self.proxy.refuse(false)?;
+                    self.proxy.refuse(false).await?;
                 }
             }
             // Some of the time as much as goes, most of it what the network carries away, so that a

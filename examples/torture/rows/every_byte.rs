@@ -90,7 +90,10 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
             let mut found = fill(room.get() - at, ending, side).await?;
             // Where the kernel took another number this time, it is tried anew, with what it took.
             for _ in 0..3 {
-                let Some(took) = found.took.filter(|_| found.into != Some(at)) else {
+                let Some(took) = found
+                    .took
+                    .filter(|took| found.into != Some(at) && *took > 8 << 10)
+                else {
                     break;
                 };
                 room.set(took);
@@ -280,17 +283,28 @@ async fn fill(filler: u64, ending: Ending, side: Side) -> Result<Filled, Failure
     }
     // More than any kernel takes.
     case.send(7, 512 << 10)?;
+    let stands = || {
+        case.proxy
+            .ledger()
+            .first()
+            .is_some_and(|passage| passage.stood)
+    };
+    until("the connection stands", LONG, stands).await?;
+    let writing = || {
+        let frames = case.peer.stats().frames;
+        frames.written.frames + frames.in_flight.frames > 0
+    };
+    until("the writer writes", LONG, writing).await?;
     // The kernel takes what it takes at once, but nobody says when it is full.
-    until("connected", LONG, || case.proxy.count().0 == 1).await?;
     sleep(20 * MS).await;
-    case.proxy.refuse(true)?;
+    case.proxy.refuse(true).await?;
     case.proxy.cut(ending, side);
     until("the cut was noticed", LONG, || {
         case.sender.stats().links.disconnects == 1
     })
     .await?;
     let written = case.peer.stats().frames.written.frames;
-    case.proxy.refuse(false)?;
+    case.proxy.refuse(false).await?;
     case.send(8, 8)?;
     let (proxy, sees_all) = (
         &case.proxy,
@@ -301,10 +315,13 @@ async fn fill(filler: u64, ending: Ending, side: Side) -> Result<Filled, Failure
         let read = until("the proxy read the rest", LONG, drained).await;
         read.map_err(|failure| {
             let Passage {
-                taken, undrained, ..
+                taken,
+                ended,
+                failed,
+                ..
             } = &proxy.ledger()[0];
-            let text = format!("{failure}: {} bytes, then {undrained:?}", taken.bytes);
-            Failure::stuck(text)
+            let bytes = taken.bytes;
+            Failure::stuck(format!("{failure}: {bytes} bytes, {ended:?}, {failed:?}"))
         })?;
     }
     let first = proxy.ledger()[0].clone();

@@ -19,7 +19,7 @@ use crate::{
     sink::say,
     stamp::Stamp,
     tally::Tally,
-    world::{self, Child, ONE_EACH, Role, pause},
+    world::{self, Child, ONE_EACH, Role, Stall, pause},
 };
 
 pub(crate) const ROW: Row = Row {
@@ -65,6 +65,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
     let (mut slowest, mut times) = (Duration::ZERO, Vec::new());
     let (mut frames, mut balanced) = (0, 0);
+    let (stall, mut worst) = (Stall::watch()?, Duration::ZERO);
     for kill in 0..kills {
         let index = draw.usize(..MEMBERS);
         pause(MS * draw.u32(50..150));
@@ -84,8 +85,11 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         pause(MS * draw.u32(..2_000) / draw.u32(1..10));
         members[index] = Member::start(index, incarnation, &addrs)?;
         let listening = Instant::now();
+        stall.take();
         let took = all_heard(&mut members, Some(index), listening)?;
-        figures.must(took <= BACK_OFF + Duration::from_secs(1), || {
+        let stood = stall.take();
+        worst = worst.max(stood);
+        figures.must(took <= BACK_OFF + Duration::from_secs(1) + stood, || {
             let stories: Vec<_> = members
                 .iter()
                 .map(|member| member.story(listening))
@@ -128,6 +132,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     figures.add("kills", kills);
     figures.add("traffic again after, median", format!("{median:.0?}"));
     figures.add("slowest", format!("{slowest:.0?}"));
+    figures.add("machine stood still for at most", format!("{worst:.0?}"));
     figures.add("back-off", format!("{BACK_OFF:?}"));
     figures.add("frames received", frames);
     figures.add("incarnations whose counters balance", balanced);
