@@ -192,7 +192,7 @@ impl Connection {
                     return shared.ledger.timed_out();
                 }
             }
-            self.settle().await;
+            self.splitter.settle().await;
             let filled = match self.read().await {
                 Ok(Some(filled)) => filled,
                 Ok(None) => continue,
@@ -210,6 +210,11 @@ impl Connection {
                 .splitter
                 .deliver(&shared, self.from, Via::Tcp, buffer)
                 .await;
+            if !self.buffer.is_empty() {
+                // The time that our own actors take is nobody's fault out there: the frame of which
+                // this is the beginning begins when it is over.
+                self.splitter.settle().await;
+            }
             self.note_beginning(arrived - self.buffer.len());
             if let Err(malformed) = delivered {
                 let length = malformed.length;
@@ -220,15 +225,6 @@ impl Connection {
             if filled {
                 tokio::task::yield_now().await;
             }
-        }
-    }
-
-    /// Waits until what was read before has been handled. The time that our own actors take for that
-    /// is nobody's fault out there: a frame of which we have the beginning begins when it is over.
-    async fn settle(&mut self) {
-        if self.splitter.settle().now_or_never().is_none() {
-            self.splitter.settle().await;
-            self.begun = self.begun.map(|_| Instant::now());
         }
     }
 
