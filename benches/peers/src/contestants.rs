@@ -11,7 +11,19 @@ pub(crate) mod tonic;
 
 use tokio::runtime::Builder;
 
-use crate::{Failure, figures::Figures};
+use crate::{Failure, figures::Figures, work::Work};
+
+/// Runs a side on one thread if it has one connection, else on all. With one connection that was
+/// faster for tonic and tarpc, and thriftier for quinn; with many, all threads were faster for tonic.
+pub(crate) fn on_threads_for(
+    work: &Work,
+    side: impl Future<Output = Result<Figures, Failure>> + Send + 'static,
+) -> Result<Figures, Failure> {
+    match work.peers {
+        1 => on_one_thread(side),
+        _ => on_all_threads(side),
+    }
+}
 
 /// Runs a side on the thread that calls.
 pub(crate) fn on_one_thread(
@@ -22,7 +34,7 @@ pub(crate) fn on_one_thread(
 }
 
 /// Runs a side on as many threads as there are cores, as `#[tokio::main]` does.
-pub(crate) fn on_all_threads(
+fn on_all_threads(
     side: impl Future<Output = Result<Figures, Failure>> + Send + 'static,
 ) -> Result<Figures, Failure> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;

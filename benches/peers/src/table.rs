@@ -98,17 +98,20 @@ fn best(outcome: &Outcome) -> Option<String> {
 
 /// Says why there is a dash.
 fn absences(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for outcome in outcomes {
         let case = &outcome.row.case;
         for &contestant in contestants {
             if let Some(reason) = contestant.absence(case.work.peers) {
-                text += &format!("{}, {contestant}: {reason}.\n", case.name);
+                lines.push(format!("{contestant} has a dash: {reason}.\n"));
             }
             if let Some(failure) = outcome.failures.get(&contestant) {
-                text += &format!("{}, {contestant} FAILED: {failure}\n", case.name);
+                lines.push(format!("{contestant} FAILED in {}: {failure}\n", case.name));
             }
         }
     }
-    text
+    // The same reason for several cases.
+    lines.sort();
+    lines.dedup();
+    lines.concat()
 }

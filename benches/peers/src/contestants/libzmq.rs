@@ -1,8 +1,8 @@
 //! libzmq: one PUSH socket, connected as often as there are connections, to one PULL socket.
 //!
 //! Tuned as its guide and its own `perf/` programs have it: one I/O thread for each process (one for
-//! every gigabyte a second is the advice), no limit that makes the producer wait before the socket
-//! does, and large buffers of the system's. Messages are handed over whole and copied into libzmq's
+//! every gigabyte a second is the advice) and large buffers of the system's. A limit of messages above
+//! the default made it slower. Messages are handed over whole and copied into libzmq's
 //! own when they are small, given away when they are large; the one that is received into is used
 //! again. PUSH spreads frames over its connections by itself, in turns, and batches them.
 
@@ -22,9 +22,6 @@ use crate::{
 /// From this size on a payload is given away instead of copied.
 const GIVE_AWAY: usize = 8 << 10;
 
-/// Bytes of payloads that wait on each side of each connection, at most.
-const WAITING: usize = 4 << 20;
-
 /// Bytes of the system's buffers, at most what it lets everybody have.
 const BUFFER: i32 = 4 << 20;
 
@@ -38,7 +35,6 @@ pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures,
 fn send(work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
     let context = Context::new();
     let socket = context.socket(PUSH)?;
-    socket.set_sndhwm(limit(work))?;
     socket.set_sndbuf(BUFFER)?;
     for addr in to {
         socket.connect(&format!("tcp://{addr}"))?;
@@ -64,7 +60,6 @@ fn send(work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
 fn receive(work: &Work) -> Result<Figures, Failure> {
     let context = Context::new();
     let socket = context.socket(PULL)?;
-    socket.set_rcvhwm(limit(work))?;
     socket.set_rcvbuf(BUFFER)?;
     let mut addrs = Vec::new();
     for _ in 0..work.peers {
@@ -89,9 +84,4 @@ fn receive(work: &Work) -> Result<Figures, Failure> {
     Ok(figures
         .with("seconds", begun.elapsed().as_secs_f64())
         .with("frames", work.frames as f64))
-}
-
-/// Returns how many messages may wait, at least libzmq's default.
-fn limit(work: &Work) -> i32 {
-    (WAITING / work.size).max(1_000) as i32
 }

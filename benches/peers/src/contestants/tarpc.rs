@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     Failure,
-    contestants::on_all_threads,
+    contestants::on_threads_for,
     cost::Cost,
     figures::Figures,
     goal::Goal,
@@ -47,10 +47,9 @@ trait Frames {
 }
 
 pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
-    let (work, to) = (work.clone(), to.to_vec());
     match side {
-        Side::Send => on_all_threads(send(work, to)),
-        Side::Receive => on_all_threads(receive(work)),
+        Side::Send => on_threads_for(work, send(work.clone(), to.to_vec())),
+        Side::Receive => on_threads_for(work, receive(work.clone())),
     }
 }
 
