@@ -1,0 +1,21 @@
+//! Writes the stubs of the gRPC service that tonic's contestant serves: of one method, so that no
+//! `.proto` file is needed, nor a compiler for it.
+
+use tonic_build::manual::{Builder, Method, Service};
+
+fn main() {
+    let push = Method::builder()
+        .name("push")
+        .route_name("Push")
+        .input_type("crate::contestants::tonic::Frame")
+        .output_type("crate::contestants::tonic::Done")
+        .codec_path("crate::contestants::tonic::Codec")
+        .client_streaming()
+        .build();
+    let frames = Service::builder()
+        .name("Frames")
+        .package("peers")
+        .method(push)
+        .build();
+    Builder::new().compile(&[frames]);
+}

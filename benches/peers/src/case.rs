@@ -1,0 +1,45 @@
+//! The cases: frames of a size, over so many connections.
+
+use crate::{
+    node::Where,
+    side::Contestant,
+    work::{Task, Work},
+};
+
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) work: Work,
+    pub(super) contestants: Vec<Contestant>,
+}
+
+/// Returns all cases, each for those of the contestants that have a sense for it.
+pub(super) fn all(contestants: &[Contestant]) -> Vec<Case> {
+    const CONNECTIONS: usize = 100;
+
+    let case = |name, size, peers| Case {
+        name,
+        work: Work {
+            task: Task::Stream,
+            size,
+            // Told by the pace.
+            frames: 0,
+            producers: 1,
+            groups: 1,
+            peers,
+            placement: Where::Dedicated,
+        },
+        contestants: contestants
+            .iter()
+            .copied()
+            .filter(|contestant| contestant.absence(peers).is_none())
+            .collect(),
+    };
+    vec![
+        case("64B", 64, 1),
+        case("1KiB", 1 << 10, 1),
+        case("16KiB", 16 << 10, 1),
+        case("64B-100-connections", 64, CONNECTIONS),
+        case("1KiB-100-connections", 1 << 10, CONNECTIONS),
+        case("16KiB-100-connections", 16 << 10, CONNECTIONS),
+    ]
+}

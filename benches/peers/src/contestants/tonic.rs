@@ -1,0 +1,179 @@
+//! tonic: a call that streams from the client, on each connection one.
+//!
+//! Tuned as its documentation and its examples have it: windows of HTTP/2 that hold many times the
+//! delay, on both sides and for stream and connection; large HTTP/2 frames; `TCP_NODELAY`; a codec
+//! with large buffers (the `codec_buffers` example), which gathers as many messages as are there
+//! into one; and payloads that are decoded as `Bytes`, without a copy. The stream makes each message
+//! when the encoder asks for it, so that no channel stands between them. With several connections
+//! that makes each its own producer, in bulk and not in turns: more than the others are given.
+
+use std::{marker::PhantomData, net::SocketAddr};
+
+use bytes::Bytes;
+use futures::{future::try_join_all, stream};
+use tokio::{net::TcpListener, sync::oneshot};
+use tonic::{
+    Request, Response, Status, Streaming,
+    codec::BufferSettings,
+    transport::{Endpoint, Server, server::TcpIncoming},
+};
+use tonic_prost::{ProstDecoder, ProstEncoder};
+
+use crate::{
+    Failure,
+    contestants::on_threads_for,
+    cost::Cost,
+    figures::Figures,
+    goal::Goal,
+    side::{Side, announce, anywhere},
+    work::{Work, append, touch},
+};
+
+mod stubs {
+    #![allow(clippy::all, unreachable_pub)]
+    include!(concat!(env!("OUT_DIR"), "/peers.Frames.rs"));
+}
+
+use stubs::{
+    frames_client::FramesClient,
+    frames_server::{Frames, FramesServer},
+};
+
+/// Bytes under way on a connection, at most.
+const WINDOW: u32 = 8 << 20;
+
+/// Bytes of an HTTP/2 frame, at most.
+const HTTP_FRAME: u32 = 1 << 20;
+
+/// Bytes that the encoder gathers.
+const GATHERED: usize = 256 << 10;
+
+/// Frames after which the goal is told.
+const SOME: u64 = 256;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Frame {
+    #[prost(bytes = "bytes", tag = "1")]
+    payload: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Done {}
+
+pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
+    match side {
+        Side::Send => on_threads_for(work, send(work.clone(), to.to_vec())),
+        Side::Receive => on_threads_for(work, receive(work.clone())),
+    }
+}
+
+async fn send(work: Work, to: Vec<SocketAddr>) -> Result<Figures, Failure> {
+    let connect = async |addr: &SocketAddr| {
+        let endpoint = Endpoint::try_from(format!("http://{addr}"))?
+            .tcp_nodelay(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_frame_size(HTTP_FRAME);
+        let channel = endpoint.connect().await?;
+        Ok::<_, Failure>(FramesClient::new(channel).max_decoding_message_size(usize::MAX))
+    };
+    let clients = try_join_all(to.iter().map(connect)).await?;
+
+    let cost = Cost::begin();
+    let mut calls = Vec::new();
+    for (peer, mut client) in clients.into_iter().enumerate() {
+        let size = work.size;
+        let numbers = (peer as u64..work.frames).step_by(work.peers);
+        let frames = stream::iter(numbers.map(move |number| {
+            let mut payload = Vec::with_capacity(size);
+            append(&mut payload, size, number);
+            Frame {
+                payload: payload.into(),
+            }
+        }));
+        calls.push(tokio::spawn(async move { client.push(frames).await }));
+    }
+    for call in calls {
+        call.await??;
+    }
+    Ok(cost.figures())
+}
+
+async fn receive(work: Work) -> Result<Figures, Failure> {
+    let listener = TcpListener::bind(anywhere()).await?;
+    let addr = listener.local_addr()?;
+    let (goal, reached) = Goal::new(work.frames);
+    let service = FramesServer::new(Receiver { goal }).max_decoding_message_size(usize::MAX);
+    let server = Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(HTTP_FRAME)
+        .add_service(service);
+
+    let cost = Cost::begin();
+    announce(&vec![addr; work.peers])?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let (leave, left) = oneshot::channel::<()>();
+    let serving = server.serve_with_incoming_shutdown(incoming, async {
+        let _ = left.await;
+    });
+    let serving = tokio::spawn(serving);
+    let time = reached.await?.as_secs_f64();
+    let figures = cost.figures();
+    // Answers the calls first.
+    drop(leave);
+    serving.await??;
+    Ok(figures
+        .with("seconds", time)
+        .with("frames", work.frames as f64))
+}
+
+struct Receiver {
+    goal: Goal,
+}
+
+#[tonic::async_trait]
+impl Frames for Receiver {
+    async fn push(&self, request: Request<Streaming<Frame>>) -> Result<Response<Done>, Status> {
+        let mut stream = request.into_inner();
+        let mut frames = 0;
+        while let Some(frame) = stream.message().await? {
+            self.goal.begin();
+            touch(&frame.payload);
+            frames += 1;
+            if frames == SOME {
+                self.goal.add(std::mem::take(&mut frames));
+            }
+        }
+        self.goal.add(frames);
+        Ok(Response::new(Done {}))
+    }
+}
+
+/// Prost's, with large buffers.
+pub(crate) struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Codec(PhantomData)
+    }
+}
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: prost::Message + Send + 'static,
+    U: prost::Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = ProstDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::new(BufferSettings::new(GATHERED, GATHERED))
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::new(BufferSettings::new(GATHERED, GATHERED))
+    }
+}

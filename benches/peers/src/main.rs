@@ -1,0 +1,90 @@
+//! This crate beside what a user would pick instead, in turns. `run` builds and starts it.
+//!
+//! It is `loadgen bench` with other contestants, and what both need is loadgen's, named by its path:
+//! every run is two processes, a sender and a receiver, each this program started anew with the
+//! hidden command of `side.rs`; the rounds go through the contestants one after the other, and what
+//! is told is the median. Every payload is written anew by whoever sends it, its first and last byte
+//! are looked at by whoever receives it, and the receiver takes the time, from the first bytes to the
+//! last frame.
+//!
+//! The contestants stand in `contestants/`, each with what its documentation recommends for speed
+//! at the top of its file; what is measured, in `case.rs`; how many frames a run has, in `pace.rs`.
+
+mod case;
+mod contestants;
+mod measure;
+mod pace;
+mod side;
+mod table;
+
+// Loadgen's own, of which this needs only a part.
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/bench/child.rs"]
+mod child;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/bench/cost.rs"]
+mod cost;
+#[path = "../../../examples/loadgen/bench/figures.rs"]
+mod figures;
+#[path = "../../../examples/loadgen/bench/framed.rs"]
+mod framed;
+#[path = "../../../examples/loadgen/bench/goal.rs"]
+mod goal;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/link.rs"]
+mod link;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/node.rs"]
+mod node;
+#[path = "../../../examples/loadgen/bench/ours.rs"]
+mod ours;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/payload.rs"]
+mod payload;
+#[path = "../../../examples/loadgen/bench/raw.rs"]
+mod raw;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/bench/row.rs"]
+mod row;
+#[path = "../../../examples/loadgen/bench/work.rs"]
+mod work;
+
+use std::{
+    error::Error,
+    io::{Write, stderr},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+/// Compares this crate with what a user would pick instead.
+#[derive(Parser)]
+#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+struct Command {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    measure: measure::Args,
+}
+
+#[derive(clap::Subcommand)]
+enum Role {
+    /// Named as loadgen's own, which starts it in the same way.
+    #[command(hide = true)]
+    BenchSide(side::Args),
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    let done = match command.role {
+        Some(Role::BenchSide(args)) => side::run(&args),
+        None => measure::run(&command.measure),
+    };
+    let Err(err) = done else {
+        return ExitCode::SUCCESS;
+    };
+    let _ = writeln!(stderr(), "error: {err}");
+    ExitCode::FAILURE
+}

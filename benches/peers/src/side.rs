@@ -1,0 +1,165 @@
+//! One side of one contestant: what a process started for it does.
+//!
+//! A receiver says on standard output where it listens; both say there, at their end, what they
+//! measured. Neither outlives the one that started it, whose end closes their standard input, nor a
+//! minute.
+
+use std::{
+    fmt,
+    io::{Read, Write, stderr, stdin, stdout},
+    net::{SocketAddr, TcpListener},
+    process::exit,
+    thread,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+
+use crate::{
+    Failure, contestants, framed, ours, raw,
+    work::{Work, value_name},
+};
+
+/// How long a run may take: some fifty times as long as it should.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What stands before the addresses.
+pub(super) const ANNOUNCEMENT: &str = "listening on ";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_enum)]
+    contestant: Contestant,
+
+    #[arg(value_enum)]
+    side: Side,
+
+    #[command(flatten)]
+    work: Work,
+
+    /// Where the other side listens.
+    #[arg(long, value_delimiter = ',')]
+    to: Vec<SocketAddr>,
+}
+
+/// In the order of the table.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd, ValueEnum)]
+pub(super) enum Contestant {
+    /// Raw sockets that write 64 KiB at a time.
+    #[value(name = "raw-64k")]
+    Raw64,
+    /// Raw sockets that write 256 KiB at a time.
+    #[value(name = "raw-256k")]
+    Raw256,
+    /// This crate.
+    #[value(name = "actix-transport")]
+    Ours,
+    /// A careful program on plain tokio: loadgen's.
+    #[value(name = "tokio-util")]
+    Tokio,
+    #[value(name = "actix-per-frame")]
+    ActixPerFrame,
+    Quinn,
+    Libzmq,
+    Tonic,
+    Tarpc,
+    #[value(name = "ractor_cluster")]
+    RactorCluster,
+    #[value(name = "actix-telepathy")]
+    ActixTelepathy,
+}
+
+#[derive(Copy, Clone, Eq, PartialEq, ValueEnum)]
+pub(super) enum Side {
+    Send,
+    Receive,
+}
+
+impl Contestant {
+    /// Says why a contestant cannot take part, if it cannot.
+    pub(super) fn absence(self, peers: usize) -> Option<&'static str> {
+        const ONE_LINK: &str = "nodes have one connection to each other, and a process is one node";
+        match self {
+            Contestant::RactorCluster | Contestant::ActixTelepathy if peers > 1 => Some(ONE_LINK),
+            Contestant::Libzmq if cfg!(not(feature = "libzmq")) => {
+                Some("not built, as it needs a C++ compiler")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_name(self))
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    thread::spawn(end_with_parent);
+    thread::spawn(lose_patience);
+
+    let (side, work, to) = (args.side, &args.work, &args.to[..]);
+    if side == Side::Send && to.len() != work.peers {
+        return Err(format!("{} addresses for {} peers", to.len(), work.peers).into());
+    }
+    let figures = match args.contestant {
+        Contestant::Raw64 => raw::run(side, work, to, 64 << 10)?,
+        Contestant::Raw256 => raw::run(side, work, to, 256 << 10)?,
+        Contestant::Ours => actix::System::new().block_on(async {
+            match side {
+                Side::Send => ours::send(work.clone(), to).await,
+                Side::Receive => ours::receive(work).await,
+            }
+        })?,
+        Contestant::Tokio => contestants::on_one_thread(async {
+            match side {
+                Side::Send => framed::send(work.clone(), to).await,
+                Side::Receive => framed::receive(work).await,
+            }
+        })?,
+        Contestant::ActixPerFrame => contestants::actix_per_frame::run(side, work, to)?,
+        Contestant::Quinn => contestants::quinn::run(side, work, to)?,
+        #[cfg(feature = "libzmq")]
+        Contestant::Libzmq => contestants::libzmq::run(side, work, to)?,
+        #[cfg(not(feature = "libzmq"))]
+        Contestant::Libzmq => return Err("libzmq is not built".into()),
+        Contestant::Tonic => contestants::tonic::run(side, work, to)?,
+        Contestant::Tarpc => contestants::tarpc::run(side, work, to)?,
+        Contestant::RactorCluster => contestants::ractor_cluster::run(side, work, to)?,
+        Contestant::ActixTelepathy => contestants::actix_telepathy::run(side, work, to)?,
+    };
+    writeln!(stdout(), "{figures}")?;
+    // What threads a library leaves behind is not worth waiting for.
+    exit(0)
+}
+
+/// Says where to send to.
+pub(super) fn announce(addrs: &[SocketAddr]) -> Result<(), Failure> {
+    let addrs: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
+    writeln!(stdout(), "{ANNOUNCEMENT}{}", addrs.join(","))?;
+    Ok(())
+}
+
+/// Returns the local address with a port of the system's choice.
+pub(super) fn anywhere() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+/// Returns the local address with a port that is free now, for those who do not say which port the
+/// system chose for them.
+pub(super) fn somewhere() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind(anywhere())?.local_addr()?)
+}
+
+fn end_with_parent() {
+    // Nothing is ever written to it, so what ends this is the end of it.
+    let _ = stdin().read(&mut [0]);
+    exit(1);
+}
+
+fn lose_patience() {
+    thread::sleep(PATIENCE);
+    let _ = writeln!(stderr(), "not done after {PATIENCE:?}");
+    exit(1);
+}

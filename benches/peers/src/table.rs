@@ -1,0 +1,117 @@
+//! What was measured as a table, for people.
+
+use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+
+use crate::{
+    measure::Outcome,
+    side::Contestant::{self, Ours, Raw64, Raw256, Tokio},
+};
+
+const COLUMNS: [&str; 9] = [
+    "case",
+    "contestant",
+    "frames/s",
+    "to raw",
+    "ours to it",
+    "cpu sending",
+    "cpu receiving",
+    "cpu",
+    "memory",
+];
+
+const LEGEND: &str = "\
+Medians. \"To raw\" is its rate by that of the better raw sockets; \"ours to it\" the rate of
+actix-transport by its own: above 1, ours does better. Cpu is seconds on the cores for a million
+frames, by side and both together; memory is the most that the sender and the receiver had at a time,
+in MiB.
+";
+
+pub(super) fn render(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(COLUMNS);
+    for outcome in outcomes {
+        for &contestant in contestants {
+            let cells = cells(outcome, contestant).into_iter();
+            table.add_row(cells.map(|cell| Cell::new(cell.unwrap_or_else(|| "-".to_string()))));
+        }
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut text = format!("{table}\n{LEGEND}");
+    text.extend(outcomes.iter().filter_map(best));
+    text += &absences(outcomes, contestants);
+    text
+}
+
+fn cells(outcome: &Outcome, contestant: Contestant) -> [Option<String>; 9] {
+    let row = &outcome.row;
+    let ratio = |one, other| Some(format!("{:.2}", row.ratio(one, other)?));
+    let cpu = |name| Some(format!("{:.3}", row.median(contestant, name)?));
+    [
+        Some(row.case.name.to_string()),
+        Some(contestant.to_string()),
+        row.median(contestant, "per_second").map(rate),
+        row.raw().and_then(|raw| ratio(contestant, raw)),
+        ratio(Ours, contestant),
+        cpu("sender_cpu"),
+        cpu("receiver_cpu"),
+        cpu("cpu"),
+        memory(outcome, contestant),
+    ]
+}
+
+fn rate(rate: f64) -> String {
+    match rate {
+        1e6.. => format!("{:.2} M", rate / 1e6),
+        _ => format!("{:.1} k", rate / 1e3),
+    }
+}
+
+fn memory(outcome: &Outcome, contestant: Contestant) -> Option<String> {
+    let [sender, receiver] =
+        ["sender_peak", "receiver_peak"].map(|name| outcome.row.median(contestant, name));
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    Some(format!("{:.0} + {:.0}", mib(sender?), mib(receiver?)))
+}
+
+/// Says how we do beside the one that does best, of those that somebody would pick.
+fn best(outcome: &Outcome) -> Option<String> {
+    let row = &outcome.row;
+    let peers = row.case.contestants.iter().copied();
+    let peers = peers.filter(|peer| ![Raw64, Raw256, Tokio, Ours].contains(peer));
+    let by = |name| {
+        let figures = peers.clone();
+        figures.filter_map(move |peer| Some((peer, row.median(peer, name)?)))
+    };
+    let (fastest, rate) = by("per_second").max_by(|one, other| one.1.total_cmp(&other.1))?;
+    let (thriftiest, cpu) = by("cpu").min_by(|one, other| one.1.total_cmp(&other.1))?;
+    Some(format!(
+        "{}: {:.2} times the rate of the fastest peer ({fastest}), {:.2} times the cpu of the \
+         thriftiest ({thriftiest}).\n",
+        row.case.name,
+        row.median(Ours, "per_second")? / rate,
+        row.median(Ours, "cpu")? / cpu,
+    ))
+}
+
+/// Says why there is a dash.
+fn absences(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
+    let mut lines = Vec::new();
+    for outcome in outcomes {
+        let case = &outcome.row.case;
+        for &contestant in contestants {
+            if let Some(reason) = contestant.absence(case.work.peers) {
+                lines.push(format!("{contestant} has a dash: {reason}.\n"));
+            }
+            if let Some(failure) = outcome.failures.get(&contestant) {
+                lines.push(format!("{contestant} FAILED in {}: {failure}\n", case.name));
+            }
+        }
+    }
+    // The same reason for several cases.
+    lines.sort();
+    lines.dedup();
+    lines.concat()
+}
