@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// The spare room of a read when a connection begins to talk.
-const READ_FROM: usize = 8 << 10;
+const READ_FROM: usize = 2 << 10;
 
 /// The spare room that reads grow to while they fill it: some thousand small frames for one wake-up
 /// of the group's actor, and still within a core's own cache.

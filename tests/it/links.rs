@@ -33,6 +33,65 @@ fn send(from: &Transport, to: SocketAddr, number: u32) {
         .expect("room");
 }
 
+// ---- who writes ------------------------------------------------------------------------------------
+
+#[test]
+fn a_frame_that_comes_alone_is_written_by_who_sends_it_and_what_follows_at_once_by_the_writer() {
+    run(async {
+        let [_, current] = placements();
+        let a = node(current);
+        let (listener, to) = listener();
+        send(&a, to, 0);
+        let mut tap = Tap::accept(&listener).await;
+        assert_eq!(tap.number().await, 0);
+        let counts = || a.peer_stats(to).expect("known").frames;
+
+        let mut at_once = 0;
+        for number in 1..=10 {
+            tokio::time::sleep(MS).await;
+            let before = counts().written.frames;
+            send(&a, to, number);
+            // The writer is a task on this thread, and this thread has not been let go since.
+            at_once = counts().written.frames - before;
+            assert_eq!(tap.number().await, number);
+        }
+        assert_eq!(at_once, 1);
+
+        tokio::time::sleep(MS).await;
+        for number in 11..=13 {
+            send(&a, to, number);
+        }
+        assert_eq!((counts().written.frames, counts().queued.frames), (12, 2));
+        for number in 11..=13 {
+            assert_eq!(tap.number().await, number);
+        }
+        end([a]).await;
+    });
+}
+
+#[test]
+fn a_link_whose_frames_are_written_by_who_sends_them_is_not_idle() {
+    const IDLE: Duration = Duration::from_secs(1);
+
+    run(async {
+        let [_, current] = placements();
+        let a = node(current.idle_timeout(IDLE));
+        let (listener, to) = listener();
+        send(&a, to, 0);
+        let mut tap = Tap::accept(&listener).await;
+        let begun = Instant::now();
+        let mut number = 0;
+        while begun.elapsed() < 3 * IDLE {
+            assert_eq!(tap.number().await, number);
+            tokio::time::sleep(IDLE / 20).await;
+            number += 1;
+            send(&a, to, number);
+        }
+        assert_eq!(a.peer_stats(to).expect("known").epoch, 1);
+        end([a]).await;
+    });
+}
+
 // ---- the other side ends it ------------------------------------------------------------------------
 
 #[test]

@@ -3,15 +3,21 @@
 //! Tuned as its documentation and its examples have it: windows of HTTP/2 that hold many times the
 //! delay, on both sides and for stream and connection; large HTTP/2 frames; `TCP_NODELAY`; a codec
 //! with large buffers (the `codec_buffers` example), which gathers as many messages as are there
-//! into one; and payloads that are decoded as `Bytes`, without a copy. The stream makes each message
-//! when the encoder asks for it, so that no channel stands between them. With several connections
-//! that makes each its own producer, in bulk and not in turns: more than the others are given.
+//! into one; and payloads that are decoded as `Bytes`, without a copy. With one connection the stream
+//! makes each message when the encoder asks for it, so that no channel stands between them; with
+//! several, one producer gives to a bounded channel of each in turns, as everybody's does.
 
 use std::{marker::PhantomData, net::SocketAddr};
 
 use bytes::Bytes;
 use futures::{future::try_join_all, stream};
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+};
 use tonic::{
     Request, Response, Status, Streaming,
     codec::BufferSettings,
@@ -48,6 +54,9 @@ const HTTP_FRAME: u32 = 1 << 20;
 /// Bytes that the encoder gathers.
 const GATHERED: usize = 256 << 10;
 
+/// Frames that wait for a connection where there are several, at most.
+const CHANNEL: usize = 1_024;
+
 /// Frames after which the goal is told.
 const SOME: u64 = 256;
 
@@ -80,23 +89,39 @@ async fn send(work: Work, to: Vec<SocketAddr>) -> Result<Figures, Failure> {
     let clients = try_join_all(to.iter().map(connect)).await?;
 
     let cost = Cost::begin();
-    let mut calls = Vec::new();
-    for (peer, mut client) in clients.into_iter().enumerate() {
-        let size = work.size;
-        let numbers = (peer as u64..work.frames).step_by(work.peers);
-        let frames = stream::iter(numbers.map(move |number| {
-            let mut payload = Vec::with_capacity(size);
-            append(&mut payload, size, number);
-            Frame {
-                payload: payload.into(),
-            }
-        }));
+    let (mut calls, mut channels) = (Vec::new(), Vec::new());
+    for mut client in clients {
+        if work.peers == 1 {
+            let frames = stream::iter((0..work.frames).map(move |number| frame(work.size, number)));
+            calls.push(tokio::spawn(async move { client.push(frames).await }));
+            continue;
+        }
+        let (sender, mut frames) = mpsc::channel(CHANNEL);
+        channels.push(sender);
+        let frames = stream::poll_fn(move |context| frames.poll_recv(context));
         calls.push(tokio::spawn(async move { client.push(frames).await }));
     }
+    if work.peers > 1 {
+        for (number, route) in work.frames_of(0) {
+            let channel = &channels[route.peer];
+            if let Err(TrySendError::Full(frame)) = channel.try_send(frame(work.size, number)) {
+                channel.send(frame).await?;
+            }
+        }
+    }
+    drop(channels);
     for call in calls {
         call.await??;
     }
     Ok(cost.figures())
+}
+
+fn frame(size: usize, number: u64) -> Frame {
+    let mut payload = Vec::with_capacity(size);
+    append(&mut payload, size, number);
+    Frame {
+        payload: payload.into(),
+    }
 }
 
 async fn receive(work: Work) -> Result<Figures, Failure> {
