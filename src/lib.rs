@@ -18,7 +18,8 @@
 //! For a frame there is no actix message, no allocation of the transport's own and no system call:
 //! all three are for a batch. Small frames are bytes as early as possible, encoded into the queue's
 //! open buffer when they are pushed, and as late as possible, cut out of the received buffer when
-//! the actor takes them.
+//! the actor takes them. One that comes alone, for a link that rests, is written at once by whoever
+//! sends it: to wake the writer would take longer than to write.
 //!
 //! # The actors
 //!
@@ -51,6 +52,7 @@
 //!
 //! - `serde`: [`Config`] can be read and written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
+//! - `defects`: deliberate defects, to see that the tests find them. Never for production.
 
 #[macro_use]
 mod defect;

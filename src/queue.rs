@@ -76,6 +76,20 @@ pub(crate) struct Limits {
     pub(crate) chain_from: usize,
 }
 
+impl Limits {
+    /// What there is too little of for a frame of `len` bytes beside what is taken.
+    #[inline]
+    fn missing(&self, taken: Count, len: usize) -> Option<QueueLimit> {
+        if taken.frames as usize + 1 > self.frames {
+            return Some(QueueLimit::Frames);
+        }
+        if taken.bytes as usize + len > self.bytes {
+            return Some(QueueLimit::Bytes);
+        }
+        None
+    }
+}
+
 /// A bounded queue of frames, each for a `To`: `()` where all go the same way.
 pub(crate) struct SendQueue<To = ()> {
     limits: Limits,
@@ -93,9 +107,9 @@ struct State<To> {
     trash: Vec<Run<To>>,
     /// Emptied buffers, to be filled again.
     spare: Vec<Vec<u8>>,
-    /// Senders at the turnstile. While there are any, those who do not wait are refused, or room
-    /// would never reach the head of the line.
-    waiting: usize,
+    /// What the senders at the turnstile have in their hands. Those who do not wait may only have the
+    /// room that all of these together do not need, or room would never reach the head of the line.
+    waiting: Count,
     /// Drops that nobody has been told of yet.
     untold: Dropped,
     doorbell: Option<Waker>,
@@ -132,7 +146,7 @@ impl<To: Copy + Eq> SendQueue<To> {
                 runs: VecDeque::new(),
                 trash: Vec::new(),
                 spare: Vec::new(),
-                waiting: 0,
+                waiting: Count::ZERO,
                 untold: Dropped::default(),
                 doorbell: None,
                 room: None,
@@ -155,9 +169,9 @@ impl<To: Copy + Eq> SendQueue<To> {
     ) -> Result<(), (Refusal, P)> {
         let mut state = self.state.lock();
         let len = HEADER + payload.as_ref().len();
-        let admitted = match state.waiting {
+        let admitted = match state.waiting.frames {
             0 => state.admit(&self.limits, group, len),
-            _ => state.turn_away(&self.limits, group, len),
+            _ => state.admit_beside(&self.limits, group, len),
         };
         if let Err(refusal) = state.decide(admitted, len) {
             return Err((refusal, payload));
@@ -189,7 +203,10 @@ impl<To: Copy + Eq> SendQueue<To> {
         let mut try_push = |turn: Option<&Context<'_>>| {
             let mut state = self.state.lock();
             let admitted = match turn {
-                None if state.waiting > 0 => state.turn_away(&self.limits, group, len),
+                None if state.waiting.frames > 0 => {
+                    let sensible = state.check(&self.limits, group, len);
+                    sensible.and(Err(Refusal::Full(QueueLimit::Frames)))
+                }
                 _ => state.admit(&self.limits, group, len),
             };
             if let Err(Refusal::Full(_)) = admitted {
@@ -210,7 +227,7 @@ impl<To: Copy + Eq> SendQueue<To> {
         if let Poll::Ready(result) = try_push(None) {
             return result;
         }
-        let _in_line = InLine::join(self);
+        let _in_line = InLine::join(self, len);
         let _turn = self.turnstile.lock().await;
         poll_fn(|cx| try_push(Some(cx))).await
     }
@@ -380,12 +397,16 @@ impl<To: Copy + Eq> State<To> {
         self.evict_for(limits, len)
     }
 
-    /// Refuses a frame that does not wait while others do: the room that there may be is theirs.
+    /// Says whether a frame that does not wait may come in while others do: there must be room for
+    /// theirs, too. Were it refused whenever somebody waits, then with several senders and a full
+    /// queue all of them would wait from then on, and each frame would cost a change of threads.
     #[cold]
-    fn turn_away(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
+    fn admit_beside(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
         self.check(limits, group, len)?;
-        let missing = self.missing(limits, len).unwrap_or(QueueLimit::Frames);
-        Err(Refusal::Full(missing))
+        match limits.missing(self.used() + self.waiting, len) {
+            Some(missing) => Err(Refusal::Full(missing)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses what no amount of room would let in.
@@ -408,14 +429,7 @@ impl<To: Copy + Eq> State<To> {
 
     #[inline]
     fn missing(&self, limits: &Limits, len: usize) -> Option<QueueLimit> {
-        let used = self.used();
-        if used.frames as usize + 1 > limits.frames {
-            return Some(QueueLimit::Frames);
-        }
-        if used.bytes as usize + len > limits.bytes {
-            return Some(QueueLimit::Bytes);
-        }
-        None
+        limits.missing(self.used(), len)
     }
 
     /// Drops the oldest that wait until there is room; none, if not even that would make it.
@@ -535,19 +549,20 @@ fn leave(bell: &mut Option<Waker>, cx: &Context<'_>) {
     }
 }
 
-/// A place in the line at the turnstile.
-struct InLine<'q, To: Copy + Eq>(&'q SendQueue<To>);
+/// A place in the line at the turnstile, with a frame in hand.
+struct InLine<'q, To: Copy + Eq>(&'q SendQueue<To>, Count);
 
 impl<'q, To: Copy + Eq> InLine<'q, To> {
-    fn join(queue: &'q SendQueue<To>) -> Self {
-        queue.state.lock().waiting += 1;
-        InLine(queue)
+    fn join(queue: &'q SendQueue<To>, len: usize) -> Self {
+        let frame = Count::one(len);
+        queue.state.lock().waiting += frame;
+        InLine(queue, frame)
     }
 }
 
 impl<To: Copy + Eq> Drop for InLine<'_, To> {
     fn drop(&mut self) {
-        self.0.state.lock().waiting -= 1;
+        self.0.state.lock().waiting -= self.1;
     }
 }
 

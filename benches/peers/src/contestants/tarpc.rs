@@ -4,7 +4,8 @@
 //! way at a time on a connection (as many as its client admits by default; more did not pay).
 //! Otherwise as its documentation has it: bincode, a channel to the client's task that holds all of
 //! them, responses likewise; handlers run where requests are read, as a task for each costs more than
-//! they do; `TCP_NODELAY`; and its framed transport with larger buffers than by default.
+//! they do; `TCP_NODELAY`; and its framed transport with larger buffers than by default. With several
+//! connections each has its own producer, which is more than the others are given.
 
 use std::{
     net::SocketAddr,
