@@ -13,7 +13,6 @@ use std::{
     io::IoSlice,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
-    time::Duration,
 };
 
 use futures::task::AtomicWaker;
@@ -22,19 +21,13 @@ use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use crate::{
     clock::Tick,
+    pace::Pace,
     queue::{Batch, SendQueue},
     shared::Shared,
 };
 
 /// So many frames in a row must have come alone before a ring writes the next.
 const ALONE: u8 = 3;
-
-/// Frames that follow one another this closely do not come alone: some two system calls, so that a
-/// sender is not held up by more than it would take to wake the writer.
-const CLOSE: Duration = Duration::from_micros(12);
-
-/// Nor does one that follows a write this closely, where system calls take longer than that.
-const AT_ONCE: Duration = Duration::from_micros(2);
 
 /// What is longer is left to the writer: whoever sends should not be held up for long.
 const SHORT: u64 = 8 << 10;
@@ -54,14 +47,14 @@ pub(crate) struct Doorbell {
 struct Hung {
     stream: Arc<TcpStream>,
     queue: Arc<SendQueue>,
-    pace: Pace,
+    manner: Manner,
     /// What a ring took and did not get written whole.
     left: Option<Batch>,
 }
 
 /// How frames have been coming.
 #[derive(Debug, Copy, Clone)]
-pub(crate) struct Pace {
+pub(crate) struct Manner {
     /// How many came alone, as far as it matters.
     alone: u8,
     /// When a ring last wrote.
@@ -82,12 +75,12 @@ impl Doorbell {
         self: &Arc<Self>,
         stream: &Arc<TcpStream>,
         queue: &Arc<SendQueue>,
-        pace: Pace,
+        manner: Manner,
     ) -> Rest<'_> {
         *self.hung.lock() = Some(Hung {
             stream: stream.clone(),
             queue: queue.clone(),
-            pace,
+            manner,
             left: None,
         });
         let waker = self.clone().into();
@@ -101,7 +94,7 @@ impl Wake for Doorbell {
         let hung = self.hung.try_lock();
         let written = hung.is_some_and(|mut hung| match &mut *hung {
             Some(hung) if self.shared.faults.spent() => {
-                hung.write(&self.shared.last_ring, &self.clone().into())
+                hung.write(&self.shared.pace, &self.clone().into())
             }
             _ => false,
         });
@@ -114,13 +107,13 @@ impl Wake for Doorbell {
 impl Hung {
     /// Writes what is queued, if that is one frame that came alone, and hangs the bell again. False
     /// if there is something left for the writer to do.
-    fn write(&mut self, last: &LastRing, bell: &Waker) -> bool {
-        if self.pace.alone < ALONE {
+    fn write(&mut self, pace: &Pace, bell: &Waker) -> bool {
+        if self.manner.alone < ALONE {
             return false;
         }
         let began = Instant::now();
-        if last.is_close(began) {
-            self.pace.alone = 0;
+        if pace.is_close(began) {
+            self.manner.alone = 0;
             return false;
         }
         // Readable is a link that the other side has ended.
@@ -136,7 +129,9 @@ impl Hung {
             // What goes wrong here goes wrong again when the writer tries.
             if let Ok(n) = self.stream.try_write_vectored(&slices[..filled]) {
                 batch.advance(n);
-                self.pace.wrote = last.note(began);
+                let ended = Instant::now();
+                pace.note(began, ended);
+                self.manner.wrote = ended;
             }
         }
         if !batch.is_empty() {
@@ -174,13 +169,13 @@ impl Rest<'_> {
     /// Returns when the link last wrote something without the writer.
     pub(crate) fn wrote(&self) -> Instant {
         let hung = self.bell.hung.lock();
-        hung.as_ref().expect(HANGS).pace.wrote
+        hung.as_ref().expect(HANGS).manner.wrote
     }
 
     /// Takes the bell down; returns how frames have been coming, and what a ring left.
-    pub(crate) fn end(&self) -> (Pace, Option<Batch>) {
+    pub(crate) fn end(&self) -> (Manner, Option<Batch>) {
         let hung = self.bell.hung.lock().take().expect(HANGS);
-        (hung.pace, hung.left)
+        (hung.manner, hung.left)
     }
 }
 
@@ -192,9 +187,9 @@ impl Drop for Rest<'_> {
     }
 }
 
-impl Pace {
+impl Manner {
     pub(crate) fn new() -> Self {
-        Pace {
+        Manner {
             alone: 0,
             wrote: Instant::now(),
         }
@@ -206,30 +201,5 @@ impl Pace {
             0 | 1 => ALONE.min(self.alone + 1),
             _ => 0,
         };
-    }
-}
-
-/// When a ring last began to write, and was done: of all links together, since who sends the same to
-/// many peers is better served by writers that share the work.
-#[derive(Debug)]
-pub(crate) struct LastRing(Mutex<[Instant; 2]>);
-
-impl Default for LastRing {
-    fn default() -> Self {
-        LastRing(Mutex::new([Instant::now(); 2]))
-    }
-}
-
-impl LastRing {
-    fn is_close(&self, now: Instant) -> bool {
-        let [began, ended] = *self.0.lock();
-        now.saturating_duration_since(began) < CLOSE
-            || now.saturating_duration_since(ended) < AT_ONCE
-    }
-
-    fn note(&self, began: Instant) -> Instant {
-        let now = Instant::now();
-        *self.0.lock() = [began, now];
-        now
     }
 }

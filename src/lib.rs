@@ -78,6 +78,7 @@ mod load;
 mod net;
 mod node;
 mod outbox;
+mod pace;
 mod payload;
 mod peer;
 mod peers;

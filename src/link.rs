@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     clock::{EXPIRY_SLACK, Tick},
-    doorbell::{Doorbell, Pace},
+    doorbell::{Doorbell, Manner},
     event::{DownReason, PeerEvent},
     fault::Point,
     outbox::Outbox,
@@ -38,7 +38,7 @@ const TURN: usize = 1 << 20;
 const KEEP_BUFFERS: Duration = Duration::from_secs(1);
 
 /// What a rest of the writer leaves: how frames have been coming, and what a ring began to write.
-type Rested = (Pace, Option<Batch>);
+type Rested = (Manner, Option<Batch>);
 
 /// A connection that stands. It is told of when it is made and when it goes, however it goes.
 pub(crate) struct Link<'w> {
@@ -73,7 +73,7 @@ impl<'w> Link<'w> {
     pub(crate) async fn serve(&mut self) -> DownReason {
         let mut idle = Idle::new(self.shared.config.idle_timeout);
         let (mut written, mut rested) = (0, false);
-        let (mut pace, mut left) = (Pace::new(), None);
+        let (mut manner, mut left) = (Manner::new(), None);
         loop {
             self.shared.faults.hit(Point::BeforeTake);
             let batch = match left.take() {
@@ -86,7 +86,7 @@ impl<'w> Link<'w> {
                     return DownReason::Ended;
                 }
                 idle.begin();
-                (pace, left) = match self.rest(&mut idle, pace).await {
+                (manner, left) = match self.rest(&mut idle, manner).await {
                     Ok(ended) => ended,
                     Err(reason) => return reason,
                 };
@@ -94,7 +94,7 @@ impl<'w> Link<'w> {
                 continue;
             };
             if std::mem::take(&mut rested) {
-                pace.woken_by(batch.count().frames);
+                manner.woken_by(batch.count().frames);
             }
             self.shared.faults.hit(Point::AfterTake);
             match self.write(&mut batch).await {
@@ -112,9 +112,9 @@ impl<'w> Link<'w> {
     /// Waits for something to write, with an eye on the other side: when it closes an idle link, as a
     /// peer that restarts does, that is seen before a frame is lost to it. Returns what a ring of the
     /// doorbell began to write.
-    async fn rest(&self, idle: &mut Idle, pace: Pace) -> Result<Rested, DownReason> {
+    async fn rest(&self, idle: &mut Idle, manner: Manner) -> Result<Rested, DownReason> {
         let queue = &self.outbox.queue;
-        let rest = self.bell.hang(&self.stream, queue, pace);
+        let rest = self.bell.hang(&self.stream, queue, manner);
         let (mut gone, mut rung) = (pin!(self.gone()), pin!(rest.rung()));
         loop {
             tokio::select! {

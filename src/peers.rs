@@ -54,11 +54,14 @@ impl Peer {
     /// `Ok` means accepted, not received: the frame is in the queue, within its bounds, and will be
     /// written in order as long as links can be had and it does not go stale
     /// ([`Config::stale_after`](crate::Config::stale_after)). It may be called from any thread and never blocks.
+    /// A frame that comes alone, while the link rests, it writes itself: one system call that does
+    /// not block, instead of the one that would wake the writer.
     ///
     /// # Errors
     ///
     /// Gives the payload back when the queue is full, the payload too large, the group reserved, or
-    /// the transport stopped. While others wait in [`send`](Peer::send), the queue counts as full.
+    /// the transport stopped. What others wait with in [`send`](Peer::send) counts as if it were in the
+    /// queue.
     #[inline]
     pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
         let pushed = self.outbox.queue.push((), group, payload, Tick::now());

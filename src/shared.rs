@@ -8,17 +8,17 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
-    doorbell::LastRing,
     event::{Events, Part, PeerEvent},
     fault::{Faults, Point},
     groups::Groups,
     ledger::Ledger,
     load::Gatekeeper,
+    pace::Pace,
     stats::{DatagramErrors, LinkStats},
     supervise::{self, Lifeline, Turn},
 };
@@ -41,7 +41,8 @@ pub(crate) struct Shared {
     /// Every task that must have ended before `stop` returns.
     pub(crate) tasks: TaskTracker,
     pub(crate) faults: Faults,
-    pub(crate) last_ring: LastRing,
+    /// Of the sends that wake nobody.
+    pub(crate) pace: Pace,
 }
 
 /// What [`LinkStats`] is a snapshot of. Each is added to where it happens and read by `stats`; they
@@ -81,7 +82,7 @@ impl Shared {
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
             faults,
-            last_ring: LastRing::default(),
+            pace: Pace::new(Instant::now()),
             config,
         }
     }
