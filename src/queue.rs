@@ -25,6 +25,7 @@
 
 mod batch;
 mod run;
+mod state;
 
 use std::{
     collections::VecDeque,
@@ -37,7 +38,10 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use self::batch::{Batch, Together};
-use self::run::Run;
+use self::{
+    run::Run,
+    state::{Gate, State},
+};
 use crate::{
     clock::Tick,
     config::Overflow,
@@ -50,18 +54,11 @@ use crate::{
 /// From this length on, a payload is better written from where it lies than copied.
 pub(crate) const CHAIN_FROM: usize = 8 << 10;
 
-/// A run takes no more frames once it is this long: a buffer worth a system call of its own, small
-/// enough that the writer starts on it while the next one fills.
-const RUN_BYTES: usize = 64 << 10;
-
 /// A batch takes no more runs once it is this long.
 const BATCH_BYTES: usize = 512 << 10;
 
 /// A batch takes no more runs than one vectored write carries slices for: two a run.
 const BATCH_RUNS: usize = 32;
-
-/// Emptied buffers kept for the next runs, at most.
-const SPARE_BUFFERS: usize = BATCH_BYTES / RUN_BYTES;
 
 /// The bounds of a queue.
 #[derive(Debug, Copy, Clone)]
@@ -98,36 +95,6 @@ pub(crate) struct SendQueue<To = ()> {
     turnstile: tokio::sync::Mutex<()>,
 }
 
-struct State<To> {
-    gate: Gate,
-    counters: SendStats,
-    runs: VecDeque<Run<To>>,
-    /// What goes when the lock is released: a payload's owner may have a `Drop` of the user's, which
-    /// may ask this queue for something.
-    trash: Vec<Run<To>>,
-    /// Emptied buffers, to be filled again.
-    spare: Vec<Vec<u8>>,
-    /// What the senders at the turnstile have in their hands. Those who do not wait may only have the
-    /// room that all of these together do not need, or room would never reach the head of the line.
-    waiting: Count,
-    /// Drops that nobody has been told of yet.
-    untold: Dropped,
-    doorbell: Option<Waker>,
-    room: Option<Waker>,
-    empty: Option<Waker>,
-}
-
-/// What may pass.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-enum Gate {
-    /// Frames in and out.
-    Open,
-    /// Frames out only: the queue drains.
-    Sealed,
-    /// Nothing: what was left has been dropped.
-    Closed,
-}
-
 impl<To> std::fmt::Debug for SendQueue<To> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SendQueue")
@@ -140,18 +107,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn new(limits: Limits) -> Self {
         SendQueue {
             limits,
-            state: Mutex::new(State {
-                gate: Gate::Open,
-                counters: SendStats::default(),
-                runs: VecDeque::new(),
-                trash: Vec::new(),
-                spare: Vec::new(),
-                waiting: Count::ZERO,
-                untold: Dropped::default(),
-                doorbell: None,
-                room: None,
-                empty: None,
-            }),
+            state: Mutex::default(),
             turnstile: tokio::sync::Mutex::new(()),
         }
     }
@@ -375,151 +331,6 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     pub(crate) fn stats(&self) -> SendStats {
         self.state.lock().counters
-    }
-}
-
-impl<To: Copy + Eq> State<To> {
-    fn used(&self) -> Count {
-        self.counters.queued + self.counters.in_flight
-    }
-
-    /// Says whether a frame of `len` bytes may come in now, after making room for it if the oldest
-    /// are to go.
-    #[inline]
-    fn admit(&mut self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
-        self.check(limits, group, len)?;
-        let Some(missing) = self.missing(limits, len) else {
-            return Ok(());
-        };
-        if limits.overflow == Overflow::RejectNewest {
-            return Err(Refusal::Full(missing));
-        }
-        self.evict_for(limits, len)
-    }
-
-    /// Says whether a frame that does not wait may come in while others do: there must be room for
-    /// theirs, too. Were it refused whenever somebody waits, then with several senders and a full
-    /// queue all of them would wait from then on, and each frame would cost a change of threads.
-    #[cold]
-    fn admit_beside(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
-        self.check(limits, group, len)?;
-        match limits.missing(self.used() + self.waiting, len) {
-            Some(missing) => Err(Refusal::Full(missing)),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses what no amount of room would let in.
-    #[inline]
-    fn check(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
-        if self.gate != Gate::Open && !defect!(SealLeaks) {
-            return Err(Refusal::Stopped);
-        }
-        if group == GroupId::RESERVED {
-            return Err(Refusal::ReservedGroup);
-        }
-        if len > limits.frame {
-            return Err(Refusal::TooLarge {
-                len: len - HEADER,
-                max: limits.frame - HEADER,
-            });
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn missing(&self, limits: &Limits, len: usize) -> Option<QueueLimit> {
-        limits.missing(self.used(), len)
-    }
-
-    /// Drops the oldest that wait until there is room; none, if not even that would make it.
-    #[cold]
-    fn evict_for(&mut self, limits: &Limits, len: usize) -> Result<(), Refusal> {
-        let in_flight = self.counters.in_flight;
-        if in_flight.frames as usize + 1 > limits.frames {
-            return Err(Refusal::Full(QueueLimit::Frames));
-        }
-        if in_flight.bytes as usize + len > limits.bytes {
-            return Err(Refusal::Full(QueueLimit::Bytes));
-        }
-        while let Some(missing) = self.missing(limits, len) {
-            let Some(oldest) = self.runs.front_mut() else {
-                return Err(Refusal::Full(missing));
-            };
-            let evicted = oldest.pop_frame();
-            if oldest.frames == 0 {
-                self.trash.extend(self.runs.pop_front());
-            }
-            self.counters.queued -= evicted;
-            self.counters.dropped.overflow += evicted;
-            self.untold.overflow += evicted;
-        }
-        Ok(())
-    }
-
-    /// Counts a send that has come to its end, one way or the other.
-    #[inline]
-    fn decide(&mut self, admitted: Result<(), Refusal>, len: usize) -> Result<(), Refusal> {
-        let frame = Count::one(len);
-        self.counters.offered += frame;
-        match admitted {
-            Ok(()) => self.counters.accepted += frame,
-            Err(refusal) => self.counters.rejected.count(refusal, frame),
-        }
-        admitted
-    }
-
-    /// Appends an admitted frame. Gives the payload back if it was copied, to be dropped later.
-    #[inline]
-    fn put<P: Payload>(
-        &mut self,
-        limits: &Limits,
-        to: To,
-        group: GroupId,
-        payload: P,
-        now: Tick,
-    ) -> Option<P> {
-        let bytes = payload.as_ref();
-        let len = HEADER + bytes.len();
-        self.counters.queued += Count::one(len);
-        if bytes.len() >= limits.chain_from {
-            let payload = payload.into_bytes();
-            self.runs.push_back(Run::chained(to, now, group, payload));
-            return None;
-        }
-        if let Some(open) = self.runs.back_mut()
-            && open.takes(to, now, len, RUN_BYTES)
-        {
-            open.append(group, bytes, RUN_BYTES);
-            return Some(payload);
-        }
-        let mut run = Run::packed(to, now, self.spare.pop().unwrap_or_default());
-        run.append(group, bytes, RUN_BYTES);
-        self.runs.push_back(run);
-        Some(payload)
-    }
-
-    fn drop_stale(&mut self, stale: Count) {
-        self.counters.dropped.stale += stale;
-        self.untold.stale += defect!(StaleUntold, Count::ZERO, stale);
-    }
-
-    /// Keeps the buffer of a run that is done with.
-    fn recycle(&mut self, run: Run<To>) {
-        match run.into_buffer() {
-            Ok(buffer) if self.spare.len() < SPARE_BUFFERS => self.spare.push(buffer),
-            Ok(_) => {}
-            Err(chained) => self.trash.push(chained),
-        }
-    }
-
-    /// The bells of those who wait for frames to go.
-    fn room_bells(&mut self) -> [Option<Waker>; 2] {
-        let empty = match self.used().is_zero() {
-            true => self.empty.take(),
-            false => None,
-        };
-        [self.room.take(), empty]
     }
 }
 

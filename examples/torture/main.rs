@@ -17,8 +17,6 @@
 //!
 //! Rows run one after another, each on a thread of its own. The exit code is 1 when one fails.
 
-#![allow(dead_code, reason = "until all rows that use the tools are there")]
-
 mod defects;
 mod heap;
 mod netns;

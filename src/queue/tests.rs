@@ -271,6 +271,30 @@ fn those_who_wait_get_room_in_order_and_nobody_pushes_in_before_them() {
 }
 
 #[test]
+fn who_does_not_wait_may_have_what_those_who_wait_do_not_need() {
+    let queue = queue(limits());
+    for payload in [b"0", b"1", b"2", b"3"] {
+        push(&queue, payload, 0).unwrap();
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    let wait = |payload: &'static [u8]| queue.push_wait((), GROUP, payload, || at(0));
+    let (mut first, mut second) = (pin!(wait(b"4")), pin!(wait(b"5")));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert!(second.as_mut().poll(&mut cx).is_pending());
+    let mut batch = queue.take(at(0)).expect("four");
+    batch.advance(2 * 9);
+    let full = Err(Refusal::Full(QueueLimit::Frames));
+    assert_eq!(push(&queue, b"x", 0), full, "room for the two who wait");
+    batch.advance(9);
+    assert_eq!(push(&queue, b"x", 0), Ok(()), "room for one more");
+    assert_eq!(push(&queue, b"y", 0), full, "and for no other");
+    assert_eq!(first.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+    assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+    drop(batch);
+    assert_eq!(balanced(&queue).queued.frames, 4);
+}
+
+#[test]
 fn closing_drops_what_is_left_and_wakes_everybody_who_waits() {
     let queue = queue(Limits {
         frames: 2,
