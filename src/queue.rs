@@ -107,7 +107,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn new(limits: Limits) -> Self {
         SendQueue {
             limits,
-            state: Mutex::default(),
+            state: Mutex::new(State::default()),
             turnstile: tokio::sync::Mutex::new(()),
         }
     }
