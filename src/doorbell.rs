@@ -127,7 +127,12 @@ impl Hung {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = batch.slices(&mut slices);
             // What goes wrong here goes wrong again when the writer tries.
-            if let Ok(n) = self.stream.try_write_vectored(&slices[..filled]) {
+            let taken = match &slices[..filled] {
+                // Mostly; and the kernel takes one slice with less ado than a list of one.
+                [slice] => self.stream.try_write(slice),
+                slices => self.stream.try_write_vectored(slices),
+            };
+            if let Ok(n) = taken {
                 batch.advance(n);
                 let ended = Instant::now();
                 pace.note(began, ended);

@@ -56,6 +56,7 @@ impl fmt::Display for GroupId {
 /// Returns the eight bytes that go before a payload of `payload` bytes.
 ///
 /// The caller has checked that the whole frame is within a limit, which itself is within `u32`.
+#[inline]
 pub(crate) fn header(group: GroupId, payload: usize) -> [u8; HEADER] {
     let length = u32::try_from(HEADER + payload).expect("frame limit is checked to fit u32");
     let mut header = [0; HEADER];

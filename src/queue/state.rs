@@ -183,16 +183,31 @@ impl<To: Copy + Eq> State<To> {
         let bytes = payload.as_ref();
         let len = HEADER + bytes.len();
         self.counters.queued += Count::one(len);
-        if bytes.len() >= limits.chain_from {
-            let payload = payload.into_bytes();
-            self.runs.push_back(Run::chained(to, now, group, payload));
-            return None;
-        }
         if let Some(open) = self.runs.back_mut()
+            && bytes.len() < limits.chain_from
             && open.takes(to, now, len, RUN_BYTES)
         {
             open.append(group, bytes, RUN_BYTES);
             return Some(payload);
+        }
+        self.put_apart(limits, to, group, payload, now)
+    }
+
+    /// Begins a run with the frame. Apart, so that what most frames need is inlined into a push.
+    #[inline(never)]
+    fn put_apart<P: Payload>(
+        &mut self,
+        limits: &Limits,
+        to: To,
+        group: GroupId,
+        payload: P,
+        now: Tick,
+    ) -> Option<P> {
+        let bytes = payload.as_ref();
+        if bytes.len() >= limits.chain_from {
+            let payload = payload.into_bytes();
+            self.runs.push_back(Run::chained(to, now, group, payload));
+            return None;
         }
         let mut run = Run::packed(to, now, self.spare.pop().unwrap_or_default());
         run.append(group, bytes, RUN_BYTES);

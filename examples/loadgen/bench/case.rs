@@ -49,11 +49,15 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         work: work(Task::Stream, size, frames),
         contestants: RAW,
     };
-    let round_trip = |name, placement| Case {
+    let ours = |name, size, frames| Case {
+        contestants: &[Ours],
+        ..stream(name, size, frames)
+    };
+    let round_trip = |name, task, placement| Case {
         name,
         work: Work {
             placement,
-            ..work(Task::RoundTrip, 64, 20_000)
+            ..work(task, 64, 20_000)
         },
         contestants: TOKIO,
     };
@@ -70,6 +74,10 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         with(stream("64B-4-producers", 64, 5_000_000), 4, 1, 1),
         with(stream("64B-100-groups", 64, 5_000_000), 1, 100, 1),
         with(stream("64B-100-peers", 64, 5_000_000), 1, 1, 100),
+        with(ours("64B-10-groups", 64, 8_000_000), 1, 10, 1),
+        with(ours("64B-1000-groups", 64, 5_000_000), 1, 1_000, 1),
+        with(ours("64B-10-peers", 64, 5_000_000), 1, 1, 10),
+        with(ours("64B-1000-peers", 64, 5_000_000), 1, 1, 1_000),
         with(stream("1KiB-4-producers", 1 << 10, 1_000_000), 4, 1, 1),
         with(stream("1KiB-100-groups", 1 << 10, 1_000_000), 1, 100, 1),
         with(stream("1KiB-100-peers", 1 << 10, 1_000_000), 1, 1, 100),
@@ -78,8 +86,13 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
             work: work(Task::Datagrams, 64, 500_000),
             contestants: TOKIO,
         },
-        round_trip("round-trip-current", Where::Current),
-        round_trip("round-trip-dedicated", Where::Dedicated),
+        round_trip("round-trip-current", Task::RoundTrip, Where::Current),
+        round_trip(
+            "round-trip-current-one-way",
+            Task::OneWayRoundTrip,
+            Where::Current,
+        ),
+        round_trip("round-trip-dedicated", Task::RoundTrip, Where::Dedicated),
         Case {
             name: "idle-connections",
             // As many in a quick run: it takes no time to speak of.

@@ -49,7 +49,9 @@ impl Pin {
 
     /// The core for one side, if it is to be a certain one.
     fn core(&self, side: Side, work: &Work) -> Option<usize> {
-        let cores = self.cores.filter(|_| work.task == Task::RoundTrip)?;
+        let cores = self
+            .cores
+            .filter(|_| matches!(work.task, Task::RoundTrip | Task::OneWayRoundTrip))?;
         Some(match (work.placement, side) {
             (Where::Dedicated, Side::Receive) => 1 % cores,
             _ => 0,

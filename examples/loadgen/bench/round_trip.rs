@@ -19,7 +19,7 @@ use super::{
     figures::Figures,
     ours,
     side::{announce, anywhere},
-    work::{HEADER, Work, header, touch},
+    work::{HEADER, Task, Work, header, touch},
 };
 use crate::{Failure, payload::fill};
 
@@ -87,16 +87,22 @@ impl Times {
 // ---- plain tokio -------------------------------------------------------------------------------
 
 pub(super) async fn ask_plain(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
-    let mut stream = TcpStream::connect(to).await?;
-    stream.set_nodelay(true)?;
+    let mut there = TcpStream::connect(to).await?;
+    there.set_nodelay(true)?;
+    let mut back;
+    let (mut answers, mut questions) = there.split();
+    if work.task == Task::OneWayRoundTrip {
+        back = TcpStream::connect(to).await?;
+        (answers, _) = back.split();
+    }
     let mut frame = header(GROUP.get(), work.size).to_vec();
     frame.resize(HEADER + work.size, 0);
     let cost = Cost::begin();
     let mut times = Times::new(work)?;
     loop {
         fill(&mut frame[HEADER..], times.left);
-        stream.write_all(&frame).await?;
-        stream.read_exact(&mut frame).await?;
+        questions.write_all(&frame).await?;
+        answers.read_exact(&mut frame).await?;
         touch(&frame[HEADER..]);
         if !times.next() {
             return Ok(times.figures(&cost));
@@ -108,13 +114,20 @@ pub(super) async fn echo_plain(work: &Work) -> Result<Figures, Failure> {
     let listener = TcpListener::bind(anywhere()).await?;
     let cost = Cost::begin();
     announce(&[listener.local_addr()?])?;
-    let (mut stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    let (mut there, _) = listener.accept().await?;
+    there.set_nodelay(true)?;
+    let mut back;
+    let (mut questions, mut answers) = there.split();
+    if work.task == Task::OneWayRoundTrip {
+        (back, _) = listener.accept().await?;
+        back.set_nodelay(true)?;
+        (_, answers) = back.split();
+    }
     let mut frame = vec![0; HEADER + work.size];
     for _ in 0..work.frames + WARM_UP {
-        stream.read_exact(&mut frame).await?;
+        questions.read_exact(&mut frame).await?;
         touch(&frame[HEADER..]);
-        stream.write_all(&frame).await?;
+        answers.write_all(&frame).await?;
     }
     Ok(cost.figures())
 }

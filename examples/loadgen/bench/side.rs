@@ -88,8 +88,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             (Task::Stream, Side::Receive) => ours::receive(&work).await?,
             (Task::Datagrams, Side::Send) => datagrams::send_ours(&work, to[0]).await?,
             (Task::Datagrams, Side::Receive) => datagrams::receive_ours(&work).await?,
-            (Task::RoundTrip, Side::Send) => round_trip::ask_ours(&work, to[0]).await?,
-            (Task::RoundTrip, Side::Receive) => round_trip::echo_ours(&work).await?,
+            (Task::RoundTrip | Task::OneWayRoundTrip, Side::Send) => {
+                round_trip::ask_ours(&work, to[0]).await?
+            }
+            (Task::RoundTrip | Task::OneWayRoundTrip, Side::Receive) => {
+                round_trip::echo_ours(&work).await?
+            }
             (Task::Idle, Side::Send) => idle::send(&work, to[0])?,
             (Task::Idle, Side::Receive) => idle::receive(&work).await?,
         },
@@ -130,8 +134,12 @@ fn with_tokio(side: Side, work: Work, to: &[SocketAddr]) -> Result<Figures, Fail
             (Task::Stream, Side::Receive) => framed::receive(&work).await,
             (Task::Datagrams, Side::Send) => datagrams::send_plain(&work, to[0]).await,
             (Task::Datagrams, Side::Receive) => datagrams::receive_plain(&work).await,
-            (Task::RoundTrip, Side::Send) => round_trip::ask_plain(&work, to[0]).await,
-            (Task::RoundTrip, Side::Receive) => round_trip::echo_plain(&work).await,
+            (Task::RoundTrip | Task::OneWayRoundTrip, Side::Send) => {
+                round_trip::ask_plain(&work, to[0]).await
+            }
+            (Task::RoundTrip | Task::OneWayRoundTrip, Side::Receive) => {
+                round_trip::echo_plain(&work).await
+            }
             (Task::Idle, _) => Err("plain tokio has no such case".into()),
         }
     })

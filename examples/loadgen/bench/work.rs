@@ -20,6 +20,8 @@ pub(super) enum Task {
     Datagrams,
     /// One frame there and back, again and again.
     RoundTrip,
+    /// The same, but the plain program, too, has a connection for each direction.
+    OneWayRoundTrip,
     /// Connections on which nothing happens.
     Idle,
 }
