@@ -150,21 +150,19 @@ struct Subscribers {
 
 impl Events {
     /// Adds a subscriber and returns the task that keeps it informed, to be run on an arbiter. The
-    /// task ends when the subscriber does, or after the last word once `close` was called.
+    /// task ends when the subscriber does, or after the last word once `close` was called; dropped
+    /// before, by an arbiter that is gone, it leaves nothing behind.
     pub(crate) fn subscribe(
         &self,
         observer: Recipient<PeerEvent>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let outbox = Arc::new(Outbox::default());
         self.0.outboxes.lock().push(outbox.clone());
-        let subscribers = self.0.clone();
+        let subscription = Subscription(self.0.clone(), outbox);
         let telling = async move {
-            let over = subscribers.over.clone();
-            over.run_until_cancelled(outbox.tell_all(observer)).await;
-            subscribers
-                .outboxes
-                .lock()
-                .retain(|other| !Arc::ptr_eq(other, &outbox));
+            let Subscription(subscribers, outbox) = &subscription;
+            let told = outbox.tell_all(observer);
+            subscribers.over.run_until_cancelled(told).await;
         };
         self.0.tasks.track_future(telling)
     }
@@ -209,10 +207,21 @@ impl Events {
     /// Closes, and waits until all subscribers know, or have had the time to.
     pub(crate) async fn end(&self) {
         self.close();
-        if timeout(LAST_WORDS, self.0.tasks.wait()).await.is_err() {
-            self.0.over.cancel();
-            self.0.tasks.wait().await;
-        }
+        let _ = timeout(LAST_WORDS, self.0.tasks.wait()).await;
+        // Also for those who subscribe to what is over.
+        self.0.over.cancel();
+        self.0.tasks.wait().await;
+    }
+}
+
+/// A place among the subscribers, for as long as there is somebody to tell.
+struct Subscription(Arc<Subscribers>, Arc<Outbox>);
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let Subscription(subscribers, outbox) = self;
+        let mut outboxes = subscribers.outboxes.lock();
+        outboxes.retain(|other| !Arc::ptr_eq(other, outbox));
     }
 }
 

@@ -7,8 +7,8 @@ use std::{io, sync::Arc};
 
 use actix_rt::Arbiter;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::Placement, load::Load, shared::Shared};
 
@@ -53,6 +53,8 @@ pub(crate) struct Pool {
     pub(crate) readers: Vec<Place>,
     pub(crate) writers: Vec<Place>,
     arbiters: Mutex<Vec<Arbiter>>,
+    /// Cancelled when their threads have ended, or there are none.
+    joined: CancellationToken,
 }
 
 impl Pool {
@@ -63,6 +65,7 @@ impl Pool {
             readers: Vec::new(),
             writers: Vec::new(),
             arbiters: Mutex::default(),
+            joined: CancellationToken::new(),
         };
         match shared.config.placement {
             Placement::Dedicated { readers, writers } => {
@@ -82,6 +85,9 @@ impl Pool {
                 pool.writers.push(place);
             }
         }
+        if pool.arbiters.get_mut().is_empty() {
+            pool.joined.cancel();
+        }
         Ok(pool)
     }
 
@@ -94,24 +100,23 @@ impl Pool {
         Ok(place)
     }
 
-    /// Ends the arbiters and waits until their threads have ended.
+    /// Ends the arbiters and waits until their threads have ended, whoever began to.
     pub(crate) async fn stop(&self) {
         let arbiters = std::mem::take(&mut *self.arbiters.lock());
-        if arbiters.is_empty() {
-            return;
+        if !arbiters.is_empty() {
+            let joined = self.joined.clone().drop_guard();
+            // Joining blocks, so it has a thread of its own: a short-lived one, and not one of a pool
+            // that would outlive the transport.
+            std::thread::spawn(move || {
+                let _joined = joined;
+                for arbiter in arbiters {
+                    arbiter.stop();
+                    // A thread that panicked has ended, too.
+                    let _ = arbiter.join();
+                }
+            });
         }
-        // Joining blocks, so it has a thread of its own: a short-lived one, and not one of a pool
-        // that would outlive the transport.
-        let (tell, joined) = oneshot::channel();
-        std::thread::spawn(move || {
-            for arbiter in arbiters {
-                arbiter.stop();
-                // A thread that panicked has ended, too.
-                let _ = arbiter.join();
-            }
-            let _ = tell.send(());
-        });
-        let _ = joined.await;
+        self.joined.cancelled().await;
     }
 }
 
@@ -141,4 +146,34 @@ fn place(shared: &Shared) -> (Place, impl Future<Output = ()> + Send + use<>) {
         load: Load::default(),
     };
     (place, work)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, pin::pin};
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::{config::Config, fault::Faults};
+
+    #[actix::test]
+    async fn a_stop_that_was_given_up_leaves_the_next_one_to_wait_all_the_same() {
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let shared = Shared::new(Config::default(), nobody, Faults::default());
+        let pool = Pool::start(&Arc::new(shared)).expect("arbiters");
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (busy, is_busy) = tokio::sync::oneshot::channel();
+        pool.readers[0].run(Box::new(move || {
+            let _ = busy.send(());
+            // Holds the thread until it is let go.
+            let _ = wait.recv();
+        }));
+        is_busy.await.expect("it runs");
+        assert!(pool.stop().now_or_never().is_none(), "given up");
+        let mut again = pin!(pool.stop());
+        assert!(again.as_mut().now_or_never().is_none(), "still running");
+        drop(go);
+        again.await;
+    }
 }

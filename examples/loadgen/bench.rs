@@ -10,7 +10,7 @@
 //!
 //! What is measured stands in `case.rs` and `work.rs`; the contestants in `raw.rs`, `framed.rs` and
 //! `ours.rs`, for datagrams in `datagrams.rs`, for round trips in `round_trip.rs`, and connections
-//! that rest in `idle.rs`; how they are run in `child.rs`, `side.rs`, `goal.rs` and `cost.rs`; what
+//! that rest in `idle.rs`; how they are run in `child.rs`, `side.rs`, `started.rs`, `goal.rs` and `cost.rs`; what
 //! is made of it in `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
 
 mod case;
@@ -27,6 +27,7 @@ mod raw;
 mod round_trip;
 mod row;
 mod side;
+mod started;
 mod table;
 mod work;
 

@@ -46,6 +46,8 @@ mod raw;
 #[allow(dead_code)]
 #[path = "../../../examples/loadgen/bench/row.rs"]
 mod row;
+#[path = "../../../examples/loadgen/bench/started.rs"]
+mod started;
 #[path = "../../../examples/loadgen/bench/work.rs"]
 mod work;
 

@@ -1,30 +1,21 @@
 //! One side of one contestant: what a process started for it does.
 //!
-//! A receiver says on standard output where it listens; both say there, at their end, what they
-//! measured. Neither outlives the one that started it, whose end closes their standard input, nor a
-//! minute.
+//! At its end it says on standard output what it measured.
 
 use std::{
     fmt,
-    io::{Read, Write, stderr, stdin, stdout},
+    io::{Write, stdout},
     net::{SocketAddr, TcpListener},
     process::exit,
-    thread,
-    time::Duration,
 };
 
 use clap::ValueEnum;
 
 use crate::{
     Failure, contestants, framed, ours, raw,
+    started::{Side, anywhere, live_no_longer_than_it_should},
     work::{Work, value_name},
 };
-
-/// How long a run may take: some fifty times as long as it should.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What stands before the addresses.
-pub(super) const ANNOUNCEMENT: &str = "listening on ";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -69,12 +60,6 @@ pub(super) enum Contestant {
     ActixTelepathy,
 }
 
-#[derive(Copy, Clone, Eq, PartialEq, ValueEnum)]
-pub(super) enum Side {
-    Send,
-    Receive,
-}
-
 impl Contestant {
     /// Says why a contestant cannot take part, if it cannot.
     pub(super) fn absence(self, peers: usize) -> Option<&'static str> {
@@ -96,8 +81,7 @@ impl fmt::Display for Contestant {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    thread::spawn(end_with_parent);
-    thread::spawn(lose_patience);
+    live_no_longer_than_it_should();
 
     let (side, work, to) = (args.side, &args.work, &args.to[..]);
     if side == Side::Send && to.len() != work.peers {
@@ -134,32 +118,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     exit(0)
 }
 
-/// Says where to send to.
-pub(super) fn announce(addrs: &[SocketAddr]) -> Result<(), Failure> {
-    let addrs: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
-    writeln!(stdout(), "{ANNOUNCEMENT}{}", addrs.join(","))?;
-    Ok(())
-}
-
-/// Returns the local address with a port of the system's choice.
-pub(super) fn anywhere() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
-}
-
 /// Returns the local address with a port that is free now, for those who do not say which port the
 /// system chose for them.
 pub(super) fn somewhere() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind(anywhere())?.local_addr()?)
-}
-
-fn end_with_parent() {
-    // Nothing is ever written to it, so what ends this is the end of it.
-    let _ = stdin().read(&mut [0]);
-    exit(1);
-}
-
-fn lose_patience() {
-    thread::sleep(PATIENCE);
-    let _ = writeln!(stderr(), "not done after {PATIENCE:?}");
-    exit(1);
 }

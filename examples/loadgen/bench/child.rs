@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     figures::Figures,
-    side::{ANNOUNCEMENT, Contestant, Side},
+    side::Contestant,
+    started::{ANNOUNCEMENT, Side},
     work::{Task, Work, value_name},
 };
 use crate::{Failure, node::Where};

@@ -20,7 +20,7 @@ use super::{
     cost::Cost,
     figures::Figures,
     ours,
-    side::{announce, anywhere},
+    started::{announce, anywhere},
     work::{HEADER, PREFIX, Work, header, touch},
 };
 use crate::{Failure, link::Link, payload::fill};

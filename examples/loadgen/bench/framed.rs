@@ -19,7 +19,7 @@ use super::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
-    side::{announce, anywhere},
+    started::{announce, anywhere},
     work::{PREFIX, Work, append, touch},
 };
 use crate::Failure;

@@ -14,7 +14,7 @@ use super::{
     cost::{Cost, memory},
     figures::Figures,
     ours,
-    side::announce,
+    started::announce,
     work::{HEADER, Work, header},
 };
 use crate::Failure;

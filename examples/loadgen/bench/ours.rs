@@ -11,7 +11,7 @@ use super::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
-    side::{announce, anywhere},
+    started::{announce, anywhere},
     work::{Work, append, touch},
 };
 use crate::{Failure, link::Link, node::Where, payload::fill};

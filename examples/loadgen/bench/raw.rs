@@ -16,7 +16,7 @@ use super::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
-    side::{Side, announce, anywhere},
+    started::{Side, announce, anywhere},
     work::{HEADER, PREFIX, Task, Work, header, touch},
 };
 use crate::{Failure, payload::fill};

@@ -18,7 +18,7 @@ use super::{
     cost::Cost,
     figures::Figures,
     ours,
-    side::{announce, anywhere},
+    started::{announce, anywhere},
     work::{HEADER, Task, Work, header, touch},
 };
 use crate::{Failure, payload::fill};

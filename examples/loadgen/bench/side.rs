@@ -1,15 +1,12 @@
 //! One side of one contestant: what a process started by the bench does.
 //!
-//! A receiver says on standard output where it listens; both say there, at their end, what they
-//! measured. Neither outlives the bench, whose end closes their standard input, nor a minute.
+//! At its end it says on standard output what it measured.
 
 use std::{
     fmt,
-    io::{Read, Write, stderr, stdin, stdout},
+    io::{Write, stdout},
     net::SocketAddr,
-    process::exit,
     thread,
-    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -18,15 +15,10 @@ use super::{
     datagrams,
     figures::Figures,
     framed, idle, ours, raw, round_trip,
+    started::{Side, live_no_longer_than_it_should},
     work::{Task, Work, value_name},
 };
 use crate::Failure;
-
-/// How long a run may take: some fifty times as long as it should.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What stands before the addresses.
-pub(super) const ANNOUNCEMENT: &str = "listening on ";
 
 /// Started by bench, for one side of one run.
 #[derive(clap::Args)]
@@ -65,15 +57,8 @@ impl fmt::Display for Contestant {
     }
 }
 
-#[derive(Copy, Clone, Eq, PartialEq, ValueEnum)]
-pub(super) enum Side {
-    Send,
-    Receive,
-}
-
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    thread::spawn(end_with_bench);
-    thread::spawn(lose_patience);
+    live_no_longer_than_it_should();
 
     let (work, to) = (args.work, args.to);
     if args.side == Side::Send && to.len() != work.peers {
@@ -100,18 +85,6 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     };
     writeln!(stdout(), "{figures}")?;
     Ok(())
-}
-
-/// Says where to send to.
-pub(super) fn announce(addrs: &[SocketAddr]) -> Result<(), Failure> {
-    let addrs: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
-    writeln!(stdout(), "{ANNOUNCEMENT}{}", addrs.join(","))?;
-    Ok(())
-}
-
-/// Returns the local address with a port of the system's choice.
-pub(super) fn anywhere() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
 }
 
 /// Runs what has no use for the actors of this thread.
@@ -143,16 +116,4 @@ fn with_tokio(side: Side, work: Work, to: &[SocketAddr]) -> Result<Figures, Fail
             (Task::Idle, _) => Err("plain tokio has no such case".into()),
         }
     })
-}
-
-fn end_with_bench() {
-    // Nothing is ever written to it, so what ends this is the end of it.
-    let _ = stdin().read(&mut [0]);
-    exit(1);
-}
-
-fn lose_patience() {
-    thread::sleep(PATIENCE);
-    let _ = writeln!(stderr(), "not done after {PATIENCE:?}");
-    exit(1);
 }

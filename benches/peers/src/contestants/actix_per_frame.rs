@@ -19,7 +19,7 @@ use crate::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
-    side::{Side, announce, anywhere},
+    started::{Side, announce, anywhere},
     work::{Work, append, touch},
 };
 

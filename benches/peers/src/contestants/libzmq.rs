@@ -15,7 +15,7 @@ use crate::{
     cost::Cost,
     figures::Figures,
     payload::fill,
-    side::{Side, announce},
+    started::{Side, announce},
     work::{Work, append, touch},
 };
 

@@ -35,7 +35,7 @@ use crate::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
-    side::{Side, announce, anywhere},
+    started::{Side, announce, anywhere},
     work::{HEADER, PREFIX, Work, append, header, touch},
 };
 

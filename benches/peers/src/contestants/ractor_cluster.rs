@@ -18,7 +18,8 @@ use crate::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
-    side::{Side, announce, somewhere},
+    side::somewhere,
+    started::{Side, announce},
     work::{Work, append, touch},
 };
 

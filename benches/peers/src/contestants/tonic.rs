@@ -31,7 +31,7 @@ use crate::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
-    side::{Side, announce, anywhere},
+    started::{Side, announce, anywhere},
     work::{Work, append, touch},
 };
 
