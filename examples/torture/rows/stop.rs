@@ -97,7 +97,7 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
     let (mut latest, mut drained) = (Duration::ZERO, Duration::ZERO);
     let (mut frames, mut undelivered) = (0, 0);
     let (machine, mut latest_machine) = (Lateness::start(), Duration::ZERO);
-    let base = Cost::own()?;
+    let base = at_rest().await?;
     let mut held = Vec::new();
     let left = |base: &Cost, now: &Cost| {
         (now.threads, now.descriptors) != (base.threads, base.descriptors)
@@ -139,10 +139,12 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
         });
         run.progress.at(round.saturating_sub(WARM) as u64);
     }
-    // What grows once, a table or a cache, is no more than a step; a leak goes on.
+    // What grows once, a table or a cache, is no more than a step, and what comes and goes is nothing
+    // in all; a leak goes on.
     let mut steps: Vec<_> = held.windows(2).map(|pair| pair[1] - pair[0]).collect();
     steps.sort_unstable();
-    let each = steps[steps.len() / 2] / WAYS.len() as i64;
+    let (median, all) = (steps[steps.len() / 2], steps.iter().sum::<i64>());
+    let each = median.min(all / steps.len() as i64) / WAYS.len() as i64;
     figures.add("stops", rounds);
     figures.add("frames", frames);
     figures.add("undelivered where the other was stuck or away", undelivered);
@@ -158,6 +160,23 @@ async fn rounds(run: &Run) -> Result<Figures, Failure> {
         format!("the heap grows by {steps:?} B in {} stops", WAYS.len())
     });
     figures.verdict()
+}
+
+/// What this process has once the threads of whatever ran in it before have ended.
+async fn at_rest() -> Result<Cost, Failure> {
+    const STILL: u32 = 100;
+
+    let (mut cost, mut still) = (Cost::own()?, 0);
+    while still < STILL {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let now = Cost::own()?;
+        still = match now.threads == cost.threads {
+            true => still + 1,
+            false => 0,
+        };
+        cost = now;
+    }
+    Ok(cost)
 }
 
 /// A thread that sleeps for a moment, time and again, and notes how late it wakes: where others have
