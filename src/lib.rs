@@ -52,6 +52,7 @@
 //!
 //! - `serde`: [`Config`] can be read and written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
+//! - `internals`: parts of the mechanism, for this crate's benchmarks and fuzzers. No promises.
 //! - `defects`: deliberate defects, to see that the tests find them. Never for production.
 
 #[macro_use]
@@ -90,6 +91,7 @@ mod stats;
 mod supervise;
 mod transport;
 mod udp;
+mod writer;
 
 pub use crate::{
     config::{Config, Overflow, Placement},
@@ -100,7 +102,7 @@ pub use crate::{
     inbound::{Inbound, Via},
     node::{Node, Register, Replace, SendFrame, Subscribe, Unregister},
     payload::Payload,
-    peers::Peer,
+    peer::Peer,
     stats::{
         Count, DatagramErrors, DropReason, Dropped, Imbalance, LinkStats, PeerStats, ReceiveStats,
         Rejected, SendStats, Stats, Undelivered,

@@ -1,193 +1,89 @@
-//! The way out to one peer: `PeerWriter`, who connects, drains its send queue into the socket, and
-//! connects again.
+//! The handle to send to one peer.
 //!
-//! Owns the decision when there is to be a link. What is done with it stands in `link`; what outlives
-//! both, the queue above all, in the [`Outbox`].
-//!
-//! ```text
-//! asleep ─ something is queued ─► dialling ─ connected ─► linked ─ idle, lost ─► asleep
-//!                                    └ failed: wait, stale frames expire ┘
-//! ```
+//! Owns nothing: what waits for the peer is in its [`Outbox`], who writes it is the `PeerWriter`, and
+//! who is known at all is in the table of `peers`.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
-
-use actix::{Actor, Context};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until, timeout},
-};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::{
-    backoff::Backoff,
-    event::{DownReason, PeerEvent},
-    link::Link,
-    net,
-    outbox::Outbox,
-    shared::{Shared, count},
-    supervise::{Lifeline, Supervised, live},
+    clock::Tick, error::SendError, frame::GroupId, outbox::Outbox, payload::Payload,
+    stats::PeerStats,
 };
 
-/// Asks whether nobody needs this peer any more. Once it says yes, the peer is forgotten.
-pub(crate) type Retire = Box<dyn Fn() -> bool + Send>;
-
-/// The actor; one for each peer.
-pub(crate) struct PeerWriter {
-    lifeline: Lifeline,
-    /// Taken when the actor starts.
-    writing: Option<Writing>,
+/// A handle to one peer of a [`Transport`](crate::Transport): looked up once, to send many times.
+///
+/// Cheap to clone and to move to other threads. While one lives, the peer is not forgotten; it does
+/// not keep the transport from stopping.
+#[derive(Clone)]
+pub struct Peer {
+    pub(crate) outbox: Arc<Outbox>,
+    /// Counts the handles: the table of peers holds one itself.
+    handle: Arc<()>,
 }
 
-impl PeerWriter {
-    pub(crate) fn start(
-        shared: Arc<Shared>,
-        outbox: Arc<Outbox>,
-        retire: Retire,
-        lifeline: Lifeline,
-    ) {
-        let redial = Redial::new(&shared);
-        let writing = Some(Writing {
-            shared,
+impl Peer {
+    pub(crate) fn new(outbox: Arc<Outbox>) -> Self {
+        Peer {
             outbox,
-            retire,
-            redial,
-        });
-        Actor::start(PeerWriter { lifeline, writing });
-    }
-}
-
-impl Actor for PeerWriter {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        let writing = self.writing.take();
-        live(self, ctx, async move {
-            if let Some(writing) = writing {
-                let kill = writing.shared.kill.clone();
-                kill.run_until_cancelled(writing.run()).await;
-            }
-        });
-    }
-}
-
-impl Supervised for PeerWriter {
-    fn lifeline(&mut self) -> &mut Lifeline {
-        &mut self.lifeline
-    }
-}
-
-/// What a PeerWriter does all its life.
-struct Writing {
-    shared: Arc<Shared>,
-    outbox: Arc<Outbox>,
-    retire: Retire,
-    redial: Redial,
-}
-
-impl Writing {
-    async fn run(mut self) {
-        let idle = self.shared.config.idle_timeout;
-        loop {
-            // Asleep, without a link.
-            if timeout(idle, self.outbox.ready()).await.is_err() {
-                if (self.retire)() {
-                    return;
-                }
-                self.outbox.queue.trim();
-                continue;
-            }
-            if self.outbox.queue.is_done() {
-                return self.outbox.tell_dropped(&self.shared);
-            }
-            // Dialling.
-            let Some(stream) = self.dial().await else {
-                continue;
-            };
-            // Linked.
-            let born = Instant::now();
-            let mut link = Link::up(&self.shared, &self.outbox, stream);
-            link.reason = link.serve().await;
-            self.redial.after_link(born.elapsed(), link.reason);
+            handle: Arc::new(()),
         }
     }
 
-    /// Tries until there is a connection, or nothing left to make one for.
-    async fn dial(&mut self) -> Option<TcpStream> {
-        let (shared, outbox) = (&self.shared, &self.outbox);
-        loop {
-            outbox
-                .expiring(shared, sleep_until(self.redial.not_before))
-                .await;
-            if !outbox.queue.has_frames() {
-                return None;
-            }
-            let dialling = async {
-                let _permit = shared.dials.acquire().await;
-                count(&shared.counters.dials);
-                net::dial(outbox.addr, &shared.config).await
-            };
-            match outbox.expiring(shared, dialling).await {
-                Ok(stream) => {
-                    self.redial.failing_since = None;
-                    return Some(stream);
-                }
-                Err(err) => {
-                    let event = self.redial.after_failure(outbox.addr, &err);
-                    tracing::debug!(peer = %outbox.addr, %err, "unreachable");
-                    shared.events.tell(&event);
-                }
-            }
-        }
+    /// Whether nobody holds another handle.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.handle) == 1
+    }
+
+    /// Returns where the peer listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.outbox.addr
+    }
+
+    /// Sends a frame if there is room for it now.
+    ///
+    /// `Ok` means accepted, not received: the frame is in the queue, within its bounds, and will be
+    /// written in order as long as links can be had and it does not go stale
+    /// ([`Config::stale_after`](crate::Config::stale_after)). It may be called from any thread and never blocks.
+    /// A frame that comes alone, while the link rests, it writes itself: one system call that does
+    /// not block, instead of the one that would wake the writer.
+    ///
+    /// # Errors
+    ///
+    /// Gives the payload back when the queue is full, the payload too large, the group reserved, or
+    /// the transport stopped. What others wait with in [`send`](Peer::send) counts as if it were in the
+    /// queue.
+    #[inline]
+    pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
+        let pushed = self.outbox.queue.push((), group, payload, Tick::now());
+        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+    }
+
+    /// Sends a frame as soon as there is room for it.
+    ///
+    /// Those who wait are served in the order in which they asked. Cancelling (dropping the future)
+    /// sends nothing, drops the payload and costs nobody else their place. It may be awaited on any
+    /// thread or runtime.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_send`](Peer::try_send), save that a full queue is waited for.
+    pub async fn send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
+        let pushed = self
+            .outbox
+            .queue
+            .push_wait((), group, payload, Tick::now)
+            .await;
+        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+    }
+
+    /// Returns a snapshot of what became of the frames for this peer.
+    pub fn stats(&self) -> PeerStats {
+        self.outbox.stats()
     }
 }
 
-/// When to try to connect again.
-struct Redial {
-    backoff: Backoff,
-    stable_after: Duration,
-    not_before: Instant,
-    failing_since: Option<(SystemTime, u32)>,
-}
-
-impl Redial {
-    fn new(shared: &Shared) -> Self {
-        Redial {
-            backoff: Backoff::new(shared.config.redial_first, shared.config.redial_max),
-            stable_after: shared.config.stable_after,
-            not_before: Instant::now(),
-            failing_since: None,
-        }
-    }
-
-    fn after_failure(&mut self, peer: SocketAddr, err: &io::Error) -> PeerEvent {
-        self.wait();
-        let (since, failures) = self.failing_since.unwrap_or_else(|| (SystemTime::now(), 0));
-        let failures = failures.saturating_add(1);
-        self.failing_since = Some((since, failures));
-        PeerEvent::Unreachable {
-            peer,
-            since,
-            failures,
-            error: err.kind(),
-        }
-    }
-
-    fn after_link(&mut self, lived: Duration, reason: DownReason) {
-        // A link that was not worth its making is a failure like any other: a peer that accepts and
-        // hangs up would otherwise be dialled without pause.
-        if lived >= self.stable_after {
-            self.backoff.reset();
-        }
-        if reason != DownReason::Idle {
-            self.wait();
-        }
-    }
-
-    fn wait(&mut self) {
-        self.not_before = Instant::now() + self.backoff.next(fastrand::f64());
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Peer").field(&self.outbox.addr).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! The peers: who is known, and the handle to send to one.
+//! The peers: who is known.
 //!
 //! Owns the table ip:port → [`Outbox`] and its cap. A peer is made by the first send to it, its
 //! writer started on the writing arbiter that has fewest, and it is forgotten when it has been idle
@@ -15,7 +15,6 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    clock::Tick,
     config::Config,
     error::{PeerError, Refusal, SendError},
     event::Part,
@@ -24,78 +23,14 @@ use crate::{
     net,
     outbox::Outbox,
     payload::Payload,
-    peer::{PeerWriter, Retire},
+    peer::Peer,
     pool::Pool,
     queue::{CHAIN_FROM, Limits},
     shared::Shared,
     stats::{Count, PeerStats, Rejected, SendStats},
     supervise,
+    writer::{PeerWriter, Retire},
 };
-
-/// A handle to one peer of a [`Transport`](crate::Transport): looked up once, to send many times.
-///
-/// Cheap to clone and to move to other threads. While one lives, the peer is not forgotten; it does
-/// not keep the transport from stopping.
-#[derive(Clone)]
-pub struct Peer {
-    outbox: Arc<Outbox>,
-    /// Counts the handles: the table holds the one beside it.
-    handle: Arc<()>,
-}
-
-impl Peer {
-    /// Returns where the peer listens.
-    pub fn addr(&self) -> SocketAddr {
-        self.outbox.addr
-    }
-
-    /// Sends a frame if there is room for it now.
-    ///
-    /// `Ok` means accepted, not received: the frame is in the queue, within its bounds, and will be
-    /// written in order as long as links can be had and it does not go stale
-    /// ([`Config::stale_after`](crate::Config::stale_after)). It may be called from any thread and never blocks.
-    /// A frame that comes alone, while the link rests, it writes itself: one system call that does
-    /// not block, instead of the one that would wake the writer.
-    ///
-    /// # Errors
-    ///
-    /// Gives the payload back when the queue is full, the payload too large, the group reserved, or
-    /// the transport stopped. What others wait with in [`send`](Peer::send) counts as if it were in the
-    /// queue.
-    #[inline]
-    pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
-        let pushed = self.outbox.queue.push((), group, payload, Tick::now());
-        pushed.map_err(|(refusal, payload)| refusal.with(payload))
-    }
-
-    /// Sends a frame as soon as there is room for it.
-    ///
-    /// Those who wait are served in the order in which they asked. Cancelling (dropping the future)
-    /// sends nothing and costs nobody their place. It may be awaited on any thread or runtime.
-    ///
-    /// # Errors
-    ///
-    /// As for [`try_send`](Peer::try_send), save that a full queue is waited for.
-    pub async fn send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
-        let pushed = self
-            .outbox
-            .queue
-            .push_wait((), group, payload, Tick::now)
-            .await;
-        pushed.map_err(|(refusal, payload)| refusal.with(payload))
-    }
-
-    /// Returns a snapshot of what became of the frames for this peer.
-    pub fn stats(&self) -> PeerStats {
-        self.outbox.stats()
-    }
-}
-
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Peer").field(&self.outbox.addr).finish()
-    }
-}
 
 /// All peers of one transport.
 pub(crate) struct Peers {
@@ -184,10 +119,7 @@ impl Peers {
         if !self.start_writer(&outbox) {
             return Err(PeerError::Stopped);
         }
-        let peer = Peer {
-            outbox,
-            handle: Arc::new(()),
-        };
+        let peer = Peer::new(outbox);
         table.peers.insert(addr, peer.clone());
         Ok(peer)
     }
@@ -229,7 +161,7 @@ impl Peers {
         let Some(peer) = table.peers.get(&addr) else {
             return true;
         };
-        if Arc::strong_count(&peer.handle) > 1 || !peer.outbox.queue.left().is_zero() {
+        if !peer.is_last() || !peer.outbox.queue.left().is_zero() {
             return false;
         }
         let counted = peer.outbox.queue.stats();
