@@ -221,4 +221,7 @@ pub enum RegisterError {
     /// Group `0xFFFF_FFFF` is not for users.
     #[error("group {} is reserved", GroupId::RESERVED)]
     Reserved,
+    /// The transport has stopped.
+    #[error("the transport has stopped")]
+    Stopped,
 }

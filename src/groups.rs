@@ -20,6 +20,10 @@ pub enum GroupOverflow {
     /// it on that connection, whatever its group: nothing is lost, and the sender's queue fills. A
     /// handler that takes longer than the sender's `user_timeout` costs the connection, though: see
     /// [`Config::user_timeout`](crate::Config::user_timeout).
+    ///
+    /// All datagrams come by one socket. A group that waits holds back those of all senders and for
+    /// all groups, and what the system has no room for meanwhile is lost without being counted here:
+    /// where datagrams matter, let groups drop.
     #[default]
     Wait,
     /// The connection goes on. The group may hold so many bytes unhandled (frames with their
@@ -50,8 +54,8 @@ pub(crate) struct Table {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     table: ArcSwap<Table>,
-    /// Held by the one who changes it.
-    change: Mutex<()>,
+    /// Held by the one who changes it; true once nobody is to any more.
+    change: Mutex<bool>,
 }
 
 impl Groups {
@@ -92,7 +96,10 @@ impl Groups {
     }
 
     pub(crate) fn catch_all(&self, row: Option<Group>) {
-        let _change = self.change.lock();
+        let over = self.change.lock();
+        if *over {
+            return;
+        }
         let table = self.table.load();
         self.table.store(Arc::new(Table {
             groups: table.groups.clone(),
@@ -100,9 +107,10 @@ impl Groups {
         }));
     }
 
-    /// Forgets everybody.
-    pub(crate) fn clear(&self) {
-        let _change = self.change.lock();
+    /// Forgets everybody, for good.
+    pub(crate) fn close(&self) {
+        let mut over = self.change.lock();
+        *over = true;
         self.table.store(Arc::default());
     }
 
@@ -114,7 +122,10 @@ impl Groups {
         if group == GroupId::RESERVED {
             return Err(RegisterError::Reserved);
         }
-        let _change = self.change.lock();
+        let over = self.change.lock();
+        if *over {
+            return Err(RegisterError::Stopped);
+        }
         let table = self.table.load();
         let mut groups = table.groups.clone();
         let result = change(&mut groups);

@@ -26,7 +26,8 @@ use crate::{
     net,
     node::Node,
     payload::Payload,
-    peers::{Peer, Peers},
+    peer::Peer,
+    peers::Peers,
     pool::Pool,
     reader::Reader,
     shared::Shared,
@@ -207,7 +208,7 @@ impl Handle {
         datagrams.release();
         udp::tell_dropped(shared, datagrams.queue());
         // The actors that were registered may hold handles of ours.
-        shared.groups.clear();
+        shared.groups.close();
         let report = StopReport {
             undelivered: peers.undelivered(),
             datagrams: datagrams.queue().stats().dropped.stopped,
@@ -243,8 +244,9 @@ impl Transport {
         Builder::default()
     }
 
-    /// Returns the address that others send to, with the port that the system chose for port 0. It
-    /// is the same for connections and datagrams.
+    /// Returns the address that is listened at, with the port that the system chose for port 0: what
+    /// others send to, unless it is the one for all of a machine's (`0.0.0.0`). It is the same for
+    /// connections and datagrams.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.shared.local
     }
@@ -257,7 +259,7 @@ impl Transport {
     /// Returns the actor that takes what these methods do as actix messages. None for the moment
     /// before its first life and between two, and once the transport has stopped.
     pub fn node(&self) -> Option<Addr<Node>> {
-        self.0.node.lock().clone()
+        self.0.node.lock().clone().filter(Addr::connected)
     }
 
     // ---- in ----------------------------------------------------------------------------------------
@@ -272,8 +274,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// When an actor that lives serves the group already, or the group is reserved. One that has
-    /// ended gives way.
+    /// When an actor that lives serves the group already, the group is reserved, or the transport has
+    /// stopped. An actor that has ended gives way.
     pub fn register(&self, group: GroupId, actor: Recipient<Inbound>) -> Result<(), RegisterError> {
         self.register_with(group, actor, GroupOverflow::Wait)
     }
@@ -301,7 +303,7 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// When the group is reserved.
+    /// When the group is reserved, or the transport has stopped.
     pub fn replace(
         &self,
         group: GroupId,
@@ -311,14 +313,17 @@ impl Transport {
         Ok(old.map(|row| row.actor.clone()))
     }
 
-    /// Lets nobody have the frames of `group`, and returns who had them.
+    /// Takes the frames of `group` from whoever has them, and returns that one. They go to the actor for
+    /// [all others](Transport::catch_all) then, if there is one.
     pub fn unregister(&self, group: GroupId) -> Option<Recipient<Inbound>> {
         let row = self.0.shared.groups.unregister(group)?;
         Some(row.actor.clone())
     }
 
-    /// Lets `actor` have the frames of all groups that nobody serves; `None` takes that back. What
-    /// nobody has at all is counted as [`DropReason::NoGroup`](crate::DropReason::NoGroup).
+    /// Lets `actor` have the frames of all groups that nobody serves; `None` takes that back. While it
+    /// is slow, they wait ([`GroupOverflow::Wait`]). What nobody has at all is counted as
+    /// [`DropReason::NoGroup`](crate::DropReason::NoGroup). Nothing happens once the transport has
+    /// stopped.
     pub fn catch_all(&self, actor: Option<Recipient<Inbound>>) {
         let row = actor.map(|actor| Group::new(actor, GroupOverflow::Wait));
         self.0.shared.groups.catch_all(row);
@@ -368,7 +373,8 @@ impl Transport {
     }
 
     /// Sends a frame as a datagram, if there is room for it now. It may be lost, doubled or
-    /// overtaken on its way without a word; what is lost on this side is counted.
+    /// overtaken on its way without a word, and where it arrives, if a group there is slow
+    /// ([`GroupOverflow::Wait`]); what is lost on this side is counted.
     ///
     /// # Errors
     ///
@@ -404,7 +410,8 @@ impl Transport {
 
     // ---- about -------------------------------------------------------------------------------------
 
-    /// Tells `observer` what happens from now on, until it ends; see [`PeerEvent`].
+    /// Tells `observer` what happens from now on, until it or the transport ends; see [`PeerEvent`]. A
+    /// transport that has stopped tells nothing.
     pub fn subscribe(&self, observer: Recipient<PeerEvent>) {
         let telling = self.0.shared.events.subscribe(observer);
         self.0.pool.readers[0].spawn_untracked(telling);
@@ -429,8 +436,12 @@ impl Transport {
     ///
     /// From the moment of the call nothing new is taken to be sent. When it returns, the port is
     /// free, no task or thread of the transport is left, and the counters are final. Calling it
-    /// again, from any handle, waits for the same end and returns the same report; the first call
-    /// decides how. Cancelled, it leaves the transport sealed: call it again.
+    /// again, from any handle, waits for the same end and returns the same report; the first call that
+    /// is not cancelled decides how. A cancelled one leaves the transport sealed or, after
+    /// [`Shutdown::Now`], ended: call it again.
+    ///
+    /// After the time that it is given it takes some more, for its tasks and threads to end, and up to
+    /// 50 ms for subscribers to read the last news.
     ///
     /// Connections are closed, on both sides of which bytes may be under way: what the kernel took
     /// from a writer counts as written, and what a reader had not read is lost to its sender, who
@@ -455,7 +466,7 @@ impl fmt::Debug for Transport {
 /// How [`Transport::stop`] stops.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub enum Shutdown {
-    /// At once: what is queued is dropped and counted.
+    /// Without delay: what is queued is dropped and counted.
     Now,
     /// When the queues are empty and what was received by then is handled, but no later than this.
     /// Frames are received as long as the queues are not empty.
@@ -466,7 +477,8 @@ pub enum Shutdown {
 #[derive(Debug, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StopReport {
-    /// Frames that were accepted and not written, by peer; peers without any are left out.
+    /// Frames that were accepted, and then neither written nor dropped before the end (for their age,
+    /// say), by peer; peers without any are left out.
     pub undelivered: Vec<(SocketAddr, Count)>,
     /// Datagrams that were accepted and not sent.
     pub datagrams: Count,

@@ -598,3 +598,19 @@ fn an_actor_that_holds_its_transport_is_let_go_when_that_stops() {
         assert!(let_go.await.is_err(), "dropped, as it never sends");
     });
 }
+
+#[test]
+fn nobody_is_registered_or_kept_once_the_transport_has_stopped() {
+    run(async {
+        let b = node(Config::default());
+        b.stop(Shutdown::Now).await;
+        let (actor, seen) = probe();
+        let refused = b.register(group(1), actor.clone());
+        assert_eq!(refused, Err(RegisterError::Stopped));
+        let refused = b.replace(group(1), actor.clone());
+        assert_eq!(refused, Err(RegisterError::Stopped));
+        b.catch_all(Some(actor));
+        // Nobody holds the actor any more.
+        seen.end().await;
+    });
+}

@@ -104,6 +104,12 @@ impl<T: Debug> Seen<T> {
         }
     }
 
+    /// Waits for the end of the probe, before which nothing more must come.
+    pub(crate) async fn end(mut self) {
+        let end = tokio::time::timeout(LONG, self.0.recv()).await;
+        assert!(end.expect("the probe lives on").is_none());
+    }
+
     pub(crate) fn try_next(&mut self) -> Option<T> {
         self.0.try_recv().ok()
     }
