@@ -51,18 +51,18 @@ mod tests {
 
     #[test]
     fn goes_with_the_fine_clock() {
-        let (fine, coarse) = (std::time::Instant::now(), Tick::now());
-        std::thread::sleep(Duration::from_millis(60));
-        let (fine, coarse) = (fine.elapsed(), Tick::now().since(coarse));
+        use std::time::Instant;
+
         // Two reads may each lag by one step of the coarse clock.
-        assert!(
-            coarse + Duration::from_millis(25) > fine,
-            "{coarse:?} for {fine:?}"
-        );
-        assert!(
-            coarse < fine + Duration::from_millis(25),
-            "{coarse:?} for {fine:?}"
-        );
+        const STEPS: Duration = Duration::from_millis(25);
+
+        // The fine clock is read before and after, so that nothing in between matters.
+        let (before, first, after) = (Instant::now(), Tick::now(), Instant::now());
+        std::thread::sleep(Duration::from_millis(60));
+        let (least, coarse) = (after.elapsed(), Tick::now().since(first));
+        let most = before.elapsed();
+        assert!(coarse + STEPS > least, "{coarse:?} for {least:?}");
+        assert!(coarse < most + STEPS, "{coarse:?} for {most:?}");
     }
 
     /// The machine's wall clock cannot be set in a test. What is read here is the time since the machine

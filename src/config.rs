@@ -99,7 +99,8 @@ macro_rules! settings {
 
 settings! {
     /// The longest frame, in bytes, header of eight included, sent or taken. Default 10 MiB
-    /// (PhxPaxos), 64 B to 1 GiB. Both ends must agree: a longer frame closes the connection it came on.
+    /// (PhxPaxos), 64 B to 1 GiB. Both ends must agree: a longer frame closes the connection it came
+    /// on. Datagrams are held to it as well as to `max_datagram`.
     max_frame: usize = 10 << 20;
 
     /// Frames that one peer's queue holds, those being written included. Default 10 240 (PhxPaxos),
@@ -110,7 +111,8 @@ settings! {
     /// (PhxPaxos), at least `max_frame`. Worst case this much memory per peer that does not read.
     queue_bytes: usize = 200 << 20;
 
-    /// What a full queue does. Default [`Overflow::RejectNewest`].
+    /// What a peer's full queue does. Default [`Overflow::RejectNewest`], as the queue of datagrams
+    /// always has it.
     overflow: Overflow = Overflow::RejectNewest;
 
     /// How long a frame may wait to be written before it is dropped and counted. Default 5 s
@@ -120,25 +122,25 @@ settings! {
     stale_after: Duration = Duration::from_secs(5);
 
     /// How long a link with nothing to send stays open. A peer nobody holds a handle to is forgotten
-    /// then. Default 60 s (PhxPaxos), at least 1 ms.
+    /// when it has been without a link for as long again. Default 60 s (PhxPaxos), 1 ms to 30 days.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
 
-    /// How long a connection may take to be made. Default 3 s, at least 1 ms.
+    /// How long a connection may take to be made. Default 3 s, 1 ms to 30 days.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     connect_timeout: Duration = Duration::from_secs(3);
 
     /// The bound of the first wait after a failed or lost connection; the waits after it double, and
-    /// each is drawn evenly from nothing to its bound. Default 200 ms (PhxPaxos), at least 1 ms.
+    /// each is drawn evenly from nothing to its bound. Default 200 ms (PhxPaxos), 1 ms to a day.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     redial_first: Duration = Duration::from_millis(200);
 
-    /// The bound that those waits do not exceed. Default 5 s, at least `redial_first`.
+    /// The bound that those waits do not exceed. Default 5 s, `redial_first` to a day.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     redial_max: Duration = Duration::from_secs(5);
 
-    /// How long a link must live for the waits to start over. Default 1 s. Lower, and a peer that
-    /// accepts and hangs up at once is dialled in a hurry.
+    /// How long a link must live for the waits to start over. Default 1 s, at most a day. Lower, and a
+    /// peer that accepts and hangs up at once is dialled in a hurry.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stable_after: Duration = Duration::from_secs(1);
 
@@ -154,8 +156,8 @@ settings! {
     nodelay: bool = true;
 
     /// How long a connection is quiet before the system probes whether the other side is still
-    /// there; it is probed every third of that, three times. Default 15 s, 1 s to an hour, in whole
-    /// seconds.
+    /// there; it is probed every third of that, three times. Default 15 s, 1 s to an hour; systems
+    /// count it in whole seconds, and what is over is left away.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     keepalive: Duration = Duration::from_secs(15);
 
@@ -180,7 +182,7 @@ settings! {
     max_connections_per_ip: usize = 16_384;
 
     /// How long a frame may take from its first byte to its last while its connection is being
-    /// waited for. Default 30 s, at least 1 ms. A slower one costs its connection.
+    /// waited for. Default 30 s, 1 ms to 30 days. A slower one costs its connection.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     frame_timeout: Duration = Duration::from_secs(30);
 
@@ -200,24 +202,25 @@ settings! {
     /// Datagrams that wait to be sent. Default 10 240 (PhxPaxos), at least 1.
     udp_queue_frames: usize = 10_240;
 
-    /// Bytes of the datagrams that wait to be sent. Default 40 MiB, which is 10 240 times 4 096, at
-    /// least `max_datagram` and 8.
+    /// Bytes of the datagrams that wait to be sent, 8 more counted for each. Default 40 MiB, at least
+    /// `max_datagram` and 8.
     udp_queue_bytes: usize = 40 << 20;
 
     /// How often one of the transport's own actors may be started anew within `restart_window`.
-    /// Default 10. Beyond it the part is reported as failed and tried again after `failed_retry`.
+    /// Default 10, 0 to 2²⁰; with 0 its first end is one too many. Beyond it the part is reported as
+    /// failed and tried again after `failed_retry`.
     restart_limit: usize = 10;
 
-    /// The time that `restart_limit` is about. Default 60 s, at least 1 ms.
+    /// The time that `restart_limit` is about. Default 60 s, 1 ms to 30 days.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     restart_window: Duration = Duration::from_secs(60);
 
     /// The bound of the first wait before an actor is started anew; it doubles up to a second, each
-    /// drawn evenly from nothing to its bound. Default 10 ms, at least 1 ms.
+    /// drawn evenly from nothing to its bound. Default 10 ms, 1 ms to 30 days.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     restart_first: Duration = Duration::from_millis(10);
 
-    /// How long a part that used up its restarts rests. Default 30 s, at least 1 ms.
+    /// How long a part that used up its restarts rests. Default 30 s, 1 ms to 30 days.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     failed_retry: Duration = Duration::from_secs(30);
 
@@ -255,7 +258,6 @@ impl Config {
         for (field, time) in [
             ("idle_timeout", self.idle_timeout),
             ("connect_timeout", self.connect_timeout),
-            ("redial_first", self.redial_first),
             ("frame_timeout", self.frame_timeout),
             ("restart_window", self.restart_window),
             ("restart_first", self.restart_first),
@@ -271,6 +273,7 @@ impl Config {
             Show(most),
         )?;
         let first = Show(self.redial_first);
+        between("redial_first", first, Show(MS), Show(DAY))?;
         between("redial_max", Show(self.redial_max), first, Show(DAY))?;
         let none = Show(Duration::ZERO);
         between("stable_after", Show(self.stable_after), none, Show(DAY))?;

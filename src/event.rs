@@ -26,7 +26,10 @@ const OUTBOX: usize = 16 << 10;
 /// Something about a peer, or about the transport itself, that its users may want to act on.
 ///
 /// Subscribe with [`Transport::subscribe`](crate::Transport::subscribe). Events about one peer come
-/// in order. A subscriber that is slow gets the latest of each kind, with dropped frames added up.
+/// in order, the next when the one before has been handled. A subscriber that is slow gets the latest
+/// of each kind, with dropped frames added up. What it has not read is bounded by 16,384 events; of
+/// more, the oldest go, and [`Missed`](PeerEvent::Missed) says how many. When the transport stops,
+/// subscribers have 50 ms to read the last of it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {
@@ -72,7 +75,7 @@ pub enum PeerEvent {
     },
     /// Frames were lost, after they had been accepted or received.
     Dropped {
-        /// The peer they were for; none for frames that came in.
+        /// The peer they were for; none for frames that came in, and for datagrams either way.
         peer: Option<SocketAddr>,
         /// Why.
         reason: DropReason,
@@ -114,7 +117,7 @@ pub enum Part {
     Listener,
     /// One of those that read them.
     Reader(usize),
-    /// The one that owns the table of groups.
+    /// The [`Node`](crate::Node).
     Node,
     /// The one that writes to this peer.
     PeerWriter(SocketAddr),

@@ -32,7 +32,7 @@ pub(crate) struct Seats {
 #[derive(Debug, Default)]
 struct Seat {
     load: Load,
-    /// The Reader in its present life; none before its first and between two.
+    /// The Reader in its latest life; none before its first.
     reader: Mutex<Option<Addr<Reader>>>,
 }
 

@@ -6,7 +6,10 @@ use bytes::{Bytes, BytesMut};
 ///
 /// A short payload is copied into the send queue, so a borrowed slice costs no allocation; a long one
 /// (8 KiB and more) is kept and written from where it lies, so an owned form ([`Bytes`], `Vec<u8>`)
-/// costs no copy. A refused payload comes back in the form in which it was given.
+/// costs no copy. Datagrams are always copied. A refused payload comes back in the form in which it
+/// was given.
+///
+/// The types that are payloads are those listed here; others are given as `&[u8]`.
 pub trait Payload: AsRef<[u8]> + sealed::Sealed {
     /// Returns the same bytes in a form that can be kept. Copies them if they are borrowed.
     fn into_bytes(self) -> Bytes;

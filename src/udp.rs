@@ -1,8 +1,8 @@
 //! The way of datagrams, out and in: one socket on the number of the TCP port.
 //!
 //! Owns the socket's use. Out, datagrams wait in a [`SendQueue`] like frames do for a peer, with the
-//! same bounds, ages and counters, and leave one by one. In, they are read behind one another into
-//! one buffer, each with a length put before it, so that they take the way of frames from a
+//! same bounds, ages and counters, and leave as many together as the system takes. In, they are read
+//! behind one another into one buffer, each with a length put before it, so that they take the way of frames from a
 //! connection from there on. Nothing that arrives is ever answered here.
 
 mod socket;
@@ -61,7 +61,8 @@ impl Datagrams {
         let limits = Limits {
             frames: config.udp_queue_frames,
             bytes: config.udp_queue_bytes,
-            frame: HEADER + config.max_datagram,
+            // Longer than what the others take as a frame, they do not take it as a datagram either.
+            frame: (HEADER + config.max_datagram).min(config.max_frame),
             stale_after: config.stale_after,
             overflow: Overflow::RejectNewest,
             // A datagram is one piece of memory.

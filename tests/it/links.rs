@@ -70,14 +70,18 @@ fn a_link_whose_frames_are_written_by_who_sends_them_is_not_idle() {
         let (listener, to) = listener();
         send(&a, to, 0);
         let mut tap = Tap::accept(&listener).await;
+        let counts = || a.peer_stats(to).expect("known").frames;
         let begun = Instant::now();
-        let mut number = 0;
+        let (mut number, mut at_once) = (0, 0);
         while begun.elapsed() < 3 * IDLE {
             assert_eq!(tap.number().await, number);
             tokio::time::sleep(IDLE / 20).await;
             number += 1;
+            let before = counts().written.frames;
             send(&a, to, number);
+            at_once += counts().written.frames - before;
         }
+        assert!(at_once > u64::from(number) / 2, "{at_once} of {number}");
         assert_eq!(a.peer_stats(to).expect("known").epoch, 1);
         end([a]).await;
     });

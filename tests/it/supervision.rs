@@ -418,7 +418,7 @@ fn a_part_that_panics_too_often_is_told_to_have_failed_rests_and_is_tried_again(
 fn frames_wait_for_a_writer_that_failed() {
     for config in configs() {
         run(async {
-            let (a, faults) = fragile(config.restart_limit(1).failed_retry(100 * MS));
+            let (a, faults) = fragile(config.restart_limit(1).failed_retry(1_000 * MS));
             let mut events = watch(&a);
             let (listener, to) = listener();
             let peer = a.peer(to).expect("room");
@@ -563,7 +563,8 @@ fn the_first_wait_before_a_restart_is_as_configured() {
 fn the_backlog_holds_as_many_connections_as_configured_while_the_listener_rests() {
     for config in configs() {
         run(async {
-            let config = config.restart_limit(0).failed_retry(200 * MS);
+            // Longer than eight calls take.
+            let config = config.restart_limit(0).failed_retry(2_000 * MS);
             let (b, faults) = fragile(config.backlog(3));
             let mut events = watch(&b);
             faults.arm(Point::Listener);
