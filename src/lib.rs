@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! out  Peer::send ─► SendQueue ─(doorbell, only when the writer sleeps)─► PeerWriter ─► one vectored write
-//!      peers         queue: bound, age, bytes as on the wire               peer         a batch
+//!      peer          queue: bound, age, bytes as on the wire               writer       link: a batch
 //!
 //! in   Listener ─► Reader: read, decode ─► by group ─► mailbox of the group's actor, awaited
 //!      listener    reader                  dispatch    inbound: payloads cut when they are taken
