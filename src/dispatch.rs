@@ -115,6 +115,11 @@ impl Splitter {
         }
     }
 
+    /// Whether all that was delivered is known to have been handled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.handed.is_empty()
+    }
+
     /// Gathers the frames at the front of `buffer` by group, a run of the same group at a time.
     fn split(&mut self, table: &Table, buffer: &[u8], limit: usize) -> Split {
         if let Some(Ok(runs)) = self.lent.take().map(Arc::try_unwrap) {

@@ -10,8 +10,8 @@
 //!
 //! What is measured stands in `case.rs` and `work.rs`; the contestants in `raw.rs`, `framed.rs` and
 //! `ours.rs`, for datagrams in `datagrams.rs`, for round trips in `round_trip.rs`, and connections
-//! that rest in `idle.rs`; how they are run in `child.rs`, `side.rs`, `started.rs`, `goal.rs` and `cost.rs`; what
-//! is made of it in `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
+//! that rest in `idle.rs`; how they are run in `child.rs`, `side.rs`, `started.rs`, `goal.rs`, `pool.rs` and
+//! `cost.rs`; what is made of it in `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
 
 mod case;
 mod chart;
@@ -23,6 +23,7 @@ mod framed;
 mod goal;
 mod idle;
 mod ours;
+mod pool;
 mod raw;
 mod round_trip;
 mod row;

@@ -19,6 +19,7 @@ use super::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
+    pool::Pool,
     started::{announce, anywhere},
     work::{PREFIX, Work, append, touch},
 };
@@ -73,14 +74,16 @@ async fn produce(
     producer: u64,
     channels: Vec<mpsc::Sender<Bytes>>,
 ) -> Result<(), Failure> {
+    let mut pool = Pool::default();
     for (number, route) in work.frames_of(producer) {
-        let mut frame = Vec::with_capacity(GROUP + work.size);
-        frame.extend_from_slice(&route.group.to_le_bytes());
-        append(&mut frame, work.size, number);
+        let frame = pool.make(GROUP + work.size, |frame| {
+            frame.extend_from_slice(&route.group.to_le_bytes());
+            append(frame, work.size, number);
+        });
         // Only what has to wait becomes a future, as that takes longer, and yields now and then, so
         // that the writers would find the channels almost empty.
         let channel = &channels[route.peer];
-        if let Err(TrySendError::Full(frame)) = channel.try_send(frame.into()) {
+        if let Err(TrySendError::Full(frame)) = channel.try_send(frame) {
             channel.send(frame).await?;
         }
     }

@@ -11,14 +11,18 @@ use super::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
+    pool::{LARGE, Pool},
     started::{announce, anywhere},
     work::{Work, append, touch},
 };
 use crate::{Failure, link::Link, node::Where, payload::fill};
 
-/// From this size on, the queue keeps the payload where it lies instead of copying it, if it is
-/// given away for good.
-const GIVE_AWAY: usize = 8 << 10;
+/// Bytes queued for a peer, at most: six of the largest frames. A queue that is always full and longer
+/// than the caches has every byte go through memory twice; the default is for bursts, not for that.
+const QUEUE: usize = 1600 << 10;
+
+/// No frame is longer, or the queue could not hold it.
+const FRAME: usize = 1 << 20;
 
 /// Longer than any run takes.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -26,7 +30,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Makes a transport for one side of a run.
 pub(super) fn bind(placement: Where, udp: bool) -> Result<Transport, Failure> {
     // A queue that is always full takes its time on a slow machine: nothing is ever too old.
-    let config = Config::default().stale_after(DAY).udp(udp);
+    let config = Config::default()
+        .stale_after(DAY)
+        .max_frame(FRAME)
+        .queue_bytes(QUEUE)
+        .udp(udp);
     let config = match placement {
         Where::Current => config.placement(Placement::Current),
         Where::Dedicated => config,
@@ -63,17 +71,18 @@ pub(super) async fn send(work: Work, to: &[SocketAddr]) -> Result<Figures, Failu
 
 async fn produce(work: &Work, producer: u64, links: &[Link]) -> Result<(), Failure> {
     let mut buffer = vec![0; work.size];
+    let mut pool = Pool::default();
     for (number, route) in work.frames_of(producer) {
         let (link, group) = (&links[route.peer], GroupId::new(route.group));
         // Only what has to wait becomes a future: that takes longer than the send itself.
-        if work.size < GIVE_AWAY {
+        if work.size < LARGE {
+            // It is copied into the queue, so it may be borrowed.
             fill(&mut buffer, number);
             if let Err(refused) = link.try_send(group, &buffer[..]) {
                 link.retry(group, refused).await?;
             }
         } else {
-            let mut payload = Vec::with_capacity(work.size);
-            append(&mut payload, work.size, number);
+            let payload = pool.make(work.size, |payload| append(payload, work.size, number));
             if let Err(refused) = link.try_send(group, payload) {
                 link.retry(group, refused).await?;
             }

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use bytes::BytesMut;
 use clap::ValueEnum;
 
 use crate::node::Where;
@@ -95,7 +96,7 @@ impl Work {
 }
 
 /// Appends a payload, in the form of `payload.rs`, to what is written once and given away.
-pub(super) fn append(frame: &mut Vec<u8>, size: usize, number: u64) {
+pub(super) fn append(frame: &mut BytesMut, size: usize, number: u64) {
     let start = frame.len();
     frame.resize(start + size, number as u8);
     if let Some(head) = frame[start..].first_chunk_mut() {
