@@ -41,6 +41,8 @@ mod ours;
 #[allow(dead_code)]
 #[path = "../../../examples/loadgen/payload.rs"]
 mod payload;
+#[path = "../../../examples/loadgen/bench/pool.rs"]
+mod pool;
 #[path = "../../../examples/loadgen/bench/raw.rs"]
 mod raw;
 #[allow(dead_code)]

@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-use bytes::BytesMut;
+use bytes::BufMut;
 use clap::ValueEnum;
 
-use crate::node::Where;
+use crate::{node::Where, payload::NUMBER};
 
 /// Bytes of a frame before its payload.
 pub(super) const HEADER: usize = 8;
@@ -96,12 +96,13 @@ impl Work {
 }
 
 /// Appends a payload, in the form of `payload.rs`, to what is written once and given away.
-pub(super) fn append(frame: &mut BytesMut, size: usize, number: u64) {
-    let start = frame.len();
-    frame.resize(start + size, number as u8);
-    if let Some(head) = frame[start..].first_chunk_mut() {
-        *head = number.to_le_bytes();
+pub(super) fn append(frame: &mut impl BufMut, size: usize, number: u64) {
+    let mut rest = size;
+    if size >= NUMBER {
+        frame.put_u64_le(number);
+        rest -= NUMBER;
     }
+    frame.put_bytes(number as u8, rest);
 }
 
 /// Returns the eight bytes before a payload.
