@@ -20,10 +20,10 @@ use std::{
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use bytes::BytesMut;
-use futures::FutureExt;
+use futures::{FutureExt, future::OptionFuture};
 use tokio::{
     net::TcpStream,
-    time::{Instant, Sleep, sleep, sleep_until, timeout_at},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_util::{
     io::poll_read_buf,
@@ -236,42 +236,36 @@ impl Connection {
 
     /// Waits until there is something to read, for as long as that may take.
     async fn readable(&mut self) -> Woken {
-        let mut deadline = self.deadline();
         // A frame that trickles in has something to read time and again; its time is over all the
         // same. But what is here already came in time, and it was we who came late.
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if self
+            .deadline()
+            .is_some_and(|deadline| deadline <= Instant::now())
+        {
             return match self.stream.readable().now_or_never() {
                 Some(_) => Woken::Readable,
                 None => Woken::Late,
             };
         }
-        while let Some(busy) = &mut self.busy {
-            let late = sleep_until(deadline.unwrap_or(busy.timer.deadline()));
+        loop {
+            let late = OptionFuture::from(self.deadline().map(sleep_until));
+            let quiet = OptionFuture::from(self.busy.as_mut().map(|busy| busy.timer.as_mut()));
             tokio::select! {
                 biased;
+                // An error of the socket is found by the read.
                 _ = self.stream.readable() => return Woken::Readable,
-                () = late, if deadline.is_some() => return Woken::Late,
-                () = &mut busy.timer => {}
+                Some(()) = late => return Woken::Late,
+                Some(()) = quiet => {}
             }
-            // Who has been quiet for so long is not held up by this, and the frame's time begins.
+            // Who has been quiet for so long is not held up by this, and its frame's time begins.
             self.settle().await;
-            deadline = self.deadline();
-            let Some(busy) = &mut self.busy else { break };
-            if std::mem::take(&mut busy.read) {
-                busy.timer.as_mut().reset(Instant::now() + KEEP_BUFFER);
-            } else {
-                self.rest();
+            match &mut self.busy {
+                Some(busy) if busy.read => {
+                    busy.read = false;
+                    busy.timer.as_mut().reset(Instant::now() + KEEP_BUFFER);
+                }
+                _ => self.rest(),
             }
-        }
-        // An error of the socket is found by the read.
-        let readable = self.stream.readable();
-        let Some(deadline) = deadline else {
-            let _ = readable.await;
-            return Woken::Readable;
-        };
-        match timeout_at(deadline, readable).await {
-            Ok(_) => Woken::Readable,
-            Err(_) => Woken::Late,
         }
     }
 
