@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use actix_transport::{Config, GroupId, Transport};
+use actix_transport::{Config, GroupId, PeerEvent, Transport};
 use tokio::time::sleep;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     sink::Sink,
     stamp::Stamp,
     tally::Seen,
-    world::{self, ONE_EACH, mib, until},
+    world::{self, ONE_EACH, Watch, mib, until},
 };
 
 pub(crate) const ROW: Row = Row {
@@ -58,6 +58,7 @@ async fn lossy(
         .user_timeout(LONG);
     let bind = format!("{}:0", namespace.here);
     let transport = Transport::builder().config(config).bind(bind.as_str())?;
+    let watch = Watch::on(&transport);
     let peer = transport.peer(sink.addr)?;
     let (lost_before, no_room_before) = (lost(&namespace)?, sink.tally()?.1);
     let began = Instant::now();
@@ -138,6 +139,12 @@ async fn lossy(
     figures.add("frames written", written);
     figures.add("received", arrived);
     figures.add("links lost", lost_links);
+    for (at, event) in watch.all() {
+        if let PeerEvent::Down { reason, .. } = event {
+            let after = at - began;
+            figures.add("for", format!("{reason:?} after {after:.0?}"));
+        }
+    }
     figures.add("payload received", mib(came.bytes));
     figures.add(
         "corrupt, duplicate, reordered",
