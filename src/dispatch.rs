@@ -32,8 +32,7 @@ use crate::{
 const ROUND_GROUPS: usize = 1024;
 
 /// Runs that a round gathers, at most. Each costs the place of its offsets, which for the shortest
-/// frames in turns is more than they are themselves: just so many that a full read of 64-byte frames
-/// is one round.
+/// frames in turns is more than they are themselves: so many take less than 64 KiB.
 const ROUND_RUNS: usize = 3700;
 
 /// Room for runs is made for so many at first, and for all there may be when those are not enough.
@@ -266,15 +265,17 @@ impl Splitter {
                     }
                 }
                 GroupOverflow::Drop { max_bytes } => {
-                    let bytes = part.count.bytes as usize + BATCH_OVERHEAD;
-                    let Some(charge) = Charge::take(&row.held, bytes, max_bytes) else {
+                    let bytes = part.count.bytes as usize;
+                    let held = bytes + BATCH_OVERHEAD;
+                    let Some(charge) = Charge::take(&row.held, held, max_bytes) else {
                         delivery.discard(DropReason::Overflow);
                         continue;
                     };
                     delivery.charge(charge);
                     // A copy of its own, so that a group that lags holds what it is charged for and
                     // not the whole read.
-                    let own = Frames::new(frames.clone(), part.first, runs.as_ref()).copied();
+                    let own = Frames::new(frames.clone(), part.first, runs.as_ref());
+                    let own = own.copied(bytes);
                     let inbound = Inbound::new(part.group, from, via, own, delivery);
                     // Bounded by the charge. A mailbox that closes drops it, which is counted.
                     row.actor.do_send(inbound);

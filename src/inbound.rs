@@ -131,9 +131,9 @@ impl Frames {
         }
     }
 
-    /// Gives the frames a buffer of their own, without the others'.
-    pub(crate) fn copied(mut self) -> Self {
-        let mut own = Vec::new();
+    /// Gives the frames, of so many bytes, a buffer of their own, without the others'.
+    pub(crate) fn copied(mut self, bytes: usize) -> Self {
+        let mut own = Vec::with_capacity(bytes);
         loop {
             own.extend_from_slice(&self.buffer[self.at..self.end]);
             self.at = self.end;

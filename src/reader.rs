@@ -19,7 +19,7 @@ use std::{
 };
 
 use actix::{Actor, Addr, Context, Handler, Message};
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use futures::{FutureExt, future::OptionFuture};
 use tokio::{
     net::TcpStream,
@@ -28,6 +28,7 @@ use tokio::{
 use tokio_util::{
     io::poll_read_buf,
     sync::{CancellationToken, DropGuard},
+    task::task_tracker::TaskTrackerToken,
 };
 
 use crate::{
@@ -116,7 +117,7 @@ impl Handler<Assign> for Reader {
                 return;
             }
         };
-        let tasks = shared.tasks.clone();
+        let (tasks, receiving) = (shared.tasks.clone(), shared.receiving.token());
         let life = self.connections.clone();
         let connection = Connection {
             shared,
@@ -127,7 +128,7 @@ impl Handler<Assign> for Reader {
             room: READ_FROM,
             busy: None,
             splitter: Splitter::default(),
-            _guards: (assign.admission, assign.carried),
+            _guards: (assign.admission, assign.carried, receiving),
         };
         actix_rt::spawn(tasks.track_future(async move {
             life.run_until_cancelled(connection.run()).await;
@@ -149,14 +150,17 @@ struct Connection {
     /// What it has while it has a buffer.
     busy: Option<Busy>,
     splitter: Splitter,
-    _guards: (Admission, Carried),
+    _guards: (Admission, Carried, TaskTrackerToken),
 }
 
 /// When a connection is to give back its buffer. The timer is not set anew for every read, which would
 /// cost more than splitting it: what comes before it goes off is noted, and then it goes round again.
 struct Busy {
     timer: Pin<Box<Sleep>>,
-    read: bool,
+    /// The longest that the buffer has been since then; none if nothing was read.
+    most: usize,
+    /// The longest that it could have been.
+    held: usize,
 }
 
 /// What a connection that is waited for does.
@@ -259,55 +263,64 @@ impl Connection {
             }
             // Who has been quiet for so long is not held up by this, and its frame's time begins.
             self.settle().await;
-            match &mut self.busy {
-                Some(busy) if busy.read => {
-                    busy.read = false;
-                    busy.timer.as_mut().reset(Instant::now() + KEEP_BUFFER);
-                }
+            match self.busy.take() {
+                Some(busy) if busy.most > 0 => self.go_on(busy),
                 _ => self.rest(),
             }
         }
     }
 
+    /// Keeps the memory that what was read lately needed: a large frame leaves none to the small ones
+    /// behind it.
+    fn go_on(&mut self, mut busy: Busy) {
+        if busy.held > 2 * (busy.most + READ_UP_TO) {
+            self.fit();
+        }
+        (busy.most, busy.held) = (0, 0);
+        busy.timer.as_mut().reset(Instant::now() + KEEP_BUFFER);
+        self.busy = Some(busy);
+    }
+
     /// Keeps no more memory than what has arrived needs.
     fn rest(&mut self) {
-        self.busy = None;
+        self.fit();
+        self.splitter.trim();
+        self.room = READ_FROM;
         net::delay_acks(&self.stream);
+    }
+
+    fn fit(&mut self) {
         // What is mostly full is not worth copying, least of all a large frame at each pause of a
         // peer that sends it byte by byte.
-        if self.buffer.capacity() - self.buffer.len() > self.buffer.len() / 2 {
+        if self.buffer.is_empty() || self.buffer.capacity() > self.buffer.len() * 3 / 2 {
             // Makes a copy that is just long enough, and for nothing allocates nothing.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
-        self.splitter.trim();
-        self.room = READ_FROM;
     }
 
     /// Reads once. Says whether that filled the room there was, or that there was nothing to read.
     async fn read(&mut self) -> io::Result<Option<bool>> {
         self.buffer.reserve(self.room);
-        let room = self.buffer.capacity() - self.buffer.len();
-        match self.busy.as_mut() {
-            Some(busy) => busy.read = true,
-            None => {
-                self.busy = Some(Busy {
-                    timer: Box::pin(sleep(KEEP_BUFFER)),
-                    read: false,
-                });
-            }
-        }
+        let busy = self.busy.get_or_insert_with(|| Busy {
+            timer: Box::pin(sleep(KEEP_BUFFER)),
+            most: 0,
+            held: 0,
+        });
+        busy.held = busy.held.max(self.buffer.capacity());
         // Unlike `try_read_buf`, this knows that a read which left room has read all there was, and
         // saves the system call that would say so.
-        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
-        let read = poll_fn(|cx| Poll::Ready(poll_read_buf(Pin::new(&mut *stream), cx, buffer)));
+        let (stream, mut buffer) = (&mut self.stream, (&mut self.buffer).limit(self.room));
+        let read =
+            poll_fn(|cx| Poll::Ready(poll_read_buf(Pin::new(&mut *stream), cx, &mut buffer)));
         let n = match read.await {
             Poll::Ready(n) => n?,
             Poll::Pending => return Ok(None),
         };
+        busy.most = busy.most.max(self.buffer.len());
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let filled = n == room;
+        let filled = n == self.room;
         if filled {
             self.room = (self.room * 2).min(READ_UP_TO);
         } else if n < self.room / 4 {

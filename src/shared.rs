@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     /// Cancelled when everything must end.
     pub(crate) kill: CancellationToken,
+    /// Whoever takes frames from a socket: when they have ended, all that was read is in the ledger.
+    pub(crate) receiving: TaskTracker,
     /// Every task that must have ended before `stop` returns.
     pub(crate) tasks: TaskTracker,
     pub(crate) faults: Faults,
@@ -80,6 +82,7 @@ impl Shared {
             counters: Counters::default(),
             closing: CancellationToken::new(),
             kill: CancellationToken::new(),
+            receiving: TaskTracker::new(),
             tasks: TaskTracker::new(),
             faults,
             pace: Pace::new(Instant::now()),

@@ -198,6 +198,9 @@ impl Handle {
                 // we had to say is said, and then handle what was read.
                 tokio::join!(peers.drained(), datagrams.queue().drained());
                 shared.closing.cancel();
+                // A read of many groups is delivered in rounds, and between two nothing is in delivery.
+                shared.receiving.close();
+                shared.receiving.wait().await;
                 shared.ledger.drained().await;
             };
             // What is left when the time is over stands in the report.

@@ -266,6 +266,7 @@ fn counter<'c>(counters: &'c Counters, err: &io::Error) -> &'c AtomicU64 {
 
 /// Receives until nothing may come in any more.
 async fn receive(shared: &Shared, socket: &Socket) {
+    let _receiving = shared.receiving.token();
     let mut inbox = Inbox::default();
     let mut arrivals = Arrivals::new();
     loop {

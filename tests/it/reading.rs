@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix_transport::{Config, GroupOverflow, Transport};
@@ -15,6 +15,9 @@ use tokio::io::AsyncWriteExt;
 use crate::support::*;
 
 const SHORT: Duration = Duration::from_millis(200);
+
+/// Nothing here takes longer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn one_reader() -> Config {
     let [dedicated, _] = placements();
@@ -316,6 +319,46 @@ fn connections_that_rest_hold_no_buffers() {
     let before = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
     let name = "reading::connections_that_rest_hold_no_buffers";
     alone_after(before, name, || run(burst_and_rest()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_large_frame_leaves_no_large_buffer_to_the_small_ones_behind_it() {
+    const CONNECTIONS: usize = 10;
+    const LARGE: usize = 8 << 20;
+
+    async fn talk_on() {
+        let b = node(one_reader());
+        let mut seen = serve(&b, [1]);
+        let mut streams = Vec::new();
+        let (large, small) = (wire(1, &vec![7; LARGE]), wire(1, b"small"));
+        let before = memory("VmRSS");
+        for _ in 0..CONNECTIONS {
+            let mut stream = dial(&b).await;
+            write(&mut stream, &large).await;
+            assert_eq!(seen.next().await.payload.len(), LARGE);
+            streams.push(stream);
+        }
+        // None of them rests long enough to give anything back for that.
+        let deadline = Instant::now() + PATIENCE;
+        while memory("VmRSS") > before + 2 * LARGE {
+            assert!(
+                Instant::now() < deadline,
+                "{} kept",
+                memory("VmRSS") - before
+            );
+            for stream in &mut streams {
+                write(stream, &small).await;
+                assert_eq!(seen.next().await.payload, "small");
+            }
+            tokio::time::sleep(SHORT / 10).await;
+        }
+        end([b]).await;
+    }
+
+    let before = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
+    let name = "reading::a_large_frame_leaves_no_large_buffer_to_the_small_ones_behind_it";
+    alone_after(before, name, || run(talk_on()));
 }
 
 #[cfg(target_os = "linux")]

@@ -249,6 +249,58 @@ fn a_drain_waits_until_what_was_received_is_handled() {
     }
 }
 
+/// What one read brings from several senders, or for several groups, is handed over in rounds, each
+/// when the one before is handled. Between two, nothing is in delivery, and more is to come.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_drain_handles_all_of_what_was_read_however_many_rounds_that_takes() {
+    run(async {
+        let [_, current] = patient();
+        let b = node(current);
+        let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
+        let senders = [(); 2].map(|()| std::net::UdpSocket::bind((OWN_IP, 0)).expect("free"));
+        let say = |sender: usize, what: &str| {
+            let datagram = [&1_u32.to_le_bytes()[..], what.as_bytes()].concat();
+            let sent = senders[sender].send_to(&datagram, b.local_addr());
+            assert_eq!(sent.expect("room"), datagram.len());
+        };
+        say(0, "first");
+        until("held", || b.stats().inbound.in_delivery.frames == 1).await;
+        // Both are there before anybody has a look, as all of it runs on this thread.
+        say(0, "second");
+        say(1, "third");
+        until("read", || unread(b.local_addr()) == 0).await;
+        assert_eq!(b.stats().inbound.received.frames, 1);
+        // A task of its own, which is woken before those who are to go on receiving.
+        let stopping = actix_rt::spawn({
+            let b = b.clone();
+            async move { b.stop(Shutdown::Drain(NEVER)).await }
+        });
+        tokio::time::sleep(20 * MS).await;
+        gate.open();
+        stopping.await.expect("stopped");
+        for expected in ["first", "second", "third"] {
+            assert_eq!(seen.next().await.payload, expected);
+        }
+        let inbound = b.stats().inbound;
+        assert_eq!((inbound.received.frames, inbound.delivered.frames), (3, 3));
+    });
+}
+
+/// Bytes that the kernel holds for a socket of datagrams.
+#[cfg(target_os = "linux")]
+fn unread(addr: SocketAddr) -> u64 {
+    let port = format!(":{:04X}", addr.port());
+    let sockets = std::fs::read_to_string("/proc/net/udp").expect("linux");
+    let line = sockets.lines().find(|line| {
+        let local = line.split_whitespace().nth(1);
+        local.is_some_and(|local| local.ends_with(&port))
+    });
+    let queues = line.and_then(|line| line.split_whitespace().nth(4));
+    let (_, unread) = queues.and_then(|both| both.split_once(':')).expect("bound");
+    u64::from_str_radix(unread, 16).expect("in hex")
+}
+
 // ---- whoever calls it ------------------------------------------------------------------------------
 
 #[test]

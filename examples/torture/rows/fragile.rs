@@ -132,7 +132,7 @@ impl Book {
     }
 
     /// What is wrong, and where.
-    fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let wrong = self.flows.iter().filter(|(_, flow)| flow.wrong() > 0);
         let stories = wrong.map(|((group, udp), flow)| {
             let Flow { track, wrong, .. } = flow;

@@ -158,8 +158,9 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
     figures.must(left == 0, || format!("{left} frames dropped"));
     figures.must(wrong + book.wrong() == 0, || {
         format!(
-            "{wrong} there and {} here twice, out of order or missing",
-            book.wrong()
+            "{wrong} there and {} here twice, out of order or missing: {}",
+            book.wrong(),
+            book.story()
         )
     });
     figures.must(corrupt + book.corrupt == 0, || {
