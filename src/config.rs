@@ -178,7 +178,9 @@ settings! {
     /// at once and counted.
     max_connections: usize = 16_384;
 
-    /// The same from one remote ip. Default 16 384, at least 1.
+    /// The same from one remote ip. Default 16 384, at least 1: no bound of its own. A connection that
+    /// says nothing is kept for as long as its system answers keepalives, so where one machine is not
+    /// to shut out all others, set this to what one may need.
     max_connections_per_ip: usize = 16_384;
 
     /// How long a frame may take from its first byte to its last while its connection is being

@@ -60,8 +60,10 @@ pub enum PeerEvent {
         /// How the last one failed.
         error: io::ErrorKind,
     },
-    /// One of the transport's own actors ended unasked and was started anew. Nothing queued,
-    /// counted or registered was lost by it.
+    /// One of the transport's own actors ended unasked and was started anew. Nothing queued to be
+    /// sent, counted or registered was lost by it. A `Reader` takes its connections along, and what
+    /// they had handed over that was not taken yet, which is counted
+    /// ([`DropReason::NodeGone`]); their peers dial again.
     Restarted {
         /// Which.
         part: Part,

@@ -97,7 +97,8 @@ pub enum DropReason {
     Stopped,
     /// Nobody serves its group.
     NoGroup,
-    /// The actor that serves its group ended, or panicked, before it took the frame.
+    /// The actor that serves its group ended, or panicked, before it took the frame; or the `Reader`
+    /// of its connection did.
     NodeGone,
 }
 
