@@ -220,7 +220,8 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
             }
             // Answers when all that was armed has happened.
             ["spent"] => {
-                let spent = || faults.spent() && node.stats().links.restarts == armed;
+                plug_until_spent(&faults, &hand).await?;
+                let spent = || node.stats().links.restarts == armed;
                 if until("all restarts", LONG, spent).await.is_err() {
                     let (sent, links) = (node.stats().tcp, node.stats().links);
                     let text = format!("armed {armed}: {faults:?}, {sent:?}, {links:?}");
