@@ -61,7 +61,7 @@ pub enum Via {
 /// The connection the frames came on is read again once the handler has returned (its future
 /// resolved, where it returns one), unless the group was registered with
 /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop). A payload keeps the buffer that it was read
-/// into for as long as it lives, which is as long as 512 KiB or the longest frame that came lately on
+/// into for as long as it lives, which is as long as 1 MiB or the longest frame that came lately on
 /// that connection: who keeps a small one for long does well to copy it.
 #[derive(Debug)]
 pub struct Inbound {

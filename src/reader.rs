@@ -47,8 +47,8 @@ const READ_FROM: usize = 2 << 10;
 
 /// The spare room that reads grow to while they fill it: some thousand small frames, or a few large
 /// ones, for one wake-up of the group's actor, and still within a core's own cache. With half of it
-/// frames of 256 KiB woke the actor one by one, and took twice the time; with twice of it small ones
-/// did no better.
+/// frames of 256 KiB woke the actor one by one, and took twice the time; with twice of it they did
+/// worse, and small ones no better.
 const READ_UP_TO: usize = 512 << 10;
 
 /// How long a connection that has nothing to say keeps its buffer: this at least, twice this at most.
