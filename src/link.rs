@@ -80,8 +80,8 @@ impl<'w> Link<'w> {
                 Some(batch) => Some(batch),
                 None => self.outbox.queue.take(Tick::now()),
             };
+            self.outbox.tell_dropped(self.shared);
             let Some(mut batch) = batch else {
-                self.outbox.tell_dropped(self.shared);
                 if self.outbox.queue.is_done() {
                     return DownReason::Ended;
                 }
@@ -104,7 +104,6 @@ impl<'w> Link<'w> {
             self.shared.faults.hit(Point::AfterWrite);
             if written >= TURN {
                 written = 0;
-                self.outbox.tell_dropped(self.shared);
                 tokio::task::yield_now().await;
             }
         }

@@ -213,18 +213,8 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     /// Drops what went stale and lends out what is next. None when nothing is queued.
     pub(crate) fn take(self: &Arc<Self>, now: Tick) -> Option<Batch<To>> {
+        self.expire(now);
         let mut state = self.state.lock();
-        // The oldest are in front, and looked at under the lock that is needed anyway: a writer that
-        // keeps up with its senders is in their way whenever it takes it.
-        if state
-            .runs
-            .front()
-            .is_some_and(|run| self.is_stale(run, now))
-        {
-            drop(state);
-            self.expire(now);
-            state = self.state.lock();
-        }
         let mut runs = VecDeque::new();
         let mut count = Count::ZERO;
         while let Some(run) = state.runs.pop_front() {
