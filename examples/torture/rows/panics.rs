@@ -31,14 +31,16 @@ const FLOWS: u32 = 4;
 const OURS: u32 = 8;
 const OUR_DATAGRAMS: u32 = 9;
 
-/// After a burst, everybody lives long enough for the waits between lives to start over.
+/// After a burst, everybody lives long enough for the waits between lives to start over: one who ends
+/// ten times without that waits for as long as a second.
 const REST: Duration = Duration::from_millis(1_100);
+const BURST: u64 = 4;
 
 const AGAIN: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(20);
 
 async fn strikes(run: &Run) -> Result<Figures, Failure> {
-    let (each, burst) = run.tier.of((20, 4), (1_000, 8));
+    let each = run.tier.of(20, 1_000);
     let mut figures = Figures::default();
     let us = Transport::builder()
         .config(fragile::config())
@@ -88,7 +90,7 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
             };
             run.progress.add(1);
         }
-        if round % burst == burst - 1 {
+        if round % BURST == BURST - 1 {
             tokio::time::sleep(REST).await;
         }
     }
