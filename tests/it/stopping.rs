@@ -287,6 +287,45 @@ fn a_drain_handles_all_of_what_was_read_however_many_rounds_that_takes() {
     });
 }
 
+#[test]
+fn a_drain_handles_all_rounds_of_what_a_connection_brought() {
+    // What a connection reads at first, and twice as much each time that it is there.
+    const FILLS_FIVE_READS: usize = (2 + 4 + 8 + 16 + 32) << 10;
+    // Of groups in turns so many are of one round, and as many more are read with them after those.
+    const ROUND: usize = 3_700;
+    const MORE: usize = 3_300;
+
+    run(async {
+        let [_, current] = patient();
+        let b = node(current);
+        let (gate, _held) = hold(&b, 1, GroupOverflow::Wait);
+        let (next_gate, _held) = hold(&b, 4, GroupOverflow::Wait);
+        let mut seen = serve(&b, [2, 3]);
+        let stream = dial(&b).await;
+        let send = |bytes: &[u8]| assert_eq!(stream.try_write(bytes).expect("room"), bytes.len());
+        send(&wire(3, &vec![0; FILLS_FIVE_READS - 8]));
+        assert_eq!(seen.next().await.group, 3);
+        let turns = |group, frames| [wire(2, b""), wire(group, b"")].concat().repeat(frames / 2);
+        send(&[turns(1, ROUND), turns(4, MORE)].concat());
+        let received = || b.stats().inbound.received.frames as usize;
+        until("held", || received() == 1 + ROUND).await;
+        // A task of its own, which is woken before the connection's.
+        let stopping = actix_rt::spawn({
+            let b = b.clone();
+            async move { b.stop(Shutdown::Drain(NEVER)).await }
+        });
+        tokio::time::sleep(20 * MS).await;
+        gate.open();
+        until("next round", || received() == 1 + ROUND + MORE).await;
+        tokio::time::sleep(20 * MS).await;
+        assert!(!stopping.is_finished(), "it waits for the next round, too");
+        next_gate.open();
+        stopping.await.expect("stopped");
+        let inbound = b.stats().inbound;
+        assert_eq!(inbound.delivered, inbound.received, "{inbound:?}");
+    });
+}
+
 /// Bytes that the kernel holds for a socket of datagrams.
 #[cfg(target_os = "linux")]
 fn unread(addr: SocketAddr) -> u64 {
