@@ -108,7 +108,9 @@ impl Hung {
     /// Writes what is queued, if that is one frame that came alone, and hangs the bell again. False
     /// if there is something left for the writer to do.
     fn write(&mut self, pace: &Pace, bell: &Waker) -> bool {
-        if self.manner.alone < ALONE {
+        // A ring may come late, from a rest before this one and behind another ring. What is queued then
+        // is not to overtake what that left, or to come in the middle of it.
+        if self.left.is_some() || self.manner.alone < ALONE {
             return false;
         }
         let began = Instant::now();
@@ -206,5 +208,51 @@ impl Manner {
             0 | 1 => ALONE.min(self.alone + 1),
             _ => 0,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{Config, Faults, GroupId};
+
+    #[tokio::test]
+    async fn a_ring_that_comes_late_does_not_overtake_what_another_left() {
+        let nobody = ([127, 0, 0, 1], 1).into();
+        let shared = Shared::new(Config::default(), nobody, Faults::default());
+        let limits = crate::peers::limits(&shared.config);
+        let (queue, bell) = (
+            Arc::new(SendQueue::new(limits)),
+            Doorbell::new(shared.into()),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let addr = listener.local_addr().expect("bound");
+        let stream = Arc::new(TcpStream::connect(addr).await.expect("room"));
+        stream.writable().await.expect("open");
+        // So that nothing follows the last write closely.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let manner = Manner {
+            alone: ALONE,
+            ..Manner::new()
+        };
+        let rest = bell.hang(&stream, &queue, manner);
+        assert!(rest.rung().now_or_never().is_none());
+
+        let push = |payload: Vec<u8>| {
+            let pushed = queue.push((), GroupId::new(1), payload, Tick::now());
+            pushed.expect("room");
+        };
+        push(vec![0; SHORT as usize]);
+        push(vec![1]);
+        // Begun before the one that found the first, and held up until now.
+        bell.clone().wake();
+        assert_eq!(queue.stats().written.frames, 0);
+        let (_, left) = rest.end();
+        assert_eq!(left.map(|batch| batch.count().frames), Some(1));
     }
 }
