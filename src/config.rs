@@ -108,7 +108,8 @@ settings! {
     queue_frames: usize = 10_240;
 
     /// Bytes that one peer's queue holds, headers and frames being written included. Default 200 MiB
-    /// (PhxPaxos), at least `max_frame`. Worst case this much memory per peer that does not read.
+    /// (PhxPaxos), at least `max_frame`. Worst case this much memory per peer that does not read,
+    /// and up to a seventh more and 2 MiB for frames that are short.
     queue_bytes: usize = 200 << 20;
 
     /// What a peer's full queue does. Default [`Overflow::RejectNewest`], as the queue of datagrams
@@ -117,7 +118,8 @@ settings! {
 
     /// How long a frame may wait to be written before it is dropped and counted. Default 5 s
     /// (PhxPaxos), 1 ms to a day. A frame of which a part is on the wire is always finished, whatever
-    /// its age.
+    /// its age. Ages go by the system's coarse clock, in steps of 1 to 10 ms: a frame may be dropped
+    /// one step early, so a limit as short as that drops frames that hardly waited.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stale_after: Duration = Duration::from_secs(5);
 

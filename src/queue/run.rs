@@ -80,6 +80,15 @@ impl<To: Copy + Eq> Run<To> {
         self.frames += 1;
     }
 
+    /// Gives back what its buffer has more than it needs, where that is worth the copy.
+    pub(super) fn fit(&mut self) {
+        if let Body::Packed { buffer, .. } = &mut self.body
+            && buffer.len() < buffer.capacity() / 8 * 7
+        {
+            buffer.shrink_to_fit();
+        }
+    }
+
     pub(super) fn count(&self) -> Count {
         Count::new(self.frames, self.parts().map(<[u8]>::len).iter().sum())
     }

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, task::Waker};
 
-use super::{BATCH_BYTES, Limits, run::Run};
+use super::{BATCH_BYTES, BATCH_RUNS, Limits, run::Run};
 use crate::{
     clock::Tick,
     config::Overflow,
@@ -203,6 +203,13 @@ impl<To: Copy + Eq> State<To> {
         payload: P,
         now: Tick,
     ) -> Option<P> {
+        // While the writer keeps up, a run is not here for long. Where it does not, the runs are what
+        // the memory goes for.
+        if self.runs.len() >= BATCH_RUNS
+            && let Some(full) = self.runs.back_mut()
+        {
+            full.fit();
+        }
         let bytes = payload.as_ref();
         if bytes.len() >= limits.chain_from {
             let payload = payload.into_bytes();

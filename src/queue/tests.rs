@@ -446,3 +446,28 @@ fn a_payload_that_asks_its_queue_something_when_it_goes_is_answered() {
     assert_eq!((stats.written.frames, stats.dropped.stale.frames), (2, 3));
     assert_eq!(stats.dropped.stopped.frames, 1);
 }
+
+#[test]
+fn frames_that_wait_take_little_more_memory_than_they_are_long() {
+    const BYTES: usize = 16 << 20;
+    // A buffer that has just doubled when the frames of its tick end.
+    const EACH: usize = 33;
+
+    let queue = queue(Limits {
+        frames: usize::MAX,
+        bytes: BYTES,
+        stale_after: Duration::from_secs(3600),
+        ..limits()
+    });
+    let payload = [0; 1_000];
+    let taken = allocation_counter::measure(|| {
+        let full = (0..).find(|number| push(&queue, &payload, number / EACH as u64).is_err());
+        assert!(full.is_some());
+    });
+    let bound = BYTES / 7 * 8 + (2 << 20);
+    assert!(
+        taken.bytes_current as usize <= bound,
+        "{} for {BYTES}",
+        taken.bytes_current
+    );
+}
