@@ -83,8 +83,10 @@ impl Splitter {
         via: Via,
         buffer: &mut BytesMut,
     ) -> Result<(), Malformed> {
+        let unread = Unread { shared, buffer };
         loop {
             self.settle().await;
+            let buffer = &mut *unread.buffer;
             let split = self.split(&shared.groups.snapshot(), buffer, shared.config.max_frame);
             if split.whole > 0 {
                 let frames = buffer.split_to(split.whole).freeze();
@@ -265,17 +267,25 @@ impl Splitter {
                     }
                 }
                 GroupOverflow::Drop { max_bytes } => {
-                    let bytes = part.count.bytes as usize;
-                    let held = bytes + BATCH_OVERHEAD;
-                    let Some(charge) = Charge::take(&row.held, held, max_bytes) else {
-                        delivery.discard(DropReason::Overflow);
+                    let own = Frames::new(frames.clone(), part.first, runs.as_ref());
+                    let mut fitting = Count::ZERO;
+                    let charge = Charge::take(&row.held, max_bytes, |room| {
+                        fitting = own.fitting(part.count, room.saturating_sub(BATCH_OVERHEAD));
+                        match fitting.frames {
+                            0 => 0,
+                            _ => fitting.bytes as usize + BATCH_OVERHEAD,
+                        }
+                    });
+                    let mut beyond = part.count;
+                    beyond -= fitting;
+                    delivery.split_off(beyond).discard(DropReason::Overflow);
+                    if fitting.is_zero() {
                         continue;
-                    };
+                    }
                     delivery.charge(charge);
                     // A copy of its own, so that a group that lags holds what it is charged for and
                     // not the whole read.
-                    let own = Frames::new(frames.clone(), part.first, runs.as_ref());
-                    let own = own.copied(bytes);
+                    let own = own.copied(fitting.bytes as usize);
                     let inbound = Inbound::new(part.group, from, via, own, delivery);
                     // Bounded by the charge. A mailbox that closes drops it, which is counted.
                     row.actor.do_send(inbound);
@@ -318,6 +328,23 @@ impl Hasher for Product {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+/// What is not delivered yet of what was read. Whole frames that are here when nobody goes on with
+/// their delivery, because its connection or the transport ended, are counted as what they are: taken
+/// by nobody.
+struct Unread<'b> {
+    shared: &'b Shared,
+    buffer: &'b mut BytesMut,
+}
+
+impl Drop for Unread<'_> {
+    fn drop(&mut self) {
+        let whole = frame::whole(self.buffer, self.shared.config.max_frame);
+        if !whole.is_zero() {
+            drop(self.shared.ledger.receive(whole));
+        }
     }
 }
 

@@ -15,6 +15,8 @@
 
 use std::fmt;
 
+use crate::stats::Count;
+
 /// Bytes of a frame before its group: the length.
 pub(crate) const PREFIX: usize = 4;
 
@@ -100,6 +102,16 @@ pub(crate) fn peek(bytes: &[u8], limit: usize) -> Result<Option<Head>, Malformed
     let group = u32::from_le_bytes(bytes[PREFIX..HEADER].try_into().expect("four bytes"));
     let group = GroupId(group);
     Ok(Some(Head { len, group }))
+}
+
+/// The frames at the front of `bytes` of which all has arrived.
+pub(crate) fn whole(mut bytes: &[u8], limit: usize) -> Count {
+    let mut whole = Count::ZERO;
+    while let Ok(Some(head)) = peek(bytes, limit) {
+        whole += Count::one(head.len);
+        bytes = &bytes[head.len..];
+    }
+    whole
 }
 
 /// The length that the frame at the front of `bytes` announces, once its four bytes are there.

@@ -27,7 +27,9 @@ pub enum GroupOverflow {
     #[default]
     Wait,
     /// The connection goes on. The group may hold so many bytes unhandled (frames with their
-    /// headers, copied together, and 256 for each batch); what comes beyond is dropped and counted.
+    /// headers, copied together, and 256 for each batch). Of a batch for which there is too little
+    /// room its first frames are taken and the others dropped and counted: so the bound should be no
+    /// less than what comes in one read, 512 KiB, where the actor keeps up and nothing is to be lost.
     Drop {
         /// The bound, in bytes.
         max_bytes: usize,

@@ -107,7 +107,7 @@ fn to_offset(at: usize) -> u32 {
 }
 
 /// Where the frames are: in runs, others' frames between them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Frames {
     buffer: Bytes,
     /// The run that is being taken, from its first frame not taken
@@ -131,13 +131,28 @@ impl Frames {
         }
     }
 
-    /// Gives the frames, of so many bytes, a buffer of their own, without the others'.
+    /// Says how many of the frames, which are so many, have room together; the first of them do.
+    pub(crate) fn fitting(&self, all: Count, room: usize) -> Count {
+        if all.bytes <= room as u64 {
+            return all;
+        }
+        let mut fitting = Count::ZERO;
+        let mut rest = self.clone();
+        while let Some(frame) = rest.take()
+            && fitting.bytes as usize + frame.len() <= room
+        {
+            fitting += Count::one(frame.len());
+        }
+        fitting
+    }
+
+    /// Gives the first frames, of so many bytes, a buffer of their own, without the others'.
     pub(crate) fn copied(mut self, bytes: usize) -> Self {
         let mut own = Vec::with_capacity(bytes);
         loop {
-            own.extend_from_slice(&self.buffer[self.at..self.end]);
-            self.at = self.end;
-            if !self.turn() {
+            let run = &self.buffer[self.at..self.end];
+            own.extend_from_slice(&run[..run.len().min(bytes - own.len())]);
+            if own.len() == bytes || !self.turn() {
                 break;
             }
         }

@@ -112,6 +112,18 @@ impl Delivery {
         self.taken += frame;
     }
 
+    /// Parts with so many of the frames that have not been taken.
+    pub(crate) fn split_off(&mut self, count: Count) -> Delivery {
+        self.left -= count;
+        Delivery {
+            ledger: self.ledger.clone(),
+            left: count,
+            taken: Count::ZERO,
+            discard: None,
+            charge: None,
+        }
+    }
+
     /// Lets the frames go undelivered.
     pub(crate) fn discard(mut self, reason: DropReason) {
         self.discard = Some(reason);
@@ -174,15 +186,17 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// Takes `bytes` of what is left below `max`.
-    pub(crate) fn take(held: &Arc<Mutex<usize>>, bytes: usize, max: usize) -> Option<Charge> {
+    /// Takes as much of what is left below `max` as `fits` makes use of, which is told what that is.
+    pub(crate) fn take(
+        held: &Arc<Mutex<usize>>,
+        max: usize,
+        fits: impl FnOnce(usize) -> usize,
+    ) -> Charge {
         let mut sum = held.lock();
-        if bytes > max - *sum {
-            return None;
-        }
+        let bytes = fits(max - *sum);
         *sum += bytes;
         let held = held.clone();
-        Some(Charge { held, bytes })
+        Charge { held, bytes }
     }
 }
 
@@ -199,9 +213,11 @@ mod tests {
     #[test]
     fn a_charge_is_exact_and_given_back() {
         let held = Arc::default();
-        let first = Charge::take(&held, 60, 100).expect("room");
-        assert!(Charge::take(&held, 41, 100).is_none());
-        let _second = Charge::take(&held, 40, 100).expect("just room");
+        let first = Charge::take(&held, 100, |room| room - 40);
+        let _second = Charge::take(&held, 100, |room| {
+            assert_eq!(room, 40);
+            room
+        });
         drop(first);
         assert_eq!(*held.lock(), 40);
     }

@@ -264,7 +264,7 @@ impl Undelivered {
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ReceiveStats {
-    /// Whole frames read.
+    /// Whole frames read, by the time they are handed over, or given up with what read them.
     pub received: Count,
     /// Taken by the actor of their group.
     pub delivered: Count,

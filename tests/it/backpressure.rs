@@ -1,6 +1,6 @@
 //! What a slow group does to those who send to it, and to nobody else.
 
-use actix_transport::{Config, GroupOverflow, Transport};
+use actix_transport::{Config, GroupOverflow, Placement, Transport};
 
 use crate::support::*;
 
@@ -156,8 +156,8 @@ fn the_bound_of_a_group_is_one_for_all_connections_and_batches_of_any_size() {
         let (gate, mut slow) = hold(&b, 1, GroupOverflow::Drop { max_bytes });
         let mut marks = serve(&b, [2]);
         let (mut first, mut second) = (dial(&b).await, dial(&b).await);
-        // A batch above all of the bound; then a frame each from two connections; then three in one
-        // batch, for which what is left is a little too short, and one alone, for which it is not.
+        // A frame above all of the bound; then a frame each from two connections; then three in one
+        // batch, of which there is room for one.
         let too_large = [0; 1000];
         say(&mut first, &[(1, &too_large), (2, b"")]).await;
         marks.next().await;
@@ -168,7 +168,7 @@ fn the_bound_of_a_group_is_one_for_all_connections_and_batches_of_any_size() {
         }
         say(&mut first, &[(1, b""), (1, b""), (1, b""), (2, b"")]).await;
         marks.next().await;
-        assert_eq!(b.stats().inbound.dropped.overflow.frames, 4);
+        assert_eq!(b.stats().inbound.dropped.overflow.frames, 3);
         say(&mut second, &[(1, b""), (2, b"")]).await;
         marks.next().await;
         let inbound = b.stats().inbound;
@@ -179,6 +179,48 @@ fn the_bound_of_a_group_is_one_for_all_connections_and_batches_of_any_size() {
             slow.next().await;
         }
         assert_eq!(slow.try_next(), None);
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_group_that_drops_gets_of_one_large_read_what_there_is_room_for() {
+    const FRAMES: u32 = 600;
+    const LEN: usize = 100;
+    const MAX: usize = 32 << 10;
+    // Beside what a batch costs.
+    const FITTING: u32 = ((MAX - 256) / (8 + LEN)) as u32;
+
+    run(async {
+        let b = node(Config::default().placement(Placement::Current));
+        let overflow = GroupOverflow::Drop { max_bytes: MAX };
+        let (gate, mut seen) = hold(&b, 1, overflow);
+        gate.open();
+        let mut others = serve(&b, [2]);
+        let mut stream = dial(&b).await;
+        // After that its reads are long enough for all of what follows.
+        say(&mut stream, &[(2, &vec![0; 200 << 10])]).await;
+        others.next().await;
+        let frames = (0..FRAMES).map(|number| {
+            // Another's between them, once.
+            let other = if number == 5 {
+                wire(2, b"")
+            } else {
+                Vec::new()
+            };
+            [other, wire(1, &payload(number, LEN))].concat()
+        });
+        let bytes = frames.collect::<Vec<_>>().concat();
+        assert_eq!(stream.try_write(&bytes).expect("room"), bytes.len());
+        for number in 0..FITTING {
+            assert_eq!(seen.next().await.payload, payload(number, LEN));
+        }
+        others.next().await;
+        let inbound = b.stats().inbound;
+        let beyond = u64::from(FRAMES - FITTING);
+        assert_eq!(inbound.dropped.overflow.frames, beyond);
+        assert_eq!(inbound.dropped.overflow.bytes, beyond * (8 + LEN as u64));
+        assert_eq!(seen.try_next(), None);
         end([b]).await;
     });
 }
