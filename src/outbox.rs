@@ -54,37 +54,45 @@ impl Outbox {
 
     /// Runs `until` to its end and drops what goes stale meanwhile, with a word to the subscribers.
     pub(crate) async fn expiring<F: Future>(&self, shared: &Shared, until: F) -> F::Output {
-        // Here, too: whoever waits for short times only would never come to the timer.
-        self.expire(shared);
-        let expire = async {
-            loop {
-                match self.queue.next_expiry(Tick::now()) {
-                    Some(expiry) => sleep(expiry + EXPIRY_SLACK).await,
-                    None => self.ready().await,
-                }
-                self.expire(shared);
-                // A queue that is done with is always ready, and nothing in it expires.
-                if self.queue.is_done() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            output = until => output,
-            never = expire => never,
-        }
-    }
-
-    /// Drops what has gone stale, with a word to the subscribers.
-    pub(crate) fn expire(&self, shared: &Shared) {
-        self.queue.expire(Tick::now());
-        self.tell_dropped(shared);
+        expiring(&self.queue, || self.tell_dropped(shared), until).await
     }
 
     /// Tells the subscribers what was dropped since the last time.
     pub(crate) fn tell_dropped(&self, shared: &Shared) {
         let dropped = self.queue.take_untold();
         shared.events.tell_dropped(Some(self.addr), &dropped);
+    }
+}
+
+/// Runs `until` to its end and drops what goes stale in the queue meanwhile; `tell` is called when
+/// there may be something to tell.
+pub(crate) async fn expiring<To: Copy + Eq, F: Future>(
+    queue: &SendQueue<To>,
+    tell: impl Fn(),
+    until: F,
+) -> F::Output {
+    let expire = || {
+        queue.expire(Tick::now());
+        tell();
+    };
+    // Here, too: whoever waits for short times only would never come to the timer.
+    expire();
+    let expiring = async {
+        loop {
+            match queue.next_expiry(Tick::now()) {
+                Some(expiry) => sleep(expiry + EXPIRY_SLACK).await,
+                None => poll_fn(|cx| queue.poll_ready(cx)).await,
+            }
+            expire();
+            // A queue that is done with is always ready, and nothing in it expires.
+            if queue.is_done() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        output = until => output,
+        never = expiring => never,
     }
 }

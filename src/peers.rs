@@ -13,6 +13,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use tokio::time::sleep;
 
 use crate::{
     config::Config,
@@ -28,7 +29,6 @@ use crate::{
     queue::{CHAIN_FROM, Limits},
     shared::Shared,
     stats::{Count, PeerStats, Rejected, SendStats},
-    supervise,
     writer::{PeerWriter, Retire},
 };
 
@@ -144,11 +144,9 @@ impl Peers {
                     Box::new(move || peers.upgrade().is_none_or(|peers| peers.forget(addr)));
                 PeerWriter::start(shared.clone(), outbox.clone(), retire, lifeline);
             };
-            let told = |turn| shared.told(part, turn);
             // Between two writers the frames go on ageing.
-            let rest =
-                |time| shared.until_killed(outbox.expiring(&shared, tokio::time::sleep(time)));
-            supervise::keep_alive(&shared.config, start, told, rest).await;
+            let rest = |time| outbox.expiring(&shared, sleep(time));
+            shared.keep_alive(part, start, rest).await;
         })
     }
 

@@ -6,8 +6,10 @@
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -90,10 +92,20 @@ impl Shared {
         }
     }
 
-    /// Keeps one part of the transport alive; see [`supervise::keep_alive`].
-    pub(crate) async fn keep_alive(&self, part: Part, start: impl FnMut(Lifeline)) {
+    /// Keeps one part of the transport alive; see [`supervise::keep_alive`]. `rest` spends the time
+    /// between two lives.
+    pub(crate) async fn keep_alive<R: Future<Output = ()>>(
+        &self,
+        part: Part,
+        start: impl FnMut(Lifeline),
+        rest: impl Fn(Duration) -> R,
+    ) {
         let told = |turn| self.told(part, turn);
-        let rest = |time| self.until_killed(tokio::time::sleep(time));
+        let rest = |time| {
+            self.kill
+                .run_until_cancelled(rest(time))
+                .map(|rested| rested.is_some())
+        };
         supervise::keep_alive(&self.config, start, told, rest).await;
     }
 
@@ -105,13 +117,8 @@ impl Shared {
         }
     }
 
-    /// Runs `rest` to its end, or the transport's; says whether it was the former.
-    pub(crate) async fn until_killed(&self, rest: impl Future<Output = ()>) -> bool {
-        self.kill.run_until_cancelled(rest).await.is_some()
-    }
-
     /// Counts and tells what became of a part.
-    pub(crate) fn told(&self, part: Part, turn: Turn) {
+    fn told(&self, part: Part, turn: Turn) {
         let event = match turn {
             Turn::Restarted => {
                 count(&self.counters.restarts);

@@ -12,7 +12,7 @@ use std::{
 
 use actix::{Addr, Recipient};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::sleep};
 
 use crate::{
     config::{Config, Placement},
@@ -39,7 +39,8 @@ use crate::{
 ///
 /// A cheap handle; clone it into whatever thread or actor needs it. Several transports may live in
 /// one process and never meet, save over the network. Dropping the last handle stops the transport
-/// as [`Shutdown::Now`] does; [`Peer`]s are not handles to it.
+/// as [`Shutdown::Now`] does, without waiting for it: what a writer has in hand then is counted, but
+/// subscribers may not hear of it any more. [`Peer`]s are not handles to it.
 ///
 /// ```
 /// use actix_transport::{GroupId, Shutdown, Transport};
@@ -150,7 +151,7 @@ impl Handle {
                 let start = |lifeline| {
                     seats.seat(index, Some(Reader::start(shared.clone(), lifeline)));
                 };
-                shared.keep_alive(Part::Reader(index), start).await;
+                shared.keep_alive(Part::Reader(index), start, sleep).await;
                 seats.seat(index, None);
             });
         }
@@ -162,14 +163,14 @@ impl Handle {
             let start = |lifeline| {
                 Listener::start(shared.clone(), socket.clone(), seats.clone(), lifeline);
             };
-            shared.keep_alive(Part::Listener, start).await;
+            shared.keep_alive(Part::Listener, start, sleep).await;
         });
         let (shared, peers, node) = (self.shared.clone(), self.peers.clone(), self.node.clone());
         place.spawn(move || async move {
             let start = |lifeline| {
                 *node.lock() = Some(Node::start(shared.clone(), peers.clone(), lifeline));
             };
-            shared.keep_alive(Part::Node, start).await;
+            shared.keep_alive(Part::Node, start, sleep).await;
             *node.lock() = None;
         });
         if self.datagrams.is_on() {
@@ -178,7 +179,9 @@ impl Handle {
             place.spawn(move || async move {
                 let _end = end;
                 let start = |lifeline| UdpActor::start(shared.clone(), datagrams.clone(), lifeline);
-                shared.keep_alive(Part::UdpActor, start).await;
+                // Between two actors the datagrams go on ageing.
+                let rest = |time| udp::expiring(&shared, &datagrams, time);
+                shared.keep_alive(Part::UdpActor, start, rest).await;
             });
         }
     }
@@ -236,6 +239,8 @@ impl Drop for Handle {
     fn drop(&mut self) {
         if self.stopped.get().is_none() {
             self.end();
+            self.peers.undelivered();
+            udp::tell_dropped(&self.shared, self.datagrams.queue());
             self.shared.events.close();
         }
     }
@@ -438,8 +443,9 @@ impl Transport {
     /// Stops the transport and says what was left undelivered.
     ///
     /// From the moment of the call nothing new is taken to be sent. When it returns, the port is
-    /// free, no task or thread of the transport is left, and the counters are final. Calling it
-    /// again, from any handle, waits for the same end and returns the same report; the first call that
+    /// free, no task or thread of the transport is left, and the counters are final, but for what is
+    /// with your actors: after [`Shutdown::Now`], or a drain that came to its limit, an
+    /// [`Inbound`] that is in a mailbox or in a handler is counted when it goes. Calling it again, from any handle, waits for the same end and returns the same report; the first call that
     /// is not cancelled decides how. A cancelled one leaves the transport sealed or, after
     /// [`Shutdown::Now`], ended: call it again.
     ///

@@ -10,8 +10,10 @@ mod socket;
 use std::{
     future::poll_fn,
     io,
+    iter::Peekable,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use actix::{Actor, Context};
@@ -28,10 +30,11 @@ use crate::{
     fault::Point,
     frame::{GroupId, HEADER, PREFIX},
     inbound::Via,
-    net,
+    net, outbox,
     payload::Payload,
     queue::{Batch, Limits, SendQueue, Together},
     shared::{Counters, Shared, count},
+    stats::Count,
     supervise::{Lifeline, Supervised, live},
 };
 
@@ -239,6 +242,12 @@ impl Drop for Ending {
     }
 }
 
+/// Spends some time, and drops what goes stale meanwhile, with a word to the subscribers.
+pub(crate) async fn expiring(shared: &Shared, datagrams: &Datagrams, time: Duration) {
+    let queue = datagrams.queue();
+    outbox::expiring(queue, || tell_dropped(shared, queue), sleep(time)).await;
+}
+
 /// Tells the subscribers what was dropped since the last time.
 pub(crate) fn tell_dropped(shared: &Shared, queue: &SendQueue<SocketAddr>) {
     shared.events.tell_dropped(None, &queue.take_untold());
@@ -279,9 +288,7 @@ async fn receive(shared: &Shared, socket: &Socket) {
         // which is told here and is nothing to us.
         let mut turn = 0..TURN;
         while turn.next().is_some() && socket.try_receive(&mut arrivals).is_ok() {
-            for (from, datagram) in arrivals.datagrams() {
-                inbox.put(shared, net::canonical(from), datagram).await;
-            }
+            inbox.put_all(shared, arrivals.datagrams()).await;
         }
         inbox.deliver(shared).await;
         tokio::task::yield_now().await;
@@ -297,21 +304,58 @@ struct Inbox {
     splitter: Splitter,
 }
 
+/// Datagrams that have been read and lie where they were read into. Those that are left there when the
+/// actor ends are counted as what they are: taken by nobody.
+struct Unread<'s, D: Iterator<Item = (SocketAddr, &'s [u8])>> {
+    shared: &'s Shared,
+    datagrams: Peekable<D>,
+}
+
+impl<'s, D: Iterator<Item = (SocketAddr, &'s [u8])>> Drop for Unread<'s, D> {
+    fn drop(&mut self) {
+        for (_, datagram) in self.datagrams.by_ref() {
+            if let Some(len) = frame_len(self.shared, datagram) {
+                drop(self.shared.ledger.receive(Count::one(len)));
+            }
+        }
+    }
+}
+
+/// The length of the frame that a datagram is; none, which is counted, if it is no frame.
+fn frame_len(shared: &Shared, datagram: &[u8]) -> Option<usize> {
+    let len = PREFIX + datagram.len();
+    if len < HEADER || len > shared.config.max_frame {
+        shared.ledger.malformed();
+        return None;
+    }
+    Some(len)
+}
+
 impl Inbox {
-    /// Puts a datagram behind the others, if it is a frame. Those of another sender, or enough of
+    /// Puts the datagrams that are frames behind one another. Those of another sender, or enough of
     /// the same, are delivered before.
-    async fn put(&mut self, shared: &Shared, from: SocketAddr, datagram: &[u8]) {
-        let len = PREFIX + datagram.len();
-        if len < HEADER || len > shared.config.max_frame {
-            return shared.ledger.malformed();
+    async fn put_all<'s>(
+        &mut self,
+        shared: &'s Shared,
+        datagrams: impl Iterator<Item = (SocketAddr, &'s [u8])>,
+    ) {
+        let mut unread = Unread {
+            shared,
+            datagrams: datagrams.peekable(),
+        };
+        while let Some(&(from, datagram)) = unread.datagrams.peek() {
+            let from = net::canonical(from);
+            if self.sender != Some(from) || self.buffer.len() + PREFIX + datagram.len() > ENOUGH {
+                self.deliver(shared).await;
+            }
+            unread.datagrams.next();
+            if let Some(len) = frame_len(shared, datagram) {
+                let length = u32::try_from(len).expect("datagrams are shorter than 64 KiB");
+                self.sender = Some(from);
+                self.buffer.put_u32(length);
+                self.buffer.put_slice(datagram);
+            }
         }
-        if self.sender != Some(from) || self.buffer.len() + len > ENOUGH {
-            self.deliver(shared).await;
-            self.sender = Some(from);
-        }
-        let length = u32::try_from(len).expect("datagrams are shorter than 64 KiB");
-        self.buffer.put_u32(length);
-        self.buffer.put_slice(datagram);
     }
 
     async fn deliver(&mut self, shared: &Shared) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix_transport::{
-    Config, Count, GroupOverflow, PeerEvent, SendError, Shutdown, StopReport, Transport,
+    Config, Count, DropReason, GroupOverflow, PeerEvent, SendError, Shutdown, StopReport, Transport,
 };
 use futures::FutureExt;
 
@@ -326,20 +326,6 @@ fn a_drain_handles_all_rounds_of_what_a_connection_brought() {
     });
 }
 
-/// Bytes that the kernel holds for a socket of datagrams.
-#[cfg(target_os = "linux")]
-fn unread(addr: SocketAddr) -> u64 {
-    let port = format!(":{:04X}", addr.port());
-    let sockets = std::fs::read_to_string("/proc/net/udp").expect("linux");
-    let line = sockets.lines().find(|line| {
-        let local = line.split_whitespace().nth(1);
-        local.is_some_and(|local| local.ends_with(&port))
-    });
-    let queues = line.and_then(|line| line.split_whitespace().nth(4));
-    let (_, unread) = queues.and_then(|both| both.split_once(':')).expect("bound");
-    u64::from_str_radix(unread, 16).expect("in hex")
-}
-
 // ---- whoever calls it ------------------------------------------------------------------------------
 
 #[test]
@@ -505,6 +491,55 @@ fn dropping_the_last_handle_counts_what_was_queued() {
             assert_eq!(peer.stats().balance(), Ok(()));
         });
     }
+}
+
+#[test]
+fn dropping_the_last_handle_tells_of_what_was_queued() {
+    for config in patient() {
+        run(async {
+            let (a, away) = (node(config), Vacant::new().addr());
+            let mut events = watch(&a);
+            a.try_send(away, group(1), "x").expect("room");
+            let unreachable = |event: &PeerEvent| matches!(event, PeerEvent::Unreachable { .. });
+            events.until(unreachable).await;
+            drop(a);
+            let dropped = |event: &PeerEvent| matches!(event, PeerEvent::Dropped { .. });
+            match events.until(dropped).await {
+                PeerEvent::Dropped {
+                    peer,
+                    reason,
+                    count,
+                } => assert_eq!(
+                    (peer, reason, count.frames),
+                    (Some(away), DropReason::Stopped, 1)
+                ),
+                _ => unreachable!("it was waited for"),
+            }
+        });
+    }
+}
+
+#[test]
+fn what_a_connection_brought_is_counted_when_nobody_delivers_it_any_more() {
+    const FRAMES: usize = 7_000;
+
+    run(async {
+        let [_, current] = patient();
+        let b = node(current);
+        let (_gate, _held) = hold(&b, 1, GroupOverflow::Wait);
+        let mut seen = serve(&b, [2, 3]);
+        let mut stream = dial(&b).await;
+        // After that its reads are long enough for all of what follows, which is more than a round.
+        say(&mut stream, &[(3, &vec![0; 200 << 10])]).await;
+        seen.next().await;
+        let turns = [wire(1, b""), wire(2, b"")].concat().repeat(FRAMES / 2);
+        assert_eq!(stream.try_write(&turns).expect("room"), turns.len());
+        until("held", || b.stats().inbound.received.frames > 1).await;
+        b.stop(Shutdown::Now).await;
+        balanced([&b]);
+        let inbound = b.stats().inbound;
+        assert_eq!(inbound.received.frames as usize, 1 + FRAMES);
+    });
 }
 
 #[test]

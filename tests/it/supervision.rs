@@ -468,6 +468,59 @@ fn frames_go_stale_while_their_writer_rests() {
 }
 
 #[test]
+fn datagrams_go_stale_while_the_actor_that_sends_them_rests() {
+    for config in configs() {
+        run(async {
+            let config = config.stale_after(300 * MS).restart_limit(0);
+            let (a, faults) = fragile(config.failed_retry(NEVER));
+            let mut events = watch(&a);
+            faults.arm(Point::Udp);
+            failed(&mut events, Part::UdpActor).await;
+            for round in 1..=2 {
+                let to = Vacant::new().addr();
+                a.send_datagram(to, group(1), "x").expect("room");
+                let dropped = |event: &PeerEvent| matches!(event, PeerEvent::Dropped { .. });
+                events.until(dropped).await;
+                assert_eq!(a.stats().udp.dropped.stale.frames, round);
+            }
+            balanced([&a]);
+        });
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_that_were_read_are_counted_when_the_actor_that_read_them_panics() {
+    run(async {
+        let [_, current] = configs();
+        let (b, faults) = fragile(current);
+        let mut events = watch(&b);
+        let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
+        let senders = [(); 2].map(|()| std::net::UdpSocket::bind((OWN_IP, 0)).expect("free"));
+        let say = |sender: usize| {
+            let datagram = [&1_u32.to_le_bytes()[..], b"here"].concat();
+            let sent = senders[sender].send_to(&datagram, b.local_addr());
+            assert_eq!(sent.expect("room"), datagram.len());
+        };
+        say(0);
+        until("held", || b.stats().inbound.in_delivery.frames == 1).await;
+        // All are there before anybody has a look, as all of it runs on this thread. Two of them are
+        // put together, and two lie where they were read.
+        [0, 0, 1, 1].into_iter().for_each(say);
+        until("read", || unread(b.local_addr()) == 0).await;
+        assert_eq!(b.stats().inbound.received.frames, 1);
+        faults.arm(Point::Udp);
+        restarted(&mut events, Part::UdpActor).await;
+        let inbound = b.stats().inbound;
+        assert_eq!(inbound.received.frames, 5, "{inbound:?}");
+        assert_eq!(inbound.dropped.node_gone.frames, 4);
+        gate.open();
+        assert_eq!(seen.next().await.payload, "here");
+        balanced([&b]);
+    });
+}
+
+#[test]
 fn a_stop_does_not_wait_for_a_part_that_rests() {
     for config in configs() {
         for how in [Shutdown::Now, Shutdown::Drain(50 * MS)] {

@@ -194,3 +194,17 @@ pub(crate) const OWN_IP: Ipv4Addr = match cfg!(target_os = "linux") {
     true => Ipv4Addr::new(127, 0, 0, 7),
     false => Ipv4Addr::LOCALHOST,
 };
+
+/// Bytes that the kernel holds for a socket of datagrams.
+#[cfg(target_os = "linux")]
+pub(crate) fn unread(addr: SocketAddr) -> u64 {
+    let port = format!(":{:04X}", addr.port());
+    let sockets = std::fs::read_to_string("/proc/net/udp").expect("linux");
+    let line = sockets.lines().find(|line| {
+        let local = line.split_whitespace().nth(1);
+        local.is_some_and(|local| local.ends_with(&port))
+    });
+    let queues = line.and_then(|line| line.split_whitespace().nth(4));
+    let (_, unread) = queues.and_then(|both| both.split_once(':')).expect("bound");
+    u64::from_str_radix(unread, 16).expect("in hex")
+}
