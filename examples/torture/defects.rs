@@ -7,11 +7,12 @@
 //!
 //! Owns the table. A defect is a line in `src/` that asks `defect!(Name)`, which is compiled in with
 //! the feature `defects` and switched on by the environment, so that one build serves all. Without a
-//! defect the same tests must pass; with it, each that stands beside it must fail or hang.
+//! defect the same tests must pass; with it, each that stands beside it must fail, and say where and
+//! with which words, or hang. That it fails for the defect is for the reader to see in them.
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    env, fmt, io,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     thread,
@@ -43,9 +44,11 @@ enum Test {
     Loom(&'static str),
     /// A thousand orders of more threads: `models`.
     Shuttle,
+    /// A row of this program.
+    Row(&'static str),
 }
 
-use Test::{Corpus, It, Loom, Shuttle, Unit};
+use Test::{Corpus, It, Loom, Row, Shuttle, Unit};
 
 const DEFECTS: &[Defect] = &[
     Defect {
@@ -59,6 +62,7 @@ const DEFECTS: &[Defect] = &[
                 "links::a_frame_that_is_cut_comes_again_whole_on_the_next_link_and_the_whole_ones_do_not",
             ),
             Corpus("the_corpus_of_the_writer_holds"),
+            Row("every-byte"),
         ],
     },
     Defect {
@@ -70,6 +74,7 @@ const DEFECTS: &[Defect] = &[
             ),
             Corpus("the_corpus_of_the_writer_holds"),
             Shuttle,
+            Row("every-byte"),
         ],
     },
     Defect {
@@ -101,9 +106,10 @@ const DEFECTS: &[Defect] = &[
     Defect {
         name: "AcceptSpins",
         is: "the listener does not wait when it is out of descriptors",
-        caught_by: &[It(
-            "listening::out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some",
-        )],
+        caught_by: &[
+            It("listening::out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some"),
+            Row("descriptors"),
+        ],
     },
     Defect {
         name: "HeaderTrusted",
@@ -115,7 +121,10 @@ const DEFECTS: &[Defect] = &[
     Defect {
         name: "JitterOff",
         is: "all wait equally long before they dial again",
-        caught_by: &[Unit("backoff::tests::jitter_reaches_down_to_nothing")],
+        caught_by: &[
+            Unit("backoff::tests::jitter_reaches_down_to_nothing"),
+            Row("storm"),
+        ],
     },
     Defect {
         name: "LoadLate",
@@ -216,7 +225,7 @@ pub(crate) fn run(named: &[String]) -> ExitCode {
     let mut sound = true;
     for test in &tests {
         let (end, took) = programs.run(*test, None);
-        if end != End::Passed {
+        if !matches!(end, End::Passed) {
             sound = false;
             println!(
                 "BROKEN      without any defect: {test} {end} after {:.1} s",
@@ -232,7 +241,7 @@ pub(crate) fn run(named: &[String]) -> ExitCode {
             .iter()
             .map(|test| (test, programs.run(*test, Some(defect.name))))
             .collect();
-        let all = ends.iter().all(|(_, (end, _))| *end != End::Passed);
+        let all = ends.iter().all(|(_, (end, _))| end.caught());
         caught += usize::from(all);
         let verdict = if all { "caught" } else { "NOT caught" };
         println!("{verdict:<10}  {:<13}  {}", defect.name, defect.is);
@@ -248,20 +257,52 @@ pub(crate) fn run(named: &[String]) -> ExitCode {
 }
 
 /// How a test came out.
-#[derive(Copy, Clone, Eq, PartialEq)]
 enum End {
     Passed,
-    Failed,
+    /// With what it said last.
+    Failed(String),
     Hung,
+}
+
+impl End {
+    /// Who fails without a word may have failed for anything.
+    fn caught(&self) -> bool {
+        match self {
+            End::Passed => false,
+            End::Failed(words) => !words.is_empty(),
+            End::Hung => true,
+        }
+    }
 }
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            End::Passed => "passed",
-            End::Failed => "failed",
-            End::Hung => "hung",
-        })
+        match self {
+            End::Passed => f.write_str("passed"),
+            End::Failed(words) => write!(f, "failed ({words})"),
+            End::Hung => f.write_str("hung"),
+        }
+    }
+}
+
+/// Where and with which words a test failed, out of all that it said: of a panic the line that says
+/// where and the one behind it, of a row its line.
+fn words(told: &str) -> String {
+    const ENOUGH: usize = 160;
+
+    let mut lines = told.lines();
+    let first = lines.find(|line| line.contains("panicked at") || line.starts_with("FAILED"));
+    let Some(first) = first else {
+        return String::new();
+    };
+    let place = first.split_once("panicked at ").map_or(first, |(_, at)| at);
+    let mut words = place.split_whitespace().collect::<Vec<_>>().join(" ");
+    if place != first {
+        words = format!("{words} {}", lines.next().unwrap_or_default());
+    }
+    match words.char_indices().nth(ENOUGH) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words,
     }
 }
 
@@ -273,6 +314,7 @@ impl fmt::Display for Test {
             Corpus(name) => write!(f, "corpora {name}"),
             Loom(name) => write!(f, "loom {name}"),
             Shuttle => write!(f, "shuttle"),
+            Row(name) => write!(f, "torture {name}"),
         }
     }
 }
@@ -287,6 +329,7 @@ impl Test {
             Corpus(name) => ("corpora", exactly(name)),
             Loom(name) => ("loom", vec!["gate", name]),
             Shuttle => ("shuttle", vec!["1000"]),
+            Row(name) => ("torture", vec![name]),
         }
     }
 }
@@ -313,6 +356,7 @@ impl Programs {
                 "--manifest-path=models/Cargo.toml",
                 "--features=defects",
             ],
+            &["build", "--example=torture", features],
         ] {
             let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let built = Command::new(cargo)
@@ -347,16 +391,21 @@ impl Programs {
         if let Some(name) = defect {
             command.env(CHOSEN, name);
         }
-        let output = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let child = output.expect("it was built just now");
-        (wait(child, began), began.elapsed())
+        let (stdout, told) = io::pipe().expect("a pipe");
+        // Both in one, in their order: some say on the one and some on the other why they fail.
+        command
+            .stderr(told.try_clone().expect("one more"))
+            .stdout(told);
+        let child = command.spawn().expect("it was built just now");
+        // Holds its ends of the pipe.
+        drop(command);
+        (wait(child, stdout, began), began.elapsed())
     }
 }
 
-fn wait(mut child: Child, began: Instant) -> End {
-    let mut stdout = child.stdout.take().expect("piped");
+fn wait(mut child: Child, stdout: io::PipeReader, began: Instant) -> End {
     // Read beside, so that it never waits for us to.
-    let told = thread::spawn(move || std::io::read_to_string(&mut stdout).unwrap_or_default());
+    let told = thread::spawn(move || io::read_to_string(stdout).unwrap_or_default());
     let end = loop {
         match child.try_wait() {
             Ok(Some(status)) => break Some(status.success()),
@@ -374,6 +423,6 @@ fn wait(mut child: Child, began: Instant) -> End {
     let told = told.join().unwrap_or_default();
     match success && !told.contains(" 0 passed") {
         true => End::Passed,
-        false => End::Failed,
+        false => End::Failed(words(&told)),
     }
 }

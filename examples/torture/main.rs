@@ -13,11 +13,12 @@
 //! (a connection that is cut, slowed or bent on purpose), `stamp.rs` (frames that say who they are),
 //! `reconcile.rs` (what was sent against what came), `traffic.rs` (threads that offer, actors that
 //! take), `track.rs` (what became of a sequence), `world.rs` (nodes, processes, what they cost),
-//! `heap.rs` (what is held, to the byte).
+//! `eye.rs` (snapshots, all the time), `heap.rs` (what is held, to the byte).
 //!
 //! Rows run one after another, each on a thread of its own. The exit code is 1 when one fails.
 
 mod defects;
+mod eye;
 mod heap;
 mod netns;
 mod progress;

@@ -200,6 +200,7 @@ impl Inner {
                 ledger.len() as u64 - 1
             };
             let plan = (self.plan.lock().expect("plans do not panic"))(number);
+            self.ledger()[number as usize].pace = plan.pace;
             let inner = self.clone();
             tokio::spawn(async move {
                 let over = inner.clone();

@@ -106,8 +106,9 @@ pub(crate) struct Reconciled {
     pub(crate) unexplained: Vec<String>,
 }
 
-/// The most that kernels hold of one connection: what is not sent, and what is not read.
-const IN_KERNELS: u64 = 48 << 20;
+/// The most that a reset takes from the sender's kernel: what is not sent, and what is not read, where
+/// the proxy's socket is as small as the rows make it.
+const IN_KERNELS: u64 = (4 << 20) + (64 << 10);
 
 /// Reconciles the frames of a sender whose queue dropped nothing: it accepted the sequences from 0 on,
 /// and all of them were written. `lens` gives a sequence's length on the wire.
@@ -132,8 +133,8 @@ pub(crate) fn reconcile(
     let none = Arrivals::default();
     // The first sequence that no connection so far has taken, if nothing was lost in kernels.
     let mut next = 0;
-    // Whether the connection before left its rest with a kernel, and which frame it cut.
-    let (mut leak, mut cut) = (false, false);
+    // How many connections since then left their rest with a kernel, and whether one cut a frame.
+    let (mut leaks, mut cut) = (0, false);
     for (number, passage) in passages.iter().enumerate() {
         let arrivals = book.arrivals.get(&(id, number as u64)).unwrap_or(&none);
         let mut problem = |text: String| {
@@ -157,7 +158,7 @@ pub(crate) fn reconcile(
             }
             if first > next {
                 let bytes: u64 = (next..first).map(&lens).sum();
-                if !leak || bytes > IN_KERNELS {
+                if bytes > leaks * IN_KERNELS {
                     problem(format!("{next} to {first} were never seen, {bytes} bytes"));
                 }
                 found.reset += first - next;
@@ -165,12 +166,9 @@ pub(crate) fn reconcile(
                 found.again += u64::from(cut);
             }
             next = last + 1;
-            cut = false;
+            (leaks, cut) = (0, false);
         }
-        leak |= !passage.drained;
-        if passage.drained && passage.taken.first().is_some() {
-            leak = false;
-        }
+        leaks += u64::from(!passage.drained);
         cut |= passage.taken.partial() > 0;
 
         // What came of it.
@@ -199,7 +197,7 @@ pub(crate) fn reconcile(
     }
     if next < accepted {
         let bytes: u64 = (next..accepted).map(&lens).sum();
-        if !leak || bytes > IN_KERNELS {
+        if bytes > leaks * IN_KERNELS {
             let text = format!("sender {id}: {next} to {accepted} were never seen, {bytes} bytes");
             found.unexplained.push(text);
         }

@@ -16,6 +16,7 @@ use std::{
 use actix_transport::{Config, Transport};
 
 use crate::{
+    eye::Eye,
     row::Failure,
     tally::Tally,
     world::{self, Child, ONE_EACH, Role},
@@ -53,6 +54,7 @@ fn run(args: &[String]) -> Result<(), Failure> {
         let config = Config::default().placement(ONE_EACH);
         let transport = Transport::builder().config(config).bind(listen.as_str())?;
         let tally = Tally::default();
+        let eye = Eye::on([&transport]);
         transport.catch_all(Some(tally.keeper(|_, _| {})));
         say(transport.local_addr())?;
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -63,7 +65,7 @@ fn run(args: &[String]) -> Result<(), Failure> {
         });
         // Ends when the row does.
         while told.recv().await.is_some() {
-            transport.stats().balance()?;
+            eye.holds()?;
             say(tally.line())?;
             say(no_room()?)?;
         }

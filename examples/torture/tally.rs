@@ -161,11 +161,16 @@ impl Came {
 impl Seen {
     /// Says whether the sequence is new.
     fn note(&mut self, sequence: u64) -> bool {
-        self.frames += 1;
         match self.runs.last_mut() {
             Some(run) if run.1 + 1 == sequence => run.1 = sequence,
             _ => self.runs.push((sequence, sequence)),
         }
+        self.mark(sequence)
+    }
+
+    /// The same, without keeping when it came.
+    pub(crate) fn mark(&mut self, sequence: u64) -> bool {
+        self.frames += 1;
         let (word, bit) = ((sequence / 64) as usize, 1 << (sequence % 64));
         if self.marks.len() <= word {
             self.marks.resize(word + 1, 0);
@@ -175,14 +180,22 @@ impl Seen {
         new
     }
 
-    /// How often something is missing, in whatever order the rest came: the last of a connection may
-    /// come behind the first of the next.
-    pub(crate) fn gaps(&self) -> u64 {
+    /// The highest sequence.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.runs.iter().map(|(_, last)| *last).max()
+    }
+
+    /// How often something is missing of the sequences below `end`, in whatever order the rest came:
+    /// the last of a connection may come behind the first of the next.
+    pub(crate) fn gaps(&self, end: u64) -> u64 {
         let mut runs = self.runs.clone();
         runs.sort_unstable();
-        runs.windows(2)
-            .filter(|pair| pair[0].1 + 1 != pair[1].0)
-            .count() as u64
+        let (mut next, mut gaps) = (0, 0);
+        for (first, last) in runs.into_iter().chain([(end, end)]) {
+            gaps += u64::from(first != next);
+            next = last + 1;
+        }
+        gaps
     }
 
     /// The sequences in the order of their coming.

@@ -17,6 +17,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// What became of one connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Passage {
+    /// How fast it went.
+    pub(crate) pace: Pace,
     /// What was read from the sender.
     pub(crate) taken: Trace,
     /// What of it was written to the receiver.

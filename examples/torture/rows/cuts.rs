@@ -31,6 +31,19 @@ const SOCKETS: Sockets = Sockets {
     segment: Some(1400),
 };
 
+/// How connections went that took a frame.
+const PACES: [&str; 4] = ["free", "byte by byte", "throttled", "with jitter"];
+
+/// The place of a pace among them.
+fn place(pace: Pace) -> usize {
+    match pace {
+        Pace::Free => 0,
+        Pace::OneByOne => 1,
+        Pace::Throttle(_) => 2,
+        Pace::Jitter(_) => 3,
+    }
+}
+
 fn run(run: &Run) -> Result<Figures, Failure> {
     world::system(torture(run))
 }
@@ -97,6 +110,7 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
     let mut all = Reconciled::default();
     let (mut connections, mut cut, mut by_kind, mut sent) = (0, 0, [0; CUTS.len()], 0);
+    let (mut refused, mut paces) = ([0; 2], [0; PACES.len()]);
     let book = record.book();
     for sender in &senders {
         let stats = sender.transport.stats();
@@ -105,6 +119,9 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
         let ledger = sender.proxy.ledger();
         for passage in &ledger {
             connections += u64::from(passage.ended != Some(Ended::Refused));
+            refused[0] += u64::from(passage.ended == Some(Ended::Refused));
+            refused[1] += u64::from(passage.ended == Some(Ended::Closed));
+            paces[place(passage.pace)] += u64::from(passage.taken.first().is_some());
             if let Some(Ended::Cut(Cut { ending, side, .. })) = passage.ended {
                 cut += 1;
                 let kind = CUTS.iter().position(|kind| *kind == (ending, side));
@@ -129,6 +146,14 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
         format!("{a}/{b}, {c}/{d}"),
     );
     figures.add("connections", connections);
+    for (what, number) in ["times refused", "closed at once"].into_iter().zip(refused) {
+        figures.add(what, number);
+        figures.must(number > 0, || format!("never {what}"));
+    }
+    for (what, number) in PACES.into_iter().zip(paces) {
+        figures.add(what, number);
+        figures.must(number > 0, || format!("none {what}"));
+    }
     figures.add("ended within a frame", truncated);
     figures.add("payload received", mib(book.bytes));
     all.tell(book.corrupt, &mut figures);
@@ -187,7 +212,7 @@ impl Share {
             0..3 => (Meet::Close, Pace::Free, after),
             3..5 => (Meet::Forward, Pace::OneByOne, after.min(300)),
             5..8 => (Meet::Forward, Pace::Jitter(Duration::from_millis(2)), after),
-            8..10 => (Meet::Forward, Pace::Throttle(10 << 20), after),
+            8..10 => (Meet::Forward, Pace::Throttle(4 << 20), after),
             _ => (Meet::Forward, Pace::Free, after),
         };
         Plan {

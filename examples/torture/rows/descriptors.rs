@@ -13,6 +13,7 @@ use actix_transport::{Config, GroupId, Shutdown, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
+    eye::Eye,
     row::{Failure, Figures, Row, Run},
     traffic::{Offering, Pace, Tally, count, offer},
     world::{Child, Cost, ONE_EACH, Role, node, questions, system, until},
@@ -55,6 +56,7 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     let (honest, dialled) = (count(&other, [HONEST])?, count(&other, [DIALLED])?);
     let mut child = Child::start(ROLE.name, &[other.local_addr().port().to_string()])?;
     let to: SocketAddr = child.parse()?;
+    let eye = Eye::on([&other]);
     let peer = other.peer(to)?;
     let offering = Offering::start(PACE, move |_| offer(&peer, HONEST, vec![0; 100]));
     let both = || other.stats().tcp.written.frames > 10 && honest.load(Relaxed) > 10;
@@ -143,6 +145,7 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     });
     other.stop(Shutdown::Now).await;
     drop(waiting);
+    eye.tell(&mut figures);
     figures.verdict()
 }
 
@@ -162,6 +165,7 @@ fn choked(args: &[String]) -> Result<(), Failure> {
             .stale_after(Duration::from_secs(300));
         let node = node(config)?;
         let (honest, accepted) = (count(&node, [HONEST])?, count(&node, [ACCEPTED])?);
+        let eye = Eye::on([&node]);
         let peer = node.peer((Ipv4Addr::LOCALHOST, port).into())?;
         let mut offering = Some(Offering::start(PACE, move |_| {
             offer(&peer, HONEST, vec![0; 100])
@@ -190,6 +194,7 @@ fn choked(args: &[String]) -> Result<(), Failure> {
                 "end" => {
                     let _ = offering.take().map(Offering::end);
                     node.stop(Shutdown::Drain(Duration::from_secs(5))).await;
+                    eye.holds()?;
                     println!(
                         "{} {}",
                         honest.load(Relaxed),

@@ -8,6 +8,7 @@ use std::{
 use actix_transport::{Config, Shutdown, Transport};
 
 use crate::{
+    eye::Eye,
     row::{Failure, Figures, Row, Run},
     traffic::{Offering, Pace, Tally, count, offer},
     world::{ONE_EACH, node, system},
@@ -24,6 +25,8 @@ const NORMAL: usize = 9;
 /// 2,000 frames of 1 KiB a second, in portions of a clock's tick.
 const PACE: Pace = Pace::Each(Duration::from_millis(5), 10);
 const LEN: usize = 1 << 10;
+/// What each is offered in a second.
+const OFFERED: u64 = 2_000;
 
 /// What a flood is made of.
 const DROP: usize = 200;
@@ -48,6 +51,10 @@ async fn both(run: &Run) -> Result<Figures, Failure> {
         figures.add("worst of the nine keeps", format!("{:.0} %", worst * 100.0));
         figures.add("flood", format!("{}/s", rates.flood));
         figures.must(worst >= 0.8, || format!("{way}: the nine keep {kept:.2?}"));
+        // Who is not heard when it is alone keeps its rate whatever happens.
+        figures.must(rates.alone.iter().all(|rate| *rate > OFFERED / 2), || {
+            format!("{way}: alone the nine come to {:?}/s", rates.alone)
+        });
         // What does not flood proves nothing.
         figures.must(rates.flood > alone, || {
             format!("{way}: {}/s is no flood", rates.flood)
@@ -81,6 +88,7 @@ async fn flood(run: &Run, into: bool) -> Result<Rates, Failure> {
     let others: Vec<Transport> = (0..=NORMAL)
         .map(|_| node(config.clone()))
         .collect::<Result<_, _>>()?;
+    let eye = Eye::on(others.iter().chain([&one]));
     let mut tallies = Vec::new();
     let mut peers = Vec::new();
     for (index, other) in others.iter().enumerate() {
@@ -116,6 +124,9 @@ async fn flood(run: &Run, into: bool) -> Result<Rates, Failure> {
     }
     for transport in others.iter().chain([&one]) {
         transport.stop(Shutdown::Now).await;
+    }
+    eye.holds()?;
+    for transport in others.iter().chain([&one]) {
         transport.stats().balance()?;
     }
     Ok(Rates {

@@ -12,6 +12,7 @@ use actix_transport::{Config, Faults, Inbound, Point, Shutdown, Stats, Transport
 
 use super::fragile_load::{self, Hand, LONGEST, Load};
 use crate::{
+    eye::Eye,
     heap,
     row::Failure,
     stamp::Stamp,
@@ -183,7 +184,7 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
             &hand,
         ));
     }
-    let watch = Watch::start(&node);
+    let eye = Eye::on([&node]);
     let arm = |point: &str| -> Result<(), Failure> {
         faults.arm(POINTS[point.parse::<usize>()?]);
         Ok(())
@@ -266,7 +267,7 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
                 let given_up = stats.inbound.dropped.total().frames;
                 println!("{armed} {} {left} {given_up}", stats.links.restarts);
                 println!("{taken}");
-                println!("{}", watch.told());
+                println!("{}", eye.wrong().unwrap_or_else(|| "balanced".into()));
             }
             _ => return Err(Failure::stuck(format!("no such question: {question}"))),
         }
@@ -293,30 +294,4 @@ async fn plug_until_spent(faults: &Faults, hand: &Hand) -> Result<(), Failure> {
 fn join(numbers: impl Iterator<Item = u64>) -> String {
     let words: Vec<_> = numbers.map(|number| number.to_string()).collect();
     words.join(" ")
-}
-
-/// A thread that takes snapshots all the time and keeps the first in which a frame is in no place, or
-/// in two.
-struct Watch(Arc<Mutex<Option<String>>>);
-
-impl Watch {
-    fn start(node: &Transport) -> Self {
-        let wrong = Arc::new(Mutex::new(None));
-        let (found, node) = (Arc::downgrade(&wrong), node.clone());
-        std::thread::spawn(move || {
-            while let Some(found) = found.upgrade() {
-                if let Err(imbalance) = node.stats().balance() {
-                    let mut first = found.lock().expect("nobody panics here");
-                    first.get_or_insert(imbalance.to_string());
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        Watch(wrong)
-    }
-
-    fn told(&self) -> String {
-        let wrong = self.0.lock().expect("nobody panics here");
-        wrong.clone().unwrap_or_else(|| "balanced".into())
-    }
 }

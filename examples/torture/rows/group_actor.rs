@@ -12,6 +12,7 @@ use actix_transport::{Config, GroupId, Inbound, Shutdown, Transport};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
+    eye::Eye,
     row::{Failure, Figures, Row, Run},
     stamp::Stamp,
     track::Track,
@@ -55,6 +56,7 @@ async fn deaths(run: &Run) -> Result<Figures, Failure> {
         node(Config::default().placement(ONE_EACH))?,
         node(Config::default().placement(ONE_EACH))?,
     );
+    let eye = Eye::on([&a, &b]);
     let tracks: Arc<Mutex<BTreeMap<u32, Track>>> = Arc::default();
     let (noting, corrupt, others) = (tracks.clone(), Tally::default(), Tally::default());
     let (bad, well) = (corrupt.clone(), others.clone());
@@ -151,6 +153,7 @@ async fn deaths(run: &Run) -> Result<Figures, Failure> {
         "the link did not stand".into()
     });
     end([a, b]).await?;
+    eye.tell(&mut figures);
     figures.verdict()
 }
 

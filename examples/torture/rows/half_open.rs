@@ -83,7 +83,8 @@ fn run(run: &Run) -> Result<Figures, Failure> {
             "more came than was written".into()
         });
         // What is lost is lost with a link: one gap for each, and no other.
-        let gaps = came.of.values().map(Seen::gaps).sum::<u64>();
+        let gaps = |seen: &Seen| seen.gaps(seen.last().map_or(0, |last| last + 1));
+        let gaps = came.of.values().map(gaps).sum::<u64>();
         let links = transport.stats().links;
         figures.must(gaps <= links.disconnects, || {
             let runs: Vec<_> = came.of.values().map(|seen| &seen.runs).collect();

@@ -16,6 +16,7 @@ use hdrhistogram::Histogram;
 
 use super::hostile_clients::{KINDS, besiege};
 use crate::{
+    eye::Eye,
     heap,
     row::{Failure, Figures, Row, Run},
     traffic::{Offering, Pace, now, offer, serve},
@@ -38,7 +39,7 @@ const PACE: Pace = Pace::Each(Duration::from_millis(1), 5);
 const LEN: usize = 256;
 
 /// What a connection may cost, its buffer included, in bytes asked for.
-const EACH: u64 = 16 << 10;
+const EACH: u64 = 4 << 10;
 
 /// What they may cost together beside that: the accepting, the tables.
 const ALL: u64 = 8 << 20;
@@ -56,6 +57,7 @@ async fn siege(run: &Run) -> Result<Figures, Failure> {
     let mut child = Child::start(ROLE.name, &[])?;
     let to: SocketAddr = child.parse()?;
     let (honest, offering) = honest(to)?;
+    let eye = Eye::on([&honest]);
     // The same, left in peace: what others on this machine do to the one they do to the other.
     let mut twin = Child::start(ROLE.name, &[])?;
     let (honest_twin, twin_offering) = self::honest(twin.parse()?)?;
@@ -146,6 +148,7 @@ async fn siege(run: &Run) -> Result<Figures, Failure> {
         format!("p99 {:.0?} where quiet is {quiet:.0?}", beside.p99)
     });
     let bound = EACH * count as u64 + ALL;
+    eye.tell(&mut figures);
     figures.must(grown <= bound, || {
         format!("{} where {} is the bound", mib(grown), mib(bound))
     });
@@ -232,6 +235,7 @@ fn besieged(_: &[String]) -> Result<(), Failure> {
             // So that the announcement of a large frame gains nobody time.
             .frame_floor(64 << 20);
         let node = node(config)?;
+        let eye = Eye::on([&node]);
         let noting = seen.clone();
         serve(&node, [1], move |mut inbound| {
             let mut seen = noting.lock().expect("nobody panics here");
@@ -265,7 +269,10 @@ fn besieged(_: &[String]) -> Result<(), Failure> {
                     let (base, peak) = watch.take().map_or((0, 0), PeakWatch::end);
                     println!("{base} {peak}");
                 }
-                _ => println!("{}", counters(&node)),
+                _ => {
+                    eye.holds()?;
+                    println!("{}", counters(&node));
+                }
             }
         }
         node.stop(Shutdown::Now).await;

@@ -3,7 +3,7 @@
 //! again, both ways, as soon as the back-off allows.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io::{self, BufRead},
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use crate::{
     row::{Failure, Figures, Row, Run},
     sink::say,
     stamp::Stamp,
-    tally::Tally,
+    tally::{Seen, Tally},
     world::{self, Child, ONE_EACH, Role, Stall, pause},
 };
 
@@ -64,21 +64,14 @@ fn run(run: &Run) -> Result<Figures, Failure> {
 
     let mut figures = Figures::default();
     let (mut slowest, mut times) = (Duration::ZERO, Vec::new());
-    let (mut frames, mut balanced) = (0, 0);
+    let mut lives = Lives::default();
     let (stall, mut worst) = (Stall::watch()?, Duration::ZERO);
     for kill in 0..kills {
         let index = draw.usize(..MEMBERS);
         pause(MS * draw.u32(50..150));
         // What it has to say it says before, as it will not be asked.
         let last = members[index].report()?;
-        frames += last.came().frames;
-        balanced += 1;
-        figures.must(last.came().wrong().is_none(), || {
-            format!(
-                "member {index}: {}",
-                last.came().wrong().unwrap_or_default()
-            )
-        });
+        lives.note(index, &last);
         let incarnation = members[index].incarnation + 1;
         members[index].child.kill()?;
         // Long enough, now and then, for the others' waits to be long.
@@ -110,23 +103,27 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     let mut ends = Vec::new();
     for (index, member) in members.iter_mut().enumerate() {
         let tally = member.report()?;
-        figures.must(tally.came().wrong().is_none(), || {
-            format!(
-                "member {index}: {}",
-                tally.came().wrong().unwrap_or_default()
-            )
-        });
-        frames += tally.came().frames;
-        balanced += 1;
+        lives.note(index, &tally);
         member.child.tell("end")?;
-        ends.push(member.wait_for("end")?);
+        ends.push((member.incarnation, member.wait_for("end")?));
     }
-    // What came from the others' last incarnations is no more than they wrote.
-    for (index, end) in ends.iter().enumerate() {
-        figures.must(end.as_str() == "balanced", || {
-            format!("member {index}: {end}")
+    // What came from their last lives is what they wrote, or less: a peer died with the rest.
+    let (mut accepted, mut written, mut received) = (0, 0, 0);
+    for (index, (incarnation, end)) in ends.into_iter().enumerate() {
+        let numbers: Vec<u64> = end.split(' ').filter_map(|n| n.parse().ok()).collect();
+        let [taken, wrote] = numbers[..] else {
+            figures.must(false, || format!("member {index}: {end}"));
+            continue;
+        };
+        let came = lives.from(index as u32, incarnation);
+        figures.must(came <= wrote && wrote <= taken, || {
+            format!("member {index}: {taken} accepted, {wrote} written, {came} received")
         });
+        accepted += taken;
+        written += wrote;
+        received += came;
     }
+    lives.tell(&mut figures);
     times.sort();
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     figures.add("kills", kills);
@@ -134,10 +131,61 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     figures.add("slowest", format!("{slowest:.0?}"));
     figures.add("machine stood still for at most", format!("{worst:.0?}"));
     figures.add("back-off", format!("{BACK_OFF:?}"));
-    figures.add("frames received", frames);
-    figures.add("incarnations whose counters balance", balanced);
-    figures.add("corrupt, duplicate, reordered", 0);
+    figures.add(
+        "of the last lives, accepted, written, received",
+        format!("{accepted}, {written}, {received}"),
+    );
     figures.verdict()
+}
+
+/// What all members got in all their lives.
+#[derive(Default)]
+struct Lives {
+    /// By the receiver, and the sender and its incarnation: across the receiver's lives.
+    seen: BTreeMap<(usize, u32, u32), Seen>,
+    number: u64,
+    frames: u64,
+    /// Frames that came once in one life and again in another.
+    again: u64,
+    wrong: Vec<String>,
+}
+
+impl Lives {
+    fn note(&mut self, receiver: usize, tally: &Tally) {
+        let came = tally.came();
+        let wrong = came.wrong();
+        self.wrong
+            .extend(wrong.map(|wrong| format!("member {receiver}: {wrong}")));
+        self.number += 1;
+        self.frames += came.frames;
+        for ((sender, incarnation), of) in &came.of {
+            let key = (receiver, *sender, *incarnation);
+            let seen = self.seen.entry(key).or_default();
+            for sequence in of.sequences() {
+                self.again += u64::from(!seen.mark(sequence));
+            }
+        }
+    }
+
+    /// How many frames of a sender's life came to anybody.
+    fn from(&self, sender: u32, incarnation: u32) -> u64 {
+        let of = |(key, _): &(&(usize, u32, u32), &Seen)| (key.1, key.2) == (sender, incarnation);
+        let seen = self.seen.iter().filter(of);
+        seen.map(|(_, seen)| seen.frames).sum()
+    }
+
+    fn tell(&self, figures: &mut Figures) {
+        figures.must(self.wrong.is_empty(), || self.wrong.join("; "));
+        figures.must(self.again == 0, || {
+            format!("{} frames came in two lives", self.again)
+        });
+        figures.add("lives whose counters balance", self.number);
+        figures.add("frames received", self.frames);
+        figures.add(
+            "members that saw one corrupt, twice or out of order; frames in two lives",
+            format!("{}; {}", self.wrong.len(), self.again),
+        );
+    }
 }
 
 /// A socket that keeps a port while nobody listens there.
@@ -328,7 +376,11 @@ fn member(args: &[String]) -> Result<(), Failure> {
             .stop(Shutdown::Drain(Duration::from_secs(2)))
             .await;
         match transport.stats().balance() {
-            Ok(()) => say("end balanced"),
+            Ok(()) => {
+                let sent = transport.stats().tcp;
+                let (accepted, written) = (sent.accepted.frames, sent.written.frames);
+                say(format!("end {accepted} {written}"))
+            }
             Err(imbalance) => say(format!("end {imbalance}")),
         }
     })

@@ -6,6 +6,7 @@ use actix_transport::{Config, GroupId, PeerEvent, Transport};
 use tokio::time::sleep;
 
 use crate::{
+    eye::Eye,
     netns::Namespace,
     row::{Failure, Figures, Row, Run, Tier},
     sink::Sink,
@@ -58,7 +59,7 @@ async fn lossy(
         .user_timeout(LONG);
     let bind = format!("{}:0", namespace.here);
     let transport = Transport::builder().config(config).bind(bind.as_str())?;
-    let watch = Watch::on(&transport);
+    let (watch, eye) = (Watch::on(&transport), Eye::on([&transport]));
     let peer = transport.peer(sink.addr)?;
     let (lost_before, no_room_before) = (lost(&namespace)?, sink.tally()?.1);
     let began = Instant::now();
@@ -98,10 +99,13 @@ async fn lossy(
     stats.balance()?;
     let written = stats.tcp.written.frames;
     let deadline = Instant::now() + LONG;
-    while sink.tally()?.0.came().streamed() < written
-        && transport.stats().links.disconnects == 0
-        && Instant::now() < deadline
-    {
+    loop {
+        // The links that were lost took some along; the one that stands brings all up to the last.
+        let last = sink.tally()?.0.came().of.get(&(1, 0)).and_then(Seen::last);
+        let all = last.is_some_and(|last| last + 1 == streamed);
+        if all || !peer.stats().connected || Instant::now() > deadline {
+            break;
+        }
         sleep(20 * MS).await;
     }
     // Whatever of datagrams is still on the cable.
@@ -116,13 +120,21 @@ async fn lossy(
     figures.must(came.wrong().is_none(), || {
         text(&came.wrong().unwrap_or_default())
     });
-    // A link that was given up takes what was on it along, and nothing else is missing.
+    // A link that was given up takes what was on it along, in one piece, and nothing else is missing.
     let lost_links = transport.stats().links.disconnects;
-    let gaps = came.of.get(&(1, 0)).map_or(0, Seen::gaps);
-    figures.must(gaps <= lost_links, || text(&format!("{gaps} gaps")));
-    figures.must(arrived == written || lost_links > 0, || {
-        text(&format!("{written} written, {arrived} came"))
+    let gaps = came.of.get(&(1, 0)).map_or(1, |seen| seen.gaps(streamed));
+    figures.must(gaps <= lost_links, || {
+        text(&format!(
+            "{written} written, {arrived} came, {gaps} gaps, {lost_links} links lost"
+        ))
     });
+    figures.must(written == streamed, || {
+        text(&format!("{streamed} accepted, {written} written"))
+    });
+    figures.must(lost_links == 0 || percent > 5, || {
+        text(&format!("{lost_links} links lost"))
+    });
+    eye.holds()?;
     let sent = stats.udp.written.frames;
     figures.must(sent == datagrams, || {
         text("datagrams were refused by the system")
@@ -138,7 +150,7 @@ async fn lossy(
     figures.add("TCP packets lost", packets);
     figures.add("frames written", written);
     figures.add("received", arrived);
-    figures.add("links lost", lost_links);
+    figures.add("links lost, and gaps", format!("{lost_links}, {gaps}"));
     for (at, event) in watch.all() {
         if let PeerEvent::Down { reason, .. } = event {
             let after = at - began;

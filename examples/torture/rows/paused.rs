@@ -2,7 +2,8 @@
 //! that is too old is written when it goes on.
 //!
 //! How old a frame was when it was written cannot be asked, but a frame that was not yet written when
-//! the counters were looked at was written later. So each frame has an age that it had at least.
+//! the counters were looked at was written later, and one that was, before. So each frame has an age
+//! that it had at least, and one that it had at most.
 
 use std::{
     sync::{
@@ -17,6 +18,7 @@ use actix_transport::{Config, GroupId, Peer};
 use tokio::time::sleep;
 
 use crate::{
+    eye::Eye,
     row::{Failure, Figures, Row, Run, Tier},
     sink::Sink,
     stamp::Stamp,
@@ -52,7 +54,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
             .user_timeout(Duration::from_secs(600));
         let transport = world::node(config)?;
         let peer = transport.peer(sink.addr)?;
-        let sampler = Sampler::start(peer.clone())?;
+        let (sampler, eye) = (Sampler::start(peer.clone())?, Eye::on([&transport]));
         let offering = Arc::new(AtomicBool::new(true));
         let (going, offered) = (offering.clone(), peer.clone());
         let offer = actix::spawn(async move { offer(&offered, &going).await });
@@ -78,25 +80,28 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         transport.stats().balance()?;
 
         let mut figures = Figures::default();
+        let count = came.frames;
         let (accepted, dropped) = (frames.accepted.frames, frames.dropped.stale.frames);
         let order: Vec<u64> = came.of.values().flat_map(|seen| seen.sequences()).collect();
-        let ages = at_least(&order, &samples.seen, &accepted_at);
-        let late: Vec<_> = ages
-            .iter()
-            .filter(|(_, age)| *age > STALE + SLACK)
-            .collect();
+        let ages = ages(&order, &samples.seen, &accepted_at);
+        let (late, timely): (Vec<_>, Vec<_>) = ages
+            .into_iter()
+            .partition(|age| age.at_least > STALE + SLACK);
+        // Between two looks that are far apart anything may have been written.
+        let unknown = timely.iter().filter(|age| age.at_most > STALE + SLACK);
+        let unknown = unknown.count() as u64;
+        figures.must(unknown <= count / 100, || {
+            format!("{unknown} of {count} may have been too old: nobody looked")
+        });
         // A frame that has begun is finished whatever its age: one a pause, the first behind it.
         let begun = |rank: u64| samples.longest_at(rank) > STALE / 2;
-        let wrong: Vec<_> = late.iter().filter(|(rank, _)| !begun(*rank)).collect();
+        let wrong: Vec<_> = late.iter().filter(|age| !begun(age.rank)).collect();
         figures.must(wrong.is_empty(), || format!("written too late: {wrong:?}"));
         figures.must(late.len() <= pauses.len(), || {
             format!("{} written late", late.len())
         });
-        let ages = ages.iter().map(|(_, age)| *age);
-        let oldest = ages
-            .filter(|age| *age <= STALE + SLACK)
-            .max()
-            .unwrap_or_default();
+        let oldest = timely.iter().map(|age| age.at_least).max();
+        let oldest = oldest.unwrap_or_default();
         let epoch = peer.stats().epoch;
         figures.must(epoch == 1, || format!("{epoch} connections"));
         figures.must(dropped > 0, || "nothing went stale".into());
@@ -104,7 +109,6 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         figures.must(accepted == written + dropped, || {
             "some neither written nor stale".into()
         });
-        let count = came.frames;
         figures.must(count == written, || {
             format!("{written} written, {count} came")
         });
@@ -112,6 +116,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         figures.add("pauses", pauses.len());
         figures.add("stale after", format!("{STALE:?}"));
         figures.add("oldest when written, at least", format!("{oldest:.0?}"));
+        figures.add("may have been older than they may be", unknown);
         figures.add("begun before the pause and finished behind it", late.len());
         figures.add("accepted", accepted);
         figures.add("written and received", count);
@@ -121,6 +126,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
             "longest between two looks",
             format!("{:.1?}", samples.blind),
         );
+        eye.tell(&mut figures);
         figures.verdict()
     })
 }
@@ -217,25 +223,35 @@ impl Samples {
     }
 }
 
-/// The age that each frame had at least when it was written, by its place in the order of writing,
-/// which on one connection is that of coming.
-fn at_least(
-    order: &[u64],
-    seen: &[(u64, Instant, Instant)],
-    accepted_at: &[Instant],
-) -> Vec<(u64, Duration)> {
+/// How old a frame was when it was written.
+#[derive(Debug)]
+struct Age {
+    /// Its place in the order of writing, which on one connection is that of coming.
+    rank: u64,
+    at_least: Duration,
+    at_most: Duration,
+}
+
+fn ages(order: &[u64], seen: &[(u64, Instant, Instant)], accepted_at: &[Instant]) -> Vec<Age> {
     let mut looks = seen.iter().peekable();
     let mut unwritten = None;
     let ages = (0..).zip(order).map(|(rank, &sequence)| {
-        // The last look at which no more than those before it were written.
+        // The last look at which no more than those before it were written, and the first at which
+        // it was.
         while let Some((_, _, last)) = looks.next_if(|(written, ..)| *written <= rank) {
             unwritten = Some(*last);
         }
+        let written = looks.peek().map(|(_, first, _)| *first);
         let accepted = accepted_at.get(sequence as usize).copied();
-        let age = unwritten
-            .zip(accepted)
-            .map(|(now, then)| now.saturating_duration_since(then));
-        (rank, age.unwrap_or_default())
+        let age = |look: Option<Instant>| {
+            let (look, accepted) = look.zip(accepted)?;
+            Some(look.saturating_duration_since(accepted))
+        };
+        Age {
+            rank,
+            at_least: age(unwritten).unwrap_or_default(),
+            at_most: age(written).unwrap_or(Duration::MAX),
+        }
     });
     ages.collect()
 }

@@ -46,12 +46,14 @@ const CYCLE: Duration = Duration::from_millis(5_450);
 const MEND: Duration = Duration::from_millis(400);
 const GIVE_BACK: Duration = Duration::from_millis(1_300);
 
-const CUT: Duration = Duration::from_millis(250);
+/// How often something happens while the load goes on: as often as the row says over all of its time,
+/// rests included, and a fifth more.
+const CUT: Duration = Duration::from_millis(150);
+const PANIC: Duration = Duration::from_millis(600);
+const KILL: Duration = Duration::from_millis(3_100);
+
 /// How long a link stands still so that somebody is in the middle of a write.
 const HOLE: Duration = Duration::from_millis(300);
-
-const PANIC: Duration = Duration::from_secs(1);
-const KILL: Duration = Duration::from_secs(4);
 
 /// Nobody's outgoing connection has a port of these.
 const NODE: [u8; 4] = [127, 0, 4, 1];
@@ -88,8 +90,18 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
     let grown = most.unwrap_or(0).saturating_sub(start.memory);
     let minutes = samples.last().map_or(0.0, |last| last.0 - samples[0].0);
     figures.add("for", format!("{:.0?}", began.elapsed()));
-    figures.add("cuts", world.cuts);
-    figures.add("kills", world.kills);
+    let cuts = world.cuts();
+    let seconds = began.elapsed().as_secs_f64();
+    for (what, number, every) in [
+        ("cuts", cuts, 0.25),
+        ("panics", world.panics, 1.0),
+        ("kills", world.kills, 5.0),
+    ] {
+        figures.add(what, number);
+        figures.must(number as f64 >= seconds / every, || {
+            format!("{number} {what} in {seconds:.0} s")
+        });
+    }
     figures.add("memory held", format!("{held:+.1} KiB/min"));
     figures.add(
         "resident",
@@ -132,7 +144,10 @@ struct World {
     incarnation: u32,
     proxies: [Proxy; 2],
     rng: Rng,
-    cuts: u64,
+    /// How long there was load.
+    loaded: Duration,
+    /// When, by that, the next cut, panic and kill are due.
+    due: [Duration; 3],
     panics: u64,
     kills: u64,
     /// What a node had seen that must not be.
@@ -168,7 +183,8 @@ impl World {
             incarnation: 0,
             proxies,
             rng: Rng::with_seed(seed),
-            cuts: 0,
+            loaded: Duration::ZERO,
+            due: [CUT, PANIC, KILL],
             panics: 0,
             kills: 0,
             wrong: Vec::new(),
@@ -185,24 +201,27 @@ impl World {
     async fn load(&mut self, time: Duration) -> Result<(), Failure> {
         self.ask_all("go")?;
         let began = Instant::now();
-        let (mut cut, mut panic, mut kill) = (CUT, PANIC, KILL);
         let mut hole = None;
         while began.elapsed() < time {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let now = began.elapsed();
+            let loaded = self.loaded + now;
             if hole.is_some_and(|end| now >= end) {
                 self.proxies[0].hole(false);
                 hole = None;
             }
             let mending = now + MEND >= time;
-            if now >= cut && !mending {
-                cut += CUT;
+            if mending {
+                continue;
+            }
+            let [cut, panic, kill] = self.due.map(|due| loaded >= due);
+            if cut {
+                self.due[0] += CUT;
                 let (ending, side) = CUTS[self.rng.usize(..CUTS.len())];
                 self.proxies[self.rng.usize(..2)].cut(ending, side);
-                self.cuts += 1;
             }
-            if now >= panic && !mending {
-                panic += PANIC;
+            if panic {
+                self.due[1] += PANIC;
                 let point = self.rng.usize(..POINTS.len());
                 self.node.ask(&format!("arm {point}"))?;
                 self.panics += 1;
@@ -212,15 +231,24 @@ impl World {
                     hole = Some(now + HOLE);
                 }
             }
-            if now >= kill && !mending {
-                kill += KILL;
+            if kill {
+                self.due[2] += KILL;
                 self.kill()?;
             }
         }
+        self.loaded += began.elapsed();
         self.proxies[0].hole(false);
         // All that is armed strikes, while there is somebody who passes by.
         self.node.ask("spent")?;
         Ok(())
+    }
+
+    /// Connections that were cut; one that was asked to be when there was none does not count.
+    fn cuts(&self) -> u64 {
+        self.proxies
+            .iter()
+            .map(|proxy| proxy.count().1 as u64)
+            .sum()
     }
 
     /// The mortal one's end, and its next life.
@@ -304,7 +332,7 @@ impl World {
         let [armed, restarts, dropped, _given_up] = fixed(&numbers(&node.ask("end")?))?;
         let _taken = node.line()?;
         let balance = node.line()?;
-        figures.add("panics", format!("{panics}, restarts {restarts}"));
+        figures.add("restarts", restarts);
         figures.must(panics == armed && armed == restarts, || {
             format!("{armed} of {panics} panics, {restarts} restarts")
         });

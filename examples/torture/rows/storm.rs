@@ -10,6 +10,7 @@ use actix_transport::{Config, Peer, Shutdown, Transport};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    eye::Eye,
     row::{Failure, Figures, Row, Run},
     traffic::{Offer, Offering, Pace, count, offer},
     world::{ONE_EACH, node, system, until},
@@ -43,6 +44,7 @@ async fn outage(run: &Run) -> Result<Figures, Failure> {
         .redial_max(REDIAL_MAX);
     let max_dials = config.max_dials;
     let a = node(config.clone())?;
+    let eye = Eye::on([&a]);
     let there = hub(&config, 0)?;
     let port = there.local_addr().port();
     let peers = peers(&a, count_of_peers, port)?;
@@ -132,6 +134,7 @@ async fn outage(run: &Run) -> Result<Figures, Failure> {
     a.stop(Shutdown::Now).await;
     there.stop(Shutdown::Now).await;
     a.stats().balance()?;
+    eye.tell(&mut figures);
     figures.verdict()
 }
 
