@@ -6,9 +6,7 @@ use std::{fs, path::Path};
 #[allow(unreachable_pub, reason = "there it is a crate")]
 mod fuzz;
 
-#[cfg(feature = "serde")]
-use fuzz::config;
-use fuzz::{connection, datagram, decoder, queue, writer};
+use fuzz::{config, connection, datagram, decoder, queue, writer};
 
 /// Runs every file of a target's corpus, and nothing at all, which is an input, too.
 fn replay(target: &str, run: fn(&[u8])) {
@@ -52,7 +50,6 @@ fn the_corpus_of_the_writer_holds() {
     replay("writer", writer::run);
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn the_corpus_of_settings_holds() {
     replay("config", config::run);

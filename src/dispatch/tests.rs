@@ -7,6 +7,9 @@ use super::*;
 
 const LIMIT: usize = 64;
 
+/// Where memory would be had for the asking, if it were given for what is announced.
+const LARGE: usize = 10 << 20;
+
 fn wire(frames: &[(u32, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (group, payload) in frames {
@@ -37,11 +40,11 @@ impl Found {
 }
 
 /// Decodes a stream as plainly as it can be said.
-fn reference(mut bytes: &[u8]) -> Found {
+fn reference(mut bytes: &[u8], limit: usize) -> Found {
     let mut found = Found::default();
     while bytes.len() >= 4 {
         let len = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
-        if !(8..=LIMIT).contains(&len) {
+        if !(8..=limit).contains(&len) {
             found.malformed = true;
             break;
         }
@@ -58,7 +61,11 @@ fn reference(mut bytes: &[u8]) -> Found {
 
 /// Decodes a stream that comes in chunks as a connection does: what is left of one goes before the
 /// next. Says what was found and how much memory that took at once, the stream and the finds apart.
-fn decode<'c>(chunks: impl Iterator<Item = &'c [u8]>, total: usize) -> (Found, usize) {
+fn decode<'c>(
+    chunks: impl Iterator<Item = &'c [u8]>,
+    total: usize,
+    limit: usize,
+) -> (Found, usize) {
     let mut found = Found::default();
     let mut most = 0;
     let mut splitter = Splitter::default();
@@ -67,7 +74,7 @@ fn decode<'c>(chunks: impl Iterator<Item = &'c [u8]>, total: usize) -> (Found, u
         buffer.extend_from_slice(chunk);
         found.whole += chunk.len();
         let taken = measure(|| {
-            let done = splitter.take(&mut buffer, LIMIT, |group, payload| {
+            let done = splitter.take(&mut buffer, limit, |group, payload| {
                 opt_out(|| found.add(group.get(), payload.to_vec()));
             });
             found.malformed = done.is_err();
@@ -125,13 +132,19 @@ proptest! {
         words in vec(any::<u64>(), 0..25),
         (cuts, behind, sense) in (any::<u64>(), any::<u64>(), 0..4),
     ) {
-        let bytes = match sense {
-            0 => drawn(&words),
-            // One in four is no frames but by chance.
-            _ => frames(&drawn(&words[..words.len() / 4]), behind),
+        let (bytes, limit) = match sense {
+            // No frames but by chance.
+            0 => (drawn(&words), LIMIT),
+            // A frame of which there is no more than the header, and that is long.
+            1 => {
+                let announced = frame::header(GroupId::new(1), LARGE - 8 - behind as usize % LIMIT);
+                let frames = frames(&drawn(&words[..words.len() / 4]), 0);
+                ([&frames[..], &announced].concat(), LARGE)
+            }
+            _ => (frames(&drawn(&words[..words.len() / 4]), behind), LIMIT),
         };
-        let (found, most) = decode(chunks(&bytes, cuts), bytes.len());
-        prop_assert_eq!(found, reference(&bytes));
+        let (found, most) = decode(chunks(&bytes, cuts), bytes.len(), limit);
+        prop_assert_eq!(found, reference(&bytes, limit));
         prop_assert!(most <= bytes.len() + SLACK, "{} bytes took {}", bytes.len(), most);
     }
 }
@@ -155,7 +168,7 @@ fn the_worst_there_can_be_takes_little_more_memory_than_it_is_long() {
     ] {
         let frames: Vec<_> = (0..frames).map(|frame| (frame % groups, vec![])).collect();
         let bytes = wire(&frames);
-        let (found, most) = decode(std::iter::once(&bytes[..]), bytes.len());
+        let (found, most) = decode(std::iter::once(&bytes[..]), bytes.len(), LIMIT);
         assert_eq!(found.whole, bytes.len());
         let len = bytes.len();
         assert!(most <= len + slack, "{groups} groups: {len} took {most}");
