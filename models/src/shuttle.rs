@@ -85,6 +85,7 @@ fn main() {
     }
     let took = began.elapsed();
     println!("ok  {schedules} schedules  {totals}  {took:.1?}");
+    assert!(totals.are_all(), "what never happened was not looked at");
 }
 
 /// What all executions did together, so that one sees that they did it.
@@ -96,6 +97,20 @@ struct Totals {
     rejected: AtomicU64,
     links: AtomicU64,
     snapshots: AtomicU64,
+}
+
+impl Totals {
+    fn are_all(&self) -> bool {
+        let all = [
+            &self.written,
+            &self.stale,
+            &self.overflow,
+            &self.rejected,
+            &self.links,
+            &self.snapshots,
+        ];
+        all.iter().all(|number| number.load(Relaxed) > 0)
+    }
 }
 
 impl std::fmt::Display for Totals {
