@@ -285,21 +285,21 @@ impl fmt::Display for End {
     }
 }
 
-/// Where and with which words a test failed, out of all that it said: of a panic the line that says
-/// where and the one behind it, of a row its line.
+/// Where and with which words a test failed, out of all that it said: of a row its line, of its last
+/// panic the place and the line behind it.
 fn words(told: &str) -> String {
     const ENOUGH: usize = 160;
 
+    let mut words = String::new();
     let mut lines = told.lines();
-    let first = lines.find(|line| line.contains("panicked at") || line.starts_with("FAILED"));
-    let Some(first) = first else {
-        return String::new();
-    };
-    let place = first.split_once("panicked at ").map_or(first, |(_, at)| at);
-    let mut words = place.split_whitespace().collect::<Vec<_>>().join(" ");
-    if place != first {
-        words = format!("{words} {}", lines.next().unwrap_or_default());
+    while let Some(line) = lines.next() {
+        if line.starts_with("FAILED") {
+            words = line.into();
+        } else if let Some((_, place)) = line.split_once("panicked at ") {
+            words = format!("{place} {}", lines.next().unwrap_or_default());
+        }
     }
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(ENOUGH) {
         Some((end, _)) => format!("{}…", &words[..end]),
         None => words,
