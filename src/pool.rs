@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::Placement, load::Load, shared::Shared};
+use crate::{config::Placement, event::Events, load::Load, shared::Shared};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -53,6 +53,8 @@ pub(crate) struct Pool {
     pub(crate) readers: Vec<Place>,
     pub(crate) writers: Vec<Place>,
     arbiters: Mutex<Vec<Arbiter>>,
+    /// Told on the first of them.
+    events: Events,
     /// Cancelled when their threads have ended, or there are none.
     joined: CancellationToken,
 }
@@ -65,6 +67,7 @@ impl Pool {
             readers: Vec::new(),
             writers: Vec::new(),
             arbiters: Mutex::default(),
+            events: shared.events.clone(),
             joined: CancellationToken::new(),
         };
         match shared.config.placement {
@@ -123,7 +126,12 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         for arbiter in self.arbiters.get_mut() {
-            arbiter.stop();
+            // Not before the subscribers know what there is to know, or have had the time to.
+            let events = self.events.clone();
+            arbiter.spawn(async move {
+                events.end().await;
+                Arbiter::current().stop();
+            });
         }
     }
 }

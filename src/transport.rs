@@ -39,8 +39,9 @@ use crate::{
 ///
 /// A cheap handle; clone it into whatever thread or actor needs it. Several transports may live in
 /// one process and never meet, save over the network. Dropping the last handle stops the transport
-/// as [`Shutdown::Now`] does, without waiting for it: what a writer has in hand then is counted, but
-/// subscribers may not hear of it any more. [`Peer`]s are not handles to it.
+/// as [`Shutdown::Now`] does, without waiting for it: the port is free and the threads end within 50 ms
+/// or so, and of what a writer has in hand then, which is counted, subscribers may not hear any more.
+/// [`Peer`]s are not handles to it.
 ///
 /// ```
 /// use actix_transport::{GroupId, Shutdown, Transport};
@@ -444,10 +445,11 @@ impl Transport {
     ///
     /// From the moment of the call nothing new is taken to be sent. When it returns, the port is
     /// free, no task or thread of the transport is left, and the counters are final, but for what is
-    /// with your actors: after [`Shutdown::Now`], or a drain that came to its limit, an
-    /// [`Inbound`] that is in a mailbox or in a handler is counted when it goes. Calling it again, from any handle, waits for the same end and returns the same report; the first call that
-    /// is not cancelled decides how. A cancelled one leaves the transport sealed or, after
-    /// [`Shutdown::Now`], ended: call it again.
+    /// with your actors: after [`Shutdown::Now`], or a drain that came to its limit, an [`Inbound`]
+    /// that is in a mailbox or in a handler is counted when it goes. Calling it again, from any handle,
+    /// waits for the same end and returns the same report; the first call that is not cancelled decides
+    /// how. A cancelled one leaves the transport sealed or, after [`Shutdown::Now`], ended: call it
+    /// again.
     ///
     /// After the time that it is given it takes some more, for its tasks and threads to end, and up to
     /// 50 ms for subscribers to read the last news.
