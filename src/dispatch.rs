@@ -278,7 +278,9 @@ impl Splitter {
                     });
                     let mut beyond = part.count;
                     beyond -= fitting;
-                    delivery.split_off(beyond).discard(DropReason::Overflow);
+                    if !beyond.is_zero() {
+                        delivery.split_off(beyond).discard(DropReason::Overflow);
+                    }
                     if fitting.is_zero() {
                         continue;
                     }

@@ -61,9 +61,9 @@ pub enum PeerEvent {
         error: io::ErrorKind,
     },
     /// One of the transport's own actors ended unasked and was started anew. Nothing queued to be
-    /// sent, counted or registered was lost by it. A `Reader` takes its connections along, and what
-    /// they had handed over that was not taken yet, which is counted
-    /// ([`DropReason::NodeGone`]); their peers dial again.
+    /// sent, counted or registered was lost by it. A `Reader` takes its connections along, and it and
+    /// the `UdpActor` what they had read that was not taken yet, which is counted
+    /// ([`DropReason::NodeGone`]); the peers of connections dial again.
     Restarted {
         /// Which.
         part: Part,

@@ -28,8 +28,9 @@ pub enum GroupOverflow {
     Wait,
     /// The connection goes on. The group may hold so many bytes unhandled (frames with their
     /// headers, copied together, and 256 for each batch). Of a batch for which there is too little
-    /// room its first frames are taken and the others dropped and counted: so the bound should be no
-    /// less than what comes in one read, 512 KiB, where the actor keeps up and nothing is to be lost.
+    /// room its first frames are taken, and the others are dropped and counted. A batch is what one read
+    /// brings, up to 512 KiB and a frame, so where an actor that keeps up is to lose nothing the bound
+    /// should be twice that for each connection that sends to it at once.
     Drop {
         /// The bound, in bytes.
         max_bytes: usize,

@@ -98,7 +98,7 @@ pub enum DropReason {
     /// Nobody serves its group.
     NoGroup,
     /// The actor that serves its group ended, or panicked, before it took the frame; or the `Reader`
-    /// of its connection did.
+    /// or the `UdpActor` that had read it did.
     NodeGone,
 }
 

@@ -345,16 +345,16 @@ impl Inbox {
         };
         while let Some(&(from, datagram)) = unread.datagrams.peek() {
             let from = net::canonical(from);
-            if self.sender != Some(from) || self.buffer.len() + PREFIX + datagram.len() > ENOUGH {
-                self.deliver(shared).await;
-            }
-            unread.datagrams.next();
             if let Some(len) = frame_len(shared, datagram) {
+                if self.sender != Some(from) || self.buffer.len() + len > ENOUGH {
+                    self.deliver(shared).await;
+                }
                 let length = u32::try_from(len).expect("datagrams are shorter than 64 KiB");
                 self.sender = Some(from);
                 self.buffer.put_u32(length);
                 self.buffer.put_slice(datagram);
             }
+            unread.datagrams.next();
         }
     }
 

@@ -448,6 +448,7 @@ fn a_payload_that_asks_its_queue_something_when_it_goes_is_answered() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it is about allocations, and takes minutes")]
 fn frames_that_wait_take_little_more_memory_than_they_are_long() {
     const BYTES: usize = 16 << 20;
     // A buffer that has just doubled when the frames of its tick end.
