@@ -208,3 +208,7 @@ pub(crate) fn unread(addr: SocketAddr) -> u64 {
     let (_, unread) = queues.and_then(|both| both.split_once(':')).expect("bound");
     u64::from_str_radix(unread, 16).expect("in hex")
 }
+
+/// What a connection reads at first, and twice as much each time that it is there. Behind so much it
+/// reads 64 KiB in one go.
+pub(crate) const FILLS_FIVE_READS: usize = (2 + 4 + 8 + 16 + 32) << 10;
