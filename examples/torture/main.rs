@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --example torture -- gate             # everything, in minutes
-//! cargo run --release --example torture -- long             # everything, in hours
+//! cargo run --release --example torture -- long             # everything, in less than an hour
 //! cargo run --release --example torture -- cuts --tier long # one row of it
 //! cargo run --release --example torture -- cuts --seed 7    # as it went when it failed
 //! cargo run --example torture -- defects                    # whether the tests would find anything
