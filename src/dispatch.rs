@@ -1,9 +1,10 @@
 //! From a buffer of frames to the mailboxes of their groups' actors.
 //!
-//! Owns the split of one read by group, and the delivery of the parts. A read's frames are looked at
-//! once, here: lengths are checked, frames of the same group are gathered, and what nobody serves is
-//! counted, so that the group's actor gets one message for all of its frames. The frames of a single
-//! group stay one run of bytes; where groups alternate, each part keeps the offsets of its frames.
+//! Owns the split of one read by group, the delivery of the parts, and the count of what is left when
+//! nobody goes on with it. A read's frames are looked at once, here: lengths are checked, frames of the
+//! same group are gathered, and what nobody serves is counted, so that the group's actor gets one
+//! message for all of its frames. The frames of a single group stay one run of bytes; where groups
+//! alternate, each part keeps the offsets of its frames.
 
 use std::{
     collections::HashMap,

@@ -46,13 +46,7 @@ impl Ledger {
         stats.received += count;
         stats.in_delivery += count;
         drop(stats);
-        Delivery {
-            ledger: self.clone(),
-            left: count,
-            taken: Count::ZERO,
-            discard: None,
-            charge: None,
-        }
+        Delivery::of(self.clone(), count)
     }
 
     pub(crate) fn malformed(&self) {
@@ -99,6 +93,17 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
+    /// Of frames that the ledger has counted as in delivery.
+    fn of(ledger: Ledger, left: Count) -> Self {
+        Delivery {
+            ledger,
+            left,
+            taken: Count::ZERO,
+            discard: None,
+            charge: None,
+        }
+    }
+
     /// The frames that have not been taken.
     pub(crate) fn left(&self) -> Count {
         self.left
@@ -115,13 +120,7 @@ impl Delivery {
     /// Parts with so many of the frames that have not been taken.
     pub(crate) fn split_off(&mut self, count: Count) -> Delivery {
         self.left -= count;
-        Delivery {
-            ledger: self.ledger.clone(),
-            left: count,
-            taken: Count::ZERO,
-            discard: None,
-            charge: None,
-        }
+        Delivery::of(self.ledger.clone(), count)
     }
 
     /// Lets the frames go undelivered.

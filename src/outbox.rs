@@ -1,4 +1,5 @@
-//! Everything about one peer that outlives its writer and its links.
+//! Everything about one peer that outlives its writer and its links; and how a queue ages while nobody
+//! takes from it.
 
 use std::{
     future::{Future, poll_fn},

@@ -1,9 +1,9 @@
 //! The way of datagrams, out and in: one socket on the number of the TCP port.
 //!
 //! Owns the socket's use. Out, datagrams wait in a [`SendQueue`] like frames do for a peer, with the
-//! same bounds, ages and counters, and leave as many together as the system takes. In, they are read
-//! behind one another into one buffer, each with a length put before it, so that they take the way of frames from a
-//! connection from there on. Nothing that arrives is ever answered here.
+//! same bounds, ages and counters, and leave as many together as the system takes. In, they are put
+//! behind one another into one buffer, each with a length before it, so that they take the way of
+//! frames from a connection from there on. Nothing that arrives is ever answered here.
 
 mod socket;
 
