@@ -7,6 +7,7 @@ use actix_transport::{Config, GroupId, Peer, Shutdown, Transport};
 use futures::future::try_join_all;
 
 use crate::{
+    eye::Eye,
     proxy::{CUTS, Cut, Ended, Meet, Pace, Plan, Proxy, Sockets},
     reconcile::{Reconciled, Record, reconcile},
     row::{Failure, Figures, Row, Run},
@@ -71,21 +72,13 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     run.progress.total(each.frames * u64::from(SENDERS));
     let senders = (1..=SENDERS).map(|id| Sender::start(id, &config, &receiver, &beside, each));
     let senders = senders.collect::<Result<Vec<_>, _>>()?;
-    let balanced = async {
-        // In every snapshot, also while links break.
-        loop {
-            for transport in senders.iter().map(|sender| &sender.transport) {
-                transport.stats().balance()?;
-            }
-            receiver.stats().balance()?;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let sending = try_join_all(senders.iter().map(|sender| sender.send(run)));
-    tokio::select! {
-        sent = sending => sent.map(drop)?,
-        imbalance = balanced => return imbalance,
-    }
+    let eye = Eye::on(
+        senders
+            .iter()
+            .map(|sender| &sender.transport)
+            .chain([&receiver]),
+    );
+    try_join_all(senders.iter().map(|sender| sender.send(run))).await?;
     run.progress.say("draining");
     for sender in &senders {
         let report = sender.transport.stop(Shutdown::Drain(LONG)).await;
@@ -157,6 +150,7 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     figures.add("ended within a frame", truncated);
     figures.add("payload received", mib(book.bytes));
     all.tell(book.corrupt, &mut figures);
+    eye.tell(&mut figures);
     figures.add(
         "frames/s",
         (sent as f64 / began.elapsed().as_secs_f64()).round(),
