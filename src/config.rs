@@ -295,7 +295,7 @@ impl Config {
         }
         between("backlog", self.backlog, 1, 65_535)?;
         between("max_datagram", self.max_datagram, 1, MAX_DATAGRAM)?;
-        let datagram = self.max_datagram + crate::frame::HEADER;
+        let datagram = self.max_datagram + crate::wire::frame::HEADER;
         between(
             "udp_queue_bytes",
             self.udp_queue_bytes,

@@ -58,61 +58,45 @@
 #[macro_use]
 mod defect;
 
-mod backoff;
-mod clock;
+mod api;
 mod config;
-mod dispatch;
-mod doorbell;
+mod datagrams;
 mod error;
-mod event;
-mod fault;
-mod frame;
-mod groups;
-mod inbound;
+mod net;
+mod observe;
+mod receive;
+mod runtime;
+mod send;
+mod wire;
+
 #[cfg(feature = "internals")]
 #[doc(hidden)]
-pub mod internals;
-mod ledger;
-mod link;
-mod listener;
-mod load;
-mod net;
-mod node;
-mod outbox;
-mod pace;
-mod payload;
-mod peer;
-mod peers;
-mod pool;
-mod queue;
-mod reader;
-mod shared;
-mod stats;
-mod supervise;
-mod transport;
-mod udp;
-mod writer;
-
+pub use crate::api::internals;
 pub use crate::{
+    api::{
+        node::{Node, Register, Replace, SendFrame, Subscribe, Unregister},
+        transport::{Builder, Shutdown, StopReport, Transport},
+    },
     config::{Config, Overflow, Placement},
     error::{BindError, ConfigError, PeerError, QueueLimit, RegisterError, SendError},
-    event::{DownReason, Part, PeerEvent},
-    frame::GroupId,
-    groups::GroupOverflow,
-    inbound::{Inbound, Via},
-    node::{Node, Register, Replace, SendFrame, Subscribe, Unregister},
-    payload::Payload,
-    peer::Peer,
-    stats::{
-        Count, DatagramErrors, DropReason, Dropped, Imbalance, LinkStats, PeerStats, ReceiveStats,
-        Rejected, SendStats, Stats, Undelivered,
+    observe::{
+        event::{DownReason, Part, PeerEvent},
+        stats::{
+            Count, DatagramErrors, DropReason, Dropped, Imbalance, LinkStats, PeerStats,
+            ReceiveStats, Rejected, SendStats, Stats, Undelivered,
+        },
     },
-    transport::{Builder, Shutdown, StopReport, Transport},
+    receive::{
+        groups::GroupOverflow,
+        inbound::{Inbound, Via},
+    },
+    send::peer::Peer,
+    wire::{frame::GroupId, payload::Payload},
 };
 
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
-pub use crate::fault::{Faults, Point};
+pub use crate::runtime::failpoints::{Faults, Point};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

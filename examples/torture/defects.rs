@@ -56,7 +56,7 @@ const DEFECTS: &[Defect] = &[
         is: "how far a frame was written is kept across a redial",
         caught_by: &[
             Unit(
-                "queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
+                "send::queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
             ),
             It(
                 "links::a_frame_that_is_cut_comes_again_whole_on_the_next_link_and_the_whole_ones_do_not",
@@ -70,7 +70,7 @@ const DEFECTS: &[Defect] = &[
         is: "a frame that the kernel took whole is sent again",
         caught_by: &[
             Unit(
-                "queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
+                "send::queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
             ),
             Corpus("the_corpus_of_the_writer_holds"),
             Shuttle,
@@ -82,7 +82,7 @@ const DEFECTS: &[Defect] = &[
         is: "what was written is given back twice",
         caught_by: &[
             Unit(
-                "queue::tests::never_holds_one_frame_or_byte_more_than_its_bounds_with_what_is_in_flight",
+                "send::queue::tests::never_holds_one_frame_or_byte_more_than_its_bounds_with_what_is_in_flight",
             ),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
@@ -91,7 +91,9 @@ const DEFECTS: &[Defect] = &[
         name: "StaleKept",
         is: "what went stale is not given back",
         caught_by: &[
-            Unit("queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room"),
+            Unit(
+                "send::queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room",
+            ),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
     },
@@ -99,7 +101,9 @@ const DEFECTS: &[Defect] = &[
         name: "AgeAtPush",
         is: "the age of a frame is looked at only when it is pushed",
         caught_by: &[
-            Unit("queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room"),
+            Unit(
+                "send::queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room",
+            ),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
     },
@@ -122,7 +126,7 @@ const DEFECTS: &[Defect] = &[
         name: "JitterOff",
         is: "all wait equally long before they dial again",
         caught_by: &[
-            Unit("backoff::tests::jitter_reaches_down_to_nothing"),
+            Unit("runtime::backoff::tests::jitter_reaches_down_to_nothing"),
             Row("storm"),
         ],
     },
@@ -130,7 +134,9 @@ const DEFECTS: &[Defect] = &[
         name: "LoadLate",
         is: "a reader's load is counted after the hand-over",
         caught_by: &[
-            Unit("load::tests::a_burst_spreads_evenly_because_load_counts_before_the_hand_over"),
+            Unit(
+                "runtime::load::tests::a_burst_spreads_evenly_because_load_counts_before_the_hand_over",
+            ),
             It("reading::connections_are_spread_evenly_over_readers"),
         ],
     },
@@ -168,7 +174,7 @@ const DEFECTS: &[Defect] = &[
         is: "a frame of which a part is written goes stale",
         caught_by: &[
             Unit(
-                "queue::tests::a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began",
+                "send::queue::tests::a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began",
             ),
             It(
                 "queueing::frames_that_a_link_has_in_hand_when_it_gets_stuck_go_stale_but_for_the_one_that_is_cut",
@@ -180,7 +186,7 @@ const DEFECTS: &[Defect] = &[
         name: "SealLeaks",
         is: "frames are let in after the end",
         caught_by: &[
-            Unit("queue::tests::closing_drops_what_is_left_and_wakes_everybody_who_waits"),
+            Unit("send::queue::tests::closing_drops_what_is_left_and_wakes_everybody_who_waits"),
             Corpus("the_corpus_of_the_queue_holds"),
             Loom("closes"),
         ],
@@ -189,7 +195,9 @@ const DEFECTS: &[Defect] = &[
         name: "StaleUntold",
         is: "nobody is told of what went stale",
         caught_by: &[
-            Unit("queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room"),
+            Unit(
+                "send::queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room",
+            ),
             It("queueing::frames_for_a_peer_that_is_away_go_stale_by_the_clock"),
         ],
     },
@@ -197,7 +205,7 @@ const DEFECTS: &[Defect] = &[
         name: "CapKept",
         is: "a connection that ends does not give back its place below the cap of its ip",
         caught_by: &[
-            Unit("load::tests::caps_hold_in_all_and_per_ip_and_are_given_back"),
+            Unit("runtime::load::tests::caps_hold_in_all_and_per_ip_and_are_given_back"),
             It("listening::the_cap_of_one_ip_is_not_anothers"),
         ],
     },

@@ -3,11 +3,11 @@
 use std::{io::IoSlice, time::Duration};
 
 use crate::{
-    clock::Tick,
+    net::clock::Tick,
     config::Overflow,
-    frame::{self, GroupId, HEADER},
-    queue::{Batch, CHAIN_FROM, Limits, SendQueue},
-    stats::{SendStats, Stats},
+    wire::frame::{self, GroupId, HEADER},
+    send::queue::{Batch, CHAIN_FROM, Limits, SendQueue},
+    observe::stats::{SendStats, Stats},
 };
 
 pub(crate) const GROUP: GroupId = GroupId::new(1);

@@ -31,7 +31,7 @@ use loom::{
 use crate::{
     check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
     config::Overflow,
-    queue::SendQueue,
+    send::queue::SendQueue,
 };
 
 include!("mechanism.rs");

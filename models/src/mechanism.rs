@@ -7,13 +7,21 @@ mod source {
     #[macro_use]
     pub(crate) mod defect;
 
-    pub(crate) mod clock;
     pub(crate) mod config;
     pub(crate) mod error;
-    pub(crate) mod frame;
-    pub(crate) mod payload;
-    pub(crate) mod queue;
-    pub(crate) mod stats;
+    pub(crate) mod net {
+        pub(crate) mod clock;
+    }
+    pub(crate) mod observe {
+        pub(crate) mod stats;
+    }
+    pub(crate) mod send {
+        pub(crate) mod queue;
+    }
+    pub(crate) mod wire {
+        pub(crate) mod frame;
+        pub(crate) mod payload;
+    }
 }
 
 mod check;
@@ -25,5 +33,5 @@ extern crate self as parking_lot;
 
 pub use config::Config;
 pub use error::SendError;
-pub use frame::GroupId;
-pub use payload::Payload;
+pub use wire::frame::GroupId;
+pub use wire::payload::Payload;

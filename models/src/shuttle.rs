@@ -37,7 +37,7 @@ use ::shuttle::{
 use crate::{
     check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
     config::Overflow,
-    queue::{CHAIN_FROM, SendQueue},
+    send::queue::{CHAIN_FROM, SendQueue},
 };
 
 include!("mechanism.rs");

@@ -1,0 +1,192 @@
+//! Parts of the mechanism, bare, for this crate's own benchmarks and fuzzers. Feature `internals`;
+//! no promise of any kind is made about it.
+
+use std::{
+    io::IoSlice,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+use crate::{
+    Config, DownReason, GroupId, Payload, SendError, SendStats,
+    net::clock::Tick,
+    receive::dispatch::Splitter,
+    runtime::failpoints::Faults,
+    runtime::shared::Shared,
+    send::link::Link,
+    send::outbox::Outbox,
+    send::queue::{Batch, SendQueue},
+};
+
+/// A send queue without a writer.
+#[derive(Debug, Clone)]
+pub struct Queue(Arc<SendQueue>);
+
+impl Queue {
+    /// Makes one with the bounds that a peer's queue would have.
+    pub fn new(config: &Config) -> Self {
+        Queue(Arc::new(SendQueue::new(crate::send::peers::limits(config))))
+    }
+
+    /// Pushes a frame, as [`Peer::try_send`](crate::Peer::try_send) does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn push<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
+        let pushed = self.0.push((), group, payload, Tick::now());
+        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+    }
+
+    /// Takes a batch and "writes" all of it at once; says how many bytes that were.
+    pub fn write(&self) -> usize {
+        let Some(mut batch) = self.0.take(Tick::now()) else {
+            return 0;
+        };
+        let written = bytes_of(&batch);
+        batch.advance(written);
+        written
+    }
+
+    /// Pushes a frame at this moment, in milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Queue::push).
+    pub fn push_at<P: Payload>(
+        &self,
+        group: GroupId,
+        payload: P,
+        now: u64,
+    ) -> Result<(), SendError<P>> {
+        let pushed = self.0.push((), group, payload, Tick::from_millis(now));
+        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+    }
+
+    /// Drops what is stale at this moment and lends out what is next.
+    pub fn take_at(&self, now: u64) -> Option<Lent> {
+        self.0.take(Tick::from_millis(now)).map(Lent)
+    }
+
+    /// Drops what is stale at this moment.
+    pub fn expire_at(&self, now: u64) {
+        self.0.expire(Tick::from_millis(now));
+    }
+
+    /// Is ready when a writer has something to do.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_ready(cx)
+    }
+
+    /// Gives back memory.
+    pub fn trim(&self) {
+        self.0.trim();
+    }
+
+    /// Lets nothing in any more.
+    pub fn seal(&self) {
+        self.0.seal();
+    }
+
+    /// Lets nothing in or out any more.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Returns the counters.
+    pub fn stats(&self) -> SendStats {
+        self.0.stats()
+    }
+}
+
+fn bytes_of(batch: &Batch) -> usize {
+    let mut slices = [IoSlice::new(&[]); 64];
+    let filled = batch.slices(&mut slices);
+    slices[..filled].iter().map(|slice| slice.len()).sum()
+}
+
+/// A batch in the hands of a writer. Dropped, what is not written goes back.
+pub struct Lent(Batch);
+
+impl Lent {
+    /// The bytes that are to be written, as many as one write has slices for.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 64];
+        let filled = self.0.slices(&mut slices);
+        let bytes = slices[..filled].iter().map(|slice| &slice[..]);
+        bytes.collect::<Vec<_>>().concat()
+    }
+
+    /// Notes that `n` bytes more are written.
+    pub fn advance(&mut self, n: usize) {
+        self.0.advance(n);
+    }
+
+    /// Drops what is stale at this moment.
+    pub fn expire_at(&mut self, now: u64) {
+        self.0.expire(Tick::from_millis(now));
+    }
+}
+
+/// A peer's writer without the dialling: it is given its connections.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    outbox: Outbox,
+}
+
+impl Writer {
+    /// Makes one with a queue of its own.
+    pub fn new(config: Config) -> Self {
+        let nobody = ([127, 0, 0, 1], 1).into();
+        Writer {
+            outbox: Outbox::new(nobody, crate::send::peers::limits(&config)),
+            shared: Arc::new(Shared::new(config, nobody, Faults::default())),
+        }
+    }
+
+    /// Returns what it writes.
+    pub fn queue(&self) -> Queue {
+        Queue(self.outbox.queue.clone())
+    }
+
+    /// Writes to this connection until it ends; says why it did.
+    pub async fn link(&self, stream: TcpStream) -> DownReason {
+        let mut link = Link::up(&self.shared, &self.outbox, stream);
+        link.reason = link.serve().await;
+        link.reason
+    }
+}
+
+/// Splits frames by group.
+#[derive(Default)]
+pub struct Decoder(Splitter);
+
+impl Decoder {
+    /// Splits what is whole at the front of `bytes`, for nobody; says how many bytes they were, or
+    /// none if they are malformed.
+    pub fn split(&mut self, bytes: &[u8], max_frame: usize) -> Option<usize> {
+        self.0.split_for_nobody(bytes, max_frame)
+    }
+
+    /// Takes every whole frame at the front of `arrived`, those of one group behind one another.
+    /// False when what is behind them is no frame.
+    pub fn take(
+        &mut self,
+        arrived: &mut BytesMut,
+        max_frame: usize,
+        found: impl FnMut(GroupId, Bytes),
+    ) -> bool {
+        self.0.take(arrived, max_frame, found).is_ok()
+    }
+}
+
+/// Encodes a frame as it stands on a connection.
+pub fn encode(group: GroupId, payload: &[u8]) -> Bytes {
+    let header = crate::wire::frame::header(group, payload.len());
+    [&header[..], payload].concat().into()
+}

@@ -1,0 +1,3 @@
+pub(crate) mod event;
+pub(crate) mod receive_accounts;
+pub(crate) mod stats;

@@ -1,0 +1,5 @@
+pub(crate) mod dispatch;
+pub(crate) mod groups;
+pub(crate) mod inbound;
+pub(crate) mod listener;
+pub(crate) mod reader;

@@ -1,0 +1,2 @@
+pub(crate) mod frame;
+pub(crate) mod payload;
