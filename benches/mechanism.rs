@@ -1,7 +1,7 @@
 //! The pure mechanism: splitting what was read, and the send queue.
 //!
 //! ```text
-//! cargo bench --features internals --bench mechanism
+//! cargo bench --features test-internals --bench mechanism
 //! ```
 //!
 //! Each group carries its baseline: what one would write with tokio-util's codec, or with a bounded
@@ -16,7 +16,7 @@ use std::{
 
 use actix_transport::{
     Config, GroupId,
-    internals::{Decoder, Queue, encode},
+    test_internals::{Decoder, Queue, encode},
 };
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

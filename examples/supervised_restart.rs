@@ -104,7 +104,7 @@ fn main() -> Result<(), Error> {
         let inbound = receiver.stats().inbound;
         println!(
             "  it delivered {}, lost {}",
-            inbound.delivered, inbound.dropped.node_gone
+            inbound.delivered, inbound.dropped.actor_gone
         );
         loop {
             // The link's end is seen while it is idle, so that no frame is written into the void.

@@ -6,7 +6,7 @@
 
 use std::{io, net::SocketAddr};
 
-use crate::wire::frame::GroupId;
+use crate::ids::GroupId;
 
 /// Why [`Builder::bind`](crate::Builder::bind) gave no transport.
 #[derive(Debug, thiserror::Error)]

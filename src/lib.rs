@@ -52,16 +52,13 @@
 //!
 //! - `serde`: [`Config`] can be read and written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
-//! - `internals`: parts of the mechanism, for this crate's benchmarks and fuzzers. No promises.
-//! - `defects`: deliberate defects, to see that the tests find them. Never for production.
-
-#[macro_use]
-mod defect;
+//! - `test-internals`: parts of the mechanism, for this crate's benchmarks and fuzzers. No promises.
 
 mod api;
 mod config;
 mod datagrams;
 mod error;
+mod ids;
 mod net;
 mod observe;
 mod receive;
@@ -69,9 +66,9 @@ mod runtime;
 mod send;
 mod wire;
 
-#[cfg(feature = "internals")]
+#[cfg(feature = "test-internals")]
 #[doc(hidden)]
-pub use crate::api::internals;
+pub use crate::api::test_internals;
 pub use crate::{
     api::{
         node::{Node, Register, Replace, SendFrame, Subscribe, Unregister},
@@ -79,11 +76,12 @@ pub use crate::{
     },
     config::{Config, Overflow, Placement},
     error::{BindError, ConfigError, PeerError, QueueLimit, RegisterError, SendError},
+    ids::GroupId,
     observe::{
-        event::{DownReason, Part, PeerEvent},
+        event::{Component, DownReason, PeerEvent},
         stats::{
-            Count, DatagramErrors, DropReason, Dropped, Imbalance, LinkStats, PeerStats,
-            ReceiveStats, Rejected, SendStats, Stats, Undelivered,
+            DatagramErrors, DropReason, Dropped, Imbalance, LinkStats, PeerStats, ReceiveStats,
+            Rejected, SendStats, Stats, Undelivered,
         },
     },
     receive::{
@@ -91,12 +89,12 @@ pub use crate::{
         inbound::{Inbound, Via},
     },
     send::peer::Peer,
-    wire::{frame::GroupId, payload::Payload},
+    wire::{count::Count, payload::Payload},
 };
 
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
-pub use crate::runtime::failpoints::{Faults, Point};
+pub use crate::runtime::failpoints::{Failpoint, Failpoints};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -144,7 +144,7 @@ fn received(stats: &ReceiveStats) -> Value {
         "dropped": {
             "no_group": count(dropped.no_group),
             "overflow": count(dropped.overflow),
-            "node_gone": count(dropped.node_gone),
+            "actor_gone": count(dropped.actor_gone),
             "stopped": count(dropped.stopped),
         },
         "in_delivery": count(stats.in_delivery),

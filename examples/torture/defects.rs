@@ -348,7 +348,7 @@ struct Programs(BTreeMap<String, PathBuf>);
 impl Programs {
     fn build() -> Result<Self, String> {
         let mut programs = BTreeMap::new();
-        let features = "--features=defects,failpoints,internals,serde";
+        let features = "--features=defects,failpoints,test-internals,serde";
         let tests = [
             "test",
             "--no-run",

@@ -1,6 +1,6 @@
 //! Any text as settings: what is read and found valid can be written and read again, and used.
 
-use actix_transport::{Config, GroupId, internals::Queue};
+use actix_transport::{Config, GroupId, test_internals::Queue};
 
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

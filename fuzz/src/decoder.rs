@@ -1,6 +1,6 @@
 //! Any bytes in any chunks: what is decoded is what the reference decodes.
 
-use actix_transport::internals::Decoder;
+use actix_transport::test_internals::Decoder;
 use bytes::BytesMut;
 
 use super::reference::{by_group, reference};

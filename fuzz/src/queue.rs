@@ -9,7 +9,7 @@ use std::{
 
 use actix_transport::{
     Config, Count, GroupId, Overflow, QueueLimit, SendError, SendStats, Stats,
-    internals::{Lent, Queue},
+    test_internals::{Lent, Queue},
 };
 
 use super::script::Script;

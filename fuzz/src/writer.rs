@@ -14,7 +14,7 @@ use std::{
 
 use actix_transport::{
     Config, DownReason, GroupId, Stats,
-    internals::{Queue, Writer},
+    test_internals::{Queue, Writer},
 };
 use tokio::{net::TcpStream, runtime::Runtime, task::yield_now};
 

@@ -3,9 +3,10 @@
 use std::{io::IoSlice, time::Duration};
 
 use crate::{
-    net::clock::Tick,
+    net::clock::CoarseInstant,
     config::Overflow,
-    wire::frame::{self, GroupId, HEADER},
+    ids::GroupId,
+    wire::frame::{self, HEADER},
     send::queue::{Batch, CHAIN_FROM, Limits, SendQueue},
     observe::stats::{SendStats, Stats},
 };
@@ -15,8 +16,8 @@ pub(crate) const GROUP: GroupId = GroupId::new(1);
 /// Frames are stale from this age on.
 pub(crate) const STALE_AFTER: u64 = 100;
 
-pub(crate) fn at(millis: u64) -> Tick {
-    Tick::from_millis(millis)
+pub(crate) fn at(millis: u64) -> CoarseInstant {
+    CoarseInstant::from_millis(millis)
 }
 
 pub(crate) fn limits(frames: usize, overflow: Overflow) -> Limits {

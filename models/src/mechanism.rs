@@ -1,14 +1,11 @@
 // The queue of the crate and what it rests on, as they are, and no other way to lock than the
 // model's. Included by both programs at their root, which is what `crate::` means in there.
 
-#[macro_use]
 #[path = "../../src"]
 mod source {
-    #[macro_use]
-    pub(crate) mod defect;
-
     pub(crate) mod config;
     pub(crate) mod error;
+    pub(crate) mod ids;
     pub(crate) mod net {
         pub(crate) mod clock;
     }
@@ -19,6 +16,7 @@ mod source {
         pub(crate) mod queue;
     }
     pub(crate) mod wire {
+        pub(crate) mod count;
         pub(crate) mod frame;
         pub(crate) mod payload;
     }
@@ -33,5 +31,5 @@ extern crate self as parking_lot;
 
 pub use config::Config;
 pub use error::SendError;
-pub use wire::frame::GroupId;
+pub use ids::GroupId;
 pub use wire::payload::Payload;

@@ -1,5 +1,5 @@
 pub(crate) mod node;
 pub(crate) mod transport;
 
-#[cfg(feature = "internals")]
-pub mod internals;
+#[cfg(feature = "test-internals")]
+pub mod test_internals;

@@ -10,14 +10,14 @@ use bytes::Bytes;
 
 use crate::{
     error::{RegisterError, SendError},
+    ids::GroupId,
     observe::event::PeerEvent,
     receive::groups::{Group, GroupOverflow},
     receive::inbound::Inbound,
-    runtime::failpoints::Point,
+    runtime::failpoints::Failpoint,
     runtime::shared::Shared,
     runtime::supervision::{Lifeline, Supervised, live},
     send::peers::Peers,
-    wire::frame::GroupId,
 };
 
 /// The actor to talk to where a user holds only actix types: it takes [`Register`], [`Replace`],
@@ -49,7 +49,11 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let shared = self.shared.clone();
-        live(self, ctx, async move { shared.killed(Point::Node).await });
+        live(
+            self,
+            ctx,
+            async move { shared.killed(Failpoint::Node).await },
+        );
     }
 }
 

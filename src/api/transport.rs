@@ -19,19 +19,20 @@ use crate::{
     config::{Config, Placement},
     datagrams::{self, Datagrams, UdpActor},
     error::{BindError, PeerError, RegisterError, SendError},
+    ids::GroupId,
     net,
-    observe::event::{Part, PeerEvent},
-    observe::stats::{Count, PeerStats, Stats},
+    observe::event::{Component, PeerEvent},
+    observe::stats::{PeerStats, Stats},
     receive::groups::{Group, GroupOverflow},
     receive::inbound::Inbound,
     receive::listener::{Listener, Seats},
     receive::reader::Reader,
     runtime::arbiters::Pool,
-    runtime::failpoints::Faults,
+    runtime::failpoints::Failpoints,
     runtime::shared::Shared,
     send::peer::Peer,
     send::peers::Peers,
-    wire::frame::GroupId,
+    wire::count::Count,
     wire::payload::Payload,
 };
 
@@ -75,7 +76,7 @@ struct Handle {
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     config: Config,
-    faults: Faults,
+    failpoints: Failpoints,
 }
 
 impl Builder {
@@ -89,8 +90,8 @@ impl Builder {
     /// Lets a test make the transport's actors panic.
     #[cfg(feature = "failpoints")]
     #[must_use]
-    pub fn faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
+    pub fn failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
         self
     }
 
@@ -125,7 +126,7 @@ impl Builder {
             }
         }
         let bound = bound.map_err(failed)?;
-        let shared = Arc::new(Shared::new(self.config, bound.addr, self.faults));
+        let shared = Arc::new(Shared::new(self.config, bound.addr, self.failpoints));
         let pool = Arc::new(Pool::start(&shared).map_err(failed)?);
         let peers = Peers::new(shared.clone(), pool.clone());
         let datagrams = Datagrams::new(bound.udp, bound.addr, &shared.config);
@@ -152,7 +153,9 @@ impl Handle {
                 let start = |lifeline| {
                     seats.seat(index, Some(Reader::start(shared.clone(), lifeline)));
                 };
-                shared.keep_alive(Part::Reader(index), start, sleep).await;
+                shared
+                    .keep_alive(Component::Reader(index), start, sleep)
+                    .await;
                 seats.seat(index, None);
             });
         }
@@ -164,14 +167,14 @@ impl Handle {
             let start = |lifeline| {
                 Listener::start(shared.clone(), socket.clone(), seats.clone(), lifeline);
             };
-            shared.keep_alive(Part::Listener, start, sleep).await;
+            shared.keep_alive(Component::Listener, start, sleep).await;
         });
         let (shared, peers, node) = (self.shared.clone(), self.peers.clone(), self.node.clone());
         place.spawn(move || async move {
             let start = |lifeline| {
                 *node.lock() = Some(Node::start(shared.clone(), peers.clone(), lifeline));
             };
-            shared.keep_alive(Part::Node, start, sleep).await;
+            shared.keep_alive(Component::Node, start, sleep).await;
             *node.lock() = None;
         });
         if self.datagrams.is_on() {
@@ -182,7 +185,7 @@ impl Handle {
                 let start = |lifeline| UdpActor::start(shared.clone(), datagrams.clone(), lifeline);
                 // Between two actors the datagrams go on ageing.
                 let rest = |time| crate::datagrams::expiring(&shared, &datagrams, time);
-                shared.keep_alive(Part::UdpActor, start, rest).await;
+                shared.keep_alive(Component::UdpActor, start, rest).await;
             });
         }
     }
@@ -205,7 +208,7 @@ impl Handle {
                 // A read of many groups is delivered in rounds, and between two nothing is in delivery.
                 shared.receiving.close();
                 shared.receiving.wait().await;
-                shared.ledger.drained().await;
+                shared.accounts.drained().await;
             };
             // What is left when the time is over stands in the report.
             let _ = tokio::time::timeout(limit, drained).await;
@@ -227,7 +230,7 @@ impl Handle {
 
     /// Tells everything to end, without waiting for it.
     fn end(&self) {
-        self.shared.ledger.stopping();
+        self.shared.accounts.stopping();
         self.shared.closing.cancel();
         self.peers.close();
         self.datagrams.queue().close();
@@ -431,7 +434,7 @@ impl Transport {
         Stats {
             tcp: self.0.peers.stats(),
             udp: self.0.datagrams.queue().stats(),
-            inbound: self.0.shared.ledger.stats(),
+            inbound: self.0.shared.accounts.stats(),
             links: self.0.shared.link_stats(self.0.peers.len()),
         }
     }

@@ -25,17 +25,18 @@ use self::socket::{Arrivals, SEGMENT, Socket, TOGETHER};
 use crate::{
     config::{Config, Overflow},
     error::{Refusal, SendError},
+    ids::GroupId,
     net,
-    net::clock::Tick,
-    observe::stats::Count,
+    net::clock::CoarseInstant,
     receive::dispatch::Splitter,
     receive::inbound::Via,
-    runtime::failpoints::Point,
+    runtime::failpoints::Failpoint,
     runtime::shared::{Counters, Shared, count},
     runtime::supervision::{Lifeline, Supervised, live},
     send::outbox,
     send::queue::{Batch, Limits, SendQueue, Together},
-    wire::frame::{GroupId, HEADER, PREFIX},
+    wire::count::Count,
+    wire::frame::{HEADER, PREFIX},
     wire::payload::Payload,
 };
 
@@ -116,7 +117,7 @@ impl Datagrams {
         let Some(to) = net::reachable_from(self.local, to).filter(|to| net::is_usable(*to)) else {
             return refuse(Refusal::Address(to), payload);
         };
-        let pushed = self.queue.push(to, group, payload, Tick::now());
+        let pushed = self.queue.push(to, group, payload, CoarseInstant::now());
         pushed.map_err(|(refusal, payload)| refusal.with(payload))
     }
 }
@@ -153,7 +154,7 @@ impl Actor for UdpActor {
             };
             tokio::select! {
                 () = shared.kill.cancelled() => {}
-                () = shared.faults.strike(Point::Udp) => {}
+                () = shared.failpoints.strike(Failpoint::Udp) => {}
                 ((), ()) = async {
                     tokio::join!(receive(&shared, &socket), send(&shared, &datagrams.queue, &socket))
                 } => {}
@@ -173,7 +174,7 @@ async fn send(shared: &Shared, queue: &Arc<SendQueue<SocketAddr>>, socket: &Sock
     let mut contents = Vec::new();
     loop {
         poll_fn(|cx| queue.poll_ready(cx)).await;
-        while let Some(mut batch) = queue.take(Tick::now()) {
+        while let Some(mut batch) = queue.take(CoarseInstant::now()) {
             send_batch(shared, queue, socket, &mut batch, &mut contents).await;
             tell_dropped(shared, queue);
             tokio::task::yield_now().await;
@@ -212,13 +213,13 @@ async fn send_batch(
                 alone = alone.saturating_sub(1);
             }
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
-                let expiry = batch.next_expiry(Tick::now()).unwrap_or_default();
+                let expiry = batch.next_expiry(CoarseInstant::now()).unwrap_or_default();
                 tokio::select! {
                     // An error of the socket is found by the next send.
                     _ = socket.writable() => {}
                     () = sleep(expiry) => {}
                 }
-                let now = Tick::now();
+                let now = CoarseInstant::now();
                 batch.expire(now);
                 queue.expire(now);
             }
@@ -316,7 +317,7 @@ impl<'s, D: Iterator<Item = (SocketAddr, &'s [u8])>> Drop for Unread<'s, D> {
     fn drop(&mut self) {
         for (_, datagram) in self.datagrams.by_ref() {
             if let Some(len) = frame_len(self.shared, datagram) {
-                drop(self.shared.ledger.receive(Count::one(len)));
+                drop(self.shared.accounts.receive(Count::one(len)));
             }
         }
     }
@@ -326,7 +327,7 @@ impl<'s, D: Iterator<Item = (SocketAddr, &'s [u8])>> Drop for Unread<'s, D> {
 fn frame_len(shared: &Shared, datagram: &[u8]) -> Option<usize> {
     let len = PREFIX + datagram.len();
     if len < HEADER || len > shared.config.max_frame {
-        shared.ledger.malformed();
+        shared.accounts.malformed();
         return None;
     }
     Some(len)

@@ -13,16 +13,16 @@ pub(crate) const EXPIRY_SLACK: Duration = Duration::from_millis(10);
 
 /// A moment, in milliseconds.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd)]
-pub(crate) struct Tick(u64);
+pub(crate) struct CoarseInstant(u64);
 
-impl Tick {
+impl CoarseInstant {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[inline]
     pub(crate) fn now() -> Self {
         use rustix::time::{ClockId, clock_gettime};
 
         let now = clock_gettime(ClockId::MonotonicCoarse);
-        Tick(now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000)
+        CoarseInstant(now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000)
     }
 
     /// Where there is no coarse clock, the fine one will do.
@@ -31,16 +31,16 @@ impl Tick {
         use std::{sync::LazyLock, time::Instant};
 
         static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
-        Tick(BEGINNING.elapsed().as_millis() as u64)
+        CoarseInstant(BEGINNING.elapsed().as_millis() as u64)
     }
 
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(any(test, feature = "test-internals"))]
     pub(crate) fn from_millis(millis: u64) -> Self {
-        Tick(millis)
+        CoarseInstant(millis)
     }
 
     /// The time from `earlier` to here; none when `earlier` is later.
-    pub(crate) fn since(self, earlier: Tick) -> Duration {
+    pub(crate) fn since(self, earlier: CoarseInstant) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
@@ -57,9 +57,9 @@ mod tests {
         const STEPS: Duration = Duration::from_millis(25);
 
         // The fine clock is read before and after, so that nothing in between matters.
-        let (before, first, after) = (Instant::now(), Tick::now(), Instant::now());
+        let (before, first, after) = (Instant::now(), CoarseInstant::now(), Instant::now());
         std::thread::sleep(Duration::from_millis(60));
-        let (least, coarse) = (after.elapsed(), Tick::now().since(first));
+        let (least, coarse) = (after.elapsed(), CoarseInstant::now().since(first));
         let most = before.elapsed();
         assert!(coarse + STEPS > least, "{coarse:?} for {least:?}");
         assert!(coarse < most + STEPS, "{coarse:?} for {most:?}");
@@ -80,7 +80,7 @@ mod tests {
             now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
         };
         let before = millis(ClockId::Monotonic);
-        let Tick(now) = Tick::now();
+        let CoarseInstant(now) = CoarseInstant::now();
         let after = millis(ClockId::Monotonic);
         assert!(
             (before.saturating_sub(STEP)..=after).contains(&now),
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_moment_to_come_is_not_a_negative_age() {
-        let (early, late) = (Tick::from_millis(1), Tick::from_millis(5));
+        let (early, late) = (CoarseInstant::from_millis(1), CoarseInstant::from_millis(5));
         assert_eq!(late.since(early), Duration::from_millis(4));
         assert_eq!(early.since(late), Duration::ZERO);
     }

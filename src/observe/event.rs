@@ -1,7 +1,7 @@
 //! What a transport tells its subscribers: `PeerEvent`, in order, from a bounded queue that merges.
 //!
 //! Each subscriber has an outbox of its own and a task that empties it into the subscriber's mailbox,
-//! one message at a time. What is not yet read is not piled up: of one kind of news about one part,
+//! one message at a time. What is not yet read is not piled up: of one kind of news about one component,
 //! only the latest stands in the outbox, at the place of the latest, and numbers of dropped frames
 //! add up. So a subscriber that sleeps for an hour wakes to the state of things, not to their story.
 
@@ -18,7 +18,10 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::observe::stats::{Count, DropReason, Dropped};
+use crate::{
+    observe::stats::{DropReason, Dropped},
+    wire::count::Count,
+};
 
 /// News for an outbox holds at most this many; what comes then replaces the oldest and is counted.
 const OUTBOX: usize = 16 << 10;
@@ -63,17 +66,17 @@ pub enum PeerEvent {
     /// One of the transport's own actors ended unasked and was started anew. Nothing queued to be
     /// sent, counted or registered was lost by it. A `Reader` takes its connections along, and it and
     /// the `UdpActor` what they had read that was not taken yet, which is counted
-    /// ([`DropReason::NodeGone`]); the peers of connections dial again.
+    /// ([`DropReason::ActorGone`]); the peers of connections dial again.
     Restarted {
         /// Which.
-        part: Part,
+        component: Component,
     },
     /// One of the transport's own actors ended unasked more often than
     /// [`Config::restart_limit`](crate::Config::restart_limit) allows; it is tried again after
     /// [`Config::failed_retry`](crate::Config::failed_retry).
     Failed {
         /// Which.
-        part: Part,
+        component: Component,
     },
     /// Frames were lost, after they had been accepted or received.
     Dropped {
@@ -114,7 +117,7 @@ pub enum DownReason {
 /// One of the transport's own actors.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum Part {
+pub enum Component {
     /// The one that accepts connections.
     Listener,
     /// One of those that read them.
@@ -127,14 +130,14 @@ pub enum Part {
     UdpActor,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Part::Listener => f.write_str("listener"),
-            Part::Reader(index) => write!(f, "reader {index}"),
-            Part::Node => f.write_str("node"),
-            Part::PeerWriter(peer) => write!(f, "writer of {peer}"),
-            Part::UdpActor => f.write_str("udp actor"),
+            Component::Listener => f.write_str("listener"),
+            Component::Reader(index) => write!(f, "reader {index}"),
+            Component::Node => f.write_str("node"),
+            Component::PeerWriter(peer) => write!(f, "writer of {peer}"),
+            Component::UdpActor => f.write_str("udp actor"),
         }
     }
 }
@@ -314,8 +317,8 @@ enum Topic {
     Up(SocketAddr),
     Down(SocketAddr),
     Unreachable(SocketAddr),
-    Restarted(Part),
-    Failed(Part),
+    Restarted(Component),
+    Failed(Component),
     Dropped(Option<SocketAddr>, DropReason),
     Missed,
 }
@@ -326,8 +329,8 @@ impl Topic {
             PeerEvent::Up { peer, .. } => Topic::Up(peer),
             PeerEvent::Down { peer, .. } => Topic::Down(peer),
             PeerEvent::Unreachable { peer, .. } => Topic::Unreachable(peer),
-            PeerEvent::Restarted { part } => Topic::Restarted(part),
-            PeerEvent::Failed { part } => Topic::Failed(part),
+            PeerEvent::Restarted { component } => Topic::Restarted(component),
+            PeerEvent::Failed { component } => Topic::Failed(component),
             PeerEvent::Dropped { peer, reason, .. } => Topic::Dropped(peer, reason),
             PeerEvent::Missed { .. } => Topic::Missed,
         }

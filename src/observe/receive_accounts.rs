@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 
 use crate::{
     observe::event::Events,
-    observe::stats::{Count, DropReason, ReceiveStats},
+    observe::stats::{DropReason, ReceiveStats},
+    wire::count::Count,
 };
 
 /// The counters of the way in. One for a transport, locked once a batch.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger(Arc<Book>);
+pub(crate) struct ReceiveAccounts(Arc<Book>);
 
 #[derive(Debug, Default)]
 struct Book {
@@ -32,9 +33,9 @@ struct Book {
     empty: Notify,
 }
 
-impl Ledger {
+impl ReceiveAccounts {
     pub(crate) fn new(events: Events) -> Self {
-        Ledger(Arc::new(Book {
+        ReceiveAccounts(Arc::new(Book {
             events,
             ..Book::default()
         }))
@@ -84,7 +85,7 @@ impl Ledger {
 /// Received frames that have not met their fate yet. They meet it in `Drop`.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    ledger: Ledger,
+    accounts: ReceiveAccounts,
     left: Count,
     taken: Count,
     discard: Option<DropReason>,
@@ -93,10 +94,10 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Of frames that the ledger has counted as in delivery.
-    fn of(ledger: Ledger, left: Count) -> Self {
+    /// Of frames that the accounts has counted as in delivery.
+    fn of(accounts: ReceiveAccounts, left: Count) -> Self {
         Delivery {
-            ledger,
+            accounts,
             left,
             taken: Count::ZERO,
             discard: None,
@@ -120,7 +121,7 @@ impl Delivery {
     /// Parts with so many of the frames that have not been taken.
     pub(crate) fn split_off(&mut self, count: Count) -> Delivery {
         self.left -= count;
-        Delivery::of(self.ledger.clone(), count)
+        Delivery::of(self.accounts.clone(), count)
     }
 
     /// Lets the frames go undelivered.
@@ -142,9 +143,9 @@ impl Delivery {
         if !self.taken.is_zero() && !std::thread::panicking() {
             return None;
         }
-        match self.ledger.0.stopping.load(Relaxed) {
+        match self.accounts.0.stopping.load(Relaxed) {
             true => Some(DropReason::Stopped),
-            false => Some(DropReason::NodeGone),
+            false => Some(DropReason::ActorGone),
         }
     }
 }
@@ -152,7 +153,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         let (left, fate) = (self.left, self.fate());
-        let book = &self.ledger.0;
+        let book = &self.accounts.0;
         let mut stats = book.stats.lock();
         stats.in_delivery -= left + self.taken;
         stats.delivered += self.taken;
@@ -161,7 +162,7 @@ impl Drop for Delivery {
             Some(DropReason::NoGroup) => &mut stats.dropped.no_group,
             Some(DropReason::Overflow) => &mut stats.dropped.overflow,
             Some(DropReason::Stopped) => &mut stats.dropped.stopped,
-            Some(_) => &mut stats.dropped.node_gone,
+            Some(_) => &mut stats.dropped.actor_gone,
         };
         *counter += left;
         let empty = stats.in_delivery.is_zero();

@@ -1,86 +1,12 @@
 //! Every frame's fate, in numbers.
 //!
 //! Owns the shapes of the counters and the identities that bind them; who counts lives elsewhere:
-//! each send queue and the inbound ledger keep theirs under the lock that guards what they count, so
+//! each send queue and the inbound accounts keep theirs under the lock that guards what they count, so
 //! a snapshot of one is exact at every moment, and sums of exact numbers are exact.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    ops::{Add, AddAssign, SubAssign},
-};
+use std::{net::SocketAddr, ops::AddAssign};
 
-/// A number of frames and the bytes they take on the wire, headers included.
-#[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Hash)]
-pub struct Count {
-    /// Frames.
-    pub frames: u64,
-    /// Bytes: payload and the eight of the header (on UDP too, which carries four of them).
-    pub bytes: u64,
-}
-
-impl Count {
-    /// Nothing.
-    pub const ZERO: Count = Count {
-        frames: 0,
-        bytes: 0,
-    };
-
-    pub(crate) fn new(frames: usize, bytes: usize) -> Self {
-        Count {
-            frames: frames as u64,
-            bytes: bytes as u64,
-        }
-    }
-
-    pub(crate) fn one(bytes: usize) -> Self {
-        Count::new(1, bytes)
-    }
-
-    /// Returns whether this counts nothing.
-    pub fn is_zero(self) -> bool {
-        self == Count::ZERO
-    }
-}
-
-impl Add for Count {
-    type Output = Count;
-
-    #[inline]
-    fn add(self, other: Count) -> Count {
-        Count {
-            frames: self.frames + other.frames,
-            bytes: self.bytes + other.bytes,
-        }
-    }
-}
-
-impl AddAssign for Count {
-    #[inline]
-    fn add_assign(&mut self, other: Count) {
-        *self = *self + other;
-    }
-}
-
-impl SubAssign for Count {
-    #[inline]
-    fn sub_assign(&mut self, other: Count) {
-        self.frames -= other.frames;
-        self.bytes -= other.bytes;
-    }
-}
-
-impl std::iter::Sum for Count {
-    fn sum<I: Iterator<Item = Count>>(counts: I) -> Count {
-        counts.fold(Count::ZERO, Add::add)
-    }
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} frames ({} bytes)", self.frames, self.bytes)
-    }
-}
+use crate::wire::count::Count;
 
 /// Why an accepted or received frame did not get through.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd)]
@@ -99,7 +25,7 @@ pub enum DropReason {
     NoGroup,
     /// The actor that serves its group ended, or panicked, before it took the frame; or the `Reader`
     /// or the `UdpActor` that had read it did.
-    NodeGone,
+    ActorGone,
 }
 
 /// Sends that were not accepted, by reason.
@@ -244,8 +170,8 @@ pub struct Undelivered {
     pub no_group: Count,
     /// See [`DropReason::Overflow`].
     pub overflow: Count,
-    /// See [`DropReason::NodeGone`].
-    pub node_gone: Count,
+    /// See [`DropReason::ActorGone`].
+    pub actor_gone: Count,
     /// See [`DropReason::Stopped`].
     pub stopped: Count,
 }
@@ -253,7 +179,7 @@ pub struct Undelivered {
 impl Undelivered {
     /// Returns the sum over all reasons.
     pub fn total(&self) -> Count {
-        self.no_group + self.overflow + self.node_gone + self.stopped
+        self.no_group + self.overflow + self.actor_gone + self.stopped
     }
 }
 

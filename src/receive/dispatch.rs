@@ -20,12 +20,14 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 
 use crate::{
+    ids::GroupId,
     observe::receive_accounts::Charge,
-    observe::stats::{Count, DropReason},
+    observe::stats::DropReason,
     receive::groups::{Group, GroupOverflow, Table},
     receive::inbound::{Frames, Inbound, Run, Via},
     runtime::shared::Shared,
-    wire::frame::{self, GroupId, Malformed},
+    wire::count::Count,
+    wire::frame::{self, Malformed},
 };
 
 /// Groups that one round of delivery reaches, at most: who sends a frame to each of a million groups
@@ -156,27 +158,27 @@ impl Splitter {
 
     /// Takes every whole frame at the front of `buffer` as the groups' actors would, those of one
     /// group behind one another.
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(any(test, feature = "test-internals"))]
     pub(crate) fn take(
         &mut self,
         buffer: &mut BytesMut,
         limit: usize,
         mut found: impl FnMut(GroupId, Bytes),
     ) -> Result<(), Malformed> {
-        let ledger = crate::observe::receive_accounts::Ledger::default();
+        let accounts = crate::observe::receive_accounts::ReceiveAccounts::default();
         loop {
             let split = self.split(&Table::default(), buffer, limit);
             let frames = buffer.split_to(split.whole).freeze();
             let runs = self.share_runs();
             for part in self.parts.drain(..) {
-                let delivery = ledger.receive(part.count);
+                let delivery = accounts.receive(part.count);
                 let from = ([127, 0, 0, 1], 1).into();
                 let own = Frames::new(frames.clone(), part.first, runs.as_ref());
                 let inbound = Inbound::new(part.group, from, Via::Tcp, own, delivery);
                 inbound.for_each(|payload| found(part.group, payload));
             }
             if split.done? {
-                let stats = ledger.stats();
+                let stats = accounts.stats();
                 assert_eq!(stats.received, stats.delivered, "counted by their parts");
                 return Ok(());
             }
@@ -184,7 +186,7 @@ impl Splitter {
     }
 
     /// Splits, and lets go what it found.
-    #[cfg(feature = "internals")]
+    #[cfg(feature = "test-internals")]
     pub(crate) fn split_for_nobody(&mut self, bytes: &[u8], limit: usize) -> Option<usize> {
         let split = self.split(&Table::default(), bytes, limit);
         self.share_runs();
@@ -244,23 +246,19 @@ impl Splitter {
     fn hand_over(&mut self, shared: &Shared, from: SocketAddr, via: Via, frames: &Bytes) {
         let runs = self.share_runs();
         for part in self.parts.drain(..) {
-            let mut delivery = shared.ledger.receive(part.count);
+            let mut delivery = shared.accounts.receive(part.count);
             let Some(row) = part.row else {
                 delivery.discard(DropReason::NoGroup);
                 continue;
             };
             if !row.actor.connected() {
-                delivery.discard(DropReason::NodeGone);
+                delivery.discard(DropReason::ActorGone);
                 continue;
             }
             match row.overflow {
                 GroupOverflow::Wait => {
                     let own = Frames::new(frames.clone(), part.first, runs.as_ref());
                     let inbound = Inbound::new(part.group, from, via, own, delivery);
-                    if defect!(PastBound) {
-                        row.actor.do_send(inbound);
-                        continue;
-                    }
                     let mut handled = Box::pin(row.actor.send(inbound));
                     // A mailbox that is full takes it when it is asked for the first time.
                     if handled.as_mut().now_or_never().is_none() {
@@ -346,7 +344,7 @@ impl Drop for Unread<'_> {
     fn drop(&mut self) {
         let whole = frame::whole(self.buffer, self.shared.config.max_frame);
         if !whole.is_zero() {
-            drop(self.shared.ledger.receive(whole));
+            drop(self.shared.accounts.receive(whole));
         }
     }
 }

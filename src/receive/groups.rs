@@ -11,7 +11,7 @@ use actix::Recipient;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use crate::{error::RegisterError, receive::inbound::Inbound, wire::frame::GroupId};
+use crate::{error::RegisterError, ids::GroupId, receive::inbound::Inbound};
 
 /// What happens when the actor of a group is slower than its frames come in.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]

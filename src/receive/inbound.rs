@@ -1,7 +1,7 @@
 //! The frames of one group out of one read, on their way to the group's actor.
 //!
 //! Owns the message that the actor gets. The payloads are slices of the buffer they were read into,
-//! cut when the actor asks for them; what becomes of them is counted by the `ledger`.
+//! cut when the actor asks for them; what becomes of them is counted by the `accounts`.
 
 use std::{net::SocketAddr, ops::Range, sync::Arc};
 
@@ -9,9 +9,10 @@ use actix::Message;
 use bytes::Bytes;
 
 use crate::{
+    ids::GroupId,
     observe::receive_accounts::Delivery,
-    observe::stats::Count,
-    wire::frame::{self, GroupId, HEADER},
+    wire::count::Count,
+    wire::frame::{self, HEADER},
 };
 
 /// What frames came by.
@@ -53,7 +54,7 @@ pub enum Via {
 ///
 /// A frame counts as delivered when the actor has taken its payload, or has dropped the `Inbound`
 /// after it took at least one. A batch dropped untouched was not delivered
-/// ([`DropReason::NodeGone`](crate::DropReason::NodeGone)): that is what happens to what lies in the mailbox of an actor that
+/// ([`DropReason::ActorGone`](crate::DropReason::ActorGone)): that is what happens to what lies in the mailbox of an actor that
 /// ends. Of a batch whose handler panics, the payloads taken count as delivered, the others do not.
 ///
 /// # Back-pressure and memory
@@ -257,24 +258,24 @@ impl ExactSizeIterator for Inbound {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{observe::receive_accounts::Ledger, observe::stats::ReceiveStats};
+    use crate::{observe::receive_accounts::ReceiveAccounts, observe::stats::ReceiveStats};
 
-    fn inbound(ledger: &Ledger, payloads: &[&[u8]]) -> Inbound {
+    fn inbound(accounts: &ReceiveAccounts, payloads: &[&[u8]]) -> Inbound {
         let group = GroupId::new(3);
         let mut buffer = Vec::new();
         for payload in payloads {
             buffer.extend_from_slice(&frame::header(group, payload.len()));
             buffer.extend_from_slice(payload);
         }
-        let delivery = ledger.receive(Count::new(payloads.len(), buffer.len()));
+        let delivery = accounts.receive(Count::new(payloads.len(), buffer.len()));
         let from = ([127, 0, 0, 1], 1).into();
         let all = Run::new(0, buffer.len());
         let frames = Frames::new(buffer.into(), all, None);
         Inbound::new(group, from, Via::Tcp, frames, delivery)
     }
 
-    fn balanced(ledger: &Ledger) -> ReceiveStats {
-        let inbound = ledger.stats();
+    fn balanced(accounts: &ReceiveAccounts) -> ReceiveStats {
+        let inbound = accounts.stats();
         let stats = crate::Stats {
             inbound,
             ..Default::default()
@@ -285,40 +286,40 @@ mod tests {
 
     #[test]
     fn payloads_are_slices_of_the_buffer_they_came_in() {
-        let ledger = Ledger::default();
-        let inbound = inbound(&ledger, &[b"a", b"", b"ccc"]);
+        let accounts = ReceiveAccounts::default();
+        let inbound = inbound(&accounts, &[b"a", b"", b"ccc"]);
         let range = inbound.frames.buffer.as_ptr_range();
         assert_eq!(inbound.len(), 3);
         let payloads: Vec<_> = inbound.collect();
         assert_eq!(payloads, [&b"a"[..], b"", b"ccc"]);
         assert!(range.contains(&payloads[2].as_ptr()), "not copied");
-        assert_eq!(balanced(&ledger).delivered.frames, 3);
+        assert_eq!(balanced(&accounts).delivered.frames, 3);
     }
 
     #[test]
     fn a_batch_dropped_untouched_was_not_delivered_but_one_dropped_midway_was() {
-        let ledger = Ledger::default();
-        drop(inbound(&ledger, &[b"a", b"b"]));
-        assert_eq!(balanced(&ledger).dropped.node_gone.frames, 2);
-        let mut midway = inbound(&ledger, &[b"a", b"b"]);
+        let accounts = ReceiveAccounts::default();
+        drop(inbound(&accounts, &[b"a", b"b"]));
+        assert_eq!(balanced(&accounts).dropped.actor_gone.frames, 2);
+        let mut midway = inbound(&accounts, &[b"a", b"b"]);
         midway.next();
-        assert_eq!(balanced(&ledger).in_delivery.frames, 2);
+        assert_eq!(balanced(&accounts).in_delivery.frames, 2);
         drop(midway);
-        assert_eq!(balanced(&ledger).delivered.frames, 2);
+        assert_eq!(balanced(&accounts).delivered.frames, 2);
     }
 
     #[test]
     fn of_a_batch_whose_handler_panics_what_was_taken_was_delivered() {
-        let ledger = Ledger::default();
-        let mut batch = inbound(&ledger, &[b"a", b"b", b"c"]);
+        let accounts = ReceiveAccounts::default();
+        let mut batch = inbound(&accounts, &[b"a", b"b", b"c"]);
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             batch.next();
             panic!("a test's own");
         }));
         assert!(panic.is_err());
-        let stats = balanced(&ledger);
+        let stats = balanced(&accounts);
         assert_eq!(
-            (stats.delivered.frames, stats.dropped.node_gone.frames),
+            (stats.delivered.frames, stats.dropped.actor_gone.frames),
             (1, 2)
         );
     }

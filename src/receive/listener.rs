@@ -15,8 +15,8 @@ use crate::{
     net,
     receive::reader::{Assign, Reader},
     runtime::backoff::Backoff,
-    runtime::failpoints::Point,
-    runtime::load::{Carried, Load, least_loaded},
+    runtime::failpoints::Failpoint,
+    runtime::load_counter::{LoadCounter, LoadGuard, least_loaded},
     runtime::shared::{Shared, count},
     runtime::supervision::{Lifeline, Supervised, live},
 };
@@ -31,7 +31,7 @@ pub(crate) struct Seats {
 
 #[derive(Debug, Default)]
 struct Seat {
-    load: Load,
+    load: LoadCounter,
     /// The Reader in its latest life; none before its first.
     reader: Mutex<Option<Addr<Reader>>>,
 }
@@ -51,7 +51,7 @@ impl Seats {
     }
 
     /// The Reader that carries least of those who live, and its load with one more on it.
-    fn least_loaded(&self) -> Option<(Addr<Reader>, Carried)> {
+    fn least_loaded(&self) -> Option<(Addr<Reader>, LoadGuard)> {
         let live = self.seats.iter().filter_map(|seat| {
             let reader = seat.reader.lock().clone().filter(Addr::connected)?;
             Some((seat, reader))
@@ -111,7 +111,7 @@ impl Actor for Listener {
         live(self, ctx, async move {
             tokio::select! {
                 () = shared.closing.cancelled() => {}
-                () = shared.faults.strike(Point::Listener) => {}
+                () = shared.failpoints.strike(Failpoint::Listener) => {}
                 () = accept_all(&shared, &socket, &seats) => {}
             }
         });
@@ -154,7 +154,7 @@ async fn accept_all(shared: &Shared, socket: &std::net::TcpListener, seats: &Sea
             // A socket that cannot even be registered would fail at once, again and again.
             Err(err) if listener.is_none() || net::is_exhaustion(&err) => {
                 count(&shared.counters.accept_stalls);
-                let wait = defect!(AcceptSpins, Duration::ZERO, waits.next(WHOLE));
+                let wait = waits.next(WHOLE);
                 tracing::warn!(%err, ?wait, "cannot accept");
                 tokio::time::sleep(wait).await;
             }

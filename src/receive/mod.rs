@@ -1,3 +1,5 @@
+pub(crate) mod admission;
+pub(crate) mod connection;
 pub(crate) mod dispatch;
 pub(crate) mod groups;
 pub(crate) mod inbound;

@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Placement, observe::event::Events, runtime::load::Load, runtime::shared::Shared,
+    config::Placement, observe::event::Events, runtime::load_counter::LoadCounter,
+    runtime::shared::Shared,
 };
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -22,7 +23,7 @@ pub(crate) struct Place {
     // Carries the starts of actors and subscribers, as many as there may be of those, and no data.
     jobs: mpsc::UnboundedSender<Job>,
     tasks: TaskTracker,
-    pub(crate) load: Load,
+    pub(crate) load: LoadCounter,
 }
 
 impl Place {
@@ -153,7 +154,7 @@ fn place(shared: &Shared) -> (Place, impl Future<Output = ()> + Send + use<>) {
     let place = Place {
         jobs: sender,
         tasks,
-        load: Load::default(),
+        load: LoadCounter::default(),
     };
     (place, work)
 }
@@ -165,12 +166,12 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::{config::Config, runtime::failpoints::Faults};
+    use crate::{config::Config, runtime::failpoints::Failpoints};
 
     #[actix::test]
     async fn a_stop_that_was_given_up_leaves_the_next_one_to_wait_all_the_same() {
         let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        let shared = Shared::new(Config::default(), nobody, Faults::default());
+        let shared = Shared::new(Config::default(), nobody, Failpoints::default());
         let pool = Pool::start(&Arc::new(shared)).expect("arbiters");
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let (busy, is_busy) = tokio::sync::oneshot::channel();

@@ -33,7 +33,7 @@ impl Backoff {
         self.first
             .saturating_mul(factor)
             .min(self.max)
-            .mul_f64(defect!(JitterOff, 1.0, draw.clamp(0.0, 1.0)))
+            .mul_f64(draw.clamp(0.0, 1.0))
     }
 
     pub(crate) fn reset(&mut self) {

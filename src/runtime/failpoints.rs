@@ -1,6 +1,6 @@
 //! Panics on demand, for tests, in a build with the `failpoints` feature; nothing at all otherwise.
 //!
-//! Each transport has its own faults, so that tests in one process do not meet.
+//! Each transport has its own failpoints, so that tests in one process do not meet.
 
 /// Where an actor of the transport can be made to panic.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
@@ -9,7 +9,7 @@
     expect(unreachable_pub, reason = "shown with the feature only")
 )]
 #[non_exhaustive]
-pub enum Point {
+pub enum Failpoint {
     /// The `Listener`, between two connections.
     Listener,
     /// Every `Reader`, between two messages.
@@ -41,24 +41,24 @@ mod armed {
     use parking_lot::Mutex;
     use tokio::sync::Notify;
 
-    use super::Point;
+    use super::Failpoint;
 
     /// The panics that are still to happen.
     #[derive(Debug, Clone, Default)]
-    pub struct Faults(Arc<Inner>);
+    pub struct Failpoints(Arc<Inner>);
 
     #[derive(Debug, Default)]
     struct Inner {
-        due: Mutex<HashMap<Point, usize>>,
+        due: Mutex<HashMap<Failpoint, usize>>,
         /// The sum of those, changed under their lock and read without: a batch that passes a point
         /// where nothing is due pays for one load.
         armed: AtomicUsize,
         bell: Notify,
     }
 
-    impl Faults {
+    impl Failpoints {
         /// Makes the next actor to pass `point` panic.
-        pub fn arm(&self, point: Point) {
+        pub fn arm(&self, point: Failpoint) {
             let mut due = self.0.due.lock();
             *due.entry(point).or_default() += 1;
             self.0.armed.fetch_add(1, Relaxed);
@@ -73,14 +73,14 @@ mod armed {
 
         /// Panics if that is due here.
         #[inline]
-        pub(crate) fn hit(&self, point: Point) {
+        pub(crate) fn hit(&self, point: Failpoint) {
             if self.0.armed.load(Relaxed) > 0 {
                 self.hit_if_due(point);
             }
         }
 
         #[cold]
-        fn hit_if_due(&self, point: Point) {
+        fn hit_if_due(&self, point: Failpoint) {
             let mut due = self.0.due.lock();
             let Some(due_here) = due.get_mut(&point).filter(|due| **due > 0) else {
                 return;
@@ -92,7 +92,7 @@ mod armed {
         }
 
         /// Panics as soon as that is due here.
-        pub(crate) async fn strike(&self, point: Point) {
+        pub(crate) async fn strike(&self, point: Failpoint) {
             loop {
                 let armed = self.0.bell.notified();
                 self.hit(point);
@@ -104,15 +104,15 @@ mod armed {
 
 #[cfg(not(feature = "failpoints"))]
 mod disarmed {
-    use super::Point;
+    use super::Failpoint;
 
     #[derive(Debug, Clone, Default)]
-    pub(crate) struct Faults;
+    pub(crate) struct Failpoints;
 
-    impl Faults {
+    impl Failpoints {
         #[inline]
         #[expect(clippy::unused_self, reason = "the shape of the armed one")]
-        pub(crate) fn hit(&self, _: Point) {}
+        pub(crate) fn hit(&self, _: Failpoint) {}
 
         #[expect(clippy::unused_self, reason = "the shape of the armed one")]
         pub(crate) fn spent(&self) -> bool {
@@ -120,13 +120,13 @@ mod disarmed {
         }
 
         #[expect(clippy::unused_self, reason = "the shape of the armed one")]
-        pub(crate) fn strike(&self, _: Point) -> std::future::Pending<()> {
+        pub(crate) fn strike(&self, _: Failpoint) -> std::future::Pending<()> {
             std::future::pending()
         }
     }
 }
 
 #[cfg(feature = "failpoints")]
-pub use armed::Faults;
+pub use armed::Failpoints;
 #[cfg(not(feature = "failpoints"))]
-pub(crate) use disarmed::Faults;
+pub(crate) use disarmed::Failpoints;

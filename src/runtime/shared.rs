@@ -15,12 +15,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
-    observe::event::{Events, Part, PeerEvent},
-    observe::receive_accounts::Ledger,
+    observe::event::{Component, Events, PeerEvent},
+    observe::receive_accounts::ReceiveAccounts,
     observe::stats::{DatagramErrors, LinkStats},
+    receive::admission::ConnectionLimits,
     receive::groups::Groups,
-    runtime::failpoints::{Faults, Point},
-    runtime::load::Gatekeeper,
+    runtime::failpoints::{Failpoint, Failpoints},
     runtime::supervision::{self, Lifeline, Turn},
     send::pace::Pace,
 };
@@ -30,9 +30,9 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) local: SocketAddr,
     pub(crate) groups: Groups,
-    pub(crate) ledger: Ledger,
+    pub(crate) accounts: ReceiveAccounts,
     pub(crate) events: Events,
-    pub(crate) gatekeeper: Gatekeeper,
+    pub(crate) gatekeeper: ConnectionLimits,
     /// Permits for connections being made.
     pub(crate) dials: Semaphore,
     pub(crate) counters: Counters,
@@ -40,11 +40,11 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     /// Cancelled when everything must end.
     pub(crate) kill: CancellationToken,
-    /// Whoever takes frames from a socket: when they have ended, all that was read is in the ledger.
+    /// Whoever takes frames from a socket: when they have ended, all that was read is in the accounts.
     pub(crate) receiving: TaskTracker,
     /// Every task that must have ended before `stop` returns.
     pub(crate) tasks: TaskTracker,
-    pub(crate) faults: Faults,
+    pub(crate) failpoints: Failpoints,
     /// Of the sends that wake nobody.
     pub(crate) pace: Pace,
 }
@@ -72,21 +72,24 @@ pub(crate) fn count(counter: &AtomicU64) {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, local: SocketAddr, faults: Faults) -> Self {
+    pub(crate) fn new(config: Config, local: SocketAddr, failpoints: Failpoints) -> Self {
         let events = Events::default();
         Shared {
             local,
             groups: Groups::default(),
-            ledger: Ledger::new(events.clone()),
+            accounts: ReceiveAccounts::new(events.clone()),
             events,
-            gatekeeper: Gatekeeper::new(config.max_connections, config.max_connections_per_ip),
+            gatekeeper: ConnectionLimits::new(
+                config.max_connections,
+                config.max_connections_per_ip,
+            ),
             dials: Semaphore::new(config.max_dials),
             counters: Counters::default(),
             closing: CancellationToken::new(),
             kill: CancellationToken::new(),
             receiving: TaskTracker::new(),
             tasks: TaskTracker::new(),
-            faults,
+            failpoints,
             pace: Pace::new(Instant::now()),
             config,
         }
@@ -96,11 +99,11 @@ impl Shared {
     /// between two lives.
     pub(crate) async fn keep_alive<R: Future<Output = ()>>(
         &self,
-        part: Part,
+        component: Component,
         start: impl FnMut(Lifeline),
         rest: impl Fn(Duration) -> R,
     ) {
-        let told = |turn| self.told(part, turn);
+        let told = |turn| self.told(component, turn);
         let rest = |time| {
             self.kill
                 .run_until_cancelled(rest(time))
@@ -110,24 +113,24 @@ impl Shared {
     }
 
     /// Waits for the transport's end: the life of an actor that only answers messages.
-    pub(crate) async fn killed(&self, point: Point) {
+    pub(crate) async fn killed(&self, point: Failpoint) {
         tokio::select! {
             () = self.kill.cancelled() => {}
-            () = self.faults.strike(point) => {}
+            () = self.failpoints.strike(point) => {}
         }
     }
 
-    /// Counts and tells what became of a part.
-    fn told(&self, part: Part, turn: Turn) {
+    /// Counts and tells what became of a component.
+    fn told(&self, component: Component, turn: Turn) {
         let event = match turn {
             Turn::Restarted => {
                 count(&self.counters.restarts);
-                tracing::warn!(%part, "ended unasked, started anew");
-                PeerEvent::Restarted { part }
+                tracing::warn!(%component, "ended unasked, started anew");
+                PeerEvent::Restarted { component }
             }
             Turn::Failed => {
-                tracing::error!(%part, "ended unasked too often, rests");
-                PeerEvent::Failed { part }
+                tracing::error!(%component, "ended unasked too often, rests");
+                PeerEvent::Failed { component }
             }
         };
         self.events.tell(&event);

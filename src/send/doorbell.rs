@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use crate::{
-    net::clock::Tick,
+    net::clock::CoarseInstant,
     runtime::shared::Shared,
     send::pace::Pace,
     send::queue::{Batch, SendQueue},
@@ -93,7 +93,7 @@ impl Wake for Doorbell {
         // Who cannot have a look at once finds another ring, or the end of the rest, under way.
         let hung = self.hung.try_lock();
         let written = hung.is_some_and(|mut hung| match &mut *hung {
-            Some(hung) if self.shared.faults.spent() => {
+            Some(hung) if self.shared.failpoints.spent() => {
                 hung.write(&self.shared.pace, &self.clone().into())
             }
             _ => false,
@@ -122,7 +122,7 @@ impl Hung {
         if self.stream.try_io(Interest::READABLE, || Ok(())).is_ok() {
             return false;
         }
-        let Some(mut batch) = self.queue.take(Tick::now()) else {
+        let Some(mut batch) = self.queue.take(CoarseInstant::now()) else {
             return false;
         };
         if batch.count().bytes <= SHORT {
@@ -219,12 +219,12 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{Config, Faults, GroupId};
+    use crate::{Config, Failpoints, GroupId};
 
     #[tokio::test]
     async fn a_ring_that_comes_late_does_not_overtake_what_another_left() {
         let nobody = ([127, 0, 0, 1], 1).into();
-        let shared = Shared::new(Config::default(), nobody, Faults::default());
+        let shared = Shared::new(Config::default(), nobody, Failpoints::default());
         let limits = crate::send::peers::limits(&shared.config);
         let (queue, bell) = (
             Arc::new(SendQueue::new(limits)),
@@ -244,7 +244,7 @@ mod tests {
         assert!(rest.rung().now_or_never().is_none());
 
         let push = |payload: Vec<u8>| {
-            let pushed = queue.push((), GroupId::new(1), payload, Tick::now());
+            let pushed = queue.push((), GroupId::new(1), payload, CoarseInstant::now());
             pushed.expect("room");
         };
         push(vec![0; SHORT as usize]);

@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use crate::{
-    net::clock::{EXPIRY_SLACK, Tick},
+    net::clock::{CoarseInstant, EXPIRY_SLACK},
     observe::event::{DownReason, PeerEvent},
-    runtime::failpoints::Point,
+    runtime::failpoints::Failpoint,
     runtime::shared::{Shared, count},
     send::doorbell::{Doorbell, Manner},
     send::outbox::Outbox,
@@ -75,10 +75,10 @@ impl<'w> Link<'w> {
         let (mut written, mut rested) = (0, false);
         let (mut manner, mut left) = (Manner::new(), None);
         loop {
-            self.shared.faults.hit(Point::BeforeTake);
+            self.shared.failpoints.hit(Failpoint::BeforeTake);
             let batch = match left.take() {
                 Some(batch) => Some(batch),
-                None => self.outbox.queue.take(Tick::now()),
+                None => self.outbox.queue.take(CoarseInstant::now()),
             };
             self.outbox.tell_dropped(self.shared);
             let Some(mut batch) = batch else {
@@ -96,12 +96,12 @@ impl<'w> Link<'w> {
             if std::mem::take(&mut rested) {
                 manner.woken_by(batch.count().frames);
             }
-            self.shared.faults.hit(Point::AfterTake);
+            self.shared.failpoints.hit(Failpoint::AfterTake);
             match self.write(&mut batch).await {
                 Ok(bytes) => written += bytes,
                 Err(reason) => return reason,
             }
-            self.shared.faults.hit(Point::AfterWrite);
+            self.shared.failpoints.hit(Failpoint::AfterWrite);
             if written >= TURN {
                 written = 0;
                 tokio::task::yield_now().await;
@@ -162,7 +162,7 @@ impl<'w> Link<'w> {
                 Err(err) => return Err(lost(err)),
             }
             if !batch.is_empty() {
-                self.shared.faults.hit(Point::MidWrite);
+                self.shared.failpoints.hit(Failpoint::MidWrite);
             }
         }
         Ok(written)
@@ -174,7 +174,7 @@ impl<'w> Link<'w> {
         const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
         let ready = self.stream.ready(BOTH);
-        let ready = match batch.next_expiry(Tick::now()) {
+        let ready = match batch.next_expiry(CoarseInstant::now()) {
             Some(expiry) => timeout(expiry + EXPIRY_SLACK, ready).await.ok(),
             // Nothing can go stale until something is pushed.
             None => tokio::select! {
@@ -182,7 +182,7 @@ impl<'w> Link<'w> {
                 () = self.outbox.ready(), if !self.outbox.queue.is_done() => None,
             },
         };
-        let now = Tick::now();
+        let now = CoarseInstant::now();
         batch.expire(now);
         self.outbox.queue.expire(now);
         self.outbox.tell_dropped(self.shared);

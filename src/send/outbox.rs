@@ -13,7 +13,7 @@ use std::{
 use tokio::time::sleep;
 
 use crate::{
-    net::clock::{EXPIRY_SLACK, Tick},
+    net::clock::{CoarseInstant, EXPIRY_SLACK},
     observe::stats::PeerStats,
     runtime::shared::Shared,
     send::queue::{Limits, SendQueue},
@@ -73,14 +73,14 @@ pub(crate) async fn expiring<To: Copy + Eq, F: Future>(
     until: F,
 ) -> F::Output {
     let expire = || {
-        queue.expire(Tick::now());
+        queue.expire(CoarseInstant::now());
         tell();
     };
     // Here, too: whoever waits for short times only would never come to the timer.
     expire();
     let expiring = async {
         loop {
-            match queue.next_expiry(Tick::now()) {
+            match queue.next_expiry(CoarseInstant::now()) {
                 Some(expiry) => sleep(expiry + EXPIRY_SLACK).await,
                 None => poll_fn(|cx| queue.poll_ready(cx)).await,
             }

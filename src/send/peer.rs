@@ -6,8 +6,8 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::{
-    error::SendError, net::clock::Tick, observe::stats::PeerStats, send::outbox::Outbox,
-    wire::frame::GroupId, wire::payload::Payload,
+    error::SendError, ids::GroupId, net::clock::CoarseInstant, observe::stats::PeerStats,
+    send::outbox::Outbox, wire::payload::Payload,
 };
 
 /// A handle to one peer of a [`Transport`](crate::Transport): looked up once, to send many times.
@@ -54,7 +54,10 @@ impl Peer {
     /// queue.
     #[inline]
     pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
-        let pushed = self.outbox.queue.push((), group, payload, Tick::now());
+        let pushed = self
+            .outbox
+            .queue
+            .push((), group, payload, CoarseInstant::now());
         pushed.map_err(|(refusal, payload)| refusal.with(payload))
     }
 
@@ -71,7 +74,7 @@ impl Peer {
         let pushed = self
             .outbox
             .queue
-            .push_wait((), group, payload, Tick::now)
+            .push_wait((), group, payload, CoarseInstant::now)
             .await;
         pushed.map_err(|(refusal, payload)| refusal.with(payload))
     }

@@ -18,17 +18,19 @@ use tokio::time::sleep;
 use crate::{
     config::Config,
     error::{PeerError, Refusal, SendError},
+    ids::GroupId,
     net,
-    observe::event::Part,
-    observe::stats::{Count, PeerStats, Rejected, SendStats},
+    observe::event::Component,
+    observe::stats::{PeerStats, Rejected, SendStats},
     runtime::arbiters::Pool,
-    runtime::load::least_loaded,
+    runtime::load_counter::least_loaded,
     runtime::shared::Shared,
     send::outbox::Outbox,
     send::peer::Peer,
     send::queue::{CHAIN_FROM, Limits},
     send::writer::{PeerWriter, Retire},
-    wire::frame::{GroupId, HEADER},
+    wire::count::Count,
+    wire::frame::HEADER,
     wire::payload::Payload,
 };
 
@@ -137,7 +139,7 @@ impl Peers {
         place.spawn(move || async move {
             let _carried = carried;
             let _end = end;
-            let part = Part::PeerWriter(outbox.addr);
+            let component = Component::PeerWriter(outbox.addr);
             let start = |lifeline| {
                 let (peers, addr) = (peers.clone(), outbox.addr);
                 let retire: Retire =
@@ -146,7 +148,7 @@ impl Peers {
             };
             // Between two writers the frames go on ageing.
             let rest = |time| outbox.expiring(&shared, sleep(time));
-            shared.keep_alive(part, start, rest).await;
+            shared.keep_alive(component, start, rest).await;
         })
     }
 

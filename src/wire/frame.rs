@@ -13,47 +13,13 @@
 //! queue encodes into this form, and a read buffer is handed on in it. This file knows the table
 //! above and nothing of sockets, limits on memory, or who a frame is for.
 
-use std::fmt;
-
-use crate::observe::stats::Count;
+use crate::{ids::GroupId, wire::count::Count};
 
 /// Bytes of a frame before its group: the length.
 pub(crate) const PREFIX: usize = 4;
 
 /// Bytes of a frame before its payload: length and group.
 pub(crate) const HEADER: usize = 8;
-
-/// The group index: which Paxos group, shard or region of a node a frame is for.
-#[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct GroupId(u32);
-
-impl GroupId {
-    /// The one index that cannot be sent to or served: −1 to PhxPaxos, which ignores such frames.
-    pub const RESERVED: GroupId = GroupId(u32::MAX);
-
-    /// Makes a group index. Any value can be named; [`GroupId::RESERVED`] cannot be used.
-    pub const fn new(index: u32) -> Self {
-        GroupId(index)
-    }
-
-    /// Returns the index.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl From<u32> for GroupId {
-    fn from(index: u32) -> Self {
-        GroupId(index)
-    }
-}
-
-impl fmt::Display for GroupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Returns the eight bytes that go before a payload of `payload` bytes.
 ///
@@ -63,7 +29,7 @@ pub(crate) fn header(group: GroupId, payload: usize) -> [u8; HEADER] {
     let length = u32::try_from(HEADER + payload).expect("frame limit is checked to fit u32");
     let mut header = [0; HEADER];
     header[..PREFIX].copy_from_slice(&length.to_be_bytes());
-    header[PREFIX..].copy_from_slice(&group.0.to_le_bytes());
+    header[PREFIX..].copy_from_slice(&group.get().to_le_bytes());
     header
 }
 
@@ -100,7 +66,7 @@ pub(crate) fn peek(bytes: &[u8], limit: usize) -> Result<Option<Head>, Malformed
         return Ok(None);
     }
     let group = u32::from_le_bytes(bytes[PREFIX..HEADER].try_into().expect("four bytes"));
-    let group = GroupId(group);
+    let group = GroupId::new(group);
     Ok(Some(Head { len, group }))
 }
 

@@ -1,2 +1,3 @@
+pub(crate) mod count;
 pub(crate) mod frame;
 pub(crate) mod payload;

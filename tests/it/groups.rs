@@ -356,10 +356,10 @@ fn frames_for_an_actor_that_ended_are_counted_until_another_serves_the_group() {
             .await;
             marks.next().await;
             let lost = count(&[b"a", b"bc", b""]);
-            assert_eq!(b.stats().inbound.dropped.node_gone, lost);
+            assert_eq!(b.stats().inbound.dropped.actor_gone, lost);
             events
                 .until(|event| {
-                    matches!(event, PeerEvent::Dropped { peer: None, reason: DropReason::NodeGone, count }
+                    matches!(event, PeerEvent::Dropped { peer: None, reason: DropReason::ActorGone, count }
                         if *count == lost)
                 })
                 .await;
@@ -367,7 +367,7 @@ fn frames_for_an_actor_that_ended_are_counted_until_another_serves_the_group() {
             let mut seen = serve(&b, [1]);
             say(&mut stream, &[(1, b"again")]).await;
             assert_eq!(seen.next().await.payload, "again");
-            assert_eq!(b.stats().inbound.dropped.node_gone, lost);
+            assert_eq!(b.stats().inbound.dropped.actor_gone, lost);
             end([b]).await;
         });
     }
@@ -388,7 +388,7 @@ fn what_lies_in_the_mailbox_of_an_actor_that_ends_was_not_delivered() {
         until("over", || in_delivery() == 0).await;
         let inbound = b.stats().inbound;
         assert_eq!(inbound.delivered, count(&[b"stop"]));
-        assert_eq!(inbound.dropped.node_gone, count(&[b"a", b"bc"]));
+        assert_eq!(inbound.dropped.actor_gone, count(&[b"a", b"bc"]));
         // Both connections go on.
         let mut seen = serve(&b, [1]);
         for stream in [&mut first, &mut second] {
@@ -409,7 +409,7 @@ fn a_batch_that_its_actor_does_not_touch_was_not_delivered() {
         let mut stream = dial(&b).await;
         say(&mut stream, &[(1, b"a"), (1, b"bc")]).await;
         let lost = count(&[b"a", b"bc"]);
-        until("counted", || b.stats().inbound.dropped.node_gone == lost).await;
+        until("counted", || b.stats().inbound.dropped.actor_gone == lost).await;
         assert!(b.stats().inbound.delivered.is_zero());
         end([b]).await;
     });
@@ -444,7 +444,7 @@ fn a_panic_in_a_handler_costs_what_its_batch_had_left_and_no_other() {
             let inbound = b.stats().inbound;
             let taken = count(&[b"x", b"y", b"z", b"a", b"panic"]);
             assert_eq!(inbound.delivered, witnessed + taken);
-            assert_eq!(inbound.dropped.node_gone, count(&[b"lost"]));
+            assert_eq!(inbound.dropped.actor_gone, count(&[b"lost"]));
             // The connection and its other groups go on, and so do other connections.
             say(&mut stream, &[(2, b"still here")]).await;
             assert_eq!(other.next().await.payload, "still here");
@@ -482,7 +482,7 @@ fn a_panic_in_a_handlers_future_costs_what_its_batch_had_left() {
             .await;
             let inbound = b.stats().inbound;
             assert_eq!(inbound.delivered.frames, batches);
-            assert_eq!(inbound.dropped.node_gone.frames, 2 * batches);
+            assert_eq!(inbound.dropped.actor_gone.frames, 2 * batches);
         }
         assert_eq!(b.stats().inbound.delivered, count(&[b"taken", b"taken"]));
         end([b]).await;

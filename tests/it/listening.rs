@@ -263,10 +263,10 @@ fn out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn while_a_reader_rests_the_others_are_given_what_comes() {
-    use actix_transport::{Faults, PeerEvent, Point};
+    use actix_transport::{Failpoint, Failpoints, PeerEvent};
 
     run(async {
-        let faults = Faults::default();
+        let faults = Failpoints::default();
         let config = Config::default()
             .placement(Placement::Dedicated {
                 readers: 2,
@@ -276,7 +276,7 @@ fn while_a_reader_rests_the_others_are_given_what_comes() {
             .failed_retry(Duration::from_secs(3600));
         let b = Transport::builder()
             .config(config)
-            .faults(faults.clone())
+            .failpoints(faults.clone())
             .bind("127.0.0.1:0")
             .expect("free port");
         let mut seen = serve(&b, [1]);
@@ -286,7 +286,7 @@ fn while_a_reader_rests_the_others_are_given_what_comes() {
             talks(stream, &mut seen).await;
         }
         let mut events = watch(&b);
-        faults.arm(Point::Reader);
+        faults.arm(Failpoint::Reader);
         // Told when nothing of it is left, its mailbox included.
         let failed = |event: &PeerEvent| matches!(event, PeerEvent::Failed { .. });
         events.until(failed).await;
@@ -305,23 +305,23 @@ fn while_a_reader_rests_the_others_are_given_what_comes() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn while_the_only_reader_rests_who_connects_waits() {
-    use actix_transport::{Faults, Point};
+    use actix_transport::{Failpoint, Failpoints};
 
     for config in placements() {
         run(async {
-            let faults = Faults::default();
+            let faults = Failpoints::default();
             let config = config
                 .restart_limit(0)
                 .failed_retry(Duration::from_millis(500));
             let b = Transport::builder()
                 .config(config)
-                .faults(faults.clone())
+                .failpoints(faults.clone())
                 .bind("127.0.0.1:0")
                 .expect("free port");
             let mut seen = serve(&b, [1]);
             let mut before = dial(&b).await;
             talks(&mut before, &mut seen).await;
-            faults.arm(Point::Reader);
+            faults.arm(Failpoint::Reader);
             hung_up(before).await;
             // Nobody reads now, and whoever is let in would not be read.
             let mut streams = [dial(&b).await, dial(&b).await];

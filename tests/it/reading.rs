@@ -195,17 +195,17 @@ fn the_time_its_thread_was_busy_is_not_the_frames_time() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn connections_are_spread_evenly_over_readers() {
-    use actix_transport::{Faults, Placement, Point};
+    use actix_transport::{Failpoint, Failpoints, Placement};
 
     run(async {
-        let faults = Faults::default();
+        let faults = Failpoints::default();
         let config = Config::default().placement(Placement::Dedicated {
             readers: 3,
             writers: 1,
         });
         let b = Transport::builder()
             .config(config)
-            .faults(faults.clone())
+            .failpoints(faults.clone())
             .bind("127.0.0.1:0")
             .expect("free port");
         let mut seen = serve(&b, [1]);
@@ -216,7 +216,7 @@ fn connections_are_spread_evenly_over_readers() {
             seen.next().await;
             streams.push(stream);
         }
-        faults.arm(Point::Reader);
+        faults.arm(Failpoint::Reader);
         until("restarted", || b.stats().links.restarts == 1).await;
         until("a third", || b.stats().links.connections == 6).await;
         for stream in &mut streams {

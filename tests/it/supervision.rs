@@ -10,8 +10,8 @@ use std::{
 };
 
 use actix_transport::{
-    Config, DownReason, Faults, GroupOverflow, Part, PeerEvent, Placement, Point, Register,
-    Shutdown, Transport, Via,
+    Component, Config, DownReason, Failpoint, Failpoints, GroupOverflow, PeerEvent, Placement,
+    Register, Shutdown, Transport, Via,
 };
 
 use crate::support::*;
@@ -22,11 +22,11 @@ const MS: Duration = Duration::from_millis(1);
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// The points where a PeerWriter can be made to panic.
-const WRITING: [Point; 4] = [
-    Point::BeforeTake,
-    Point::AfterTake,
-    Point::MidWrite,
-    Point::AfterWrite,
+const WRITING: [Failpoint; 4] = [
+    Failpoint::BeforeTake,
+    Failpoint::AfterTake,
+    Failpoint::MidWrite,
+    Failpoint::AfterWrite,
 ];
 
 /// Both placements, with restarts that do not keep a test waiting.
@@ -41,7 +41,7 @@ fn configs() -> [Config; 2] {
 }
 
 /// A transport whose actors can be made to panic, and the means to do so.
-fn fragile(config: Config) -> (Transport, Faults) {
+fn fragile(config: Config) -> (Transport, Failpoints) {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let tell = std::panic::take_hook();
@@ -53,24 +53,23 @@ fn fragile(config: Config) -> (Transport, Faults) {
             }
         }));
     });
-    let faults = Faults::default();
+    let faults = Failpoints::default();
     let transport = Transport::builder()
         .config(config)
-        .faults(faults.clone())
+        .failpoints(faults.clone())
         .bind("127.0.0.1:0")
         .expect("free port");
     (transport, faults)
 }
 
-async fn restarted(events: &mut Seen<PeerEvent>, part: Part) {
-    let restarted =
-        |event: &PeerEvent| matches!(event, PeerEvent::Restarted { part: p } if *p == part);
+async fn restarted(events: &mut Seen<PeerEvent>, component: Component) {
+    let restarted = |event: &PeerEvent| matches!(event, PeerEvent::Restarted { component: p } if *p == component);
     events.until(restarted).await;
 }
 
-async fn failed(events: &mut Seen<PeerEvent>, part: Part) {
+async fn failed(events: &mut Seen<PeerEvent>, component: Component) {
     let failed = |event: &PeerEvent| match event {
-        PeerEvent::Failed { part: p } => *p == part,
+        PeerEvent::Failed { component: p } => *p == component,
         _ => false,
     };
     events.until(failed).await;
@@ -102,8 +101,8 @@ fn a_listener_that_panics_is_started_anew_and_costs_no_connection() {
             let old = node(config.clone());
             passes(&old, b.local_addr(), 0, &mut seen).await;
             for round in 1..=3 {
-                faults.arm(Point::Listener);
-                restarted(&mut events, Part::Listener).await;
+                faults.arm(Failpoint::Listener);
+                restarted(&mut events, Component::Listener).await;
                 assert!(faults.spent());
                 assert_eq!(b.stats().links.restarts, round);
                 let new = node(config.clone());
@@ -127,8 +126,8 @@ fn a_reader_that_panics_is_started_anew_and_its_peers_come_back() {
             let mut links = watch(&a);
             for round in 1..=3 {
                 passes(&a, b.local_addr(), 1, &mut seen).await;
-                faults.arm(Point::Reader);
-                restarted(&mut events, Part::Reader(0)).await;
+                faults.arm(Failpoint::Reader);
+                restarted(&mut events, Component::Reader(0)).await;
                 assert_eq!(b.stats().links.restarts, round);
                 // The connections end with their reader, and their places are given back.
                 assert_eq!(down(&mut links).await, DownReason::Closed);
@@ -159,7 +158,7 @@ fn a_reader_that_panics_costs_the_connections_of_the_others_nothing() {
         for other in &others {
             passes(other, b.local_addr(), 1, &mut seen).await;
         }
-        faults.arm(Point::Reader);
+        faults.arm(Failpoint::Reader);
         let restarted = |event: &PeerEvent| matches!(event, PeerEvent::Restarted { .. });
         events.until(restarted).await;
         let links = || {
@@ -189,8 +188,8 @@ fn a_node_that_panics_is_started_anew_and_the_registrations_survive() {
                 passes(&a, b.local_addr(), 1, &mut seen).await;
                 until("alive", || b.node().is_some_and(|node| node.connected())).await;
                 let former = b.node().expect("alive");
-                faults.arm(Point::Node);
-                restarted(&mut events, Part::Node).await;
+                faults.arm(Failpoint::Node);
+                restarted(&mut events, Component::Node).await;
                 assert_eq!(b.stats().links.restarts, round);
                 until("ended", || !former.connected()).await;
                 until("alive", || b.node().is_some_and(|node| node.connected())).await;
@@ -243,7 +242,7 @@ fn a_udp_actor_that_panics_is_started_anew_and_datagrams_go_both_ways_again() {
             let mut events = watch(&a);
             let (mut at_a, mut at_b) = (serve(&a, [1]), serve(&b, [1]));
             for round in 1..=3 {
-                faults.arm(Point::Udp);
+                faults.arm(Failpoint::Udp);
                 until("panicked", || faults.spent()).await;
                 for number in 0..10 {
                     let payload = numbered(number, 10);
@@ -259,7 +258,7 @@ fn a_udp_actor_that_panics_is_started_anew_and_datagrams_go_both_ways_again() {
                         assert_eq!((number(&got.payload), got.via), (expected, Via::Udp));
                     }
                 }
-                restarted(&mut events, Part::UdpActor).await;
+                restarted(&mut events, Component::UdpActor).await;
                 assert_eq!(a.stats().links.restarts, round);
             }
             let sent = a.stats().udp;
@@ -280,7 +279,7 @@ fn a_writer_that_panics_is_started_anew_and_every_frame_is_written_once() {
     }
 }
 
-async fn every_frame_once(config: Config, point: Point) {
+async fn every_frame_once(config: Config, point: Failpoint) {
     const FRAMES: u32 = 60;
     const PANICS: u64 = 3;
 
@@ -311,7 +310,7 @@ async fn every_frame_once(config: Config, point: Point) {
         }
     }
     until("restarted", || a.stats().links.restarts == PANICS).await;
-    restarted(&mut events, Part::PeerWriter(to)).await;
+    restarted(&mut events, Component::PeerWriter(to)).await;
     until("all written", || {
         peer.stats().frames.written.frames == u64::from(FRAMES)
     })
@@ -340,14 +339,14 @@ fn the_link_of_a_writer_that_panics_is_told_to_have_ended() {
             let (a, faults) = fragile(config);
             let mut events = watch(&a);
             let (listener, to) = listener();
-            faults.arm(Point::AfterWrite);
+            faults.arm(Failpoint::AfterWrite);
             for epoch in 1..=2 {
                 a.try_send(to, group(1), numbered(epoch, 4)).expect("room");
                 let mut tap = Tap::accept(&listener).await;
                 assert_eq!(tap.number().await, epoch);
                 if epoch == 1 {
                     assert_eq!(down(&mut events).await, DownReason::Ended);
-                    restarted(&mut events, Part::PeerWriter(to)).await;
+                    restarted(&mut events, Component::PeerWriter(to)).await;
                     assert_eq!(tap.rest().await, (vec![], 0));
                 }
             }
@@ -368,9 +367,9 @@ fn a_writer_that_panics_costs_other_peers_nothing() {
             let mut events = watch(&a);
             let (listener, to) = listener();
             for round in 1..=3 {
-                faults.arm(Point::AfterTake);
+                faults.arm(Failpoint::AfterTake);
                 a.try_send(to, group(1), numbered(round, 4)).expect("room");
-                restarted(&mut events, Part::PeerWriter(to)).await;
+                restarted(&mut events, Component::PeerWriter(to)).await;
                 passes(&a, b.local_addr(), round, &mut seen).await;
                 let first = Tap::accept(&listener).await;
                 let (numbers, _) = first.rest().await;
@@ -398,13 +397,13 @@ fn a_part_that_panics_too_often_is_told_to_have_failed_rests_and_is_tried_again(
             let a = node(config);
             for round in 1..=2 {
                 for _ in 0..2 {
-                    faults.arm(Point::Listener);
-                    restarted(&mut events, Part::Listener).await;
+                    faults.arm(Failpoint::Listener);
+                    restarted(&mut events, Component::Listener).await;
                 }
                 let armed = Instant::now();
-                faults.arm(Point::Listener);
-                failed(&mut events, Part::Listener).await;
-                restarted(&mut events, Part::Listener).await;
+                faults.arm(Failpoint::Listener);
+                failed(&mut events, Component::Listener).await;
+                restarted(&mut events, Component::Listener).await;
                 assert!(armed.elapsed() >= REST, "after {:?}", armed.elapsed());
                 assert_eq!(b.stats().links.restarts, 3 * round);
             }
@@ -422,12 +421,12 @@ fn frames_wait_for_a_writer_that_failed() {
             let mut events = watch(&a);
             let (listener, to) = listener();
             let peer = a.peer(to).expect("room");
-            faults.arm(Point::BeforeTake);
-            faults.arm(Point::AfterTake);
+            faults.arm(Failpoint::BeforeTake);
+            faults.arm(Failpoint::AfterTake);
             for number in 0..10 {
                 peer.try_send(group(1), numbered(number, 10)).expect("room");
             }
-            failed(&mut events, Part::PeerWriter(to)).await;
+            failed(&mut events, Component::PeerWriter(to)).await;
             assert_eq!(peer.stats().frames.queued.frames, 10);
             peer.try_send(group(1), numbered(10, 10)).expect("room");
             for _ in 0..2 {
@@ -451,9 +450,9 @@ fn frames_go_stale_while_their_writer_rests() {
             let (a, faults) = fragile(config.failed_retry(NEVER));
             let mut events = watch(&a);
             let (_listener, to) = listener();
-            faults.arm(Point::BeforeTake);
+            faults.arm(Failpoint::BeforeTake);
             a.try_send(to, group(1), numbered(1, 4)).expect("room");
-            failed(&mut events, Part::PeerWriter(to)).await;
+            failed(&mut events, Component::PeerWriter(to)).await;
             for round in 1..=2 {
                 let dropped = |event: &PeerEvent| matches!(event, PeerEvent::Dropped { .. });
                 events.until(dropped).await;
@@ -474,8 +473,8 @@ fn datagrams_go_stale_while_the_actor_that_sends_them_rests() {
             let config = config.stale_after(300 * MS).restart_limit(0);
             let (a, faults) = fragile(config.failed_retry(NEVER));
             let mut events = watch(&a);
-            faults.arm(Point::Udp);
-            failed(&mut events, Part::UdpActor).await;
+            faults.arm(Failpoint::Udp);
+            failed(&mut events, Component::UdpActor).await;
             for round in 1..=2 {
                 let to = Vacant::new().addr();
                 a.send_datagram(to, group(1), "x").expect("room");
@@ -509,11 +508,11 @@ fn datagrams_that_were_read_are_counted_when_the_actor_that_read_them_panics() {
         [0, 0, 1, 1].into_iter().for_each(say);
         until("read", || unread(b.local_addr()) == 0).await;
         assert_eq!(b.stats().inbound.received.frames, 1);
-        faults.arm(Point::Udp);
-        restarted(&mut events, Part::UdpActor).await;
+        faults.arm(Failpoint::Udp);
+        restarted(&mut events, Component::UdpActor).await;
         let inbound = b.stats().inbound;
         assert_eq!(inbound.received.frames, 5, "{inbound:?}");
-        assert_eq!(inbound.dropped.node_gone.frames, 4);
+        assert_eq!(inbound.dropped.actor_gone.frames, 4);
         gate.open();
         assert_eq!(seen.next().await.payload, "here");
         balanced([&b]);
@@ -529,18 +528,18 @@ fn a_stop_does_not_wait_for_a_part_that_rests() {
                 let (a, faults) = fragile(config);
                 let mut events = watch(&a);
                 let (_listener, to) = listener();
-                for (point, part) in [
-                    (Point::Listener, Part::Listener),
-                    (Point::Node, Part::Node),
-                    (Point::Reader, Part::Reader(0)),
-                    (Point::Udp, Part::UdpActor),
-                    (Point::BeforeTake, Part::PeerWriter(to)),
+                for (point, component) in [
+                    (Failpoint::Listener, Component::Listener),
+                    (Failpoint::Node, Component::Node),
+                    (Failpoint::Reader, Component::Reader(0)),
+                    (Failpoint::Udp, Component::UdpActor),
+                    (Failpoint::BeforeTake, Component::PeerWriter(to)),
                 ] {
                     faults.arm(point);
-                    if let Part::PeerWriter(to) = part {
+                    if let Component::PeerWriter(to) = component {
                         a.try_send(to, group(1), numbered(1, 4)).expect("room");
                     }
-                    failed(&mut events, part).await;
+                    failed(&mut events, component).await;
                 }
                 let stopping = tokio::time::timeout(Duration::from_secs(20), a.stop(how));
                 let report = stopping.await.expect("waits for the rest to be over");
@@ -560,8 +559,8 @@ fn a_transport_with_parts_that_rest_ends_with_its_last_handle() {
             let (a, faults) = fragile(config.restart_limit(0).failed_retry(NEVER));
             let mut events = watch(&a);
             let addr = a.local_addr();
-            faults.arm(Point::Listener);
-            failed(&mut events, Part::Listener).await;
+            faults.arm(Failpoint::Listener);
+            failed(&mut events, Component::Listener).await;
             drop(a);
             until("the port is free", || {
                 std::net::TcpListener::bind(addr).is_ok()
@@ -579,8 +578,8 @@ fn restarts_that_are_long_past_do_not_count() {
             let (a, faults) = fragile(config.failed_retry(NEVER));
             let mut events = watch(&a);
             for round in 1..=5 {
-                faults.arm(Point::Node);
-                restarted(&mut events, Part::Node).await;
+                faults.arm(Failpoint::Node);
+                restarted(&mut events, Component::Node).await;
                 assert_eq!(a.stats().links.restarts, round);
                 tokio::time::sleep(2 * MS).await;
             }
@@ -596,12 +595,12 @@ fn the_first_wait_before_a_restart_is_as_configured() {
             const DAY: Duration = Duration::from_secs(24 * 60 * 60);
             let (quick, at_quick) = fragile(config.clone());
             let (slow, at_slow) = fragile(config.restart_first(DAY));
-            at_slow.arm(Point::Node);
+            at_slow.arm(Failpoint::Node);
             until("ended", || at_slow.spent()).await;
             let mut events = watch(&quick);
             for _ in 0..5 {
-                at_quick.arm(Point::Node);
-                restarted(&mut events, Part::Node).await;
+                at_quick.arm(Failpoint::Node);
+                restarted(&mut events, Component::Node).await;
             }
             // The wait is drawn from nothing to a day.
             assert_eq!(slow.stats().links.restarts, 0);
@@ -620,8 +619,8 @@ fn the_backlog_holds_as_many_connections_as_configured_while_the_listener_rests(
             let config = config.restart_limit(0).failed_retry(2_000 * MS);
             let (b, faults) = fragile(config.backlog(3));
             let mut events = watch(&b);
-            faults.arm(Point::Listener);
-            failed(&mut events, Part::Listener).await;
+            faults.arm(Failpoint::Listener);
+            failed(&mut events, Component::Listener).await;
             // A backlog of n holds n + 1 connections that nobody accepts; the next is not answered.
             let (connected, mut held) = tokio::sync::mpsc::unbounded_channel();
             for _ in 0..8 {
@@ -677,7 +676,12 @@ fn no_sum_goes_wrong_while_everything_panics_again_and_again() {
                     }));
                 }
             }
-            let points = [Point::Listener, Point::Reader, Point::Node, Point::Udp];
+            let points = [
+                Failpoint::Listener,
+                Failpoint::Reader,
+                Failpoint::Node,
+                Failpoint::Udp,
+            ];
             // Three times each: one that dies young again rests for longer each time.
             for point in points.iter().chain(&WRITING).cycle().take(24) {
                 at_a.arm(*point);

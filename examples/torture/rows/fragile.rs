@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use actix_transport::{Config, Faults, Inbound, Point, Shutdown, Stats, Transport, Via};
+use actix_transport::{Config, Failpoint, Failpoints, Inbound, Shutdown, Stats, Transport, Via};
 
 use super::fragile_load::{self, Hand, LONGEST, Load};
 use crate::{
@@ -27,15 +27,15 @@ pub(crate) const ROLE: Role = Role {
 };
 
 /// Every point where an actor can be made to panic.
-pub(crate) const POINTS: [Point; 8] = [
-    Point::Listener,
-    Point::Reader,
-    Point::Node,
-    Point::BeforeTake,
-    Point::AfterTake,
-    Point::MidWrite,
-    Point::AfterWrite,
-    Point::Udp,
+pub(crate) const POINTS: [Failpoint; 8] = [
+    Failpoint::Listener,
+    Failpoint::Reader,
+    Failpoint::Node,
+    Failpoint::BeforeTake,
+    Failpoint::AfterTake,
+    Failpoint::MidWrite,
+    Failpoint::AfterWrite,
+    Failpoint::Udp,
 ];
 
 /// Groups that frames may come to.
@@ -159,10 +159,10 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
     let [listen, incarnation, first, datagrams, peers @ ..] = &args[..] else {
         return Err(Failure::stuck("too few arguments"));
     };
-    let faults = Faults::default();
+    let faults = Failpoints::default();
     let node = Transport::builder()
         .config(config())
-        .faults(faults.clone())
+        .failpoints(faults.clone())
         .bind(listen.parse::<SocketAddr>()?)?;
     let tracks = Tracks::default();
     tracks.serve(&node)?;
@@ -277,7 +277,7 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
 
 /// Waits until all panics that are armed have happened. A writer is in the middle of a write when it
 /// has much to write and the other side is slow, which can be helped and not forced.
-async fn plug_until_spent(faults: &Faults, hand: &Hand) -> Result<(), Failure> {
+async fn plug_until_spent(faults: &Failpoints, hand: &Hand) -> Result<(), Failure> {
     const SOON: Duration = Duration::from_millis(50);
 
     for _ in 0..LONG.as_millis() / SOON.as_millis() {

@@ -117,12 +117,12 @@ async fn deaths(run: &Run) -> Result<Figures, Failure> {
     };
     until("all received", Duration::from_secs(10), settled).await?;
     let (inbound, links) = (b.stats().inbound, b.stats().links);
-    let sum = inbound.delivered + inbound.dropped.node_gone + inbound.dropped.no_group;
+    let sum = inbound.delivered + inbound.dropped.actor_gone + inbound.dropped.no_group;
     let (well, frail) = (others.load(Relaxed), taken.load(Relaxed));
     figures.add("ends", deaths);
     figures.add("received", inbound.received.frames);
     figures.add("delivered", inbound.delivered.frames);
-    figures.add("node gone", inbound.dropped.node_gone.frames);
+    figures.add("actor gone", inbound.dropped.actor_gone.frames);
     figures.add("no group", inbound.dropped.no_group.frames);
     figures.add("other groups", format!("{well} of {to_others}"));
     figures.must(sum == inbound.received, || {
@@ -132,7 +132,7 @@ async fn deaths(run: &Run) -> Result<Figures, Failure> {
     figures.must(counted == well + frail, || {
         format!("{counted} delivered, {} taken by actors", well + frail)
     });
-    let fates = [inbound.dropped.node_gone, inbound.dropped.no_group];
+    let fates = [inbound.dropped.actor_gone, inbound.dropped.no_group];
     figures.must(fates.iter().all(|fate| !fate.is_zero()), || {
         "not every fate".into()
     });

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_transport::{Point, Shutdown, Transport, Via};
+use actix_transport::{Failpoint, Shutdown, Transport, Via};
 
 use super::{
     fragile::{self, POINTS, Tracks},
@@ -74,7 +74,7 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
     fragile.ask("go")?;
     let overrun = overruns()?;
     run.progress.total(each * POINTS.len() as u64);
-    let (mut longest, mut slow) = ((Duration::ZERO, Point::Listener), 0);
+    let (mut longest, mut slow) = ((Duration::ZERO, Failpoint::Listener), 0);
     for round in 0..each {
         for (index, point) in POINTS.into_iter().enumerate() {
             let struck = numbers(&fragile.ask(&format!("strike {index}"))?);

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_transport::Point;
+use actix_transport::Failpoint;
 use fastrand::Rng;
 use tokio::runtime::{self, Handle};
 
@@ -225,7 +225,7 @@ impl World {
                 let point = self.rng.usize(..POINTS.len());
                 self.node.ask(&format!("arm {point}"))?;
                 self.panics += 1;
-                if POINTS[point] == Point::MidWrite {
+                if POINTS[point] == Failpoint::MidWrite {
                     // Nobody is in the middle of a write while the other side takes everything.
                     self.proxies[0].hole(true);
                     hole = Some(now + HOLE);

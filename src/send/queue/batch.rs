@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, io::IoSlice, sync::Arc, time::Duration};
 
 use super::{Gate, SendQueue, ring, run::Run};
-use crate::{net::clock::Tick, observe::stats::Count};
+use crate::{net::clock::CoarseInstant, wire::count::Count};
 
 /// What the writer has in its hands: runs lent by the queue, and how far the kernel has taken them.
 ///
@@ -42,7 +42,7 @@ impl<To: Copy + Eq> Batch<To> {
         Batch {
             queue,
             runs,
-            cursor: defect!(OffsetKept, crate::defect::kept_cursor(), 0),
+            cursor: 0,
         }
     }
 
@@ -85,9 +85,6 @@ impl<To: Copy + Eq> Batch<To> {
         while let Some(run) = self.runs.front_mut() {
             let count = run.count();
             if self.cursor < count.bytes as usize {
-                if defect!(FrameTwice) {
-                    break;
-                }
                 done += run.pop_frames(&mut self.cursor);
                 break;
             }
@@ -95,7 +92,7 @@ impl<To: Copy + Eq> Batch<To> {
             done += count;
             state.recycle(self.runs.pop_front().expect("looked at it"));
         }
-        state.counters.in_flight -= defect!(ReleasedTwice, done + done, done);
+        state.counters.in_flight -= done;
         state.counters.written += done;
         let bells = state.room_bells();
         ring(state, bells);
@@ -103,7 +100,7 @@ impl<To: Copy + Eq> Batch<To> {
 
     /// Drops what went stale while the link did not take it. A frame that is partly written stays:
     /// without its rest the stream would be broken.
-    pub(crate) fn expire(&mut self, now: Tick) {
+    pub(crate) fn expire(&mut self, now: CoarseInstant) {
         let mut stale = Count::ZERO;
         let mut first = true;
         let (queue, cursor) = (&self.queue, self.cursor);
@@ -112,7 +109,7 @@ impl<To: Copy + Eq> Batch<To> {
             let begun = std::mem::take(&mut first) && cursor > 0;
             if !queue.is_stale(&run, now) {
                 self.runs.push_back(run);
-            } else if begun && !defect!(BegunDropped) {
+            } else if begun {
                 stale += run.keep_first_frame();
                 self.runs.push_back(run);
             } else {
@@ -129,7 +126,7 @@ impl<To: Copy + Eq> Batch<To> {
     }
 
     /// How long until the oldest frame in hand, or else in the queue, is stale.
-    pub(crate) fn next_expiry(&self, now: Tick) -> Option<Duration> {
+    pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
         // The run being written may hold one frame that must be finished and never expires.
         let waiting = self.runs.iter().find(|run| !self.queue.is_stale(run, now));
         match self.queue.expiry_of(waiting, now) {
@@ -203,10 +200,6 @@ impl<To: Copy + Eq> Drop for Batch<To> {
         }
         let mut state = self.queue.state.lock();
         let left = self.count();
-        defect!(OffsetKept, { crate::defect::keep_cursor(self.cursor) });
-        if defect!(QueueLost) && std::thread::panicking() {
-            return state.runs.clear();
-        }
         state.counters.in_flight -= left;
         if state.gate == Gate::Closed {
             state.counters.dropped.stopped += left;

@@ -45,9 +45,11 @@ use self::{
 use crate::{
     config::Overflow,
     error::{QueueLimit, Refusal},
-    net::clock::Tick,
-    observe::stats::{Count, Dropped, SendStats},
-    wire::frame::{GroupId, HEADER},
+    ids::GroupId,
+    net::clock::CoarseInstant,
+    observe::stats::{Dropped, SendStats},
+    wire::count::Count,
+    wire::frame::HEADER,
     wire::payload::Payload,
 };
 
@@ -121,7 +123,7 @@ impl<To: Copy + Eq> SendQueue<To> {
         to: To,
         group: GroupId,
         payload: P,
-        now: Tick,
+        now: CoarseInstant,
     ) -> Result<(), (Refusal, P)> {
         let mut state = self.state.lock();
         let len = HEADER + payload.as_ref().len();
@@ -131,11 +133,6 @@ impl<To: Copy + Eq> SendQueue<To> {
         };
         if let Err(refusal) = state.decide(admitted, len) {
             return Err((refusal, payload));
-        }
-        if defect!(CountersApart) {
-            drop(state);
-            std::thread::yield_now();
-            state = self.state.lock();
         }
         let copied = state.put(&self.limits, to, group, payload, now);
         ring_doorbell(state);
@@ -151,7 +148,7 @@ impl<To: Copy + Eq> SendQueue<To> {
         to: To,
         group: GroupId,
         payload: P,
-        now: impl Fn() -> Tick,
+        now: impl Fn() -> CoarseInstant,
     ) -> Result<(), (Refusal, P)> {
         let len = HEADER + payload.as_ref().len();
         let mut payload = Some(payload);
@@ -201,10 +198,6 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         if state.runs.is_empty() && state.gate == Gate::Open {
-            if defect!(LostWakeUp) {
-                drop(state);
-                state = self.state.lock();
-            }
             leave(&mut state.doorbell, cx);
             return Poll::Pending;
         }
@@ -212,7 +205,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     }
 
     /// Drops what went stale and lends out what is next. None when nothing is queued.
-    pub(crate) fn take(self: &Arc<Self>, now: Tick) -> Option<Batch<To>> {
+    pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Option<Batch<To>> {
         self.expire(now);
         let mut state = self.state.lock();
         let mut runs = VecDeque::new();
@@ -231,7 +224,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     }
 
     /// Drops what has waited for longer than it may.
-    pub(crate) fn expire(&self, now: Tick) {
+    pub(crate) fn expire(&self, now: CoarseInstant) {
         let mut state = self.state.lock();
         let fresh = state.runs.iter().position(|run| !self.is_stale(run, now));
         let fresh = fresh.unwrap_or(state.runs.len());
@@ -241,23 +234,23 @@ impl<To: Copy + Eq> SendQueue<To> {
         let State { runs, trash, .. } = &mut *state;
         trash.extend(runs.drain(..fresh));
         let stale: Count = trash.iter().map(Run::count).sum();
-        state.counters.queued -= defect!(StaleKept, Count::ZERO, stale);
+        state.counters.queued -= stale;
         state.drop_stale(stale);
-        let bells = defect!(RoomUntold, [None, None], state.room_bells());
+        let bells = state.room_bells();
         ring(state, bells);
     }
 
     /// How long until the oldest frame that waits is stale. None when none waits.
-    pub(crate) fn next_expiry(&self, now: Tick) -> Option<Duration> {
+    pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
         self.expiry_of(self.state.lock().runs.front(), now)
     }
 
-    fn expiry_of(&self, run: Option<&Run<To>>, now: Tick) -> Option<Duration> {
+    fn expiry_of(&self, run: Option<&Run<To>>, now: CoarseInstant) -> Option<Duration> {
         Some(self.limits.stale_after.saturating_sub(now.since(run?.at)))
     }
 
-    fn is_stale(&self, run: &Run<To>, now: Tick) -> bool {
-        !defect!(AgeAtPush) && now.since(run.at) >= self.limits.stale_after
+    fn is_stale(&self, run: &Run<To>, now: CoarseInstant) -> bool {
+        now.since(run.at) >= self.limits.stale_after
     }
 
     /// Gives back the memory that is kept for speed; asked for when nothing has come for a while.

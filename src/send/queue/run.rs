@@ -5,16 +5,17 @@ use std::iter;
 use bytes::Bytes;
 
 use crate::{
-    net::clock::Tick,
-    observe::stats::Count,
-    wire::frame::{self, GroupId, HEADER, PREFIX},
+    ids::GroupId,
+    net::clock::CoarseInstant,
+    wire::count::Count,
+    wire::frame::{self, HEADER, PREFIX},
 };
 
 /// One or more frames that were pushed within one tick to the same place.
 pub(super) struct Run<To> {
     pub(super) to: To,
     /// When its frames were pushed.
-    pub(super) at: Tick,
+    pub(super) at: CoarseInstant,
     pub(super) frames: usize,
     body: Body,
 }
@@ -31,7 +32,7 @@ enum Body {
 
 impl<To: Copy + Eq> Run<To> {
     /// An empty run that fills `buffer`.
-    pub(super) fn packed(to: To, at: Tick, buffer: Vec<u8>) -> Self {
+    pub(super) fn packed(to: To, at: CoarseInstant, buffer: Vec<u8>) -> Self {
         debug_assert!(buffer.is_empty());
         Run {
             to,
@@ -41,7 +42,7 @@ impl<To: Copy + Eq> Run<To> {
         }
     }
 
-    pub(super) fn chained(to: To, at: Tick, group: GroupId, payload: Bytes) -> Self {
+    pub(super) fn chained(to: To, at: CoarseInstant, group: GroupId, payload: Bytes) -> Self {
         Run {
             to,
             at,
@@ -55,7 +56,7 @@ impl<To: Copy + Eq> Run<To> {
 
     /// Whether a frame of `len` bytes may go into this run.
     #[inline]
-    pub(super) fn takes(&self, to: To, at: Tick, len: usize, limit: usize) -> bool {
+    pub(super) fn takes(&self, to: To, at: CoarseInstant, len: usize, limit: usize) -> bool {
         match &self.body {
             Body::Packed { buffer, .. } => {
                 self.at == at && self.to == to && buffer.len() + len <= limit

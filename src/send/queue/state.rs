@@ -9,9 +9,11 @@ use super::{BATCH_BYTES, BATCH_RUNS, Limits, run::Run};
 use crate::{
     config::Overflow,
     error::{QueueLimit, Refusal},
-    net::clock::Tick,
-    observe::stats::{Count, Dropped, SendStats},
-    wire::frame::{GroupId, HEADER},
+    ids::GroupId,
+    net::clock::CoarseInstant,
+    observe::stats::{Dropped, SendStats},
+    wire::count::Count,
+    wire::frame::HEADER,
     wire::payload::Payload,
 };
 
@@ -113,7 +115,7 @@ impl<To: Copy + Eq> State<To> {
     /// Refuses what no amount of room would let in.
     #[inline]
     pub(super) fn check(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
-        if self.gate != Gate::Open && !defect!(SealLeaks) {
+        if self.gate != Gate::Open {
             return Err(Refusal::Stopped);
         }
         if group == GroupId::RESERVED {
@@ -178,7 +180,7 @@ impl<To: Copy + Eq> State<To> {
         to: To,
         group: GroupId,
         payload: P,
-        now: Tick,
+        now: CoarseInstant,
     ) -> Option<P> {
         let bytes = payload.as_ref();
         let len = HEADER + bytes.len();
@@ -201,7 +203,7 @@ impl<To: Copy + Eq> State<To> {
         to: To,
         group: GroupId,
         payload: P,
-        now: Tick,
+        now: CoarseInstant,
     ) -> Option<P> {
         // While the writer keeps up, a run is not here for long. Where it does not, the runs are what
         // the memory goes for.
@@ -224,7 +226,7 @@ impl<To: Copy + Eq> State<To> {
 
     pub(super) fn drop_stale(&mut self, stale: Count) {
         self.counters.dropped.stale += stale;
-        self.untold.stale += defect!(StaleUntold, Count::ZERO, stale);
+        self.untold.stale += stale;
     }
 
     /// Keeps the buffer of a run that is done with.

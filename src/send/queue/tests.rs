@@ -29,8 +29,8 @@ fn queue(limits: Limits) -> Arc<SendQueue> {
     Arc::new(SendQueue::new(limits))
 }
 
-fn at(millis: u64) -> Tick {
-    Tick::from_millis(millis)
+fn at(millis: u64) -> CoarseInstant {
+    CoarseInstant::from_millis(millis)
 }
 
 fn push(queue: &SendQueue, payload: &[u8], millis: u64) -> Result<(), Refusal> {

@@ -1,4 +1,4 @@
-//! Parts of the mechanism, bare, for this crate's own benchmarks and fuzzers. Feature `internals`;
+//! Parts of the mechanism, bare, for this crate's own benchmarks and fuzzers. Feature `test-internals`;
 //! no promise of any kind is made about it.
 
 use std::{
@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 
 use crate::{
     Config, DownReason, GroupId, Payload, SendError, SendStats,
-    net::clock::Tick,
+    net::clock::CoarseInstant,
     receive::dispatch::Splitter,
-    runtime::failpoints::Faults,
+    runtime::failpoints::Failpoints,
     runtime::shared::Shared,
     send::link::Link,
     send::outbox::Outbox,
@@ -38,13 +38,13 @@ impl Queue {
     /// As there.
     #[inline]
     pub fn push<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
-        let pushed = self.0.push((), group, payload, Tick::now());
+        let pushed = self.0.push((), group, payload, CoarseInstant::now());
         pushed.map_err(|(refusal, payload)| refusal.with(payload))
     }
 
     /// Takes a batch and "writes" all of it at once; says how many bytes that were.
     pub fn write(&self) -> usize {
-        let Some(mut batch) = self.0.take(Tick::now()) else {
+        let Some(mut batch) = self.0.take(CoarseInstant::now()) else {
             return 0;
         };
         let written = bytes_of(&batch);
@@ -63,18 +63,20 @@ impl Queue {
         payload: P,
         now: u64,
     ) -> Result<(), SendError<P>> {
-        let pushed = self.0.push((), group, payload, Tick::from_millis(now));
+        let pushed = self
+            .0
+            .push((), group, payload, CoarseInstant::from_millis(now));
         pushed.map_err(|(refusal, payload)| refusal.with(payload))
     }
 
     /// Drops what is stale at this moment and lends out what is next.
     pub fn take_at(&self, now: u64) -> Option<Lent> {
-        self.0.take(Tick::from_millis(now)).map(Lent)
+        self.0.take(CoarseInstant::from_millis(now)).map(Lent)
     }
 
     /// Drops what is stale at this moment.
     pub fn expire_at(&self, now: u64) {
-        self.0.expire(Tick::from_millis(now));
+        self.0.expire(CoarseInstant::from_millis(now));
     }
 
     /// Is ready when a writer has something to do.
@@ -128,7 +130,7 @@ impl Lent {
 
     /// Drops what is stale at this moment.
     pub fn expire_at(&mut self, now: u64) {
-        self.0.expire(Tick::from_millis(now));
+        self.0.expire(CoarseInstant::from_millis(now));
     }
 }
 
@@ -145,7 +147,7 @@ impl Writer {
         let nobody = ([127, 0, 0, 1], 1).into();
         Writer {
             outbox: Outbox::new(nobody, crate::send::peers::limits(&config)),
-            shared: Arc::new(Shared::new(config, nobody, Faults::default())),
+            shared: Arc::new(Shared::new(config, nobody, Failpoints::default())),
         }
     }
 

@@ -1,0 +1,35 @@
+//! What things are called: the numbers that users address.
+
+use std::fmt;
+
+/// The group index: which Paxos group, shard or region of a node a frame is for.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct GroupId(u32);
+
+impl GroupId {
+    /// The one index that cannot be sent to or served: −1 to PhxPaxos, which ignores such frames.
+    pub const RESERVED: GroupId = GroupId(u32::MAX);
+
+    /// Makes a group index. Any value can be named; [`GroupId::RESERVED`] cannot be used.
+    pub const fn new(index: u32) -> Self {
+        GroupId(index)
+    }
+
+    /// Returns the index.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl From<u32> for GroupId {
+    fn from(index: u32) -> Self {
+        GroupId(index)
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,78 @@
+//! Frames and bytes, counted together.
+
+use std::{
+    fmt,
+    ops::{Add, AddAssign, SubAssign},
+};
+
+/// A number of frames and the bytes they take on the wire, headers included.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Hash)]
+pub struct Count {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes: payload and the eight of the header (on UDP too, which carries four of them).
+    pub bytes: u64,
+}
+
+impl Count {
+    /// Nothing.
+    pub const ZERO: Count = Count {
+        frames: 0,
+        bytes: 0,
+    };
+
+    pub(crate) fn new(frames: usize, bytes: usize) -> Self {
+        Count {
+            frames: frames as u64,
+            bytes: bytes as u64,
+        }
+    }
+
+    pub(crate) fn one(bytes: usize) -> Self {
+        Count::new(1, bytes)
+    }
+
+    /// Returns whether this counts nothing.
+    pub fn is_zero(self) -> bool {
+        self == Count::ZERO
+    }
+}
+
+impl Add for Count {
+    type Output = Count;
+
+    #[inline]
+    fn add(self, other: Count) -> Count {
+        Count {
+            frames: self.frames + other.frames,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+impl AddAssign for Count {
+    #[inline]
+    fn add_assign(&mut self, other: Count) {
+        *self = *self + other;
+    }
+}
+
+impl SubAssign for Count {
+    #[inline]
+    fn sub_assign(&mut self, other: Count) {
+        self.frames -= other.frames;
+        self.bytes -= other.bytes;
+    }
+}
+
+impl std::iter::Sum for Count {
+    fn sum<I: Iterator<Item = Count>>(counts: I) -> Count {
+        counts.fold(Count::ZERO, Add::add)
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} frames ({} bytes)", self.frames, self.bytes)
+    }
+}
