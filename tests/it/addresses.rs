@@ -58,7 +58,7 @@ fn a_node_on_both_ip_versions_knows_each_sender_by_its_own_address() {
             for ip in ["127.0.0.1", "::1"] {
                 let stream = TcpStream::connect(at(ip, &b)).await;
                 let mut stream = stream.expect("listening");
-                say(&mut stream, &[(1, b"stream")]).await;
+                write_frames(&mut stream, &[(1, b"stream")]).await;
                 let (from, got) = seen.next().await;
                 assert_eq!(from, stream.local_addr().expect("connected"));
                 assert_eq!(got.via, Via::Tcp);
@@ -115,7 +115,7 @@ fn the_cap_of_one_ip_is_the_same_ip_in_either_form() {
         let _v4 = v4.expect("listening");
         until("taken", || b.stats().links.connections == 1).await;
         let v4 = TcpStream::connect(at("::ffff:127.0.0.1", &b)).await;
-        hung_up(v4.expect("listening")).await;
+        expect_close(v4.expect("listening")).await;
         let _v6 = TcpStream::connect(at("::1", &b)).await.expect("listening");
         until("taken", || b.stats().links.connections == 2).await;
         end([b]).await;

@@ -78,9 +78,9 @@ fn a_group_that_waits_holds_back_what_is_behind_it_on_its_connection_and_nothing
             let mut witness = Witness::new(&b).await;
             let mut stream = dial(&b).await;
             // What came in one read is handed over together.
-            say(&mut stream, &[(1, b"held"), (2, b"beside")]).await;
+            write_frames(&mut stream, &[(1, b"held"), (2, b"beside")]).await;
             assert_eq!(other.next().await.payload, "beside");
-            say(&mut stream, &[(2, b"behind"), (1, b"held, too")]).await;
+            write_frames(&mut stream, &[(2, b"behind"), (1, b"held, too")]).await;
             for _ in 0..50 {
                 witness.comes_through().await;
             }
@@ -115,7 +115,7 @@ fn a_group_that_drops_holds_no_more_than_its_bound_and_holds_nobody_back() {
             let mut stream = dial(&b).await;
             for number in 0..SENT {
                 let frames = [(1, &payload(number, LEN)[..]), (2, &number.to_be_bytes())];
-                say(&mut stream, &frames).await;
+                write_frames(&mut stream, &frames).await;
                 // The other group's frame is not held back by the slow one's before it.
                 assert_eq!(other.next().await.payload[..], number.to_be_bytes());
             }
@@ -139,7 +139,7 @@ fn a_group_that_drops_holds_no_more_than_its_bound_and_holds_nobody_back() {
             assert_eq!(held, first);
             until("handled", || b.stats().inbound.in_delivery.is_zero()).await;
             for number in 0..SENT {
-                say(&mut stream, &[(1, &payload(number, LEN))]).await;
+                write_frames(&mut stream, &[(1, &payload(number, LEN))]).await;
                 assert_eq!(slow.next().await.payload, payload(number, LEN));
             }
             assert_eq!(b.stats().inbound.dropped.overflow.frames, beyond);
@@ -159,17 +159,17 @@ fn the_bound_of_a_group_is_one_for_all_connections_and_batches_of_any_size() {
         // A frame above all of the bound; then a frame each from two connections; then three in one
         // batch, of which there is room for one.
         let too_large = [0; 1000];
-        say(&mut first, &[(1, &too_large), (2, b"")]).await;
+        write_frames(&mut first, &[(1, &too_large), (2, b"")]).await;
         marks.next().await;
         assert_eq!(b.stats().inbound.dropped.overflow.frames, 1);
         for stream in [&mut first, &mut second] {
-            say(stream, &[(1, b""), (2, b"")]).await;
+            write_frames(stream, &[(1, b""), (2, b"")]).await;
             marks.next().await;
         }
-        say(&mut first, &[(1, b""), (1, b""), (1, b""), (2, b"")]).await;
+        write_frames(&mut first, &[(1, b""), (1, b""), (1, b""), (2, b"")]).await;
         marks.next().await;
         assert_eq!(b.stats().inbound.dropped.overflow.frames, 3);
-        say(&mut second, &[(1, b""), (2, b"")]).await;
+        write_frames(&mut second, &[(1, b""), (2, b"")]).await;
         marks.next().await;
         let inbound = b.stats().inbound;
         assert_eq!(inbound.dropped.overflow.frames, 4);
@@ -240,7 +240,7 @@ fn a_group_that_drops_gets_frames_from_among_others_whole() {
             (1, b"ccc"),
             (9, b"nobody's"),
         ];
-        say(&mut stream, &frames).await;
+        write_frames(&mut stream, &frames).await;
         gate.open();
         for payload in ["a", "", "ccc"] {
             assert_eq!(slow.next().await.payload, payload);

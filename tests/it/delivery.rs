@@ -154,7 +154,7 @@ fn every_form_of_payload_arrives_and_comes_back_when_it_is_refused() {
         let mut seen = serve(&b, [1]);
         // One that is copied into the queue and one that is kept as it is.
         for len in [5, 10_000] {
-            for expected in send_in_every_form(&a, b.local_addr(), len) {
+            for expected in send_every_type(&a, b.local_addr(), len) {
                 assert_eq!(seen.next().await.payload, expected);
             }
         }
@@ -163,7 +163,7 @@ fn every_form_of_payload_arrives_and_comes_back_when_it_is_refused() {
 }
 
 /// Sends a text of `len` bytes, another one in each form; returns them.
-fn send_in_every_form(from: &Transport, to: SocketAddr, len: usize) -> Vec<String> {
+fn send_every_type(from: &Transport, to: SocketAddr, len: usize) -> Vec<String> {
     fn send<P: Payload + Clone>(from: &Transport, to: SocketAddr, payload: P) {
         let refused = from.try_send(to, GroupId::RESERVED, payload.clone());
         let back = refused.expect_err("reserved").into_payload();

@@ -41,7 +41,7 @@ fn what_lies_in_a_mailbox_when_the_transport_drains_is_delivered() {
             match via {
                 Via::Tcp => {
                     let frames = [0, 1, 2, 3].map(|index| (index, &b"whole"[..]));
-                    say(&mut stream, &frames).await;
+                    write_frames(&mut stream, &frames).await;
                 }
                 _ => (0..4u32).for_each(|index| {
                     let datagram = [&index.to_le_bytes()[..], b"whole"].concat();

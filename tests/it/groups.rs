@@ -20,7 +20,7 @@ use tokio::{io::AsyncWriteExt, sync::mpsc};
 use crate::support::*;
 
 /// A transport whose connections are read beside this thread.
-fn beside() -> Transport {
+fn reads_elsewhere() -> Transport {
     let [dedicated, _] = placements();
     node(dedicated)
 }
@@ -87,7 +87,7 @@ fn each_group_gets_its_own_frames_in_order() {
             let b = node(config);
             let (mut one, mut two) = (serve(&b, [1]), serve(&b, [2]));
             let mut stream = dial(&b).await;
-            say(&mut stream, &[(1, b"a"), (2, b"x"), (1, b"b"), (2, b"y")]).await;
+            write_frames(&mut stream, &[(1, b"a"), (2, b"x"), (1, b"b"), (2, b"y")]).await;
             for payload in ["a", "b"] {
                 let got = one.next().await;
                 assert_eq!((got.group, &got.payload[..]), (1, payload.as_bytes()));
@@ -125,7 +125,7 @@ fn an_inbound_says_what_it_is_and_how_much_of_it_is_left() {
             .expect("free group");
         let mut stream = dial(&b).await;
         // With another's frame among them.
-        say(
+        write_frames(
             &mut stream,
             &[(7, b"one"), (7, b""), (8, b"?"), (7, b"three")],
         )
@@ -155,10 +155,10 @@ fn a_group_that_is_taken_is_refused_to_others_until_its_actor_ends() {
         assert!(text.contains("group 1"), "{text}");
 
         let mut stream = dial(&b).await;
-        say(&mut stream, &[(1, b"stop")]).await;
+        write_frames(&mut stream, &[(1, b"stop")]).await;
         until("ended", || !first.connected()).await;
         b.register(group(1), second).expect("its actor has ended");
-        say(&mut stream, &[(1, b"for the second")]).await;
+        write_frames(&mut stream, &[(1, b"for the second")]).await;
         assert_eq!(seen.next().await.payload, "for the second");
         end([b]).await;
     });
@@ -167,15 +167,15 @@ fn a_group_that_is_taken_is_refused_to_others_until_its_actor_ends() {
 #[test]
 fn who_replaces_another_gets_the_frames_from_then_on_and_what_was_under_way_is_the_formers() {
     run(async {
-        let b = beside();
+        let b = reads_elsewhere();
         let ((old, mut old_seen), (new, mut new_seen)) = (probe(), probe());
         assert_eq!(b.replace(group(1), old.clone()), Ok(None));
         let mut stream = dial(&b).await;
-        say(&mut stream, &[(1, b"old")]).await;
+        write_frames(&mut stream, &[(1, b"old")]).await;
         // It lies in the mailbox of an actor that cannot run while this thread stands still.
-        stand_still("read", || b.stats().inbound.in_delivery.frames == 1);
+        block_until("read", || b.stats().inbound.in_delivery.frames == 1);
         assert_eq!(b.replace(group(1), new), Ok(Some(old)));
-        say(&mut stream, &[(1, b"new")]).await;
+        write_frames(&mut stream, &[(1, b"new")]).await;
         assert_eq!(old_seen.next().await.payload, "old");
         assert_eq!(new_seen.next().await.payload, "new");
         assert_eq!(old_seen.try_next(), None);
@@ -195,7 +195,7 @@ fn who_replaces_another_may_be_as_slow_as_that_one() {
         b.replace(group(1), second).expect("not reserved");
         let mut marks = serve(&b, [2]);
         let mut stream = dial(&b).await;
-        say(&mut stream, &[(1, b"no room"), (2, b"mark")]).await;
+        write_frames(&mut stream, &[(1, b"no room"), (2, b"mark")]).await;
         marks.next().await;
         assert_eq!(b.stats().inbound.dropped.overflow, count(&[b"no room"]));
         assert_eq!(seen.try_next(), None);
@@ -213,7 +213,7 @@ fn who_is_unregistered_is_given_back_and_gets_no_more() {
         assert_eq!(b.unregister(group(1)), None);
         let mut marks = serve(&b, [2]);
         let mut stream = dial(&b).await;
-        say(&mut stream, &[(1, b"nobody's"), (2, b"mark")]).await;
+        write_frames(&mut stream, &[(1, b"nobody's"), (2, b"mark")]).await;
         marks.next().await;
         assert_eq!(seen.try_next(), None);
         assert_eq!(b.stats().inbound.dropped.no_group, count(&[b"nobody's"]));
@@ -226,7 +226,7 @@ fn groups_change_hands_from_other_threads_and_every_frame_has_one_fate() {
     const FRAMES: u32 = 30_000;
 
     run(async {
-        let b = beside();
+        let b = reads_elsewhere();
         let ((one, mut seen_one), (two, mut seen_two)) = (probe(), probe());
         let over = Arc::new(AtomicBool::new(false));
         let changing: Vec<_> = (0..2)
@@ -278,7 +278,7 @@ fn what_nobody_serves_is_counted_and_told() {
         let (mut marks, mut events) = (serve(&b, [2]), watch(&b));
         let mut stream = dial(&b).await;
         let frames: [(u32, &[u8]); 4] = [(1, b"a"), (3, b""), (2, b"mark"), (1, b"bc")];
-        say(&mut stream, &frames).await;
+        write_frames(&mut stream, &frames).await;
         marks.next().await;
         let lost = count(&[b"a", b"", b"bc"]);
         assert_eq!(b.stats().inbound.dropped.no_group, lost);
@@ -308,7 +308,7 @@ fn who_takes_the_rest_gets_what_nobody_else_serves_with_its_group() {
             let (actor, mut rest) = probe();
             b.catch_all(Some(actor));
             let mut stream = dial(&b).await;
-            say(
+            write_frames(
                 &mut stream,
                 &[(5, b"five"), (1, b"one"), (0xFFFF_FFFE, b"last")],
             )
@@ -321,14 +321,14 @@ fn who_takes_the_rest_gets_what_nobody_else_serves_with_its_group() {
 
             // A group that is served from now on is not of the rest any more, and back.
             let mut served_too = serve(&b, [5]);
-            say(&mut stream, &[(5, b"five")]).await;
+            write_frames(&mut stream, &[(5, b"five")]).await;
             assert_eq!(served_too.next().await.payload, "five");
             b.unregister(group(5));
-            say(&mut stream, &[(5, b"rest")]).await;
+            write_frames(&mut stream, &[(5, b"rest")]).await;
             assert_eq!(rest.next().await.payload, "rest");
 
             b.catch_all(None);
-            say(&mut stream, &[(5, b"nobody's"), (1, b"mark")]).await;
+            write_frames(&mut stream, &[(5, b"nobody's"), (1, b"mark")]).await;
             assert_eq!(served.next().await.payload, "mark");
             assert_eq!(rest.try_next(), None);
             assert_eq!(b.stats().inbound.dropped.no_group, count(&[b"nobody's"]));
@@ -346,10 +346,10 @@ fn frames_for_an_actor_that_ended_are_counted_until_another_serves_the_group() {
             let (actor, _told) = obedient();
             b.register(group(1), actor.clone()).expect("free group");
             let mut stream = dial(&b).await;
-            say(&mut stream, &[(1, b"stop")]).await;
+            write_frames(&mut stream, &[(1, b"stop")]).await;
             until("ended", || !actor.connected()).await;
 
-            say(
+            write_frames(
                 &mut stream,
                 &[(1, b"a"), (2, b"mark"), (1, b"bc"), (1, b"")],
             )
@@ -365,7 +365,7 @@ fn frames_for_an_actor_that_ended_are_counted_until_another_serves_the_group() {
                 .await;
 
             let mut seen = serve(&b, [1]);
-            say(&mut stream, &[(1, b"again")]).await;
+            write_frames(&mut stream, &[(1, b"again")]).await;
             assert_eq!(seen.next().await.payload, "again");
             assert_eq!(b.stats().inbound.dropped.actor_gone, lost);
             end([b]).await;
@@ -376,15 +376,15 @@ fn frames_for_an_actor_that_ended_are_counted_until_another_serves_the_group() {
 #[test]
 fn what_lies_in_the_mailbox_of_an_actor_that_ends_was_not_delivered() {
     run(async {
-        let b = beside();
+        let b = reads_elsewhere();
         let (actor, _told) = obedient();
         b.register(group(1), actor.clone()).expect("free group");
         let (mut first, mut second) = (dial(&b).await, dial(&b).await);
         let in_delivery = || b.stats().inbound.in_delivery.frames;
-        say(&mut first, &[(1, b"stop")]).await;
-        stand_still("in the mailbox", || in_delivery() == 1);
-        say(&mut second, &[(1, b"a"), (1, b"bc")]).await;
-        stand_still("behind it", || in_delivery() == 3);
+        write_frames(&mut first, &[(1, b"stop")]).await;
+        block_until("in the mailbox", || in_delivery() == 1);
+        write_frames(&mut second, &[(1, b"a"), (1, b"bc")]).await;
+        block_until("behind it", || in_delivery() == 3);
         until("over", || in_delivery() == 0).await;
         let inbound = b.stats().inbound;
         assert_eq!(inbound.delivered, count(&[b"stop"]));
@@ -392,7 +392,7 @@ fn what_lies_in_the_mailbox_of_an_actor_that_ends_was_not_delivered() {
         // Both connections go on.
         let mut seen = serve(&b, [1]);
         for stream in [&mut first, &mut second] {
-            say(stream, &[(1, b"again")]).await;
+            write_frames(stream, &[(1, b"again")]).await;
             assert_eq!(seen.next().await.payload, "again");
         }
         end([b]).await;
@@ -407,7 +407,7 @@ fn a_batch_that_its_actor_does_not_touch_was_not_delivered() {
         b.register(group(1), untouched.start().recipient())
             .expect("free group");
         let mut stream = dial(&b).await;
-        say(&mut stream, &[(1, b"a"), (1, b"bc")]).await;
+        write_frames(&mut stream, &[(1, b"a"), (1, b"bc")]).await;
         let lost = count(&[b"a", b"bc"]);
         until("counted", || b.stats().inbound.dropped.actor_gone == lost).await;
         assert!(b.stats().inbound.delivered.is_zero());
@@ -434,7 +434,7 @@ fn a_panic_in_a_handler_costs_what_its_batch_had_left_and_no_other() {
                 (1, b"lost"),
                 (2, b"z"),
             ];
-            say(&mut stream, &frames).await;
+            write_frames(&mut stream, &frames).await;
             for payload in ["x", "y", "z"] {
                 assert_eq!(other.next().await.payload, payload);
             }
@@ -446,7 +446,7 @@ fn a_panic_in_a_handler_costs_what_its_batch_had_left_and_no_other() {
             assert_eq!(inbound.delivered, witnessed + taken);
             assert_eq!(inbound.dropped.actor_gone, count(&[b"lost"]));
             // The connection and its other groups go on, and so do other connections.
-            say(&mut stream, &[(2, b"still here")]).await;
+            write_frames(&mut stream, &[(2, b"still here")]).await;
             assert_eq!(other.next().await.payload, "still here");
             witness.comes_through().await;
             assert_eq!(
@@ -474,7 +474,7 @@ fn a_panic_in_a_handlers_future_costs_what_its_batch_had_left() {
         let batch: [(u32, &[u8]); 3] = [(1, b"taken"), (1, b"left"), (1, b"left, too")];
         // The future ends, its actor does not, and neither does the connection.
         for batches in 1..=2 {
-            say(&mut stream, &batch).await;
+            write_frames(&mut stream, &batch).await;
             until("over", || {
                 let inbound = b.stats().inbound;
                 inbound.received.frames == 3 * batches && inbound.in_delivery.is_zero()
@@ -550,7 +550,7 @@ fn frames_of_two_senders_are_told_apart() {
         let mut streams = [dial(&b).await, dial(&b).await, dial(&b).await];
         for round in 0..10u8 {
             for stream in &mut streams {
-                say(stream, &[(1, &[round])]).await;
+                write_frames(stream, &[(1, &[round])]).await;
             }
         }
         let mut got: HashMap<SocketAddr, Vec<u8>> = HashMap::new();

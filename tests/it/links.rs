@@ -166,9 +166,9 @@ fn a_peer_that_talks_back_is_hung_up_on_and_dialled_again() {
             send(&a, to, 1);
             let mut tap = Tap::accept(&listener).await;
             assert_eq!(tap.number().await, 1);
-            tap.speak().await;
+            tap.write_back().await;
             assert_eq!(down(&mut events).await, (1, DownReason::Spoke));
-            assert_eq!(tap.rest().await, (vec![], 0));
+            assert_eq!(tap.read_to_end().await, (vec![], 0));
             // And the next one is as good as new.
             send(&a, to, 2);
             let mut tap = Tap::accept(&listener).await;
@@ -187,7 +187,7 @@ fn a_peer_that_talks_back_while_it_does_not_read_is_hung_up_on() {
             let mut events = watch(&a);
             let (listener, _) = listener();
             let mut tap = Plugged::new(&a, &listener).await.into_tap();
-            tap.speak().await;
+            tap.write_back().await;
             assert_eq!(down(&mut events).await, (1, DownReason::Spoke));
             // The frame that was cut comes again on the next link.
             let mut tap = Tap::accept(&listener).await;
@@ -245,7 +245,7 @@ async fn cut_short(config: Config, read: usize, cut: Cut) {
     for number in 0..BEFORE {
         assert_eq!(first.number().await, number);
     }
-    first.swallow(read).await;
+    first.buffer_bytes(read).await;
     until("the long frame is being written", || {
         peer.stats().frames.written.frames == u64::from(BEFORE)
     })
@@ -263,7 +263,7 @@ async fn cut_short(config: Config, read: usize, cut: Cut) {
     // Only now is it read on: a writer that comes late and finds room again may finish the frame
     // before it sees the end, and then does well not to send it again.
     if let Some(first) = half {
-        let (whole, part) = first.rest().await;
+        let (whole, part) = first.read_to_end().await;
         assert!(
             whole.is_empty(),
             "a frame that is sent again was received already"
@@ -279,7 +279,7 @@ async fn cut_short(config: Config, read: usize, cut: Cut) {
     let frames = peer.stats().frames;
     assert_eq!(frames.written, frames.accepted);
     end([a]).await;
-    assert_eq!(second.rest().await, (vec![], 0));
+    assert_eq!(second.read_to_end().await, (vec![], 0));
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn an_idle_link_is_closed_and_comes_back_with_the_next_frame() {
                 let mut tap = Tap::accept(&listener).await;
                 assert_eq!(tap.number().await, epoch);
                 assert_eq!(down(&mut events).await, (epoch.into(), DownReason::Idle));
-                assert_eq!(tap.rest().await, (vec![], 0), "closed in good order");
+                assert_eq!(tap.read_to_end().await, (vec![], 0), "closed in good order");
                 assert_eq!(
                     (peer.stats().connected, peer.stats().epoch),
                     (false, epoch.into())

@@ -13,7 +13,7 @@ use crate::support::*;
 
 /// Sees that a connection is read.
 async fn talks(stream: &mut TcpStream, seen: &mut Seen<Got>) {
-    say(stream, &[(1, b"talks")]).await;
+    write_frames(stream, &[(1, b"talks")]).await;
     assert_eq!(seen.next().await.payload, "talks");
 }
 
@@ -34,7 +34,7 @@ fn a_connection_beyond_the_cap_is_closed_and_counted() {
             let mut seen = serve(&b, [1]);
             let (mut first, mut second) = (dial(&b).await, dial(&b).await);
             for turned_away in 1..=3 {
-                hung_up(dial(&b).await).await;
+                expect_close(dial(&b).await).await;
                 until("counted", || b.stats().links.turned_away == turned_away).await;
             }
             talks(&mut first, &mut seen).await;
@@ -77,9 +77,9 @@ fn the_cap_of_one_ip_is_not_anothers() {
             let mut seen = serve(&b, [1]);
             let other = Ipv4Addr::new(127, 0, 0, 2);
             let mut first = dial(&b).await;
-            hung_up(dial(&b).await).await;
+            expect_close(dial(&b).await).await;
             let mut second = dial_from(other, &b).await;
-            hung_up(dial_from(other, &b).await).await;
+            expect_close(dial_from(other, &b).await).await;
             talks(&mut first, &mut seen).await;
             talks(&mut second, &mut seen).await;
             assert_eq!(b.stats().links.turned_away, 2);
@@ -178,7 +178,7 @@ fn the_port_is_free_when_stop_returns() {
             let mut seen = serve(&next, [1]);
             talks(&mut dial(&next).await, &mut seen).await;
             for stream in streams {
-                hung_up(stream).await;
+                expect_close(stream).await;
             }
             end([next]).await;
         });
@@ -197,7 +197,7 @@ fn the_port_is_free_some_time_after_the_last_handle_is_gone() {
             drop(b);
             talks(&mut stream, &mut seen).await;
             drop(other);
-            hung_up(stream).await;
+            expect_close(stream).await;
             until("free", || {
                 TcpListener::bind(addr).is_ok() && UdpSocket::bind(addr).is_ok()
             })
@@ -238,7 +238,7 @@ fn out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some() {
             hoard.pop();
             let (began, used) = (std::time::Instant::now(), cpu_time(&mut stat));
             let mut waiting = dial(&b).await;
-            say(&mut waiting, &[(1, b"waited")]).await;
+            write_frames(&mut waiting, &[(1, b"waited")]).await;
             until("stalled", || b.stats().links.accept_stalls == 4).await;
             let (wall, used) = (began.elapsed(), cpu_time(&mut stat) - used);
             // After 100, 200 and 400 ms.
@@ -322,7 +322,7 @@ fn while_the_only_reader_rests_who_connects_waits() {
             let mut before = dial(&b).await;
             talks(&mut before, &mut seen).await;
             faults.arm(Failpoint::Reader);
-            hung_up(before).await;
+            expect_close(before).await;
             // Nobody reads now, and whoever is let in would not be read.
             let mut streams = [dial(&b).await, dial(&b).await];
             for stream in &mut streams {

@@ -34,7 +34,7 @@ fn a_group_is_registered_replaced_and_unregistered_by_message() {
 
             let registered = node.send(register(1, &one)).await;
             assert_eq!(registered.expect("runs"), Ok(()));
-            say(&mut stream, &[(1, b"one")]).await;
+            write_frames(&mut stream, &[(1, b"one")]).await;
             assert_eq!(seen_one.next().await.payload, "one");
 
             let refused = node.send(register(1, &two)).await.expect("runs");
@@ -45,14 +45,14 @@ fn a_group_is_registered_replaced_and_unregistered_by_message() {
             };
             let replaced = node.send(replace).await.expect("runs");
             assert_eq!(replaced, Ok(Some(one)));
-            say(&mut stream, &[(1, b"two")]).await;
+            write_frames(&mut stream, &[(1, b"two")]).await;
             assert_eq!(seen_two.next().await.payload, "two");
 
             let unregister = Unregister { group: group(1) };
             let former = node.send(unregister).await.expect("runs");
             assert_eq!(former, Some(two));
             assert_eq!(node.send(unregister).await.expect("runs"), None);
-            say(&mut stream, &[(1, b"nobody's")]).await;
+            write_frames(&mut stream, &[(1, b"nobody's")]).await;
             until("counted", || b.stats().inbound.dropped.no_group.frames == 1).await;
             end([b]).await;
         });
@@ -69,7 +69,7 @@ fn a_group_registered_by_message_may_be_as_slow_as_the_message_says() {
         let registered = node_of(&b).await.send(register).await;
         assert_eq!(registered.expect("runs"), Ok(()));
         let mut stream = dial(&b).await;
-        say(&mut stream, &[(1, b"no room")]).await;
+        write_frames(&mut stream, &[(1, b"no room")]).await;
         until("dropped", || b.stats().inbound.dropped.overflow.frames == 1).await;
         end([b]).await;
     });

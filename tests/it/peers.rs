@@ -113,7 +113,11 @@ fn a_peer_is_known_for_as_long_as_somebody_holds_it() {
             let another = peer.clone();
             peer.try_send(group(1), numbered(1, 4)).expect("room");
             let tap = Tap::accept(&listener).await;
-            assert_eq!(tap.rest().await, (vec![1], 0), "its link is idle and goes");
+            assert_eq!(
+                tap.read_to_end().await,
+                (vec![1], 0),
+                "its link is idle and goes"
+            );
             // Others come and are forgotten, one after another; it stays, with either handle.
             for held in [Some(peer), Some(another)] {
                 for port in 1..=3 {

@@ -389,7 +389,7 @@ fn no_old_frame_is_dropped_for_a_new_one_that_is_refused_all_the_same() {
 type Sending = Pin<Box<dyn Future<Output = Result<(), SendError<Vec<u8>>>>>>;
 
 /// Begins to send a numbered frame, and is in line for room when this returns.
-fn in_line(peer: &Peer, number: u32) -> Sending {
+fn start_waiting(peer: &Peer, number: u32) -> Sending {
     let peer = peer.clone();
     let mut sending: Sending =
         Box::pin(async move { peer.send(group(1), numbered(number, 10)).await });
@@ -419,7 +419,7 @@ fn a_send_waits_for_room_and_those_who_wait_are_served_in_the_order_of_asking() 
             let a = node(config.queue_frames(4));
             let (listener, _) = listener();
             let (peer, plugged) = full_peer(&a, &listener).await;
-            let waiting: Vec<_> = (3..20).map(|number| in_line(&peer, number)).collect();
+            let waiting: Vec<_> = (3..20).map(|number| start_waiting(&peer, number)).collect();
             let offered = peer.stats().frames.offered.frames;
             assert_eq!(offered, 4, "who waits has not been decided upon");
 
@@ -466,7 +466,9 @@ fn a_send_that_is_given_up_sends_nothing_counts_nowhere_and_costs_nobody_their_p
             let a = node(config.queue_frames(4));
             let (listener, _) = listener();
             let (peer, plugged) = full_peer(&a, &listener).await;
-            let mut waiting: Vec<_> = (3..8).map(|number| Some(in_line(&peer, number))).collect();
+            let mut waiting: Vec<_> = (3..8)
+                .map(|number| Some(start_waiting(&peer, number)))
+                .collect();
             // One in the middle gives up before there is room, and the first one when there is and
             // it could have had it.
             waiting[2] = None;
@@ -500,7 +502,7 @@ fn those_who_wait_for_room_are_refused_when_the_transport_stops() {
                 let a = node(config.clone().queue_frames(4));
                 let (listener, _) = listener();
                 let (peer, plugged) = full_peer(&a, &listener).await;
-                let waiting: Vec<_> = (3..8).map(|number| in_line(&peer, number)).collect();
+                let waiting: Vec<_> = (3..8).map(|number| start_waiting(&peer, number)).collect();
                 // Even if it drains and what they wait for is coming, they get it no more.
                 let stopping = async {
                     let (report, _) = tokio::join!(a.stop(how), async {
@@ -514,7 +516,7 @@ fn those_who_wait_for_room_are_refused_when_the_transport_stops() {
                             Shutdown::Now => plugged.into_tap(),
                             Shutdown::Drain(_) => plugged.pull().await,
                         }
-                        .rest()
+                        .read_to_end()
                         .await
                     });
                     report

@@ -37,7 +37,7 @@ fn a_frame_that_does_not_complete_in_time_costs_its_connection_alone() {
                 let bytes = [wire(1, b"whole"), wire(1, b"late")[..cut].to_vec()];
                 write(&mut stream, &bytes.concat()).await;
                 assert_eq!(seen.next().await.payload, "whole");
-                hung_up(stream).await;
+                expect_close(stream).await;
                 until("counted", || b.stats().inbound.timed_out == late).await;
                 witness.comes_through().await;
             }
@@ -88,7 +88,7 @@ fn a_large_frame_is_given_the_time_that_its_length_needs() {
             for stream in [&mut to_patient, &mut to_strict] {
                 write(stream, &bytes[..50_000]).await;
             }
-            hung_up(to_strict).await;
+            expect_close(to_strict).await;
             assert_eq!(strict.stats().inbound.timed_out, 1);
             // The other one has waited for as long, and then some.
             tokio::time::sleep(SHORT).await;
@@ -114,7 +114,7 @@ fn a_connection_with_nothing_to_say_is_not_closed() {
             seen.next().await;
             tokio::time::sleep(6 * SHORT).await;
             for stream in [&mut silent, &mut spoke] {
-                say(stream, &[(1, b"again")]).await;
+                write_frames(stream, &[(1, b"again")]).await;
                 assert_eq!(seen.next().await.payload, "again");
             }
             assert_eq!(b.stats().inbound.timed_out, 0);
@@ -212,7 +212,7 @@ fn connections_are_spread_evenly_over_readers() {
         let mut streams = Vec::new();
         for _ in 0..9 {
             let mut stream = dial(&b).await;
-            say(&mut stream, &[(1, b"here")]).await;
+            write_frames(&mut stream, &[(1, b"here")]).await;
             seen.next().await;
             streams.push(stream);
         }

@@ -87,7 +87,7 @@ fn a_drain_dials_a_peer_that_was_not_dialled_yet() {
             let there = async {
                 let listener = away.listen();
                 let tap = Tap::accept(&listener).await;
-                tap.rest().await
+                tap.read_to_end().await
             };
             let (report, read) = tokio::join!(a.stop(Shutdown::Drain(NEVER)), there);
             assert_eq!((report, read), (StopReport::default(), (vec![1], 0)));
@@ -216,7 +216,7 @@ fn stopping_now_drops_what_is_queued_and_says_so() {
             empty(&a);
             assert_eq!(a.stats().tcp.dropped.stopped, left);
             // Of the frame that was being written, a part comes, and no more.
-            let (numbers, part) = plugged.into_tap().rest().await;
+            let (numbers, part) = plugged.into_tap().read_to_end().await;
             assert!(numbers.is_empty() && part < PLUG_BYTES);
         });
     }
@@ -259,16 +259,16 @@ fn a_drain_handles_all_of_what_was_read_however_many_rounds_that_takes() {
         let b = node(current);
         let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
         let senders = [(); 2].map(|()| std::net::UdpSocket::bind((OWN_IP, 0)).expect("free"));
-        let say = |sender: usize, what: &str| {
+        let send = |sender: usize, what: &str| {
             let datagram = [&1_u32.to_le_bytes()[..], what.as_bytes()].concat();
             let sent = senders[sender].send_to(&datagram, b.local_addr());
             assert_eq!(sent.expect("room"), datagram.len());
         };
-        say(0, "first");
+        send(0, "first");
         until("held", || b.stats().inbound.in_delivery.frames == 1).await;
         // Both are there before anybody has a look, as all of it runs on this thread.
-        say(0, "second");
-        say(1, "third");
+        send(0, "second");
+        send(1, "third");
         until("read", || unread(b.local_addr()) == 0).await;
         assert_eq!(b.stats().inbound.received.frames, 1);
         // A task of its own, which is woken before those who are to go on receiving.
@@ -446,7 +446,7 @@ fn the_last_handle_stops_it_and_neither_peers_nor_its_node_are_handles() {
             assert_eq!(tap.number().await, 2);
 
             drop(other);
-            assert_eq!(tap.rest().await, (vec![], 0));
+            assert_eq!(tap.read_to_end().await, (vec![], 0));
             let down = |event: &PeerEvent| matches!(event, PeerEvent::Down { .. });
             ends.until(down).await;
             assert!(
@@ -653,7 +653,7 @@ fn descriptors() -> BTreeSet<(PathBuf, PathBuf)> {
 }
 
 /// Makes two transports that do all there is to do, and ends them.
-async fn a_life<F: Future<Output = ()>>(config: &Config, end: impl AsyncFn(Transport) -> F) {
+async fn use_and_end<F: Future<Output = ()>>(config: &Config, end: impl AsyncFn(Transport) -> F) {
     let ports = [Vacant::new(), Vacant::new()];
     let [a, b] = ports
         .each_ref()
@@ -684,7 +684,7 @@ fn when_a_stop_is_over_the_port_is_free_and_no_descriptor_and_no_thread_is_left(
                 run(async {
                     let (open, running) = (descriptors(), threads());
                     for how in [Shutdown::Now, Shutdown::Drain(20 * MS)] {
-                        a_life(&config, async |transport: Transport| async move {
+                        use_and_end(&config, async |transport: Transport| async move {
                             let addr = transport.local_addr();
                             transport.stop(how).await;
                             // At once, with the handle still there.
@@ -712,7 +712,7 @@ fn when_the_last_handle_is_dropped_no_descriptor_and_no_thread_is_left_soon() {
                 run(async {
                     let (open, running) = (descriptors(), threads());
                     for _ in 0..2 {
-                        a_life(&config, async |transport: Transport| async move {
+                        use_and_end(&config, async |transport: Transport| async move {
                             drop(transport);
                         })
                         .await;

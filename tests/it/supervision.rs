@@ -347,7 +347,7 @@ fn the_link_of_a_writer_that_panics_is_told_to_have_ended() {
                 if epoch == 1 {
                     assert_eq!(down(&mut events).await, DownReason::Ended);
                     restarted(&mut events, Component::PeerWriter(to)).await;
-                    assert_eq!(tap.rest().await, (vec![], 0));
+                    assert_eq!(tap.read_to_end().await, (vec![], 0));
                 }
             }
             assert_eq!(a.peer_stats(to).expect("known").epoch, 2, "counted on");
@@ -372,7 +372,7 @@ fn a_writer_that_panics_costs_other_peers_nothing() {
                 restarted(&mut events, Component::PeerWriter(to)).await;
                 passes(&a, b.local_addr(), round, &mut seen).await;
                 let first = Tap::accept(&listener).await;
-                let (numbers, _) = first.rest().await;
+                let (numbers, _) = first.read_to_end().await;
                 let mut second = Tap::accept(&listener).await;
                 assert_eq!((numbers, second.number().await), (vec![], round));
                 drop(second);
@@ -431,7 +431,7 @@ fn frames_wait_for_a_writer_that_failed() {
             peer.try_send(group(1), numbered(10, 10)).expect("room");
             for _ in 0..2 {
                 let broken = Tap::accept(&listener).await;
-                assert_eq!(broken.rest().await, (vec![], 0));
+                assert_eq!(broken.read_to_end().await, (vec![], 0));
             }
             let mut tap = Tap::accept(&listener).await;
             for number in 0..=10 {
@@ -496,16 +496,16 @@ fn datagrams_that_were_read_are_counted_when_the_actor_that_read_them_panics() {
         let mut events = watch(&b);
         let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
         let senders = [(); 2].map(|()| std::net::UdpSocket::bind((OWN_IP, 0)).expect("free"));
-        let say = |sender: usize| {
+        let send = |sender: usize| {
             let datagram = [&1_u32.to_le_bytes()[..], b"here"].concat();
             let sent = senders[sender].send_to(&datagram, b.local_addr());
             assert_eq!(sent.expect("room"), datagram.len());
         };
-        say(0);
+        send(0);
         until("held", || b.stats().inbound.in_delivery.frames == 1).await;
         // All are there before anybody has a look, as all of it runs on this thread. Two of them are
         // put together, and two lie where they were read.
-        [0, 0, 1, 1].into_iter().for_each(say);
+        [0, 0, 1, 1].into_iter().for_each(send);
         until("read", || unread(b.local_addr()) == 0).await;
         assert_eq!(b.stats().inbound.received.frames, 1);
         faults.arm(Failpoint::Udp);

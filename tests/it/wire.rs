@@ -187,7 +187,7 @@ fn a_length_below_its_header_or_above_the_limit_costs_its_connection_alone() {
                 let bytes = [&wire(1, b"before"), &length.to_be_bytes()[..]].concat();
                 write(&mut stream, &bytes).await;
                 assert_eq!(seen.next().await.payload, "before", "length {length}");
-                hung_up(stream).await;
+                expect_close(stream).await;
                 closed += 1;
                 until("counted", || b.stats().inbound.malformed == closed).await;
                 witness.comes_through().await;
@@ -216,7 +216,7 @@ fn what_is_behind_a_bad_length_is_not_read_as_frames() {
         let mut stream = dial(&b).await;
         let bytes = [wire(1, b"before"), vec![0; 4], wire(1, b"behind")].concat();
         write(&mut stream, &bytes).await;
-        hung_up(stream).await;
+        expect_close(stream).await;
         assert_eq!(seen.next().await.payload, "before");
         until("gone", || b.stats().links.connections == 0).await;
         assert_eq!(b.stats().inbound.received.frames, 1);
@@ -237,7 +237,7 @@ fn what_was_whole_before_a_bad_length_is_delivered_to_all_groups() {
             .collect();
         bytes.extend([0; 4]);
         write(&mut stream, &bytes).await;
-        hung_up(stream).await;
+        expect_close(stream).await;
         for index in 0..GROUPS {
             assert_eq!(seen.next().await.group, index);
         }
@@ -269,7 +269,7 @@ fn those_who_speak_something_else_are_closed_and_counted() {
             for (before, bytes) in (0..).zip(strangers) {
                 let mut stream = dial(&b).await;
                 write(&mut stream, bytes).await;
-                hung_up(stream).await;
+                expect_close(stream).await;
                 until("counted", || b.stats().inbound.malformed == before + 1).await;
             }
             until("closed", || b.stats().links.connections == 1).await;
@@ -387,7 +387,7 @@ async fn send_reserved(b: &Transport, seen: &mut Seen<Got>) {
     assert_eq!(seen.next().await.payload, "a");
     assert_eq!(seen.next().await.payload, "b");
     // Its connection goes on.
-    say(&mut stream, &[(1, b"c")]).await;
+    write_frames(&mut stream, &[(1, b"c")]).await;
     assert_eq!(seen.next().await.payload, "c");
     until("handled", || b.stats().inbound.in_delivery.is_zero()).await;
 }

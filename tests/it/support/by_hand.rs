@@ -111,7 +111,7 @@ impl Tap {
     }
 
     /// Reads until `n` bytes are there that no frame was made of.
-    pub(crate) async fn swallow(&mut self, n: usize) {
+    pub(crate) async fn buffer_bytes(&mut self, n: usize) {
         while self.read.len() < n {
             assert!(self.read_more().await, "the link ended");
         }
@@ -119,7 +119,7 @@ impl Tap {
 
     /// Reads to the link's end: the numbers of the frames that come, and how many bytes come behind
     /// the last whole one.
-    pub(crate) async fn rest(mut self) -> (Vec<u32>, usize) {
+    pub(crate) async fn read_to_end(mut self) -> (Vec<u32>, usize) {
         let mut numbers = Vec::new();
         while let Some((_, payload)) = self.frame().await {
             numbers.push(number(&payload));
@@ -134,7 +134,7 @@ impl Tap {
     }
 
     /// Answers, which no peer does.
-    pub(crate) async fn speak(&mut self) {
+    pub(crate) async fn write_back(&mut self) {
         self.stream.write_all(b"HTTP").await.expect("open");
     }
 

@@ -40,7 +40,7 @@ pub(crate) async fn write(stream: &mut TcpStream, bytes: &[u8]) {
 }
 
 /// Writes frames, all in one go.
-pub(crate) async fn say(stream: &mut TcpStream, frames: &[(u32, &[u8])]) {
+pub(crate) async fn write_frames(stream: &mut TcpStream, frames: &[(u32, &[u8])]) {
     let bytes = frames
         .iter()
         .flat_map(|&(group, payload)| wire(group, payload));
@@ -48,7 +48,7 @@ pub(crate) async fn say(stream: &mut TcpStream, frames: &[(u32, &[u8])]) {
 }
 
 /// Waits for the other side to close the connection, on which it must not have said anything.
-pub(crate) async fn hung_up(mut stream: TcpStream) {
+pub(crate) async fn expect_close(mut stream: TcpStream) {
     let read = tokio::time::timeout(LONG, stream.read(&mut [0; 1])).await;
     match read.expect("the connection is not closed") {
         Ok(said) => assert_eq!(said, 0, "an answer"),
@@ -126,7 +126,7 @@ pub(crate) fn probe() -> (Recipient<Inbound>, Seen<Got>) {
 }
 
 /// Waits until `fact` holds, and lets nothing else run on this thread meanwhile.
-pub(crate) fn stand_still(what: &str, fact: impl Fn() -> bool) {
+pub(crate) fn block_until(what: &str, fact: impl Fn() -> bool) {
     let end = Instant::now() + LONG;
     while !fact() {
         assert!(Instant::now() < end, "never came true: {what}");
