@@ -1,4 +1,4 @@
-//! What the transport promises, on real sockets. One file for each behaviour.
+//! What the transport promises, tested on real sockets. One file per behaviour.
 
 mod addresses;
 mod backpressure;

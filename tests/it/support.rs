@@ -1,4 +1,5 @@
-//! What the tests share: an actor that tells what it got, and waiting for facts.
+//! Shared helpers of the tests: running a test in its own actix system, probe actors that report
+//! what they receive, and waiting until a fact holds.
 
 mod by_hand;
 mod process;
@@ -13,7 +14,8 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::{by_hand::*, process::*, raw::*};
 
-/// Longer than anything here takes on a slow machine: a fact that has not come by then does not come.
+/// Nothing here takes this long, even on a slow machine. A fact that does not hold by then never
+/// will.
 const LONG: Duration = Duration::from_secs(20);
 
 /// Runs a test in an actix system of its own.
@@ -33,7 +35,7 @@ pub(crate) fn node(config: Config) -> Transport {
         .expect("free port")
 }
 
-/// Both ways of placing a transport's actors.
+/// The default settings with each of the two placements of the transport's actors.
 pub(crate) fn placements() -> [Config; 2] {
     let one = Placement::Dedicated {
         readers: 1,
@@ -46,7 +48,7 @@ pub(crate) fn group(index: u32) -> GroupId {
     GroupId::new(index)
 }
 
-/// What a [`Probe`] got.
+/// A frame that a [`Probe`] received.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Got {
     pub(crate) group: u32,
@@ -54,7 +56,7 @@ pub(crate) struct Got {
     pub(crate) via: Via,
 }
 
-/// An actor that tells the test what it gets, a frame or an event at a time.
+/// An actor that reports each frame or event it receives to the test.
 pub(crate) struct Probe<T>(mpsc::UnboundedSender<T>);
 
 impl<T: Unpin + 'static> Actor for Probe<T> {
@@ -67,7 +69,7 @@ impl Handler<Inbound> for Probe<Got> {
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
         let (group, via) = (inbound.group().get(), inbound.via());
         for payload in inbound {
-            // The test may have seen enough.
+            // The test may already have dropped its end.
             let _ = self.0.send(Got {
                 group,
                 payload,
@@ -85,7 +87,7 @@ impl Handler<PeerEvent> for Probe<PeerEvent> {
     }
 }
 
-/// The test's end of a probe.
+/// The test's end of a [`Probe`].
 pub(crate) struct Seen<T>(mpsc::UnboundedReceiver<T>);
 
 impl<T: Debug> Seen<T> {
@@ -94,7 +96,7 @@ impl<T: Debug> Seen<T> {
         next.expect("nothing came").expect("the probe ended")
     }
 
-    /// Waits for the first that is as wanted; those before it are passed over.
+    /// Waits for the first item that is `wanted`, and discards those before it.
     pub(crate) async fn until(&mut self, wanted: impl Fn(&T) -> bool) -> T {
         loop {
             let next = self.next().await;
@@ -104,7 +106,7 @@ impl<T: Debug> Seen<T> {
         }
     }
 
-    /// Waits for the end of the probe, before which nothing more must come.
+    /// Waits until the probe has ended, and fails if it reports anything more.
     pub(crate) async fn end(mut self) {
         let end = tokio::time::timeout(LONG, self.0.recv()).await;
         assert!(end.expect("the probe lives on").is_none());
@@ -115,7 +117,7 @@ impl<T: Debug> Seen<T> {
     }
 }
 
-/// Serves groups with a probe.
+/// Registers one probe for all these groups.
 pub(crate) fn serve(transport: &Transport, groups: impl IntoIterator<Item = u32>) -> Seen<Got> {
     let (tell, seen) = mpsc::unbounded_channel();
     let probe = Probe(tell).start();
@@ -127,7 +129,7 @@ pub(crate) fn serve(transport: &Transport, groups: impl IntoIterator<Item = u32>
     Seen(seen)
 }
 
-/// Watches a transport's events.
+/// Subscribes a probe to a transport's events.
 pub(crate) fn watch(transport: &Transport) -> Seen<PeerEvent> {
     let (tell, seen) = mpsc::unbounded_channel();
     transport.subscribe(Probe(tell).start().recipient());
@@ -145,13 +147,14 @@ pub(crate) async fn until(what: &str, mut fact: impl FnMut() -> bool) {
     assert!(came.is_ok(), "never came true: {what}");
 }
 
-/// A frame as it stands on the wire.
+/// The bytes of a frame on the wire.
 pub(crate) fn wire(group: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short") + 8;
     [&length.to_be_bytes()[..], &group.to_le_bytes(), payload].concat()
 }
 
-/// Says that every frame of these transports is in one place.
+/// Asserts that the counters of these transports balance: every frame is counted in exactly one
+/// place.
 pub(crate) fn balanced<'t>(transports: impl IntoIterator<Item = &'t Transport>) {
     for transport in transports {
         let stats = transport.stats();

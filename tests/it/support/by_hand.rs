@@ -1,4 +1,4 @@
-//! The other end of the transport's own links, as the test wants it.
+//! The peer's end of the transport's links, accepted and read by the test itself.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,14 +13,15 @@ use tokio::{
 
 use super::{LONG, group, until};
 
-/// An address kept for the test: nobody listens there, and nobody else is given it, until the test
-/// listens or binds a transport there.
+/// An address reserved for the test. Nobody listens there and nobody else is given it, until the
+/// test listens or binds a transport there.
 pub(crate) struct Vacant(Socket);
 
 impl Vacant {
     pub(crate) fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        // So does the transport, and two that do so may share an address until one listens.
+        // The transport sets this option, too. Two sockets with the option may bind the same
+        // address until one of them listens.
         socket.set_reuse_address(true).expect("open");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         socket.bind(&any.into()).expect("free port");
@@ -39,14 +40,14 @@ impl Vacant {
     }
 }
 
-/// A listener that accepts what the test accepts by hand.
+/// A listener whose connections only the test accepts, and its address.
 pub(crate) fn listener() -> (TcpListener, SocketAddr) {
     let vacant = Vacant::new();
     let addr = vacant.addr();
     (vacant.listen(), addr)
 }
 
-/// A listener that answers nobody: it accepts nothing, and no more fit into its backlog.
+/// A listener that answers no dial: it accepts nothing, and its backlog is full.
 pub(crate) struct Mute {
     pub(crate) addr: SocketAddr,
     _listener: Socket,
@@ -58,7 +59,7 @@ impl Mute {
         let vacant = Vacant::new();
         vacant.0.listen(0).expect("nobody else listens");
         let addr = vacant.addr();
-        // A backlog of none holds one.
+        // A backlog of 0 holds one connection. This one fills it.
         let waiting = TcpStream::connect(addr).await.expect("listening");
         Mute {
             addr,
@@ -68,10 +69,10 @@ impl Mute {
     }
 }
 
-/// A link of the transport, read by hand or not at all.
+/// A link of the transport that only the test reads, or nobody.
 pub(crate) struct Tap {
     stream: TcpStream,
-    /// What has been read and not taken.
+    /// Bytes that were read but not yet returned as a frame.
     read: BytesMut,
 }
 
@@ -85,7 +86,7 @@ impl Tap {
         }
     }
 
-    /// The next frame, group and payload; none when the link has ended.
+    /// Returns the group and payload of the next frame, or `None` when the link has ended.
     pub(crate) async fn frame(&mut self) -> Option<(u32, Bytes)> {
         loop {
             if let Some(length) = self.read.first_chunk() {
@@ -95,7 +96,8 @@ impl Tap {
                     let group = u32::from_le_bytes(*frame[4..].first_chunk().expect("a group"));
                     return Some((group, frame.slice(8..)));
                 }
-                // Long frames are not to be copied along as they grow.
+                // Room for the whole frame at once, so that a long frame is not copied each time
+                // the buffer grows.
                 self.read.reserve(length - self.read.len());
             }
             if !self.read_more().await {
@@ -104,21 +106,21 @@ impl Tap {
         }
     }
 
-    /// The number of the next frame, which must come.
+    /// Returns the number of the next frame. Fails if the link ends first.
     pub(crate) async fn number(&mut self) -> u32 {
         let (_, payload) = self.frame().await.expect("the link ended");
         number(&payload)
     }
 
-    /// Reads until `n` bytes are there that no frame was made of.
+    /// Reads until `n` bytes are buffered, without taking frames out of them.
     pub(crate) async fn buffer_bytes(&mut self, n: usize) {
         while self.read.len() < n {
             assert!(self.read_more().await, "the link ended");
         }
     }
 
-    /// Reads to the link's end: the numbers of the frames that come, and how many bytes come behind
-    /// the last whole one.
+    /// Reads until the link ends. Returns the numbers of the frames that came and the number of
+    /// bytes after the last whole frame.
     pub(crate) async fn read_to_end(mut self) -> (Vec<u32>, usize) {
         let mut numbers = Vec::new();
         while let Some((_, payload)) = self.frame().await {
@@ -133,39 +135,40 @@ impl Tap {
         read.expect("nothing came").is_ok_and(|n| n > 0)
     }
 
-    /// Answers, which no peer does.
+    /// Writes bytes to the link, which a real peer never does.
     pub(crate) async fn write_back(&mut self) {
         self.stream.write_all(b"HTTP").await.expect("open");
     }
 
-    /// Says that nothing will be written on this side, and goes on reading.
+    /// Closes this side for writing. Reading goes on.
     pub(crate) async fn half_close(&mut self) {
         self.stream.shutdown().await.expect("open");
     }
 
-    /// Lets the kernel acknowledge what comes next with the answer, if there is one soon. There is
-    /// none.
+    /// Makes the kernel delay the acknowledgement of the next bytes, in the hope of sending it with
+    /// an answer. No answer follows.
     #[cfg(target_os = "linux")]
     pub(crate) fn acknowledge_late(&self) {
         let socket = SockRef::from(&self.stream);
         socket.set_tcp_quickack(false).expect("open");
     }
 
-    /// Ends the link as a peer that dies does.
+    /// Ends the link with a reset, as a peer that dies does.
     pub(crate) fn reset(self) {
         let socket = SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).expect("open");
     }
 }
 
-/// A link that takes nothing more: a frame that is longer than the kernel keeps has begun on it, and
-/// the other side does not read. No matter how long it is waited, what is sent behind it waits.
+/// A link that takes no more bytes: a frame too long for the kernel's buffers is partly written,
+/// and the other side does not read. Whatever is sent behind it waits until the test reads, however
+/// long that takes.
 pub(crate) struct Plugged(Tap);
 
-/// The payload of the frame that plugs: more than the buffers of both sockets hold.
+/// Length of the plug's payload: more than the buffers of both sockets hold.
 pub(crate) const PLUG: usize = 16 << 20;
 
-/// What `PLUG` takes of a queue's bytes.
+/// Bytes that the plug takes of a queue: its payload and its header.
 pub(crate) const PLUG_BYTES: usize = PLUG + 8;
 
 impl Plugged {
@@ -175,7 +178,7 @@ impl Plugged {
         let plug = vec![0; PLUG];
         transport.try_send(to, group(0), plug).expect("room");
         let tap = Tap::accept(listener).await;
-        // The writer writes what it has taken before it does anything else.
+        // Once the writer has taken the plug, it writes the plug before anything else.
         until("plugged", || {
             let frames = transport.peer_stats(to).expect("known").frames;
             frames.in_flight.bytes as usize == PLUG_BYTES
@@ -185,7 +188,7 @@ impl Plugged {
         Plugged(tap)
     }
 
-    /// Reads the plug; what is behind it comes through again.
+    /// Reads the plug, so that what is behind it can follow.
     pub(crate) async fn pull(self) -> Tap {
         let Plugged(mut tap) = self;
         let (_, plug) = tap.frame().await.expect("the link ended");
@@ -193,23 +196,23 @@ impl Plugged {
         tap
     }
 
-    /// Leaves the plug in.
+    /// Returns the link with the plug still unread.
     pub(crate) fn into_tap(self) -> Tap {
         self.0
     }
 }
 
-/// A payload that tells its place in an order: `len` bytes, four at least.
+/// A payload of `len` bytes, at least four, that begins with `number`.
 pub(crate) fn numbered(number: u32, len: usize) -> Vec<u8> {
     let mut payload = vec![number as u8; len];
     payload[..4].copy_from_slice(&number.to_le_bytes());
     payload
 }
 
-/// The place that a [`numbered`] payload tells; fails if another of its bytes is not as it was sent.
+/// Returns the number of a [`numbered`] payload. Fails if any other byte is not as it was sent.
 pub(crate) fn number(payload: &[u8]) -> u32 {
     let number = u32::from_le_bytes(*payload.first_chunk().expect("four bytes"));
-    // That all bytes are equal is found much faster by comparing each with the next.
+    // Comparing each byte with the next is much faster than comparing all with one value.
     if let [first, others @ ..] = &payload[4..] {
         let intact = *first == number as u8 && payload[4..payload.len() - 1] == *others;
         assert!(intact, "frame {number} was garbled");

@@ -1,15 +1,16 @@
-//! Tests that look at their whole process.
+//! Running a test in a process of its own, for tests that look at the whole process.
 
 use std::process::Command;
 
-/// Runs a test in a process of its own: what it looks at belongs to the process, and other tests run
-/// in this one.
+/// Runs a test in a process of its own. It looks at something that belongs to the whole process,
+/// and other tests share this process.
 pub(crate) fn alone(name: &str, test: impl FnOnce()) {
     let tests = std::env::current_exe().expect("this program");
     rerun(Command::new(tests), name, test);
 }
 
-/// The same, after the shell has done `before` to the process: set its limits, or its environment.
+/// Like [`alone`], but first the shell runs `before` in the new process, to set its limits or its
+/// environment.
 pub(crate) fn alone_after(before: &str, name: &str, test: impl FnOnce()) {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{before} && exec \"$0\" \"$@\"")]);
@@ -34,7 +35,7 @@ fn rerun(mut tests: Command, name: &str, test: impl FnOnce()) {
     assert!(told.contains("1 passed"), "not run: {told}");
 }
 
-/// The names of the threads.
+/// The names of this process's threads, sorted.
 pub(crate) fn threads() -> Vec<String> {
     let all = std::fs::read_dir("/proc/self/task").expect("linux");
     let mut names: Vec<_> = all

@@ -1,5 +1,5 @@
-//! For those who test the way in: the sender's end in raw bytes, and actors that are asked for more
-//! than to tell.
+//! Helpers for tests of the receiving side: a sender in raw bytes, and actors with special
+//! behaviour.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{Got, LONG, Probe, Seen, balanced, group, serve, wire};
 
-/// Says that every frame is in one place, and stops.
+/// Asserts that the counters balance, and stops the transports.
 pub(crate) async fn end<const N: usize>(transports: [Transport; N]) {
     balanced(&transports);
     for transport in transports {
@@ -27,7 +27,7 @@ pub(crate) async fn end<const N: usize>(transports: [Transport; N]) {
 
 // ---- the sender's end, in raw bytes ------------------------------------------------------------
 
-/// A connection to say anything on.
+/// Opens a raw connection to the transport.
 pub(crate) async fn dial(transport: &Transport) -> TcpStream {
     let stream = TcpStream::connect(transport.local_addr()).await;
     let stream = stream.expect("listening");
@@ -39,7 +39,7 @@ pub(crate) async fn write(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).await.expect("open");
 }
 
-/// Writes frames, all in one go.
+/// Writes these frames in one write.
 pub(crate) async fn write_frames(stream: &mut TcpStream, frames: &[(u32, &[u8])]) {
     let bytes = frames
         .iter()
@@ -47,20 +47,20 @@ pub(crate) async fn write_frames(stream: &mut TcpStream, frames: &[(u32, &[u8])]
     write(stream, &bytes.collect::<Vec<_>>()).await;
 }
 
-/// Waits for the other side to close the connection, on which it must not have said anything.
+/// Waits until the other side closes the connection. Fails if it writes anything first.
 pub(crate) async fn expect_close(mut stream: TcpStream) {
     let read = tokio::time::timeout(LONG, stream.read(&mut [0; 1])).await;
     match read.expect("the connection is not closed") {
         Ok(said) => assert_eq!(said, 0, "an answer"),
-        // What it had not read when it closed.
+        // It closed before it had read all, so the system answered with a reset.
         Err(err) => assert_eq!(err.kind(), io::ErrorKind::ConnectionReset),
     }
 }
 
-/// A connection beside others, with a group of its own.
+/// A second connection, with a group of its own.
 ///
-/// With one reader, what was written elsewhere before a frame of the witness comes through has been
-/// looked at by then: sockets that become readable are read in turn.
+/// With one reader, once a frame of the witness has arrived, everything that other connections had
+/// written before it has been looked at: the reader visits readable sockets in turn.
 pub(crate) struct Witness {
     stream: TcpStream,
     seen: Seen<Got>,
@@ -78,7 +78,7 @@ impl Witness {
         witness
     }
 
-    /// Sends a frame and waits until it is there.
+    /// Sends a frame and waits until it arrives.
     pub(crate) async fn comes_through(&mut self) {
         let written = self.stream.write_all(&wire(Self::GROUP, b"")).await;
         written.expect("nothing closes the witness");
@@ -86,7 +86,7 @@ impl Witness {
     }
 }
 
-// ---- actors for special wishes -----------------------------------------------------------------
+// ---- actors with special behaviour -------------------------------------------------------------
 
 impl Handler<Inbound> for Probe<(SocketAddr, Got)> {
     type Result = ();
@@ -104,7 +104,7 @@ impl Handler<Inbound> for Probe<(SocketAddr, Got)> {
     }
 }
 
-/// Serves groups with a probe that tells where frames came from, too.
+/// Like [`serve`], but each frame comes with its sender's address.
 pub(crate) fn serve_from(
     transport: &Transport,
     groups: impl IntoIterator<Item = u32>,
@@ -119,13 +119,13 @@ pub(crate) fn serve_from(
     Seen(seen)
 }
 
-/// A probe that serves nothing yet.
+/// A probe that is not registered for any group yet.
 pub(crate) fn probe() -> (Recipient<Inbound>, Seen<Got>) {
     let (tell, seen) = mpsc::unbounded_channel();
     (Probe(tell).start().recipient(), Seen(seen))
 }
 
-/// Waits until `fact` holds, and lets nothing else run on this thread meanwhile.
+/// Waits until `fact` holds and blocks this thread meanwhile, so that nothing else runs on it.
 pub(crate) fn block_until(what: &str, fact: impl Fn() -> bool) {
     let end = Instant::now() + LONG;
     while !fact() {
@@ -134,7 +134,7 @@ pub(crate) fn block_until(what: &str, fact: impl Fn() -> bool) {
     }
 }
 
-/// An actor that takes nothing until its gate opens: the futures of its handlers wait.
+/// An actor whose handlers wait until its gate opens, and only then take their frames.
 struct Slow {
     gate: watch::Receiver<bool>,
     tell: mpsc::UnboundedSender<Got>,
@@ -150,7 +150,7 @@ impl Handler<Inbound> for Slow {
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> Self::Result {
         let (mut gate, tell) = (self.gate.clone(), self.tell.clone());
         Box::pin(async move {
-            // A gate that is gone holds nothing back.
+            // An error means that the gate was dropped. Then nothing is held back, either.
             let _ = gate.wait_for(|open| *open).await;
             let (group, via) = (inbound.group().get(), inbound.via());
             for payload in inbound {
@@ -164,7 +164,7 @@ impl Handler<Inbound> for Slow {
     }
 }
 
-/// The test's hand on an actor's speed.
+/// Opens the gate of an actor that [`hold`] made.
 pub(crate) struct Gate(watch::Sender<bool>);
 
 impl Gate {
@@ -173,7 +173,7 @@ impl Gate {
     }
 }
 
-/// Serves a group with an actor that takes nothing until the gate is opened.
+/// Serves a group with an actor that takes no frames until the gate is opened.
 pub(crate) fn hold(
     transport: &Transport,
     index: u32,
@@ -188,14 +188,14 @@ pub(crate) fn hold(
     (Gate(hand), Seen(seen))
 }
 
-/// An ip that no other test binds at, where there is more than one: a port that is free here is not
-/// by chance another's.
+/// A local ip that no other test uses, on systems with more than one. A port that is free here
+/// cannot be another test's by chance.
 pub(crate) const OWN_IP: Ipv4Addr = match cfg!(target_os = "linux") {
     true => Ipv4Addr::new(127, 0, 0, 7),
     false => Ipv4Addr::LOCALHOST,
 };
 
-/// Bytes that the kernel holds for a socket of datagrams.
+/// Returns the bytes that the kernel holds unread for the UDP socket at this address.
 #[cfg(target_os = "linux")]
 pub(crate) fn unread(addr: SocketAddr) -> u64 {
     let port = format!(":{:04X}", addr.port());
@@ -209,6 +209,6 @@ pub(crate) fn unread(addr: SocketAddr) -> u64 {
     u64::from_str_radix(unread, 16).expect("in hex")
 }
 
-/// What a connection reads at first, and twice as much each time that it is there. Behind so much it
-/// reads 64 KiB in one go.
+/// Bytes that fill the first five reads of a connection. Its first read takes 2 KiB at most, and
+/// each read that was full doubles the next; after these five it reads 64 KiB at once.
 pub(crate) const FILLS_FIVE_READS: usize = (2 + 4 + 8 + 16 + 32) << 10;
