@@ -1,4 +1,4 @@
-//! A stop that drains: what has been received reaches its actors, however busy they are.
+//! A draining stop waits until all received frames are handled, however busy their actors are.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use actix_transport::{Config, Inbound, Placement, Shutdown, Via};
 
 use crate::support::*;
 
-/// An actor that keeps its thread until it is let go.
+/// An actor that blocks its thread until the test releases it.
 struct Busy(std::sync::mpsc::Receiver<()>);
 
 impl Actor for Busy {
@@ -24,10 +24,11 @@ impl Handler<Inbound> for Busy {
 }
 
 #[test]
-fn what_lies_in_a_mailbox_when_the_transport_drains_is_delivered() {
+fn a_drain_waits_for_batches_that_are_still_in_a_mailbox() {
     for via in [Via::Tcp, Via::Udp] {
         run(async {
-            // On this thread, so that it reads all that is sent here in one go.
+            // The transport runs on this thread, so it reads everything that is sent here in one
+            // go.
             let b = node(Config::default().placement(Placement::Current));
             let (free, busy) = std::sync::mpsc::channel();
             let arbiter = Arbiter::new();
@@ -48,10 +49,10 @@ fn what_lies_in_a_mailbox_when_the_transport_drains_is_delivered() {
                     socket.send_to(&datagram, b.local_addr()).expect("sent");
                 }),
             }
-            // The first is with the actor, which has not taken it, and the others behind it.
+            // The actor blocks on the first batch, and the others are behind it in its mailbox.
             until("received", || b.stats().inbound.received.frames == 4).await;
             let stop = b.stop(Shutdown::Drain(Duration::from_secs(20)));
-            // Long enough for everything else to end, if it would not wait for these.
+            // Long enough for everything else to end, if the stop did not wait for these batches.
             let release = async {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 drop(free);

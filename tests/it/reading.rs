@@ -1,4 +1,5 @@
-//! What a connection may do to its reader: how long a frame may take, and what it may cost others.
+//! What a connection may do to its reader: how long a frame may take, and how little other
+//! connections notice.
 
 use std::{
     io::Write,
@@ -16,7 +17,7 @@ use crate::support::*;
 
 const SHORT: Duration = Duration::from_millis(200);
 
-/// Nothing here takes longer.
+/// Nothing here takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn one_reader() -> Config {
@@ -25,13 +26,13 @@ fn one_reader() -> Config {
 }
 
 #[test]
-fn a_frame_that_does_not_complete_in_time_costs_its_connection_alone() {
+fn a_frame_that_does_not_complete_in_time_closes_only_its_own_connection() {
     for config in placements() {
         run(async {
             let b = node(config.frame_timeout(SHORT));
             let mut seen = serve(&b, [1]);
             let mut witness = Witness::new(&b).await;
-            // Cut in its length, in its group and in its payload.
+            // Cut inside its length, inside its group and inside its payload.
             for (late, cut) in (1..).zip([1, 6, 10]) {
                 let mut stream = dial(&b).await;
                 let bytes = [wire(1, b"whole"), wire(1, b"late")[..cut].to_vec()];
@@ -50,13 +51,13 @@ fn a_frame_that_does_not_complete_in_time_costs_its_connection_alone() {
 }
 
 #[test]
-fn a_frame_that_trickles_in_has_no_more_time_than_one_that_stalls() {
+fn a_frame_that_trickles_in_gets_no_more_time_than_one_that_stalls() {
     for config in placements() {
         run(async {
             let b = node(config.frame_timeout(SHORT));
             let mut stream = dial(&b).await;
             write(&mut stream, &wire(1, &[0; 10_000])[..8]).await;
-            // Always another byte in time, and never the last.
+            // Each byte comes in time, but never the last one.
             let trickle = async {
                 while stream.write_all(&[0]).await.is_ok() {
                     tokio::time::sleep(SHORT / 20).await;
@@ -80,7 +81,7 @@ fn a_large_frame_is_given_the_time_that_its_length_needs() {
             let payload = vec![7; 100_000];
             let bytes = wire(1, &payload);
             let config = config.frame_timeout(SHORT);
-            // Its length at this rate is ten seconds and more.
+            // At this rate, a frame of this length may take more than ten seconds.
             let patient = node(config.clone().frame_floor(10_000));
             let strict = node(config.frame_floor(usize::MAX >> 32));
             let mut seen = serve(&patient, [1]);
@@ -90,7 +91,7 @@ fn a_large_frame_is_given_the_time_that_its_length_needs() {
             }
             expect_close(to_strict).await;
             assert_eq!(strict.stats().inbound.timed_out, 1);
-            // The other one has waited for as long, and then some.
+            // The patient node has now waited longer than the strict one did.
             tokio::time::sleep(SHORT).await;
             write(&mut to_patient, &bytes[50_000..]).await;
             assert_eq!(seen.next().await.payload, payload);
@@ -101,13 +102,13 @@ fn a_large_frame_is_given_the_time_that_its_length_needs() {
 }
 
 #[test]
-fn a_connection_with_nothing_to_say_is_not_closed() {
+fn an_idle_connection_is_not_closed() {
     for config in placements() {
         run(async {
             let b = node(config.frame_timeout(5 * SHORT));
             let mut seen = serve(&b, [1]);
             let (mut silent, mut spoke) = (dial(&b).await, dial(&b).await);
-            // A frame in two parts, so that a frame had begun and was completed.
+            // In two parts, so that the connection has begun a frame and completed it.
             let bytes = wire(1, b"spoke");
             write(&mut spoke, &bytes[..5]).await;
             write(&mut spoke, &bytes[5..]).await;
@@ -124,7 +125,7 @@ fn a_connection_with_nothing_to_say_is_not_closed() {
 }
 
 #[test]
-fn each_frame_has_its_own_time_however_long_its_connection_talks() {
+fn each_frame_has_a_time_limit_of_its_own() {
     const ALLOWED: Duration = Duration::from_secs(1);
 
     run(async {
@@ -133,7 +134,7 @@ fn each_frame_has_its_own_time_however_long_its_connection_talks() {
         let mut stream = dial(&b).await;
         let frame = wire(1, b"in time");
         write(&mut stream, &frame[..9]).await;
-        // Always inside a frame, which is never the one before.
+        // The connection is always in the middle of a frame, but each time of another one.
         for _ in 0..12 {
             tokio::time::sleep(ALLOWED / 8).await;
             write(&mut stream, &[&frame[9..], &frame[..9]].concat()).await;
@@ -145,7 +146,7 @@ fn each_frame_has_its_own_time_however_long_its_connection_talks() {
 }
 
 #[test]
-fn the_time_its_group_takes_is_not_the_frames_time() {
+fn time_spent_waiting_for_a_group_does_not_count_against_the_next_frame() {
     const ALLOWED: Duration = Duration::from_secs(2);
 
     run(async {
@@ -158,7 +159,7 @@ fn the_time_its_group_takes_is_not_the_frames_time() {
         tokio::time::sleep(ALLOWED).await;
         gate.open();
         assert_eq!(seen.next().await.payload, "first");
-        // Only now is the second frame waited for.
+        // The wait for the second frame begins only now.
         tokio::time::sleep(ALLOWED / 8).await;
         write(&mut stream, &second[9..]).await;
         assert_eq!(seen.next().await.payload, "second");
@@ -167,9 +168,9 @@ fn the_time_its_group_takes_is_not_the_frames_time() {
     });
 }
 
-/// On one thread with its users, a transport may come late to what came in time.
+/// A transport that shares its thread with its users may read late what arrived in time.
 #[test]
-fn the_time_its_thread_was_busy_is_not_the_frames_time() {
+fn time_for_which_its_thread_was_busy_does_not_count_against_a_frame() {
     const ALLOWED: Duration = Duration::from_secs(1);
 
     run(async {
@@ -178,7 +179,7 @@ fn the_time_its_thread_was_busy_is_not_the_frames_time() {
         let mut seen = serve(&b, [1]);
         let mut witness = Witness::new(&b).await;
         let mut stream = dial(&b).await;
-        // More than one read brings.
+        // More than one read takes.
         let frame = wire(1, &[7; 40_000]);
         write(&mut stream, &frame[..9]).await;
         witness.comes_through().await;
@@ -191,7 +192,7 @@ fn the_time_its_thread_was_busy_is_not_the_frames_time() {
     });
 }
 
-/// With three readers, the end of one ends a third of the connections.
+/// When one of three readers ends, a third of the connections end with it.
 #[cfg(feature = "failpoints")]
 #[test]
 fn connections_are_spread_evenly_over_readers() {
@@ -220,7 +221,7 @@ fn connections_are_spread_evenly_over_readers() {
         until("restarted", || b.stats().links.restarts == 1).await;
         until("a third", || b.stats().links.connections == 6).await;
         for stream in &mut streams {
-            // Of a connection that has ended the first write may still succeed.
+            // The first write to a connection that has ended may still succeed.
             let _ = stream.write_all(&wire(1, b"still here")).await;
         }
         for _ in 0..6 {
@@ -231,7 +232,7 @@ fn connections_are_spread_evenly_over_readers() {
     });
 }
 
-/// Writes frames without end until told to stop.
+/// Writes frames in a thread until the returned value is dropped.
 fn flood(transport: &Transport, index: u32) -> impl Drop {
     struct Flood(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
 
@@ -244,7 +245,7 @@ fn flood(transport: &Transport, index: u32) -> impl Drop {
 
     let over = Arc::new(AtomicBool::new(false));
     let (stop, to) = (over.clone(), transport.local_addr());
-    // As small as frames can be, so that they are written faster than read.
+    // As small as frames can be, so that they are written faster than the reader reads them.
     let bytes = wire(index, b"").repeat(32 << 10);
     let writer = std::thread::spawn(move || {
         let mut stream = std::net::TcpStream::connect(to).expect("listening");
@@ -256,13 +257,13 @@ fn flood(transport: &Transport, index: u32) -> impl Drop {
 }
 
 #[test]
-fn a_connection_that_floods_leaves_the_others_their_turn() {
+fn a_connection_that_floods_does_not_starve_the_others() {
     run(async {
         let b = node(one_reader());
         let mut witness = Witness::new(&b).await;
         let _bounded = hold(&b, 2, GroupOverflow::Drop { max_bytes: 0 });
-        // A group that nobody serves, and one whose bound is always reached: nothing that the
-        // flooded reader would have to wait for.
+        // A group that nobody serves, and one that is always full: the reader drops the flood's
+        // frames without ever having to wait.
         for index in [1, 2] {
             let _flood = flood(&b, index);
             let flooded = || b.stats().inbound.received.bytes;
@@ -274,7 +275,8 @@ fn a_connection_that_floods_leaves_the_others_their_turn() {
                 witness.comes_through().await;
                 meanwhile.push(flooded() - before);
             }
-            // A turn of the flood is some hundred KiB; the witness needs a few of its own.
+            // The reader takes some hundred KiB of the flood in one turn, and the witness needs a
+            // few turns.
             meanwhile.sort_unstable();
             assert!(meanwhile[10] < 16 << 20, "{meanwhile:?} bytes");
         }
@@ -282,7 +284,7 @@ fn a_connection_that_floods_leaves_the_others_their_turn() {
     });
 }
 
-/// What /proc/self/status says, in bytes.
+/// A field of /proc/self/status, in bytes.
 #[cfg(target_os = "linux")]
 fn memory(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("linux");
@@ -293,10 +295,10 @@ fn memory(field: &str) -> usize {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn connections_that_rest_hold_no_buffers() {
+fn idle_connections_hold_no_buffers() {
     const CONNECTIONS: u64 = 100;
 
-    async fn burst_and_rest() {
+    async fn burst_and_idle() {
         let b = node(one_reader());
         let burst = wire(1, &[7; 1000]).repeat(1000);
         let mut streams = Vec::new();
@@ -315,15 +317,15 @@ fn connections_that_rest_hold_no_buffers() {
         end([b]).await;
     }
 
-    // What is given back is to go back to the system.
+    // Makes malloc return freed memory to the system, so that `VmRSS` shows it.
     let before = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
-    let name = "reading::connections_that_rest_hold_no_buffers";
-    alone_after(before, name, || run(burst_and_rest()));
+    let name = "reading::idle_connections_hold_no_buffers";
+    alone_after(before, name, || run(burst_and_idle()));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_large_frame_leaves_no_large_buffer_to_the_small_ones_behind_it() {
+fn a_connection_gives_back_the_large_buffer_of_a_large_frame_even_while_it_is_busy() {
     const CONNECTIONS: usize = 10;
     const LARGE: usize = 8 << 20;
 
@@ -339,7 +341,7 @@ fn a_large_frame_leaves_no_large_buffer_to_the_small_ones_behind_it() {
             assert_eq!(seen.next().await.payload.len(), LARGE);
             streams.push(stream);
         }
-        // None of them rests long enough to give anything back for that.
+        // No connection is idle long enough to give its buffer back for that reason.
         let deadline = Instant::now() + PATIENCE;
         while memory("VmRSS") > before + 2 * LARGE {
             assert!(
@@ -357,7 +359,8 @@ fn a_large_frame_leaves_no_large_buffer_to_the_small_ones_behind_it() {
     }
 
     let before = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
-    let name = "reading::a_large_frame_leaves_no_large_buffer_to_the_small_ones_behind_it";
+    let name =
+        "reading::a_connection_gives_back_the_large_buffer_of_a_large_frame_even_while_it_is_busy";
     alone_after(before, name, || run(talk_on()));
 }
 

@@ -1,4 +1,5 @@
-//! How it ends: what is still delivered, what is said about the rest, and that nothing is left.
+//! How a transport stops: what is still delivered, what the report says about the other frames, and
+//! that no resource is left over.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +17,7 @@ use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Longer than a test.
+/// Longer than any test runs.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn patient() -> [Config; 2] {
@@ -28,7 +29,7 @@ fn bind(config: Config, addr: SocketAddr) -> Transport {
     bound.unwrap_or_else(|err| panic!("{err}"))
 }
 
-/// Says that nothing waits any more, anywhere.
+/// Asserts that no frame and no datagram waits or is being written.
 fn empty(transport: &Transport) {
     balanced([transport]);
     let stats = transport.stats();
@@ -75,7 +76,7 @@ fn a_drain_delivers_what_is_queued_and_takes_no_longer_than_that() {
 }
 
 #[test]
-fn a_drain_dials_a_peer_that_was_not_dialled_yet() {
+fn a_drain_keeps_dialling_a_peer_until_it_answers() {
     for config in patient() {
         run(async {
             let config = config.redial_first(MS).redial_max(5 * MS);
@@ -96,7 +97,8 @@ fn a_drain_dials_a_peer_that_was_not_dialled_yet() {
     }
 }
 
-/// Sends more than the sockets on the way hold: all of it is written only if somebody reads.
+/// Sends more bytes than the sockets on the way hold: all of it is written only if the other side
+/// reads.
 fn send_much(from: &Transport, to: &Transport) {
     const FRAMES: usize = 40;
     const LEN: usize = 500_000;
@@ -124,7 +126,7 @@ fn a_node_that_drains_towards_itself_reads_what_it_writes() {
 }
 
 #[test]
-fn of_two_nodes_that_drain_towards_each_other_one_at_least_comes_to_an_end() {
+fn when_two_nodes_drain_towards_each_other_at_least_one_finishes() {
     for config in patient() {
         run(async {
             let nodes = [node(config.clone()), node(config)];
@@ -132,7 +134,8 @@ fn of_two_nodes_that_drain_towards_each_other_one_at_least_comes_to_an_end() {
             let _seen = (serve(a, [1]), serve(b, [1]));
             send_much(a, b);
             send_much(b, a);
-            // The other one may have something left for who is gone by then.
+            // The drain that finishes second may have frames left for the node that is gone by
+            // then.
             let drain = Shutdown::Drain(NEVER);
             let report = tokio::select! {
                 report = a.stop(drain) => report,
@@ -148,7 +151,7 @@ fn of_two_nodes_that_drain_towards_each_other_one_at_least_comes_to_an_end() {
 }
 
 #[test]
-fn a_drain_whose_time_is_over_says_what_was_left_for_whom() {
+fn a_drain_that_times_out_reports_what_was_left_for_each_peer() {
     const LIMIT: Duration = Duration::from_millis(200);
 
     for config in patient() {
@@ -177,7 +180,7 @@ fn a_drain_whose_time_is_over_says_what_was_left_for_whom() {
             let report = a.stop(Shutdown::Drain(LIMIT)).await;
             let took = began.elapsed();
             assert!(took >= LIMIT, "{took:?}");
-            // Some 100 ms on a machine that does nothing else.
+            // On an otherwise idle machine the stop takes some 100 ms longer than the limit.
             assert!(took < LIMIT + Duration::from_secs(2), "{took:?}");
 
             let mut undelivered = report.undelivered;
@@ -199,7 +202,7 @@ fn a_drain_whose_time_is_over_says_what_was_left_for_whom() {
 }
 
 #[test]
-fn stopping_now_drops_what_is_queued_and_says_so() {
+fn stopping_now_drops_what_is_queued_and_reports_it() {
     for config in patient() {
         run(async {
             let a = node(config.max_frame(PLUG_BYTES));
@@ -215,7 +218,7 @@ fn stopping_now_drops_what_is_queued_and_says_so() {
             assert_eq!(left.bytes as usize, PLUG_BYTES + 900);
             empty(&a);
             assert_eq!(a.stats().tcp.dropped.stopped, left);
-            // Of the frame that was being written, a part comes, and no more.
+            // The peer gets a part of the frame that was being written, and nothing else.
             let (numbers, part) = plugged.into_tap().read_to_end().await;
             assert!(numbers.is_empty() && part < PLUG_BYTES);
         });
@@ -249,11 +252,12 @@ fn a_drain_waits_until_what_was_received_is_handled() {
     }
 }
 
-/// What one read brings from several senders, or for several groups, is handed over in rounds, each
-/// when the one before is handled. Between two, nothing is in delivery, and more is to come.
+/// Datagrams of one read that come from several senders, or are for several groups, are delivered
+/// in rounds, each after the one before is handled. Between two rounds nothing is in delivery,
+/// although more is to come.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_drain_handles_all_of_what_was_read_however_many_rounds_that_takes() {
+fn a_drain_delivers_datagrams_that_take_several_rounds() {
     run(async {
         let [_, current] = patient();
         let b = node(current);
@@ -266,12 +270,13 @@ fn a_drain_handles_all_of_what_was_read_however_many_rounds_that_takes() {
         };
         send(0, "first");
         until("held", || b.stats().inbound.in_delivery.frames == 1).await;
-        // Both are there before anybody has a look, as all of it runs on this thread.
+        // Everything runs on this thread, so both datagrams arrive before the transport reads
+        // either.
         send(0, "second");
         send(1, "third");
         until("read", || unread(b.local_addr()) == 0).await;
         assert_eq!(b.stats().inbound.received.frames, 1);
-        // A task of its own, which is woken before those who are to go on receiving.
+        // A task of its own: the scheduler wakes it before the task that would go on receiving.
         let stopping = actix_rt::spawn({
             let b = b.clone();
             async move { b.stop(Shutdown::Drain(NEVER)).await }
@@ -288,8 +293,9 @@ fn a_drain_handles_all_of_what_was_read_however_many_rounds_that_takes() {
 }
 
 #[test]
-fn a_drain_handles_all_rounds_of_what_a_connection_brought() {
-    // Of groups in turns so many are of one round, and as many more are read with them after those.
+fn a_drain_delivers_frames_that_take_several_rounds() {
+    // Frames that alternate between two groups. One round delivers `ROUND` of them; the same read
+    // brings `MORE` others, which are left for the next round.
     const ROUND: usize = 3_700;
     const MORE: usize = 3_300;
 
@@ -307,7 +313,7 @@ fn a_drain_handles_all_rounds_of_what_a_connection_brought() {
         send(&[turns(1, ROUND), turns(4, MORE)].concat());
         let received = || b.stats().inbound.received.frames as usize;
         until("held", || received() == 1 + ROUND).await;
-        // A task of its own, which is woken before the connection's.
+        // A task of its own: the scheduler wakes it before the connection's task.
         let stopping = actix_rt::spawn({
             let b = b.clone();
             async move { b.stop(Shutdown::Drain(NEVER)).await }
@@ -316,7 +322,10 @@ fn a_drain_handles_all_rounds_of_what_a_connection_brought() {
         gate.open();
         until("next round", || received() == 1 + ROUND + MORE).await;
         tokio::time::sleep(20 * MS).await;
-        assert!(!stopping.is_finished(), "it waits for the next round, too");
+        assert!(
+            !stopping.is_finished(),
+            "it must wait for the next round, too"
+        );
         next_gate.open();
         stopping.await.expect("stopped");
         let inbound = b.stats().inbound;
@@ -324,10 +333,10 @@ fn a_drain_handles_all_rounds_of_what_a_connection_brought() {
     });
 }
 
-// ---- whoever calls it ------------------------------------------------------------------------------
+// ---- who may stop it, and what callers are told ----------------------------------------------------
 
 #[test]
-fn nothing_is_taken_after_a_stop_and_every_payload_comes_back() {
+fn sends_are_refused_after_a_stop_and_give_the_payload_back() {
     for config in patient() {
         for how in [Shutdown::Now, Shutdown::Drain(NEVER)] {
             run(async {
@@ -385,7 +394,7 @@ fn sends_are_refused_from_the_moment_a_drain_begins() {
 }
 
 #[test]
-fn all_who_stop_it_get_the_same_report_and_the_first_says_how() {
+fn concurrent_stops_get_the_same_report_and_the_first_one_decides_how_to_stop() {
     for config in patient() {
         run(async {
             let a = node(config.clone().max_frame(PLUG_BYTES));
@@ -395,7 +404,10 @@ fn all_who_stop_it_get_the_same_report_and_the_first_says_how() {
             let began = Instant::now();
             let (first, second) =
                 tokio::join!(a.stop(Shutdown::Drain(100 * MS)), other.stop(Shutdown::Now),);
-            assert!(began.elapsed() >= 100 * MS, "the second one had its way");
+            assert!(
+                began.elapsed() >= 100 * MS,
+                "the second stop cut the first one short"
+            );
             assert_eq!(first, second);
             assert_eq!(first.undelivered[0].0, stuck);
             let again = a.stop(Shutdown::Drain(NEVER)).await;
@@ -406,7 +418,7 @@ fn all_who_stop_it_get_the_same_report_and_the_first_says_how() {
 }
 
 #[test]
-fn a_stop_that_is_given_up_is_finished_by_the_next() {
+fn a_stop_that_is_cancelled_is_finished_by_the_next_one() {
     for config in patient() {
         run(async {
             let a = node(config.max_frame(PLUG_BYTES));
@@ -424,7 +436,7 @@ fn a_stop_that_is_given_up_is_finished_by_the_next() {
 }
 
 #[test]
-fn the_last_handle_stops_it_and_neither_peers_nor_its_node_are_handles() {
+fn dropping_the_last_transport_handle_stops_it_even_if_peers_or_the_node_are_held() {
     for config in patient() {
         run(async {
             let port = Vacant::new();
@@ -492,7 +504,7 @@ fn dropping_the_last_handle_counts_what_was_queued() {
 }
 
 #[test]
-fn dropping_the_last_handle_tells_of_what_was_queued() {
+fn dropping_the_last_handle_sends_an_event_for_what_was_queued() {
     for config in patient() {
         run(async {
             let (a, away) = (node(config), Vacant::new().addr());
@@ -501,7 +513,7 @@ fn dropping_the_last_handle_tells_of_what_was_queued() {
             let unreachable = |event: &PeerEvent| matches!(event, PeerEvent::Unreachable { .. });
             events.until(unreachable).await;
             drop(a);
-            // The subscriber is on this thread, which is busy.
+            // The subscriber runs on this thread, which is blocked here while the transport ends.
             std::thread::sleep(10 * MS);
             let dropped = |event: &PeerEvent| matches!(event, PeerEvent::Dropped { .. });
             match events.until(dropped).await {
@@ -520,8 +532,8 @@ fn dropping_the_last_handle_tells_of_what_was_queued() {
 }
 
 #[test]
-fn what_a_connection_brought_is_counted_when_nobody_delivers_it_any_more() {
-    // All in one read, and in more than one round.
+fn frames_that_were_read_are_counted_even_if_a_stop_prevents_their_delivery() {
+    // They come in one read, and take more than one round to deliver.
     const FRAMES: usize = 5_000;
 
     run(async {
@@ -543,7 +555,7 @@ fn what_a_connection_brought_is_counted_when_nobody_delivers_it_any_more() {
 }
 
 #[test]
-fn a_transport_may_be_dropped_when_its_system_has_ended() {
+fn a_transport_may_be_dropped_after_its_actix_system_has_ended() {
     for config in patient() {
         let port = Vacant::new();
         let mut made = None;
@@ -551,7 +563,7 @@ fn a_transport_may_be_dropped_when_its_system_has_ended() {
             made = Some(bind(config.clone(), port.addr()));
         });
         let a = made.expect("made");
-        // Nobody is left to write it, which is no reason to panic.
+        // Nobody is left to write the frame. That is no reason to panic.
         let _ = a.try_send(([127, 0, 0, 1], 9).into(), group(1), "x");
         balanced([&a]);
         drop(a);
@@ -570,7 +582,7 @@ fn a_transport_may_be_dropped_when_its_system_has_ended() {
 // ---- under load ------------------------------------------------------------------------------------
 
 #[test]
-fn every_frame_is_accounted_for_when_it_stops_under_load() {
+fn every_frame_is_accounted_for_when_a_transport_stops_under_load() {
     for config in patient() {
         for round in 0..10 {
             let how = match round % 2 {
@@ -630,7 +642,7 @@ async fn stop_under_load(config: Config, how: Shutdown, after: Duration) {
     for sender in senders {
         sender.join().expect("is told");
     }
-    // The counters were final, save for what was refused since.
+    // The counters were final, except for sends that were refused since.
     let (before, after) = (stats.tcp, a.stats().tcp);
     assert_eq!(
         (before.accepted, before.written, before.dropped),
@@ -640,19 +652,19 @@ async fn stop_under_load(config: Config, how: Shutdown, after: Duration) {
 
 // ---- nothing is left -------------------------------------------------------------------------------
 
-/// What is open, by number and what it is.
+/// The open descriptors: each one's number and what it refers to.
 fn descriptors() -> BTreeSet<(PathBuf, PathBuf)> {
     let open = std::fs::read_dir("/proc/self/fd").expect("linux");
     open.filter_map(|descriptor| {
         let path = descriptor.ok()?.path();
-        // The one that reads this directory is gone by now.
+        // The descriptor that reads this directory is closed by now.
         let target = std::fs::read_link(&path).ok()?;
         Some((path, target))
     })
     .collect()
 }
 
-/// Makes two transports that do all there is to do, and ends them.
+/// Starts two transports, uses every part of them, and ends them with `end`.
 async fn use_and_end<F: Future<Output = ()>>(config: &Config, end: impl AsyncFn(Transport) -> F) {
     let ports = [Vacant::new(), Vacant::new()];
     let [a, b] = ports
@@ -676,9 +688,9 @@ async fn use_and_end<F: Future<Output = ()>>(config: &Config, end: impl AsyncFn(
 
 #[cfg(target_os = "linux")]
 #[test]
-fn when_a_stop_is_over_the_port_is_free_and_no_descriptor_and_no_thread_is_left() {
+fn after_a_stop_the_port_is_free_and_no_descriptor_or_thread_is_left() {
     alone(
-        "stopping::when_a_stop_is_over_the_port_is_free_and_no_descriptor_and_no_thread_is_left",
+        "stopping::after_a_stop_the_port_is_free_and_no_descriptor_or_thread_is_left",
         || {
             for config in patient() {
                 run(async {
@@ -687,13 +699,14 @@ fn when_a_stop_is_over_the_port_is_free_and_no_descriptor_and_no_thread_is_left(
                         use_and_end(&config, async |transport: Transport| async move {
                             let addr = transport.local_addr();
                             transport.stop(how).await;
-                            // At once, with the handle still there.
+                            // The port is free at once, while the handle still exists.
                             bind(Config::default(), addr).stop(Shutdown::Now).await;
                             drop(transport);
                         })
                         .await;
                         assert_eq!(descriptors(), open);
-                        // The last one of them is ending as it says that the others have.
+                        // The last thread may still be ending when it reports that the others have
+                        // ended.
                         until("the threads ended", || threads() == running).await;
                     }
                 });
@@ -704,9 +717,9 @@ fn when_a_stop_is_over_the_port_is_free_and_no_descriptor_and_no_thread_is_left(
 
 #[cfg(target_os = "linux")]
 #[test]
-fn when_the_last_handle_is_dropped_no_descriptor_and_no_thread_is_left_soon() {
+fn soon_after_the_last_handle_is_dropped_no_descriptor_or_thread_is_left() {
     alone(
-        "stopping::when_the_last_handle_is_dropped_no_descriptor_and_no_thread_is_left_soon",
+        "stopping::soon_after_the_last_handle_is_dropped_no_descriptor_or_thread_is_left",
         || {
             for config in patient() {
                 run(async {
