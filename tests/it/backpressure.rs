@@ -1,16 +1,16 @@
-//! What a slow group does to those who send to it, and to nobody else.
+//! What a slow group does to those who send to it, and that nobody else notices.
 
 use actix_transport::{Config, GroupOverflow, Placement, Transport};
 
 use crate::support::*;
 
-/// With one reader, what is read of one connection can be told from what is read of another.
+/// A transport with one reader, so that a test can tell in which order its connections are read.
 fn one_reader() -> Transport {
     let [dedicated, _] = placements();
     node(dedicated)
 }
 
-/// The `number`th of many payloads.
+/// A payload that begins with `number`.
 fn payload(number: u32, len: usize) -> Vec<u8> {
     let mut payload = vec![0; len];
     payload[..4].copy_from_slice(&number.to_be_bytes());
@@ -28,7 +28,7 @@ fn a_group_that_waits_holds_its_sender_back_and_nothing_is_lost() {
         let mut witness = Witness::new(&b).await;
         let peer = a.peer(b.local_addr()).expect("usable");
 
-        // The kernel takes some megabytes, and then no more.
+        // The kernel buffers some megabytes, and then no more.
         let (mut sent, mut refused_in_a_row) = (0, 0);
         while refused_in_a_row < 50 {
             match peer.try_send(group(1), payload(sent, LEN)) {
@@ -38,7 +38,8 @@ fn a_group_that_waits_holds_its_sender_back_and_nothing_is_lost() {
                 }
                 Err(err) => {
                     assert!(err.is_full(), "{err}");
-                    // Another connection is read meanwhile, so this one could have been.
+                    // The reader has just read another connection, so it could also have read this
+                    // one.
                     witness.comes_through().await;
                     if b.stats().inbound.in_delivery.frames > 0 {
                         refused_in_a_row += 1;
@@ -47,9 +48,10 @@ fn a_group_that_waits_holds_its_sender_back_and_nothing_is_lost() {
             }
             assert!(sent < 20_000, "the sender is not held back");
         }
-        // One batch is with the group, all else with the kernels and the sender.
+        // The group holds one batch. All other frames are in the kernels' buffers and in the
+        // sender's queue.
         let held = b.stats().inbound.in_delivery;
-        assert!(held.bytes < 1 << 20, "{held} in the group's hands");
+        assert!(held.bytes < 1 << 20, "{held} in delivery");
         assert_eq!(seen.try_next(), None);
 
         gate.open();
@@ -69,7 +71,7 @@ fn a_group_that_waits_holds_its_sender_back_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_group_that_waits_holds_back_what_is_behind_it_on_its_connection_and_nothing_else() {
+fn a_waiting_group_holds_back_later_frames_of_the_same_connection_and_nothing_else() {
     for config in placements() {
         run(async {
             let b = node(config);
@@ -77,7 +79,7 @@ fn a_group_that_waits_holds_back_what_is_behind_it_on_its_connection_and_nothing
             let mut other = serve(&b, [2]);
             let mut witness = Witness::new(&b).await;
             let mut stream = dial(&b).await;
-            // What came in one read is handed over together.
+            // Frames of one read are delivered together.
             write_frames(&mut stream, &[(1, b"held"), (2, b"beside")]).await;
             assert_eq!(other.next().await.payload, "beside");
             write_frames(&mut stream, &[(2, b"behind"), (1, b"held, too")]).await;
@@ -87,7 +89,7 @@ fn a_group_that_waits_holds_back_what_is_behind_it_on_its_connection_and_nothing
             assert_eq!(other.try_next(), None);
             assert_eq!(held.try_next(), None);
             assert_eq!(b.stats().inbound.in_delivery.frames, 1);
-            // Not even the end of the connection is seen before its time.
+            // The end of the connection is not noticed either until the group goes on.
             drop(stream);
             gate.open();
             assert_eq!(held.next().await.payload, "held");
@@ -99,11 +101,11 @@ fn a_group_that_waits_holds_back_what_is_behind_it_on_its_connection_and_nothing
 }
 
 #[test]
-fn a_group_that_drops_holds_no_more_than_its_bound_and_holds_nobody_back() {
+fn a_dropping_group_holds_no_more_than_its_bound_and_holds_nobody_back() {
     const HELD: u64 = 10;
     const SENT: u32 = 30;
     const LEN: usize = 100;
-    // What a batch of one such frame costs.
+    // What a batch of one such frame counts against the bound.
     const COST: usize = 8 + LEN + 256;
 
     for config in placements() {
@@ -116,7 +118,7 @@ fn a_group_that_drops_holds_no_more_than_its_bound_and_holds_nobody_back() {
             for number in 0..SENT {
                 let frames = [(1, &payload(number, LEN)[..]), (2, &number.to_be_bytes())];
                 write_frames(&mut stream, &frames).await;
-                // The other group's frame is not held back by the slow one's before it.
+                // The slow group's frame before it does not hold back the other group's frame.
                 assert_eq!(other.next().await.payload[..], number.to_be_bytes());
             }
             let inbound = b.stats().inbound;
@@ -126,7 +128,8 @@ fn a_group_that_drops_holds_no_more_than_its_bound_and_holds_nobody_back() {
             assert_eq!(inbound.dropped.overflow.bytes, beyond * (8 + LEN as u64));
             assert_eq!(slow.try_next(), None);
 
-            // Those that had room are those that came first; and room is given back.
+            // The frames that had room are the ones that came first, and handling them makes room
+            // again.
             gate.open();
             let mut held: Vec<_> = Vec::new();
             for _ in 0..HELD {
@@ -149,15 +152,15 @@ fn a_group_that_drops_holds_no_more_than_its_bound_and_holds_nobody_back() {
 }
 
 #[test]
-fn the_bound_of_a_group_is_one_for_all_connections_and_batches_of_any_size() {
+fn a_groups_bound_holds_across_all_connections_and_batch_sizes() {
     run(async {
         let b = node(Config::default());
         let max_bytes = 3 * (8 + 256);
         let (gate, mut slow) = hold(&b, 1, GroupOverflow::Drop { max_bytes });
         let mut marks = serve(&b, [2]);
         let (mut first, mut second) = (dial(&b).await, dial(&b).await);
-        // A frame above all of the bound; then a frame each from two connections; then three in one
-        // batch, of which there is room for one.
+        // First a frame that exceeds the whole bound, then one frame from each of two connections,
+        // then three frames in one batch, of which one has room.
         let too_large = [0; 1000];
         write_frames(&mut first, &[(1, &too_large), (2, b"")]).await;
         marks.next().await;
@@ -184,12 +187,13 @@ fn the_bound_of_a_group_is_one_for_all_connections_and_batches_of_any_size() {
 }
 
 #[test]
-fn a_group_that_drops_gets_of_one_large_read_what_there_is_room_for() {
-    // All in one read: of 64 KiB the first read brought 47.
+fn a_dropping_group_gets_as_much_of_one_large_read_as_it_has_room_for() {
+    // Few enough for one read: with their headers they take 42 KiB. Of 64 KiB sent at once, the
+    // first read brought 47 KiB.
     const FRAMES: u32 = 400;
     const LEN: usize = 100;
     const MAX: usize = 32 << 10;
-    // Beside what a batch costs.
+    // Frames that have room beside the fixed cost of a batch.
     const FITTING: u32 = ((MAX - 256) / (8 + LEN)) as u32;
 
     run(async {
@@ -203,7 +207,7 @@ fn a_group_that_drops_gets_of_one_large_read_what_there_is_room_for() {
         send(&wire(2, &vec![0; FILLS_FIVE_READS - 8]));
         others.next().await;
         let frames = (0..FRAMES).map(|number| {
-            // Another's between them, once.
+            // One frame of the other group is among them.
             let other = if number == 5 {
                 wire(2, b"")
             } else {
@@ -226,7 +230,7 @@ fn a_group_that_drops_gets_of_one_large_read_what_there_is_room_for() {
 }
 
 #[test]
-fn a_group_that_drops_gets_frames_from_among_others_whole() {
+fn a_dropping_group_gets_its_frames_whole_from_among_those_of_other_groups() {
     run(async {
         let b = node(Config::default());
         let max_bytes = 1 << 20;

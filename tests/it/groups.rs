@@ -1,4 +1,5 @@
-//! Who gets the frames of which group, while groups come and go and their actors end.
+//! Which actor gets the frames of which group, while groups are registered and unregistered and
+//! actors end.
 
 use std::{
     collections::HashMap,
@@ -19,13 +20,14 @@ use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 use crate::support::*;
 
-/// A transport whose connections are read beside this thread.
+/// A transport that reads its connections on another thread than this one.
 fn reads_elsewhere() -> Transport {
     let [dedicated, _] = placements();
     node(dedicated)
 }
 
-/// An actor that does as it is told: a payload can be its end.
+/// An actor that obeys its payloads: "stop" ends it, "panic" makes it panic, "ignore" is ignored.
+/// It reports all others to the test.
 struct Obedient(mpsc::UnboundedSender<Bytes>);
 
 impl Actor for Obedient {
@@ -52,7 +54,7 @@ fn obedient() -> (Recipient<Inbound>, mpsc::UnboundedReceiver<Bytes>) {
     (Obedient(tell).start().recipient(), told)
 }
 
-/// An actor that answers each batch with a function of its own.
+/// An actor that handles each batch with a function of the test.
 struct Custom<F>(F);
 
 impl<F: Unpin + 'static> Actor for Custom<F> {
@@ -102,7 +104,7 @@ fn each_group_gets_its_own_frames_in_order() {
 }
 
 #[test]
-fn an_inbound_says_what_it_is_and_how_much_of_it_is_left() {
+fn an_inbound_knows_its_group_and_sender_and_counts_what_is_left() {
     run(async {
         let b = node(Config::default());
         let (tell, mut told) = mpsc::unbounded_channel();
@@ -124,7 +126,7 @@ fn an_inbound_says_what_it_is_and_how_much_of_it_is_left() {
         b.register(group(7), actor.start().recipient())
             .expect("free group");
         let mut stream = dial(&b).await;
-        // With another's frame among them.
+        // With a frame of another group among them.
         write_frames(
             &mut stream,
             &[(7, b"one"), (7, b""), (8, b"?"), (7, b"three")],
@@ -143,7 +145,7 @@ fn an_inbound_says_what_it_is_and_how_much_of_it_is_left() {
 }
 
 #[test]
-fn a_group_that_is_taken_is_refused_to_others_until_its_actor_ends() {
+fn a_group_cannot_be_registered_again_until_its_actor_ends() {
     run(async {
         let b = node(Config::default());
         let (first, _told) = obedient();
@@ -165,14 +167,14 @@ fn a_group_that_is_taken_is_refused_to_others_until_its_actor_ends() {
 }
 
 #[test]
-fn who_replaces_another_gets_the_frames_from_then_on_and_what_was_under_way_is_the_formers() {
+fn a_replacing_actor_gets_later_frames_and_the_former_one_keeps_those_in_its_mailbox() {
     run(async {
         let b = reads_elsewhere();
         let ((old, mut old_seen), (new, mut new_seen)) = (probe(), probe());
         assert_eq!(b.replace(group(1), old.clone()), Ok(None));
         let mut stream = dial(&b).await;
         write_frames(&mut stream, &[(1, b"old")]).await;
-        // It lies in the mailbox of an actor that cannot run while this thread stands still.
+        // The batch is in the mailbox of an actor that cannot run while this thread is blocked.
         block_until("read", || b.stats().inbound.in_delivery.frames == 1);
         assert_eq!(b.replace(group(1), new), Ok(Some(old)));
         write_frames(&mut stream, &[(1, b"new")]).await;
@@ -184,7 +186,7 @@ fn who_replaces_another_gets_the_frames_from_then_on_and_what_was_under_way_is_t
 }
 
 #[test]
-fn who_replaces_another_may_be_as_slow_as_that_one() {
+fn a_replacing_actor_keeps_the_groups_overflow_policy() {
     run(async {
         let b = node(Config::default());
         let (first, _seen) = probe();
@@ -204,7 +206,7 @@ fn who_replaces_another_may_be_as_slow_as_that_one() {
 }
 
 #[test]
-fn who_is_unregistered_is_given_back_and_gets_no_more() {
+fn unregistering_returns_the_actor_which_gets_no_more_frames() {
     run(async {
         let b = node(Config::default());
         let (actor, mut seen) = probe();
@@ -222,7 +224,7 @@ fn who_is_unregistered_is_given_back_and_gets_no_more() {
 }
 
 #[test]
-fn groups_change_hands_from_other_threads_and_every_frame_has_one_fate() {
+fn every_frame_is_counted_once_while_other_threads_change_the_registration() {
     const FRAMES: u32 = 30_000;
 
     run(async {
@@ -235,7 +237,7 @@ fn groups_change_hands_from_other_threads_and_every_frame_has_one_fate() {
                 let (one, two) = (one.clone(), two.clone());
                 std::thread::spawn(move || {
                     while !over.load(Relaxed) {
-                        // The other thread does the same, so each may come to nothing.
+                        // May fail, as the other thread does the same.
                         let _ = b.register(group(1), one.clone());
                         b.replace(group(1), two.clone()).expect("not reserved");
                         b.unregister(group(1));
@@ -250,7 +252,7 @@ fn groups_change_hands_from_other_threads_and_every_frame_has_one_fate() {
             write(&mut stream, &bytes).await;
         }
         let done = || b.stats().inbound.delivered + b.stats().inbound.dropped.no_group;
-        until("all met their fate", || done().frames == u64::from(FRAMES)).await;
+        until("all are counted", || done().frames == u64::from(FRAMES)).await;
         over.store(true, Relaxed);
         for thread in changing {
             thread.join().expect("no panic");
@@ -266,13 +268,13 @@ fn groups_change_hands_from_other_threads_and_every_frame_has_one_fate() {
         }
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), delivered, "some came twice, or not at all");
+        assert_eq!(all.len(), delivered, "some came twice or not at all");
         end([b]).await;
     });
 }
 
 #[test]
-fn what_nobody_serves_is_counted_and_told() {
+fn frames_of_an_unserved_group_are_counted_and_reported() {
     run(async {
         let b = node(Config::default());
         let (mut marks, mut events) = (serve(&b, [2]), watch(&b));
@@ -300,12 +302,12 @@ fn what_nobody_serves_is_counted_and_told() {
 }
 
 #[test]
-fn who_takes_the_rest_gets_what_nobody_else_serves_with_its_group() {
+fn the_catch_all_actor_gets_the_frames_of_all_unserved_groups() {
     for config in placements() {
         run(async {
             let b = node(config);
             let mut served = serve(&b, [1]);
-            let (actor, mut rest) = probe();
+            let (actor, mut caught) = probe();
             b.catch_all(Some(actor));
             let mut stream = dial(&b).await;
             write_frames(
@@ -314,23 +316,24 @@ fn who_takes_the_rest_gets_what_nobody_else_serves_with_its_group() {
             )
             .await;
             assert_eq!(served.next().await.payload, "one");
-            let mut got = [rest.next().await, rest.next().await];
+            let mut got = [caught.next().await, caught.next().await];
             got.sort_by_key(|got| got.group);
             let got = got.map(|got| (got.group, got.payload));
             assert_eq!(got, [(5, "five".into()), (0xFFFF_FFFE, "last".into())]);
 
-            // A group that is served from now on is not of the rest any more, and back.
+            // Frames go to a group's own actor while it is registered, and to the catch-all actor
+            // again after it is not.
             let mut served_too = serve(&b, [5]);
             write_frames(&mut stream, &[(5, b"five")]).await;
             assert_eq!(served_too.next().await.payload, "five");
             b.unregister(group(5));
-            write_frames(&mut stream, &[(5, b"rest")]).await;
-            assert_eq!(rest.next().await.payload, "rest");
+            write_frames(&mut stream, &[(5, b"caught")]).await;
+            assert_eq!(caught.next().await.payload, "caught");
 
             b.catch_all(None);
             write_frames(&mut stream, &[(5, b"nobody's"), (1, b"mark")]).await;
             assert_eq!(served.next().await.payload, "mark");
-            assert_eq!(rest.try_next(), None);
+            assert_eq!(caught.try_next(), None);
             assert_eq!(b.stats().inbound.dropped.no_group, count(&[b"nobody's"]));
             end([b]).await;
         });
@@ -374,7 +377,7 @@ fn frames_for_an_actor_that_ended_are_counted_until_another_serves_the_group() {
 }
 
 #[test]
-fn what_lies_in_the_mailbox_of_an_actor_that_ends_was_not_delivered() {
+fn frames_in_the_mailbox_of_an_actor_that_ends_are_not_counted_as_delivered() {
     run(async {
         let b = reads_elsewhere();
         let (actor, _told) = obedient();
@@ -389,7 +392,7 @@ fn what_lies_in_the_mailbox_of_an_actor_that_ends_was_not_delivered() {
         let inbound = b.stats().inbound;
         assert_eq!(inbound.delivered, count(&[b"stop"]));
         assert_eq!(inbound.dropped.actor_gone, count(&[b"a", b"bc"]));
-        // Both connections go on.
+        // Both connections are still open.
         let mut seen = serve(&b, [1]);
         for stream in [&mut first, &mut second] {
             write_frames(stream, &[(1, b"again")]).await;
@@ -400,7 +403,7 @@ fn what_lies_in_the_mailbox_of_an_actor_that_ends_was_not_delivered() {
 }
 
 #[test]
-fn a_batch_that_its_actor_does_not_touch_was_not_delivered() {
+fn a_batch_that_its_actor_does_not_read_is_not_counted_as_delivered() {
     run(async {
         let b = node(Config::default());
         let untouched = Custom(|_| std::future::ready(()));
@@ -416,7 +419,7 @@ fn a_batch_that_its_actor_does_not_touch_was_not_delivered() {
 }
 
 #[test]
-fn a_panic_in_a_handler_costs_what_its_batch_had_left_and_no_other() {
+fn a_panic_in_a_handler_loses_the_frames_left_in_its_batch_and_no_others() {
     for config in placements() {
         run(async {
             let b = node(config);
@@ -445,14 +448,14 @@ fn a_panic_in_a_handler_costs_what_its_batch_had_left_and_no_other() {
             let taken = count(&[b"x", b"y", b"z", b"a", b"panic"]);
             assert_eq!(inbound.delivered, witnessed + taken);
             assert_eq!(inbound.dropped.actor_gone, count(&[b"lost"]));
-            // The connection and its other groups go on, and so do other connections.
+            // The connection still serves its other groups, and other connections are not affected.
             write_frames(&mut stream, &[(2, b"still here")]).await;
             assert_eq!(other.next().await.payload, "still here");
             witness.comes_through().await;
             assert_eq!(
                 b.stats().links.restarts,
                 0,
-                "nothing of the transport ended"
+                "no actor of the transport ended"
             );
             end([b]).await;
         });
@@ -460,7 +463,7 @@ fn a_panic_in_a_handler_costs_what_its_batch_had_left_and_no_other() {
 }
 
 #[test]
-fn a_panic_in_a_handlers_future_costs_what_its_batch_had_left() {
+fn a_panic_in_a_handlers_future_loses_the_frames_left_in_its_batch() {
     run(async {
         let b = node(Config::default());
         let fragile = Custom(|mut inbound: Inbound| async move {
@@ -472,7 +475,7 @@ fn a_panic_in_a_handlers_future_costs_what_its_batch_had_left() {
             .expect("free group");
         let mut stream = dial(&b).await;
         let batch: [(u32, &[u8]); 3] = [(1, b"taken"), (1, b"left"), (1, b"left, too")];
-        // The future ends, its actor does not, and neither does the connection.
+        // The panic ends the future, but neither its actor nor the connection.
         for batches in 1..=2 {
             write_frames(&mut stream, &batch).await;
             until("over", || {
@@ -490,7 +493,7 @@ fn a_panic_in_a_handlers_future_costs_what_its_batch_had_left() {
 }
 
 #[test]
-fn the_reserved_group_is_nobodys() {
+fn the_reserved_group_cannot_be_registered() {
     run(async {
         let b = node(Config::default());
         let (actor, _seen) = probe();
@@ -504,7 +507,7 @@ fn the_reserved_group_is_nobodys() {
 }
 
 #[test]
-fn many_groups_on_one_connection_keep_each_its_order() {
+fn each_of_many_groups_on_one_connection_keeps_its_order() {
     const GROUPS: u32 = 2000;
     const ROUNDS: u32 = 20;
 
@@ -513,7 +516,7 @@ fn many_groups_on_one_connection_keep_each_its_order() {
             let b = node(config);
             let (actor, mut seen) = probe();
             b.catch_all(Some(actor.clone()));
-            // Some have a row of their own.
+            // Some groups are registered; the catch-all actor serves the others.
             for index in (0..GROUPS).step_by(10) {
                 b.register(group(index), actor.clone()).expect("free group");
             }
@@ -543,7 +546,7 @@ fn many_groups_on_one_connection_keep_each_its_order() {
 }
 
 #[test]
-fn frames_of_two_senders_are_told_apart() {
+fn frames_of_several_senders_are_delivered_with_the_right_source_address() {
     run(async {
         let b = node(Config::default());
         let mut seen = serve_from(&b, [1]);
@@ -566,7 +569,7 @@ fn frames_of_two_senders_are_told_apart() {
     });
 }
 
-/// Answers through its own transport, as many actors do, and tells when it goes.
+/// An actor that holds its own transport, as actors that answer do. Dropping it closes `_gone`.
 struct Replica {
     _transport: Transport,
     _gone: tokio::sync::oneshot::Sender<()>,
@@ -583,7 +586,7 @@ impl Handler<Inbound> for Replica {
 }
 
 #[test]
-fn an_actor_that_holds_its_transport_is_let_go_when_that_stops() {
+fn a_stop_releases_an_actor_that_holds_the_transport() {
     run(async {
         let transport = node(Config::default());
         let (gone, let_go) = tokio::sync::oneshot::channel();
@@ -594,13 +597,14 @@ fn an_actor_that_holds_its_transport_is_let_go_when_that_stops() {
         let served = transport.register(group(1), replica.start().recipient());
         served.expect("free group");
         transport.stop(Shutdown::Now).await;
-        // The table held the only address of the actor: without it the actor ends.
+        // The transport's registrations held the only address of the actor: without it the actor
+        // ends.
         assert!(let_go.await.is_err(), "dropped, as it never sends");
     });
 }
 
 #[test]
-fn nobody_is_registered_or_kept_once_the_transport_has_stopped() {
+fn nobody_can_be_registered_after_the_transport_has_stopped() {
     run(async {
         let b = node(Config::default());
         b.stop(Shutdown::Now).await;

@@ -1,4 +1,4 @@
-//! The transport for those who hold only actix types: what its methods do, as messages.
+//! The actix messages that do what the transport's methods do.
 
 use actix::prelude::*;
 use actix_transport::{
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::support::*;
 
-/// The actor to talk to, as soon as it runs.
+/// Waits until the transport's `Node` runs, and returns its address.
 async fn node_of(transport: &Transport) -> Addr<Node> {
     until("started", || transport.node().is_some()).await;
     transport.node().expect("just was")
@@ -60,7 +60,7 @@ fn a_group_is_registered_replaced_and_unregistered_by_message() {
 }
 
 #[test]
-fn a_group_registered_by_message_may_be_as_slow_as_the_message_says() {
+fn a_group_registered_by_message_has_the_overflow_policy_that_the_message_names() {
     run(async {
         let b = node(Config::default());
         let (actor, _seen) = probe();
@@ -135,7 +135,7 @@ fn a_frame_is_sent_by_message_and_a_refused_one_comes_back_with_its_payload() {
     }
 }
 
-/// Tells the test of each event.
+/// An actor that reports each event to the test.
 struct Observer(tokio::sync::mpsc::UnboundedSender<PeerEvent>);
 
 impl Actor for Observer {
@@ -151,7 +151,7 @@ impl Handler<PeerEvent> for Observer {
 }
 
 #[test]
-fn who_subscribes_by_message_hears_of_peers_to_the_last_word() {
+fn a_subscriber_by_message_gets_all_events_up_to_the_stop() {
     for config in placements() {
         run(async {
             let (a, b) = (node(config.clone()), node(config));
