@@ -1,4 +1,4 @@
-//! Frames as datagrams: their format, their bounds, and what strangers' datagrams cost.
+//! Frames sent as datagrams: their format, their bounds, and what happens to unexpected datagrams.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -13,7 +13,7 @@ use tokio::net::UdpSocket as AsyncUdpSocket;
 
 use crate::support::*;
 
-/// A socket to send any datagram from.
+/// A plain UDP socket, to send any datagram from.
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("free port");
     socket.set_nonblocking(true).expect("a socket");
@@ -34,7 +34,7 @@ fn datagram(group: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_datagram_reaches_the_actor_of_its_group_and_can_be_answered_where_it_came_from() {
+fn a_datagram_reaches_its_groups_actor_which_can_answer_to_its_source_address() {
     for config in placements() {
         run(async {
             let (a, b) = (node(config.clone()), node(config));
@@ -94,8 +94,8 @@ fn a_datagram_is_its_group_little_endian_and_its_payload() {
 }
 
 #[test]
-fn the_longest_payload_goes_and_a_longer_one_comes_back() {
-    // The default, and what a datagram carries at most.
+fn the_longest_payload_is_sent_and_a_longer_one_is_refused() {
+    // The default, and the most that a datagram can carry.
     for max in [4_096, 65_503] {
         run(async {
             let config = Config::default().max_datagram(max);
@@ -121,7 +121,7 @@ fn the_longest_payload_goes_and_a_longer_one_comes_back() {
 }
 
 #[test]
-fn a_datagram_too_short_for_a_group_is_malformed_and_costs_nothing_else() {
+fn a_datagram_too_short_for_a_group_is_counted_as_malformed_and_does_no_other_harm() {
     for config in placements() {
         run(async {
             let b = node(config);
@@ -140,9 +140,10 @@ fn a_datagram_too_short_for_a_group_is_malformed_and_costs_nothing_else() {
 }
 
 #[test]
-fn a_datagram_above_the_frame_limit_is_malformed_and_costs_no_other() {
+fn a_datagram_above_the_frame_limit_is_counted_as_malformed_and_the_others_are_delivered() {
     run(async {
-        // They come in while the first holds the way in, so the others are read in one go.
+        // The group still holds the first datagram when the others arrive, so the transport reads
+        // those in one go.
         let [dedicated, _] = placements();
         let b = node(dedicated.max_frame(64));
         let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
@@ -184,7 +185,8 @@ fn datagrams_are_never_answered() {
             until("handled", || b.stats().inbound.in_delivery.is_zero()).await;
             let inbound = b.stats().inbound;
             assert_eq!((inbound.malformed, inbound.dropped.no_group.frames), (2, 2));
-            // On loopback, what was sent has arrived.
+            // On loopback a datagram arrives as soon as it is sent, so an answer would be here by
+            // now.
             let answer = raw.recv_from(&mut [0; 100]);
             let none = answer.expect_err("an answer").kind();
             assert_eq!(none, std::io::ErrorKind::WouldBlock);
@@ -194,17 +196,17 @@ fn datagrams_are_never_answered() {
 }
 
 #[test]
-fn a_datagram_of_the_reserved_group_is_not_for_who_takes_all_the_rest() {
+fn a_datagram_of_the_reserved_group_does_not_reach_the_catch_all_actor() {
     run(async {
         let b = node(Config::default());
-        let (actor, mut rest) = probe();
+        let (actor, mut others) = probe();
         b.catch_all(Some(actor));
         let raw = socket();
-        for (group, payload) in [(u32::MAX, "reserved"), (9, "the rest")] {
+        for (group, payload) in [(u32::MAX, "reserved"), (9, "any other group")] {
             raw.send_to(&datagram(group, payload.as_bytes()), b.local_addr())
                 .expect("sent");
         }
-        assert_eq!(rest.next().await.payload, "the rest");
+        assert_eq!(others.next().await.payload, "any other group");
         assert_eq!(b.stats().inbound.dropped.no_group.frames, 1);
         let to = addr_of(&raw);
         let refused = b.send_datagram(to, GroupId::RESERVED, "x");
@@ -215,9 +217,9 @@ fn a_datagram_of_the_reserved_group_is_not_for_who_takes_all_the_rest() {
 }
 
 #[test]
-fn the_queue_of_datagrams_is_bounded_in_frames() {
+fn the_datagram_queue_is_bounded_in_frames() {
     run(async {
-        // On this thread nothing is sent before this future waits.
+        // The transport runs on this thread, so it sends nothing before this future waits.
         let a = node(current().udp_queue_frames(3));
         let raw = AsyncUdpSocket::from_std(socket()).expect("a runtime");
         let to = raw.local_addr().expect("bound");
@@ -247,7 +249,7 @@ fn the_queue_of_datagrams_is_bounded_in_frames() {
 }
 
 #[test]
-fn the_queue_of_datagrams_is_bounded_in_bytes() {
+fn the_datagram_queue_is_bounded_in_bytes() {
     run(async {
         let config = current().max_datagram(100).udp_queue_bytes(250);
         let a = node(config);
@@ -270,7 +272,7 @@ fn the_queue_of_datagrams_is_bounded_in_bytes() {
 }
 
 #[test]
-fn a_datagram_that_waited_too_long_is_dropped_and_told() {
+fn a_datagram_that_waited_too_long_is_dropped_and_reported() {
     const STALE: Duration = Duration::from_secs(1);
 
     run(async {
@@ -279,11 +281,12 @@ fn a_datagram_that_waited_too_long_is_dropped_and_told() {
         let raw = AsyncUdpSocket::from_std(socket()).expect("a runtime");
         let to = raw.local_addr().expect("bound");
         a.send_datagram(to, group(1), "stale").expect("room");
-        // Nothing else runs on this thread meanwhile.
+        // The transport runs on this thread, so it sends nothing meanwhile.
         std::thread::sleep(STALE + STALE / 10);
         a.send_datagram(to, group(1), "fresh").expect("room");
         let mut buffer = [0; 100];
-        // The port may have been another test's, whose last datagrams are still coming.
+        // The port may have belonged to another test before, and late datagrams for that test may
+        // still come.
         let len = loop {
             let (len, from) = raw.recv_from(&mut buffer).await.expect("a datagram");
             if from == a.local_addr() {
@@ -307,7 +310,7 @@ fn a_datagram_that_waited_too_long_is_dropped_and_told() {
 }
 
 #[test]
-fn what_a_datagram_does_not_carry_goes_over_a_connection() {
+fn send_auto_uses_a_connection_for_what_a_datagram_cannot_carry() {
     for config in placements() {
         run(async {
             let config = config.max_datagram(100);
@@ -333,7 +336,7 @@ fn what_a_datagram_does_not_carry_goes_over_a_connection() {
 }
 
 #[test]
-fn without_datagrams_none_are_sent_and_the_port_is_anothers() {
+fn with_datagrams_switched_off_none_are_sent_and_the_udp_port_stays_free() {
     run(async {
         let config = Config::default().udp(false);
         let a = Transport::builder().config(config).bind((OWN_IP, 0));
@@ -353,7 +356,7 @@ fn without_datagrams_none_are_sent_and_the_port_is_anothers() {
 }
 
 #[test]
-fn senders_that_take_turns_are_told_apart() {
+fn datagrams_of_several_senders_are_delivered_with_the_right_source_address() {
     const ROUNDS: u8 = 30;
 
     for config in placements() {
@@ -361,7 +364,8 @@ fn senders_that_take_turns_are_told_apart() {
             let b = node(config);
             let mut seen = serve_from(&b, [1, 2]);
             let senders = [socket(), socket(), socket()];
-            // With a node of its own thread some of it is read in one go; with this thread's, all.
+            // A transport with threads of its own reads some of these in one go; one on this thread
+            // reads all of them in one go.
             for round in 0..ROUNDS {
                 for (index, sender) in (0..).zip(&senders) {
                     let group = 1 + u32::from(round % 2);
@@ -370,7 +374,7 @@ fn senders_that_take_turns_are_told_apart() {
                         .expect("sent");
                 }
             }
-            // The groups of one go are handled side by side.
+            // Groups are handled side by side, so order holds only within a group.
             let mut next = [[0, 1]; 3];
             for _ in 0..usize::from(ROUNDS) * senders.len() {
                 let (from, got) = seen.next().await;
@@ -387,7 +391,7 @@ fn senders_that_take_turns_are_told_apart() {
 }
 
 #[test]
-fn a_slow_group_holds_datagrams_back_and_connections_not() {
+fn a_slow_group_holds_back_datagrams_but_not_connections() {
     run(async {
         let b = node(Config::default());
         let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
@@ -411,12 +415,13 @@ fn a_slow_group_holds_datagrams_back_and_connections_not() {
 }
 
 #[test]
-fn a_datagram_to_nobody_costs_nothing_but_itself() {
+fn a_datagram_that_nobody_receives_does_no_harm() {
     for config in placements() {
         run(async {
             let (a, b) = (node(config.clone()), node(config));
             let mut seen = serve(&b, [1]);
-            // A socket that hears another only: the port is taken, and yet nobody is there.
+            // A socket that accepts datagrams from one other socket only: the port is taken, yet
+            // nobody receives ours.
             let (deaf, other) = (socket(), socket());
             deaf.connect(addr_of(&other)).expect("loopback");
             let nobody = addr_of(&deaf);
@@ -434,7 +439,7 @@ fn a_datagram_to_nobody_costs_nothing_but_itself() {
     }
 }
 
-/// Sends to an address that no datagram can go to; the payload must come back.
+/// Sends to an address that no datagram can go to. The send must be refused with the payload.
 fn refuses(a: &Transport, addr: &str) {
     let addr = addr.parse().expect("an address");
     let before = a.stats().udp.rejected.invalid.frames;
@@ -453,7 +458,7 @@ fn refuses(a: &Transport, addr: &str) {
 }
 
 #[test]
-fn a_datagram_to_where_none_can_go_comes_back_with_the_address() {
+fn a_datagram_to_an_unusable_address_is_refused_and_the_error_names_the_address() {
     run(async {
         let a = node(Config::default());
         for addr in [

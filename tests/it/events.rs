@@ -1,4 +1,4 @@
-//! What subscribers are told.
+//! The events that subscribers get.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Makes a link to `to`, for a frame, and has the other side end it.
+/// Makes a link to the listener by sending a frame, and lets the other side close it.
 async fn up_and_down(from: &Transport, listener: &tokio::net::TcpListener) {
     let to = listener.local_addr().expect("bound");
     let before = from.stats().links.disconnects;
@@ -23,7 +23,7 @@ async fn up_and_down(from: &Transport, listener: &tokio::net::TcpListener) {
     until("ended", || from.stats().links.disconnects > before).await;
 }
 
-/// An event in short.
+/// An event as a short text.
 fn in_short(event: &PeerEvent) -> String {
     match event {
         PeerEvent::Up { epoch, .. } => format!("up {epoch}"),
@@ -44,7 +44,7 @@ fn peer_of(event: &PeerEvent) -> Option<SocketAddr> {
 }
 
 #[test]
-fn links_come_and_go_with_growing_epochs() {
+fn each_new_link_to_a_peer_has_the_next_epoch() {
     for config in placements() {
         run(async {
             let a = node(config.redial_first(MS).redial_max(MS));
@@ -64,7 +64,7 @@ fn links_come_and_go_with_growing_epochs() {
 }
 
 #[test]
-fn every_subscriber_is_told_from_when_it_subscribed() {
+fn a_subscriber_gets_all_events_since_it_subscribed() {
     for config in placements() {
         run(async {
             let a = node(config.redial_first(MS).redial_max(MS));
@@ -87,7 +87,7 @@ fn every_subscriber_is_told_from_when_it_subscribed() {
 }
 
 #[test]
-fn frames_told_to_be_dropped_add_up_to_those_counted() {
+fn drop_events_add_up_to_the_drop_counters() {
     for config in placements() {
         run(async {
             let config = config
@@ -109,7 +109,7 @@ fn frames_told_to_be_dropped_add_up_to_those_counted() {
                 }
                 until("stale", || a.stats().tcp.queued.is_zero()).await;
             }
-            // The last of them stay.
+            // These are still queued when the transport stops.
             for peer in &away {
                 a.try_send(peer.addr(), group(1), numbered(0, 4))
                     .expect("always room");
@@ -146,7 +146,7 @@ fn frames_told_to_be_dropped_add_up_to_those_counted() {
 }
 
 #[test]
-fn frames_that_came_in_for_nobody_are_told_with_no_peer() {
+fn received_frames_for_an_unserved_group_are_reported_without_a_peer() {
     for config in placements() {
         run(async {
             let (a, b) = (node(config.clone()), node(config));
@@ -173,7 +173,7 @@ fn frames_that_came_in_for_nobody_are_told_with_no_peer() {
     }
 }
 
-/// A subscriber that takes its time: each event is handled when the test says so.
+/// A slow subscriber: it takes no further event until the test opens its gate.
 struct Slow {
     tell: mpsc::UnboundedSender<PeerEvent>,
     gate: signal::Receiver<bool>,
@@ -196,7 +196,7 @@ impl Handler<PeerEvent> for Slow {
 }
 
 #[test]
-fn a_subscriber_that_is_slow_wakes_to_the_state_of_things() {
+fn a_slow_subscriber_gets_only_the_latest_state() {
     for config in placements() {
         run(async {
             let config = config.redial_first(MS).redial_max(MS);
@@ -207,7 +207,7 @@ fn a_subscriber_that_is_slow_wakes_to_the_state_of_things() {
             let mut others = watch(&a);
             let (listener, to) = listener();
 
-            // It gets the first event and is busy with it, for as long as fifty links come and go.
+            // The subscriber is busy with the first event while fifty links come and go.
             up_and_down(&a, &listener).await;
             let first = told.recv().await.expect("told");
             assert_eq!(in_short(&first), "up 1");
@@ -223,7 +223,7 @@ fn a_subscriber_that_is_slow_wakes_to_the_state_of_things() {
                 assert_eq!(peer_of(&event), Some(to));
                 news.push(in_short(&event));
             }
-            // The rest of the story is not told.
+            // The events in between were left out.
             assert_eq!(news, ["up 51", "down 51 Closed"]);
             end([a]).await;
         });
@@ -231,7 +231,7 @@ fn a_subscriber_that_is_slow_wakes_to_the_state_of_things() {
 }
 
 #[test]
-fn what_a_slow_subscriber_was_not_told_one_by_one_it_is_told_in_sum() {
+fn a_slow_subscriber_gets_the_drops_it_missed_as_one_sum() {
     for config in placements() {
         run(async {
             let a = node(config.stale_after(MS).redial_first(MS).redial_max(20 * MS));
@@ -254,14 +254,14 @@ fn what_a_slow_subscriber_was_not_told_one_by_one_it_is_told_in_sum() {
                 }
             }
             assert_eq!(frames, 20);
-            // What it was busy with, and the latest of each kind there is.
+            // The event it was busy with, and the latest of each kind.
             assert!(events <= 3, "{events} events");
         });
     }
 }
 
 #[test]
-fn a_subscriber_that_never_reads_does_not_keep_the_transport_from_stopping() {
+fn a_subscriber_that_never_finishes_does_not_keep_the_transport_from_stopping() {
     for config in placements() {
         run(async {
             let a = node(config);
@@ -280,7 +280,7 @@ fn a_subscriber_that_never_reads_does_not_keep_the_transport_from_stopping() {
 }
 
 #[test]
-fn a_subscriber_that_ended_is_let_go_and_the_others_are_told_on() {
+fn a_subscriber_that_ended_is_removed_and_the_others_still_get_events() {
     struct Ending(mpsc::UnboundedSender<PeerEvent>);
 
     impl Actor for Ending {
@@ -322,7 +322,7 @@ fn a_subscriber_that_ended_is_let_go_and_the_others_are_told_on() {
 }
 
 #[test]
-fn the_last_word_is_told_before_the_stop_is_over() {
+fn the_last_events_are_sent_before_the_stop_returns() {
     for config in placements() {
         run(async {
             let a = node(
@@ -355,7 +355,7 @@ fn the_last_word_is_told_before_the_stop_is_over() {
 }
 
 #[test]
-fn a_transport_with_no_subscriber_does_the_same() {
+fn a_transport_works_the_same_without_subscribers() {
     run(async {
         let a = node(Config::default().redial_first(MS).redial_max(MS));
         let (listener, _) = listener();

@@ -1,4 +1,4 @@
-//! The wire format, byte for byte, and what other bytes cost.
+//! The wire format, byte for byte, and what happens on a connection that sends anything else.
 
 use actix_transport::{Shutdown, Transport, Via};
 use bytes::Bytes;
@@ -27,7 +27,7 @@ fn some_frames() -> (Vec<(u32, &'static [u8])>, Vec<u8>) {
 
 const SOME_GROUPS: [u32; 3] = [1, 2, 0xFFFF_FFFE];
 
-/// Takes frames that must be these, each group's in order.
+/// Asserts that exactly these frames come next, each group's in order.
 async fn takes(seen: &mut Seen<Got>, frames: &[(u32, &[u8])]) {
     let mut got = Vec::new();
     for _ in frames {
@@ -39,7 +39,7 @@ async fn takes(seen: &mut Seen<Got>, frames: &[(u32, &[u8])]) {
         assert_eq!(via, Via::Tcp);
         got.push((group, payload));
     }
-    // Groups are handled side by side; the sort is stable, so each keeps its order.
+    // Groups are handled side by side. The sort is stable, so each group's frames keep their order.
     got.sort_by_key(|&(group, _)| group);
     let mut frames = frames.to_vec();
     frames.sort_by_key(|&(group, _)| group);
@@ -50,7 +50,7 @@ async fn takes(seen: &mut Seen<Got>, frames: &[(u32, &[u8])]) {
     assert_eq!(got, frames);
 }
 
-/// Bytes that tell when one of them is not where it was.
+/// Bytes by which a test notices if one of them is missing or in another place.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len)
         .map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8)
@@ -58,7 +58,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_stream_cut_in_two_anywhere_is_the_same_frames() {
+fn a_stream_cut_in_two_anywhere_gives_the_same_frames() {
     for config in placements() {
         run(async {
             let b = node(config);
@@ -79,7 +79,7 @@ fn a_stream_cut_in_two_anywhere_is_the_same_frames() {
 }
 
 #[test]
-fn a_stream_byte_by_byte_is_the_same_frames() {
+fn a_stream_written_byte_by_byte_gives_the_same_frames() {
     for config in placements() {
         run(async {
             let b = node(config);
@@ -99,7 +99,7 @@ fn a_stream_byte_by_byte_is_the_same_frames() {
 }
 
 #[test]
-fn many_frames_in_one_write_are_as_many_frames_in_order() {
+fn many_frames_in_one_write_arrive_one_by_one_in_order() {
     const FRAMES: u32 = 20_000;
 
     for config in placements() {
@@ -108,7 +108,8 @@ fn many_frames_in_one_write_are_as_many_frames_in_order() {
             let mut seen = serve(&b, [1, 2]);
             let mut bytes = Vec::new();
             for number in 0..FRAMES {
-                // In runs and alternating, with lengths from 4 on.
+                // Seven frames of one group, then seven of the other, with payloads of 4 to 26
+                // bytes.
                 let group = 1 + number / 7 % 2;
                 let mut payload = number.to_be_bytes().to_vec();
                 payload.resize(4 + number as usize % 23, number as u8);
@@ -171,7 +172,7 @@ fn an_empty_payload_is_a_frame() {
 }
 
 #[test]
-fn a_length_below_its_header_or_above_the_limit_costs_its_connection_alone() {
+fn a_length_below_the_header_or_above_the_limit_closes_only_its_own_connection() {
     const LIMIT: u32 = 1000;
 
     for config in placements() {
@@ -183,7 +184,7 @@ fn a_length_below_its_header_or_above_the_limit_costs_its_connection_alone() {
             let mut closed = 0;
             for length in bad {
                 let mut stream = dial(&b).await;
-                // Nothing behind the length itself: four bytes are enough to tell.
+                // Only the four bytes of the length: they are enough to close the connection.
                 let bytes = [&wire(1, b"before"), &length.to_be_bytes()[..]].concat();
                 write(&mut stream, &bytes).await;
                 assert_eq!(seen.next().await.payload, "before", "length {length}");
@@ -192,7 +193,7 @@ fn a_length_below_its_header_or_above_the_limit_costs_its_connection_alone() {
                 until("counted", || b.stats().inbound.malformed == closed).await;
                 witness.comes_through().await;
             }
-            // The limit itself is no more than the limit.
+            // A frame of exactly the limit is accepted.
             let longest = pattern(LIMIT as usize - 8);
             let mut stream = dial(&b).await;
             write(&mut stream, &wire(1, &longest)).await;
@@ -209,7 +210,7 @@ fn a_length_below_its_header_or_above_the_limit_costs_its_connection_alone() {
 }
 
 #[test]
-fn what_is_behind_a_bad_length_is_not_read_as_frames() {
+fn bytes_behind_a_bad_length_are_not_read_as_frames() {
     run(async {
         let b = node(Default::default());
         let mut seen = serve(&b, [1]);
@@ -225,7 +226,7 @@ fn what_is_behind_a_bad_length_is_not_read_as_frames() {
 }
 
 #[test]
-fn what_was_whole_before_a_bad_length_is_delivered_to_all_groups() {
+fn whole_frames_before_a_bad_length_are_delivered_to_all_groups() {
     const GROUPS: u32 = 40;
 
     run(async {
@@ -251,7 +252,7 @@ fn what_was_whole_before_a_bad_length_is_delivered_to_all_groups() {
 }
 
 #[test]
-fn those_who_speak_something_else_are_closed_and_counted() {
+fn connections_that_speak_another_protocol_are_closed_and_counted() {
     let tls_hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3][..], &pattern(500)].concat();
     let strangers: [&[u8]; 5] = [
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -274,7 +275,10 @@ fn those_who_speak_something_else_are_closed_and_counted() {
             }
             until("closed", || b.stats().links.connections == 1).await;
             let inbound = b.stats().inbound;
-            assert_eq!(inbound.received, witnessed, "nothing of it was a frame");
+            assert_eq!(
+                inbound.received, witnessed,
+                "none of these bytes was taken as a frame"
+            );
             assert_eq!((inbound.truncated, inbound.timed_out), (0, 0));
             assert_eq!(seen.try_next(), None);
             witness.comes_through().await;
@@ -284,14 +288,14 @@ fn those_who_speak_something_else_are_closed_and_counted() {
 }
 
 #[test]
-fn what_is_written_is_the_wire_format_to_the_byte() {
+fn frames_are_written_in_the_wire_format_to_the_byte() {
     for config in placements() {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
             let to = listener.local_addr().expect("bound");
             let a = node(config);
-            // Payloads that are copied and payloads that are written from where they lie, each
-            // beside each.
+            // Short payloads are copied into the queue's buffer, long ones are written from where
+            // they are. This list has each kind beside itself and beside the other.
             let lengths = [
                 1,
                 0,
@@ -341,7 +345,8 @@ fn nothing_is_ever_written_to_an_accepted_connection() {
             ];
             write(&mut stream, &bytes.concat()).await;
             assert_eq!(seen.next().await.payload, "here");
-            // It ends in good order, so whatever had been said would be read before its end.
+            // The connection ends in good order, so anything written to it would be read before its
+            // end.
             stream.shutdown().await.expect("open");
             let mut said = Vec::new();
             stream
@@ -355,7 +360,7 @@ fn nothing_is_ever_written_to_an_accepted_connection() {
 }
 
 #[test]
-fn a_connection_that_ends_inside_a_frame_is_counted_and_what_was_whole_is_delivered() {
+fn a_connection_that_ends_inside_a_frame_is_counted_and_its_whole_frames_are_delivered() {
     for config in placements() {
         run(async {
             let b = node(config);
@@ -368,7 +373,7 @@ fn a_connection_that_ends_inside_a_frame_is_counted_and_what_was_whole_is_delive
                 drop(stream);
                 assert_eq!(seen.next().await.payload, "whole");
                 until("gone", || b.stats().links.connections == 0).await;
-                // A cut at 0 is an end between two frames, which is no loss.
+                // A cut at 0 is an end between two frames: nothing is truncated.
                 assert_eq!(b.stats().inbound.truncated, end as u64);
             }
             let inbound = b.stats().inbound;
@@ -379,14 +384,14 @@ fn a_connection_that_ends_inside_a_frame_is_counted_and_what_was_whole_is_delive
     }
 }
 
-/// Sends a frame of the reserved group between two others, which must arrive.
+/// Sends a frame of the reserved group between two other frames, which must arrive.
 async fn send_reserved(b: &Transport, seen: &mut Seen<Got>) {
     let mut stream = dial(b).await;
     let bytes = [wire(1, b"a"), wire(u32::MAX, b"reserved"), wire(1, b"b")];
     write(&mut stream, &bytes.concat()).await;
     assert_eq!(seen.next().await.payload, "a");
     assert_eq!(seen.next().await.payload, "b");
-    // Its connection goes on.
+    // The connection stays open.
     write_frames(&mut stream, &[(1, b"c")]).await;
     assert_eq!(seen.next().await.payload, "c");
     until("handled", || b.stats().inbound.in_delivery.is_zero()).await;
@@ -405,14 +410,14 @@ fn a_frame_of_the_reserved_group_is_ignored_and_counted() {
 }
 
 #[test]
-fn a_frame_of_the_reserved_group_is_not_for_who_takes_all_the_rest() {
+fn a_frame_of_the_reserved_group_does_not_reach_the_catch_all_actor() {
     run(async {
         let b = node(Default::default());
         let mut seen = serve(&b, [1]);
-        let (actor, mut rest) = probe();
+        let (actor, mut others) = probe();
         b.catch_all(Some(actor));
         send_reserved(&b, &mut seen).await;
-        assert_eq!(rest.try_next(), None, "a frame of the reserved group");
+        assert_eq!(others.try_next(), None, "a frame of the reserved group");
         assert_eq!(b.stats().inbound.dropped.no_group.frames, 1);
         end([b]).await;
     });
