@@ -1,4 +1,5 @@
-//! Who is let in, and what the port and the system's limits have to do with it.
+//! Which connections are accepted, when the port is taken and free, and what happens when
+//! descriptors or readers are missing.
 
 use std::{
     io::{Read, Seek},
@@ -11,13 +12,13 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::*;
 
-/// Sees that a connection is read.
+/// Asserts that the transport reads a connection.
 async fn talks(stream: &mut TcpStream, seen: &mut Seen<Got>) {
     write_frames(stream, &[(1, b"talks")]).await;
     assert_eq!(seen.next().await.payload, "talks");
 }
 
-/// A connection from another of this machine's own addresses.
+/// Opens a connection from this ip, another one of this machine.
 #[cfg(target_os = "linux")]
 async fn dial_from(ip: Ipv4Addr, transport: &Transport) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
@@ -52,7 +53,8 @@ fn a_connection_that_ends_makes_room_for_another() {
         run(async {
             let b = node(config.max_connections(1));
             let mut seen = serve(&b, [1]);
-            // However it ends: in order, in the middle of a frame, or for what it said.
+            // However the connection ends: in order, in the middle of a frame, or because of a
+            // malformed length.
             let endings: [&[u8]; 3] = [b"", b"\0\0", b"\0\0\0\0"];
             for ending in endings {
                 let mut stream = dial(&b).await;
@@ -129,7 +131,7 @@ fn a_port_in_use_is_an_error_that_names_the_address() {
             refused.to_string().contains(&taken.to_string()),
             "{refused}"
         );
-        // By another transport no less than by a stranger.
+        // A port taken by another transport gives the same error.
         let transport = node(Config::default());
         let taken = transport.local_addr();
         let refused = Transport::builder().bind(taken).expect_err("taken");
@@ -142,7 +144,7 @@ fn a_port_in_use_is_an_error_that_names_the_address() {
 }
 
 #[test]
-fn a_port_that_only_datagrams_have_taken_is_in_use_if_datagrams_are_wanted() {
+fn a_port_taken_only_for_udp_is_in_use_unless_udp_is_switched_off() {
     run(async {
         let udp = UdpSocket::bind((OWN_IP, 0)).expect("free port");
         let taken = udp.local_addr().expect("bound");
@@ -166,7 +168,7 @@ fn the_port_is_free_when_stop_returns() {
             let b = b.bind((OWN_IP, 0)).expect("free port");
             let addr = b.local_addr();
             let mut seen = serve(&b, [1]);
-            // With connections open, and the handle still there.
+            // With connections open, while the handle still exists.
             let mut streams = [dial(&b).await, dial(&b).await];
             for stream in &mut streams {
                 talks(stream, &mut seen).await;
@@ -186,7 +188,7 @@ fn the_port_is_free_when_stop_returns() {
 }
 
 #[test]
-fn the_port_is_free_some_time_after_the_last_handle_is_gone() {
+fn the_port_is_free_soon_after_the_last_handle_is_dropped() {
     for config in placements() {
         run(async {
             let b = Transport::builder().config(config).bind((OWN_IP, 0));
@@ -212,7 +214,7 @@ fn cpu_time(stat: &mut std::fs::File) -> u64 {
     let mut text = String::new();
     stat.rewind().expect("procfs");
     stat.read_to_string(&mut text).expect("procfs");
-    // Behind the name, which may have anything in it.
+    // The numbers follow the program's name, which may contain any character.
     let (_, fields) = text.rsplit_once(')').expect("a name");
     let mut fields = fields.split_whitespace().skip(11);
     let mut next = || fields.next().and_then(|field| field.parse::<u64>().ok());
@@ -227,12 +229,13 @@ fn out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some() {
         run(async {
             let b = node(Config::default());
             let mut seen = serve(&b, [1]);
-            // What is opened only once is open by now, and what is closed is closed.
+            // By now everything that is opened only once is open, and the first connection's
+            // descriptor is closed.
             talks(&mut dial(&b).await, &mut seen).await;
             until("closed", || b.stats().links.connections == 0).await;
             let mut stat = std::fs::File::open("/proc/self/stat").expect("linux");
 
-            // All there are, save one for a socket to dial with.
+            // Takes all descriptors, except one for a socket to dial with.
             let null = || std::fs::File::open("/dev/null");
             let mut hoard: Vec<_> = std::iter::from_fn(|| null().ok()).collect();
             hoard.pop();
@@ -241,9 +244,9 @@ fn out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some() {
             write_frames(&mut waiting, &[(1, b"waited")]).await;
             until("stalled", || b.stats().links.accept_stalls == 4).await;
             let (wall, used) = (began.elapsed(), cpu_time(&mut stat) - used);
-            // After 100, 200 and 400 ms.
+            // The stalls last 100, 200 and 400 ms.
             assert!(wall >= Duration::from_millis(700), "{wall:?}");
-            // Sleeping, not turning in circles: a loop would have used it all.
+            // The listener slept meanwhile. A busy loop would have used the whole time.
             assert!(
                 u128::from(used) * 10 < wall.as_millis() / 4,
                 "{used} of {wall:?}"
@@ -259,10 +262,11 @@ fn out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some() {
     });
 }
 
-/// A reader that ended carries least of all, which must not make it the one to be given more.
+/// A reader that ended has the lowest load of all. It must not be given connections for that
+/// reason.
 #[cfg(feature = "failpoints")]
 #[test]
-fn while_a_reader_rests_the_others_are_given_what_comes() {
+fn while_a_failed_reader_pauses_new_connections_go_to_the_others() {
     use actix_transport::{Failpoint, Failpoints, PeerEvent};
 
     run(async {
@@ -280,14 +284,14 @@ fn while_a_reader_rests_the_others_are_given_what_comes() {
             .bind("127.0.0.1:0")
             .expect("free port");
         let mut seen = serve(&b, [1]);
-        // One on each, so that it can be seen that one has ended.
+        // One connection on each reader, so that the test sees when one reader has ended.
         let mut before = [dial(&b).await, dial(&b).await];
         for stream in &mut before {
             talks(stream, &mut seen).await;
         }
         let mut events = watch(&b);
         faults.arm(Failpoint::Reader);
-        // Told when nothing of it is left, its mailbox included.
+        // The event comes when nothing is left of the reader, not even its mailbox.
         let failed = |event: &PeerEvent| matches!(event, PeerEvent::Failed { .. });
         events.until(failed).await;
         until("ended", || b.stats().links.connections == 1).await;
@@ -304,7 +308,7 @@ fn while_a_reader_rests_the_others_are_given_what_comes() {
 
 #[cfg(feature = "failpoints")]
 #[test]
-fn while_the_only_reader_rests_who_connects_waits() {
+fn while_the_only_reader_pauses_new_connections_wait() {
     use actix_transport::{Failpoint, Failpoints};
 
     for config in placements() {
@@ -323,7 +327,8 @@ fn while_the_only_reader_rests_who_connects_waits() {
             talks(&mut before, &mut seen).await;
             faults.arm(Failpoint::Reader);
             expect_close(before).await;
-            // Nobody reads now, and whoever is let in would not be read.
+            // Nobody reads now. If these connections were accepted already, nobody would ever read
+            // them.
             let mut streams = [dial(&b).await, dial(&b).await];
             for stream in &mut streams {
                 talks(stream, &mut seen).await;

@@ -1,4 +1,4 @@
-//! The transport's own actors panic: what is restarted, and what survives it.
+//! The transport's own actors panic: what the supervision restarts, and what survives.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Longer than a test.
+/// Longer than any test runs.
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// The points where a PeerWriter can be made to panic.
@@ -29,7 +29,7 @@ const WRITING: [Failpoint; 4] = [
     Failpoint::AfterWrite,
 ];
 
-/// Both placements, with restarts that do not keep a test waiting.
+/// Both placements, with restarts and redials so quick that no test waits for them.
 fn configs() -> [Config; 2] {
     placements().map(|config| {
         config
@@ -40,7 +40,7 @@ fn configs() -> [Config; 2] {
     })
 }
 
-/// A transport whose actors can be made to panic, and the means to do so.
+/// A transport whose actors can be made to panic, and the failpoints that do so.
 fn fragile(config: Config) -> (Transport, Failpoints) {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -83,17 +83,17 @@ async fn down(events: &mut Seen<PeerEvent>) -> DownReason {
     }
 }
 
-/// Sends one frame and waits until it is there.
+/// Sends one frame and waits until it arrives.
 async fn passes(from: &Transport, to: SocketAddr, number_: u32, seen: &mut Seen<Got>) {
     from.try_send(to, group(1), numbered(number_, 10))
         .expect("room");
     assert_eq!(number(&seen.next().await.payload), number_);
 }
 
-// ---- those who read --------------------------------------------------------------------------------
+// ---- listener, readers, node and UDP ---------------------------------------------------------------
 
 #[test]
-fn a_listener_that_panics_is_started_anew_and_costs_no_connection() {
+fn a_listener_that_panics_is_restarted_and_no_connection_is_lost() {
     for config in configs() {
         run(async {
             let (b, faults) = fragile(config.clone());
@@ -117,7 +117,7 @@ fn a_listener_that_panics_is_started_anew_and_costs_no_connection() {
 }
 
 #[test]
-fn a_reader_that_panics_is_started_anew_and_its_peers_come_back() {
+fn a_reader_that_panics_is_restarted_and_its_peers_connect_again() {
     for config in configs() {
         run(async {
             let (b, faults) = fragile(config.clone());
@@ -129,12 +129,12 @@ fn a_reader_that_panics_is_started_anew_and_its_peers_come_back() {
                 faults.arm(Failpoint::Reader);
                 restarted(&mut events, Component::Reader(0)).await;
                 assert_eq!(b.stats().links.restarts, round);
-                // The connections end with their reader, and their places are given back.
+                // The connections end with their reader, and their places become free again.
                 assert_eq!(down(&mut links).await, DownReason::Closed);
-                until("given back", || b.stats().links.connections == 0).await;
+                until("places are free", || b.stats().links.connections == 0).await;
                 balanced([&a, &b]);
             }
-            // The group is served as it was.
+            // The group is still registered.
             passes(&a, b.local_addr(), 2, &mut seen).await;
             let sent = a.stats().tcp;
             assert_eq!(sent.written, sent.accepted);
@@ -145,7 +145,7 @@ fn a_reader_that_panics_is_started_anew_and_its_peers_come_back() {
 }
 
 #[test]
-fn a_reader_that_panics_costs_the_connections_of_the_others_nothing() {
+fn a_reader_that_panics_does_not_end_the_connections_of_other_readers() {
     run(async {
         let [config, _] = configs();
         let placement = Placement::Dedicated {
@@ -178,7 +178,7 @@ fn a_reader_that_panics_costs_the_connections_of_the_others_nothing() {
 }
 
 #[test]
-fn a_node_that_panics_is_started_anew_and_the_registrations_survive() {
+fn a_node_that_panics_is_restarted_and_the_registrations_survive() {
     for config in configs() {
         run(async {
             let (b, faults) = fragile(config.clone());
@@ -194,7 +194,7 @@ fn a_node_that_panics_is_started_anew_and_the_registrations_survive() {
                 until("ended", || !former.connected()).await;
                 until("alive", || b.node().is_some_and(|node| node.connected())).await;
 
-                // The new one knows what the former knew.
+                // The new node has the registrations of the former one.
                 let present = b.node().expect("alive");
                 assert_ne!(present, former);
                 let register = Register {
@@ -212,7 +212,7 @@ fn a_node_that_panics_is_started_anew_and_the_registrations_survive() {
     }
 }
 
-/// An actor that serves nobody.
+/// An actor that ignores its frames.
 fn spare() -> actix::Recipient<actix_transport::Inbound> {
     use actix::Actor;
 
@@ -232,10 +232,10 @@ fn spare() -> actix::Recipient<actix_transport::Inbound> {
 }
 
 #[test]
-fn a_udp_actor_that_panics_is_started_anew_and_datagrams_go_both_ways_again() {
+fn a_udp_actor_that_panics_is_restarted_and_loses_no_datagram() {
     for config in configs() {
         run(async {
-            // Between its two lives it rests for a while, in which datagrams are sent and come.
+            // Before each restart there is a wait, during which datagrams are sent and arrive.
             let config = config.restart_first(50 * MS);
             let (a, faults) = fragile(config.clone());
             let b = node(config);
@@ -251,7 +251,8 @@ fn a_udp_actor_that_panics_is_started_anew_and_datagrams_go_both_ways_again() {
                     b.send_datagram(a.local_addr(), group(1), &payload)
                         .expect("room");
                 }
-                // One socket to another on one machine: they keep their order, and there is room.
+                // From one socket to another on the same machine, datagrams keep their order, and
+                // the buffers have room for all.
                 for expected in 0..10 {
                     for seen in [&mut at_a, &mut at_b] {
                         let got = seen.next().await;
@@ -268,7 +269,7 @@ fn a_udp_actor_that_panics_is_started_anew_and_datagrams_go_both_ways_again() {
     }
 }
 
-// ---- those who write -------------------------------------------------------------------------------
+// ---- writers ---------------------------------------------------------------------------------------
 
 #[test]
 fn a_writer_that_panics_is_started_anew_and_every_frame_is_written_once() {
@@ -291,13 +292,13 @@ async fn every_frame_once(config: Config, point: Failpoint) {
         faults.arm(point);
     }
     for number in 0..FRAMES {
-        // Now and then one that the kernel does not take at once.
+        // Now and then a frame so long that the kernel does not take it at once.
         let len = if number % 20 == 10 { PLUG } else { 1000 };
         peer.try_send(group(1), numbered(number, len))
             .expect("room");
     }
-    // Each panic ends a link. Its frames are read before those of the next one, so that the order is
-    // theirs, and a frame that went over two links would be seen.
+    // Each panic ends a link. The test reads each link to its end before the next one, so it would
+    // notice frames out of order and a frame that was written to two links.
     let (mut next, mut links) = (0, 0);
     while next < FRAMES {
         let mut tap = Tap::accept(&listener).await;
@@ -323,7 +324,7 @@ async fn every_frame_once(config: Config, point: Failpoint) {
         (stats.tcp.offered, FRAMES.into())
     );
 
-    // It goes on.
+    // The restarted writer goes on writing.
     peer.try_send(group(1), numbered(FRAMES, 4)).expect("room");
     until("written", || {
         peer.stats().frames.written == peer.stats().frames.offered
@@ -333,7 +334,7 @@ async fn every_frame_once(config: Config, point: Failpoint) {
 }
 
 #[test]
-fn the_link_of_a_writer_that_panics_is_told_to_have_ended() {
+fn subscribers_are_told_that_the_link_of_a_panicked_writer_ended() {
     for config in configs() {
         run(async {
             let (a, faults) = fragile(config);
@@ -350,14 +351,18 @@ fn the_link_of_a_writer_that_panics_is_told_to_have_ended() {
                     assert_eq!(tap.read_to_end().await, (vec![], 0));
                 }
             }
-            assert_eq!(a.peer_stats(to).expect("known").epoch, 2, "counted on");
+            assert_eq!(
+                a.peer_stats(to).expect("known").epoch,
+                2,
+                "the epoch is counted on"
+            );
             end([a]).await;
         });
     }
 }
 
 #[test]
-fn a_writer_that_panics_costs_other_peers_nothing() {
+fn a_writer_that_panics_does_not_disturb_other_peers() {
     for config in configs() {
         run(async {
             let (a, faults) = fragile(config.clone());
@@ -387,12 +392,12 @@ fn a_writer_that_panics_costs_other_peers_nothing() {
 // ---- too often -------------------------------------------------------------------------------------
 
 #[test]
-fn a_part_that_panics_too_often_is_told_to_have_failed_rests_and_is_tried_again() {
-    const REST: Duration = Duration::from_millis(100);
+fn an_actor_that_panics_too_often_is_reported_as_failed_and_restarted_after_a_pause() {
+    const PAUSE: Duration = Duration::from_millis(100);
 
     for config in configs() {
         run(async {
-            let (b, faults) = fragile(config.clone().restart_limit(2).failed_retry(REST));
+            let (b, faults) = fragile(config.clone().restart_limit(2).failed_retry(PAUSE));
             let (mut events, mut seen) = (watch(&b), serve(&b, [1]));
             let a = node(config);
             for round in 1..=2 {
@@ -404,7 +409,7 @@ fn a_part_that_panics_too_often_is_told_to_have_failed_rests_and_is_tried_again(
                 faults.arm(Failpoint::Listener);
                 failed(&mut events, Component::Listener).await;
                 restarted(&mut events, Component::Listener).await;
-                assert!(armed.elapsed() >= REST, "after {:?}", armed.elapsed());
+                assert!(armed.elapsed() >= PAUSE, "after {:?}", armed.elapsed());
                 assert_eq!(b.stats().links.restarts, 3 * round);
             }
             passes(&a, b.local_addr(), 1, &mut seen).await;
@@ -443,7 +448,7 @@ fn frames_wait_for_a_writer_that_failed() {
 }
 
 #[test]
-fn frames_go_stale_while_their_writer_rests() {
+fn frames_go_stale_while_their_failed_writer_pauses() {
     for config in configs() {
         run(async {
             let config = config.stale_after(300 * MS).restart_limit(0);
@@ -460,14 +465,14 @@ fn frames_go_stale_while_their_writer_rests() {
                 a.try_send(to, group(1), numbered(1, 4)).expect("room");
             }
             balanced([&a]);
-            // The rest is longer than any stop: dropping it does not wait.
+            // The pause is longer than any test. Dropping the transport does not wait for it.
             drop(a);
         });
     }
 }
 
 #[test]
-fn datagrams_go_stale_while_the_actor_that_sends_them_rests() {
+fn datagrams_go_stale_while_the_failed_udp_actor_pauses() {
     for config in configs() {
         run(async {
             let config = config.stale_after(300 * MS).restart_limit(0);
@@ -489,7 +494,7 @@ fn datagrams_go_stale_while_the_actor_that_sends_them_rests() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn datagrams_that_were_read_are_counted_when_the_actor_that_read_them_panics() {
+fn datagrams_that_were_read_are_counted_even_if_the_udp_actor_panics() {
     run(async {
         let [_, current] = configs();
         let (b, faults) = fragile(current);
@@ -503,8 +508,9 @@ fn datagrams_that_were_read_are_counted_when_the_actor_that_read_them_panics() {
         };
         send(0);
         until("held", || b.stats().inbound.in_delivery.frames == 1).await;
-        // All are there before anybody has a look, as all of it runs on this thread. Two of them are
-        // put together, and two lie where they were read.
+        // Everything runs on this thread, so all datagrams arrive before the transport reads any.
+        // Two of them are already gathered into one delivery when the actor panics, and two are
+        // still in the read buffer.
         [0, 0, 1, 1].into_iter().for_each(send);
         until("read", || unread(b.local_addr()) == 0).await;
         assert_eq!(b.stats().inbound.received.frames, 1);
@@ -520,7 +526,7 @@ fn datagrams_that_were_read_are_counted_when_the_actor_that_read_them_panics() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_part_that_rests() {
+fn a_stop_does_not_wait_for_the_pause_of_a_failed_actor() {
     for config in configs() {
         for how in [Shutdown::Now, Shutdown::Drain(50 * MS)] {
             run(async {
@@ -542,7 +548,7 @@ fn a_stop_does_not_wait_for_a_part_that_rests() {
                     failed(&mut events, component).await;
                 }
                 let stopping = tokio::time::timeout(Duration::from_secs(20), a.stop(how));
-                let report = stopping.await.expect("waits for the rest to be over");
+                let report = stopping.await.expect("the stop waits for the pause to end");
                 let undelivered: Vec<_> = report.undelivered.iter().map(|(to, _)| *to).collect();
                 assert_eq!(undelivered, [to]);
                 assert_eq!(a.stats().links.restarts, 0);
@@ -553,7 +559,7 @@ fn a_stop_does_not_wait_for_a_part_that_rests() {
 }
 
 #[test]
-fn a_transport_with_parts_that_rest_ends_with_its_last_handle() {
+fn a_transport_with_a_failed_actor_still_ends_with_its_last_handle() {
     for config in configs() {
         run(async {
             let (a, faults) = fragile(config.restart_limit(0).failed_retry(NEVER));
@@ -571,7 +577,7 @@ fn a_transport_with_parts_that_rest_ends_with_its_last_handle() {
 }
 
 #[test]
-fn restarts_that_are_long_past_do_not_count() {
+fn restarts_older_than_the_window_do_not_count() {
     for config in configs() {
         run(async {
             let config = config.restart_limit(1).restart_window(MS);
@@ -602,7 +608,7 @@ fn the_first_wait_before_a_restart_is_as_configured() {
                 at_quick.arm(Failpoint::Node);
                 restarted(&mut events, Component::Node).await;
             }
-            // The wait is drawn from nothing to a day.
+            // The wait is drawn at random between nothing and a day.
             assert_eq!(slow.stats().links.restarts, 0);
             end([quick]).await;
             drop(slow);
@@ -612,16 +618,17 @@ fn the_first_wait_before_a_restart_is_as_configured() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_backlog_holds_as_many_connections_as_configured_while_the_listener_rests() {
+fn the_backlog_holds_as_many_connections_as_configured_while_the_listener_pauses() {
     for config in configs() {
         run(async {
-            // Longer than eight calls take.
+            // The pause is longer than the eight dials below take.
             let config = config.restart_limit(0).failed_retry(2_000 * MS);
             let (b, faults) = fragile(config.backlog(3));
             let mut events = watch(&b);
             faults.arm(Failpoint::Listener);
             failed(&mut events, Component::Listener).await;
-            // A backlog of n holds n + 1 connections that nobody accepts; the next is not answered.
+            // A backlog of n holds n + 1 connections that nobody accepts. The next dial gets no
+            // answer.
             let (connected, mut held) = tokio::sync::mpsc::unbounded_channel();
             for _ in 0..8 {
                 let (connected, addr) = (connected.clone(), b.local_addr());
@@ -638,7 +645,7 @@ fn the_backlog_holds_as_many_connections_as_configured_while_the_listener_rests(
                 streams.push(stream);
             }
             assert_eq!(streams.len(), 4);
-            // They are accepted by the next one.
+            // The restarted listener accepts them.
             until("accepted", || b.stats().links.accepted == 4).await;
             end([b]).await;
         });
@@ -648,7 +655,7 @@ fn the_backlog_holds_as_many_connections_as_configured_while_the_listener_rests(
 // ---- everything at once ----------------------------------------------------------------------------
 
 #[test]
-fn no_sum_goes_wrong_while_everything_panics_again_and_again() {
+fn the_counters_balance_while_every_actor_panics_again_and_again() {
     for config in configs() {
         run(async {
             let config = config.restart_limit(1 << 20);
@@ -666,7 +673,7 @@ fn no_sum_goes_wrong_while_everything_panics_again_and_again() {
                                 return;
                             }
                             let len = [10, 100, 10_000, 200_000][number as usize % 4];
-                            // Refused, now and then, for want of room.
+                            // Now and then refused, because the queue is full.
                             let _ = from.try_send(to, group(thread), numbered(number, len));
                             let _ = from.send_datagram(to, group(thread), numbered(number, 9));
                             if number % 8 == 0 {
@@ -682,7 +689,8 @@ fn no_sum_goes_wrong_while_everything_panics_again_and_again() {
                 Failpoint::Node,
                 Failpoint::Udp,
             ];
-            // Three times each: one that dies young again rests for longer each time.
+            // Three panics each. The wait before a restart grows with every actor that ends soon
+            // after its start.
             for point in points.iter().chain(&WRITING).cycle().take(24) {
                 at_a.arm(*point);
                 at_b.arm(*point);
@@ -700,7 +708,7 @@ fn no_sum_goes_wrong_while_everything_panics_again_and_again() {
             for sender in senders {
                 sender.join().expect("runs");
             }
-            // Both still serve each other, and nothing is left of the storm.
+            // Both still serve each other, and no frame is left over.
             let [seen_a, seen_b] = &mut seen;
             for (from, to, seen) in [(&a, &b, seen_b), (&b, &a, seen_a)] {
                 until("it serves", || {
