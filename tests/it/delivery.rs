@@ -1,4 +1,4 @@
-//! From `send` on one node to the group's actor on another.
+//! The way of a frame from `send` on one node to the group's actor on another.
 
 use std::net::SocketAddr;
 
@@ -27,8 +27,8 @@ fn a_frame_reaches_the_actor_of_its_group() {
     }
 }
 
-/// A length for the frame of this number: mostly small, now and then too long to be copied, and each
-/// of the places around the borders between the two.
+/// The length of the frame with this number: mostly small, now and then too long to be copied, and
+/// some just below and above the border between the two.
 fn length(number: u32) -> usize {
     match number % 1000 {
         999 => 100_000,
@@ -39,7 +39,7 @@ fn length(number: u32) -> usize {
 }
 
 #[test]
-fn frames_of_one_sender_arrive_in_order_whole_and_once() {
+fn frames_of_one_sender_arrive_whole_once_and_in_order() {
     const FRAMES: u32 = 100_000;
 
     for config in placements() {
@@ -67,14 +67,14 @@ fn frames_of_one_sender_arrive_in_order_whole_and_once() {
 }
 
 #[test]
-fn frames_of_each_of_many_threads_arrive_in_their_own_order() {
+fn the_frames_of_each_of_many_threads_arrive_in_order() {
     const THREADS: u32 = 8;
     const FRAMES: u32 = 10_000;
 
     for config in placements() {
         run(async {
             let (a, b) = (node(config.clone()), node(config));
-            // All go over one link, whatever their group.
+            // All threads share one link, although their groups differ.
             let mut seen = serve(&b, 0..THREADS);
             let senders: Vec<_> = (0..THREADS)
                 .map(|thread| {
@@ -102,7 +102,7 @@ fn frames_of_each_of_many_threads_arrive_in_their_own_order() {
     }
 }
 
-/// Sends from a thread without a runtime: by trying until there is room.
+/// Sends from a thread without a runtime: tries until there is room.
 fn push(peer: &Peer, to: u32, payload: &[u8]) {
     while let Err(err) = peer.try_send(group(to), payload) {
         assert!(err.is_full(), "{err}");
@@ -148,11 +148,11 @@ fn payloads_of_a_megabyte_and_more_arrive_whole_among_small_ones() {
 }
 
 #[test]
-fn every_form_of_payload_arrives_and_comes_back_when_it_is_refused() {
+fn every_type_of_payload_arrives_and_comes_back_when_it_is_refused() {
     run(async {
         let (a, b) = (node(Config::default()), node(Config::default()));
         let mut seen = serve(&b, [1]);
-        // One that is copied into the queue and one that is kept as it is.
+        // A payload that is copied into the queue, and one that is kept as it is.
         for len in [5, 10_000] {
             for expected in send_every_type(&a, b.local_addr(), len) {
                 assert_eq!(seen.next().await.payload, expected);
@@ -162,7 +162,7 @@ fn every_form_of_payload_arrives_and_comes_back_when_it_is_refused() {
     });
 }
 
-/// Sends a text of `len` bytes, another one in each form; returns them.
+/// Sends one text of `len` bytes for each type of payload, and returns the texts.
 fn send_every_type(from: &Transport, to: SocketAddr, len: usize) -> Vec<String> {
     fn send<P: Payload + Clone>(from: &Transport, to: SocketAddr, payload: P) {
         let refused = from.try_send(to, GroupId::RESERVED, payload.clone());
@@ -172,7 +172,7 @@ fn send_every_type(from: &Transport, to: SocketAddr, len: usize) -> Vec<String> 
     }
     let texts: Vec<_> = ('a'..='k').map(|c| c.to_string().repeat(len)).collect();
     let mut next = texts.iter();
-    let mut text = || next.next().expect("one for each form").as_str();
+    let mut text = || next.next().expect("one for each type").as_str();
     send(from, to, Bytes::from(text().to_owned()));
     send(from, to, &Bytes::from(text().to_owned()));
     send(from, to, BytesMut::from(text()));
@@ -209,8 +209,8 @@ fn a_send_can_be_awaited_on_another_runtime() {
             let (a, b) = (node(config.clone().queue_frames(8)), node(config));
             let mut seen = serve(&b, [1]);
             let peer = a.peer(b.local_addr()).expect("room");
-            // It has no actix system, and its thread is not the transport's. The queue is so short
-            // that the sends have to wait, and be woken from the transport's threads.
+            // The sender has no actix system, and its thread is not the transport's. The queue is
+            // so short that sends must wait, and are woken from the transport's threads.
             let sender = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().build();
                 runtime.expect("a runtime").block_on(async {

@@ -1,4 +1,4 @@
-//! Links: how they end, what becomes of the frames on them, and how the next one comes about.
+//! Links: how they end, what happens to the frames on them, and when the next one is made.
 
 use std::{
     net::SocketAddr,
@@ -11,15 +11,15 @@ use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Longer than a test.
+/// Longer than any test runs.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Both placements, with redials that do not keep a test waiting.
+/// Both placements, with redials so quick that no test waits for them.
 fn configs() -> [Config; 2] {
     placements().map(|config| config.redial_first(MS).redial_max(10 * MS))
 }
 
-/// Waits for the end of a link.
+/// Waits until a link ends. Returns its epoch and the reason.
 async fn down(events: &mut Seen<PeerEvent>) -> (u64, DownReason) {
     let down = |event: &PeerEvent| matches!(event, PeerEvent::Down { .. });
     match events.until(down).await {
@@ -36,7 +36,7 @@ fn send(from: &Transport, to: SocketAddr, number: u32) {
 // ---- who writes ------------------------------------------------------------------------------------
 
 #[test]
-fn a_frame_that_comes_alone_is_written_by_who_sends_it() {
+fn a_single_frame_is_written_by_the_thread_that_sends_it() {
     run(async {
         let [_, current] = placements();
         let a = node(current);
@@ -51,7 +51,8 @@ fn a_frame_that_comes_alone_is_written_by_who_sends_it() {
             tokio::time::sleep(MS).await;
             let before = counts().written.frames;
             send(&a, to, number);
-            // The writer is a task on this thread, and this thread has not been let go since.
+            // The writer is a task on this thread and has not run since: the send itself wrote the
+            // frame.
             at_once = counts().written.frames - before;
             assert_eq!(tap.number().await, number);
         }
@@ -61,7 +62,7 @@ fn a_frame_that_comes_alone_is_written_by_who_sends_it() {
 }
 
 #[test]
-fn a_link_whose_frames_are_written_by_who_sends_them_is_not_idle() {
+fn a_link_is_not_idle_while_senders_write_its_frames() {
     const IDLE: Duration = Duration::from_secs(1);
 
     run(async {
@@ -156,20 +157,20 @@ fn a_link_that_is_reset_is_noticed_while_it_is_idle() {
 }
 
 #[test]
-fn a_peer_that_talks_back_is_hung_up_on_and_dialled_again() {
+fn a_peer_that_writes_back_is_disconnected_and_dialled_again() {
     for config in configs() {
         run(async {
             let a = node(config);
             let mut events = watch(&a);
             let (listener, to) = listener();
-            // While the link is idle.
+            // It writes back while the link is idle.
             send(&a, to, 1);
             let mut tap = Tap::accept(&listener).await;
             assert_eq!(tap.number().await, 1);
             tap.write_back().await;
             assert_eq!(down(&mut events).await, (1, DownReason::Spoke));
             assert_eq!(tap.read_to_end().await, (vec![], 0));
-            // And the next one is as good as new.
+            // The next link works.
             send(&a, to, 2);
             let mut tap = Tap::accept(&listener).await;
             assert_eq!(tap.number().await, 2);
@@ -180,7 +181,7 @@ fn a_peer_that_talks_back_is_hung_up_on_and_dialled_again() {
 }
 
 #[test]
-fn a_peer_that_talks_back_while_it_does_not_read_is_hung_up_on() {
+fn a_peer_that_writes_back_without_reading_is_disconnected() {
     for config in configs() {
         run(async {
             let a = node(config.max_frame(PLUG_BYTES));
@@ -203,19 +204,19 @@ fn a_peer_that_talks_back_while_it_does_not_read_is_hung_up_on() {
 /// How a peer ends a link in the middle of a frame.
 #[derive(Debug, Copy, Clone)]
 enum Cut {
-    /// It dies.
+    /// It dies: the link is reset.
     Reset,
-    /// It closes with bytes unread.
+    /// It closes the connection with bytes unread.
     Close,
-    /// It closes for writing, and reads all there is.
+    /// It closes its side for writing, and still reads everything.
     HalfClose,
 }
 
 #[test]
 fn a_frame_that_is_cut_comes_again_whole_on_the_next_link_and_the_whole_ones_do_not() {
     for config in configs() {
-        // So much of the long frame is read before it is cut: none of it, a part of its length, its
-        // header, and more than a socket's buffer holds.
+        // How much of the long frame the peer reads before it ends the link: nothing, a part of the
+        // length, the header, and more than a socket's buffer holds.
         for read in [0, 3, 8, 1 << 20] {
             for cut in [Cut::Reset, Cut::Close, Cut::HalfClose] {
                 run(cut_short(config.clone(), read, cut));
@@ -260,8 +261,9 @@ async fn cut_short(config: Config, read: usize, cut: Cut) {
         }
     }
     assert_eq!(down(&mut events).await.0, 1);
-    // Only now is it read on: a writer that comes late and finds room again may finish the frame
-    // before it sees the end, and then does well not to send it again.
+    // The test reads the first link on only now. If it read earlier, the writer might find room
+    // again and finish the frame before it noticed the end. Then it would rightly not send the
+    // frame again.
     if let Some(first) = half {
         let (whole, part) = first.read_to_end().await;
         assert!(
@@ -271,7 +273,7 @@ async fn cut_short(config: Config, read: usize, cut: Cut) {
         assert!(part < PLUG_BYTES);
     }
     let mut second = Tap::accept(&listener).await;
-    // Once, and in order.
+    // Each frame comes once, in order.
     for number in BEFORE..20 {
         assert_eq!(second.number().await, number, "{cut:?} after {read}");
     }
@@ -283,8 +285,8 @@ async fn cut_short(config: Config, read: usize, cut: Cut) {
 }
 
 #[test]
-fn no_frame_is_written_twice_and_none_is_forgotten_when_links_break_again_and_again() {
-    // Together more than the sockets of the links that break can hold.
+fn each_frame_is_written_once_when_links_break_again_and_again() {
+    // All frames together are more than the sockets of the broken links can hold.
     const BREAKS: u32 = 2;
     const FRAMES: u32 = 700;
     const LEN: usize = 60_000;
@@ -315,8 +317,9 @@ fn no_frame_is_written_twice_and_none_is_forgotten_when_links_break_again_and_ag
             }
             let mut tap = Tap::accept(&listener).await;
             while read(&mut tap).await < FRAMES - 1 {}
-            // What the kernel had taken of a link that broke and the peer had not read is lost, and
-            // counts as written, as does what was read: each frame on one link.
+            // Frames that the kernel had taken but the peer had not read when a link broke are
+            // lost. They count as written, like those that were read. Each frame was written to one
+            // link.
             until("all written", || peer.stats().frames.in_flight.is_zero()).await;
             let frames = peer.stats().frames;
             assert_eq!(frames.written, frames.accepted);
@@ -328,7 +331,7 @@ fn no_frame_is_written_twice_and_none_is_forgotten_when_links_break_again_and_ag
 // ---- nobody there ----------------------------------------------------------------------------------
 
 #[test]
-fn a_peer_that_is_away_is_told_with_its_failures_until_it_is_there() {
+fn unreachable_events_with_growing_failure_counts_come_until_the_peer_is_up() {
     for config in configs() {
         run(async {
             let a = node(config.stale_after(NEVER));
@@ -353,7 +356,7 @@ fn a_peer_that_is_away_is_told_with_its_failures_until_it_is_there() {
                 assert_eq!(
                     *first_since.get_or_insert(since),
                     since,
-                    "since the first of them"
+                    "`since` is the time of the first failure"
                 );
             }
             assert!(a.stats().links.dials >= last.into());
@@ -363,7 +366,7 @@ fn a_peer_that_is_away_is_told_with_its_failures_until_it_is_there() {
             let up = |event: &PeerEvent| matches!(event, PeerEvent::Up { .. });
             events.until(up).await;
 
-            // The next time it is away is another time.
+            // The next outage is counted from its own beginning.
             drop(listener);
             drop(tap);
             assert_eq!(down(&mut events).await.0, 1);
@@ -382,7 +385,7 @@ fn a_peer_that_is_away_is_told_with_its_failures_until_it_is_there() {
 }
 
 #[test]
-fn a_peer_that_does_not_answer_is_given_up_when_the_time_for_it_is_over() {
+fn a_dial_without_an_answer_is_given_up_after_the_connect_timeout() {
     const DIAL: Duration = Duration::from_millis(100);
 
     for config in configs() {
@@ -403,7 +406,7 @@ fn a_peer_that_does_not_answer_is_given_up_when_the_time_for_it_is_over() {
 }
 
 #[test]
-fn a_peer_that_hangs_up_at_once_is_not_dialled_in_a_hurry() {
+fn a_peer_that_closes_every_link_at_once_is_dialled_with_waits() {
     const WAIT: Duration = Duration::from_millis(50);
     const LINKS: u32 = 30;
 
@@ -414,7 +417,7 @@ fn a_peer_that_hangs_up_at_once_is_not_dialled_in_a_hurry() {
             let (listener, to) = listener();
             let began = Instant::now();
             for link in 1..=LINKS {
-                // Each link is made for a frame of its own.
+                // Each link is made for a new frame.
                 send(&a, to, link);
                 drop(Tap::accept(&listener).await);
                 until("it ended", || {
@@ -422,8 +425,8 @@ fn a_peer_that_hangs_up_at_once_is_not_dialled_in_a_hurry() {
                 })
                 .await;
             }
-            // Each wait is drawn from nothing to 50 ms, so all of them together take 725 ms, and
-            // 300 ms is more than five standard deviations away.
+            // Each wait is drawn at random between nothing and 50 ms. The mean of their sum is 725
+            // ms, and 300 ms is more than five standard deviations below it.
             let took = began.elapsed();
             assert!(took > 6 * WAIT, "{LINKS} links in {took:?}");
             end([a]).await;
@@ -432,7 +435,7 @@ fn a_peer_that_hangs_up_at_once_is_not_dialled_in_a_hurry() {
 }
 
 #[test]
-fn a_peer_is_not_dialled_any_more_when_what_was_for_it_is_stale() {
+fn a_peer_is_no_longer_dialled_once_its_frames_are_stale() {
     for config in configs() {
         run(async {
             let config = config.stale_after(50 * MS).idle_timeout(50 * MS);
@@ -440,7 +443,7 @@ fn a_peer_is_not_dialled_any_more_when_what_was_for_it_is_stale() {
             let away = Vacant::new();
             send(&a, away.addr(), 1);
             until("stale", || a.stats().tcp.dropped.stale.frames == 1).await;
-            // Only a peer that nobody dials is idle, and only an idle one is forgotten.
+            // Only a peer that is not being dialled is idle, and only an idle peer is forgotten.
             until("forgotten", || a.peer_stats(away.addr()).is_none()).await;
             let stats = a.stats();
             assert_eq!(stats.tcp.dropped.stale.frames, 1);
@@ -453,7 +456,7 @@ fn a_peer_is_not_dialled_any_more_when_what_was_for_it_is_stale() {
 // ---- nothing to send -------------------------------------------------------------------------------
 
 #[test]
-fn an_idle_link_is_closed_and_comes_back_with_the_next_frame() {
+fn an_idle_link_is_closed_and_made_again_for_the_next_frame() {
     const IDLE: Duration = Duration::from_millis(100);
 
     for config in configs() {
@@ -461,7 +464,7 @@ fn an_idle_link_is_closed_and_comes_back_with_the_next_frame() {
             let a = node(config.idle_timeout(IDLE));
             let mut events = watch(&a);
             let (listener, to) = listener();
-            // While a handle is held the peer is not forgotten, and its links are counted on.
+            // While a handle is held the peer is not forgotten, so its links are counted on.
             let peer = a.peer(to).expect("room");
             for epoch in 1..=3 {
                 peer.try_send(group(1), numbered(epoch, 10)).expect("room");
@@ -480,7 +483,7 @@ fn an_idle_link_is_closed_and_comes_back_with_the_next_frame() {
 }
 
 #[test]
-fn a_link_is_idle_from_its_last_frame_on() {
+fn the_idle_timeout_counts_from_the_last_frame() {
     const IDLE: Duration = Duration::from_millis(400);
 
     for config in configs() {
@@ -491,14 +494,15 @@ fn a_link_is_idle_from_its_last_frame_on() {
             send(&a, to, 0);
             let mut tap = Tap::accept(&listener).await;
             assert_eq!(tap.number().await, 0);
-            // On and on, at an idle link's pace, for longer than a link may be idle.
+            // Sends frames, with pauses between them, for longer than a link may be idle.
             let began = Instant::now();
             let mut last = began;
             while began.elapsed() < IDLE + IDLE / 4 {
                 tokio::time::sleep(20 * MS).await;
                 last = Instant::now();
                 send(&a, to, 1);
-                // On a machine so slow that the link was idle meanwhile, this is another one.
+                // If the machine is so slow that the link was idle meanwhile, the frame comes on
+                // another link.
                 while tap.frame().await.is_none() {
                     tap = Tap::accept(&listener).await;
                 }
@@ -506,8 +510,8 @@ fn a_link_is_idle_from_its_last_frame_on() {
             let epoch = a.peer_stats(to).expect("known").epoch;
             let idle = |event: &PeerEvent| matches!(event, PeerEvent::Down { epoch: ended, .. } if *ended == epoch);
             events.until(idle).await;
-            let rested = last.elapsed();
-            assert!(rested >= IDLE, "closed after {rested:?}");
+            let idle = last.elapsed();
+            assert!(idle >= IDLE, "closed after {idle:?}");
             end([a]).await;
         });
     }

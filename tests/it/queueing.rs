@@ -1,7 +1,7 @@
-//! What waits to be written: how much, for how long, and who waits for room.
+//! What a send queue holds: how much, for how long, and how senders wait for room.
 //!
-//! Most of these put a plug into the link: behind it nothing moves, however long a test takes, so that
-//! what is in the queue can be counted to the frame.
+//! Most tests put a plug into the link. However long a test takes, nothing behind the plug moves,
+//! so the frames in the queue can be counted exactly.
 
 use std::{
     future::Future,
@@ -17,13 +17,13 @@ use tokio::net::TcpListener;
 
 use crate::support::*;
 
-/// Longer than a test.
+/// Longer than any test runs.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// How far the clock that frames age by may be behind.
+/// How far the clock that gives frames their age may lag.
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
-/// Both placements, with room for the plug and nothing that goes stale.
+/// Both placements, with room for the plug, and with no frame that goes stale.
 fn configs() -> [Config; 2] {
     placements().map(|config| {
         config
@@ -38,7 +38,7 @@ fn full<T>(limit: QueueLimit, payload: T) -> Result<(), (QueueLimit, T)> {
     Err((limit, payload))
 }
 
-/// A send's result in a form to compare.
+/// A send's result in a form that can be compared.
 fn outcome<T>(sent: Result<(), SendError<T>>) -> Result<(), (QueueLimit, T)> {
     match sent {
         Ok(()) => Ok(()),
@@ -50,7 +50,7 @@ fn outcome<T>(sent: Result<(), SendError<T>>) -> Result<(), (QueueLimit, T)> {
 // ---- bounds ----------------------------------------------------------------------------------------
 
 #[test]
-fn a_queue_takes_the_frames_it_may_hold_and_not_one_more() {
+fn a_queue_holds_as_many_frames_as_configured_and_not_one_more() {
     for config in configs() {
         run(async {
             let a = node(config.queue_frames(100));
@@ -60,8 +60,8 @@ fn a_queue_takes_the_frames_it_may_hold_and_not_one_more() {
                 let sent = a.try_send(to, group(1), numbered(number, 10));
                 assert_eq!(outcome(sent), Ok(()), "frame {number} of 100");
             }
-            // However small it is, however often it is tried: as the plug is being written, it still
-            // counts.
+            // Refused however small it is and however often it is tried. The plug still counts, as
+            // it is being written.
             for _ in 0..3 {
                 let sent = a.try_send(to, group(1), vec![7]);
                 assert_eq!(outcome(sent), full(QueueLimit::Frames, vec![7]));
@@ -87,13 +87,13 @@ fn a_queue_takes_the_frames_it_may_hold_and_not_one_more() {
 }
 
 #[test]
-fn a_queue_takes_the_bytes_it_may_hold_and_not_one_more() {
+fn a_queue_holds_as_many_bytes_as_configured_and_not_one_more() {
     for config in configs() {
         run(async {
             let a = node(config.queue_bytes(PLUG_BYTES + 1000));
             let (listener, to) = listener();
             let plugged = Plugged::new(&a, &listener).await;
-            // With their headers of eight they are a hundred each.
+            // With its header of eight bytes, each takes a hundred bytes.
             for number in 0..9 {
                 let sent = a.try_send(to, group(1), numbered(number, 92));
                 assert_eq!(
@@ -107,7 +107,7 @@ fn a_queue_takes_the_bytes_it_may_hold_and_not_one_more() {
             assert_eq!(outcome(sent), full(QueueLimit::Bytes, too_long));
             let sent = a.try_send(to, group(1), numbered(9, 92));
             assert_eq!(outcome(sent), Ok(()), "the last hundred bytes");
-            // Nothing has a header.
+            // An empty payload still has a header.
             let sent = a.try_send(to, group(1), "");
             assert_eq!(outcome(sent), full(QueueLimit::Bytes, ""));
 
@@ -124,7 +124,7 @@ fn a_queue_takes_the_bytes_it_may_hold_and_not_one_more() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_costs_the_others_nothing() {
+fn a_peer_that_does_not_read_does_not_hold_up_the_others() {
     for config in configs() {
         run(async {
             let (a, b) = (node(config.clone().queue_frames(100)), node(config));
@@ -146,7 +146,7 @@ fn a_peer_that_does_not_read_costs_the_others_nothing() {
 
 // ---- age -------------------------------------------------------------------------------------------
 
-/// Waits until the events tell of so many stale frames.
+/// Waits until the events have reported this many stale frames.
 async fn told_stale(events: &mut Seen<PeerEvent>, mut frames: u64) {
     while frames > 0 {
         if let PeerEvent::Dropped { reason, count, .. } = events.next().await {
@@ -162,7 +162,7 @@ fn frames_for_a_peer_that_is_away_go_stale_by_the_clock() {
 
     for config in placements() {
         run(async {
-            // After the first dial that fails, nothing but the frames' age rouses the writer.
+            // After the first failed dial, only the age of the frames wakes the writer.
             let config = config.redial_first(NEVER).redial_max(NEVER);
             let a = node(config.stale_after(STALE_AFTER));
             let mut events = watch(&a);
@@ -176,7 +176,9 @@ fn frames_for_a_peer_that_is_away_go_stale_by_the_clock() {
                 told_stale(&mut events, 100).await;
                 let waited = sent.elapsed();
                 assert!(waited + CLOCK_STEP >= STALE_AFTER, "{waited:?}");
-                let peer = a.peer_stats(away.addr()).expect("not idle for so long");
+                let peer = a
+                    .peer_stats(away.addr())
+                    .expect("not idle long enough to be forgotten");
                 assert!(peer.frames.queued.is_zero() && peer.frames.in_flight.is_zero());
                 assert_eq!(peer.frames.dropped.stale, peer.frames.accepted);
                 assert_eq!(peer.frames.dropped.stale.frames, round * 100);
@@ -205,7 +207,7 @@ fn frames_behind_a_link_that_is_stuck_go_stale_by_the_clock() {
             let waited = sent.elapsed();
             assert!(waited + CLOCK_STEP >= STALE_AFTER, "{waited:?}");
 
-            // The plug is older, but partly on the wire. The link stands.
+            // The plug is older, but a part of it is on the wire, so it stays. The link stays up.
             let peer = a.peer_stats(to).expect("known");
             assert_eq!(peer.frames.dropped.stale.frames, 100);
             assert!(peer.frames.queued.is_zero(), "{peer:?}");
@@ -213,7 +215,7 @@ fn frames_behind_a_link_that_is_stuck_go_stale_by_the_clock() {
             assert_eq!((peer.connected, peer.epoch), (true, 1));
             balanced([&a]);
 
-            // What went stale leaves no hole: the next frame comes right behind the plug.
+            // Stale frames leave no gap: the next frame comes right behind the plug.
             let mut tap = plugged.pull().await;
             a.try_send(to, group(1), numbered(100, 10)).expect("room");
             assert_eq!(tap.number().await, 100);
@@ -223,14 +225,14 @@ fn frames_behind_a_link_that_is_stuck_go_stale_by_the_clock() {
 }
 
 #[test]
-fn frames_go_stale_even_if_nothing_else_waited_when_the_link_got_stuck() {
+fn frames_sent_after_a_link_got_stuck_go_stale() {
     for config in configs() {
         run(async {
             let a = node(config.stale_after(Duration::from_millis(300)));
             let mut events = watch(&a);
             let (listener, to) = listener();
             let plugged = Plugged::new(&a, &listener).await;
-            // In the second round the plug is stale itself, and was alone for a while.
+            // In the second round the plug itself is stale, and for a while it was the only frame.
             for round in 1..=2 {
                 for number in 0..10 {
                     a.try_send(to, group(1), numbered(number, 10))
@@ -253,7 +255,7 @@ fn frames_go_stale_even_if_nothing_else_waited_when_the_link_got_stuck() {
 fn frames_that_a_link_has_in_hand_when_it_gets_stuck_go_stale_but_for_the_one_that_is_cut() {
     const FRAMES: u32 = 3000;
     const LEN: usize = 7000;
-    // More than the sockets' buffers hold, in frames of which many go in one write.
+    // More than the sockets' buffers hold, in frames so small that one write takes many.
     const { assert!(FRAMES as usize * LEN > PLUG) };
 
     for config in configs() {
@@ -267,14 +269,15 @@ fn frames_that_a_link_has_in_hand_when_it_gets_stuck_go_stale_but_for_the_one_th
             let mut tap = Tap::accept(&listener).await;
             until("stale", || {
                 let frames = a.peer_stats(to).expect("known").frames;
-                let rest = frames.queued + frames.in_flight;
-                !frames.dropped.stale.is_zero() && rest.frames <= 1
+                let left = frames.queued + frames.in_flight;
+                !frames.dropped.stale.is_zero() && left.frames <= 1
             })
             .await;
             balanced([&a]);
             a.try_send(to, group(1), numbered(FRAMES, LEN))
                 .expect("room");
-            // Those that were written, the one that had begun, and the one that is new.
+            // The peer gets the frames that were written, the one that was partly written, and the
+            // new one.
             let mut last = None;
             while last != Some(FRAMES) {
                 let number = tap.number().await;
@@ -289,7 +292,7 @@ fn frames_that_a_link_has_in_hand_when_it_gets_stuck_go_stale_but_for_the_one_th
 }
 
 #[test]
-fn frames_for_a_peer_that_is_away_wait_for_it_in_order() {
+fn frames_for_a_peer_that_is_away_wait_and_arrive_in_order() {
     for config in placements() {
         run(async {
             let ms = Duration::from_millis(1);
@@ -319,7 +322,7 @@ fn frames_for_a_peer_that_is_away_wait_for_it_in_order() {
 // ---- dropping the oldest ---------------------------------------------------------------------------
 
 #[test]
-fn a_queue_that_drops_the_oldest_keeps_as_many_of_the_newest_as_it_may_hold() {
+fn a_queue_that_drops_the_oldest_keeps_as_many_of_the_newest_as_fit() {
     for config in configs() {
         for by_bytes in [false, true] {
             run(async {
@@ -358,7 +361,7 @@ fn a_queue_that_drops_the_oldest_keeps_as_many_of_the_newest_as_it_may_hold() {
 }
 
 #[test]
-fn no_old_frame_is_dropped_for_a_new_one_that_is_refused_all_the_same() {
+fn no_old_frame_is_dropped_for_a_new_one_that_cannot_fit_anyway() {
     for config in configs() {
         run(async {
             let config = config.overflow(Overflow::DropOldest);
@@ -369,7 +372,8 @@ fn no_old_frame_is_dropped_for_a_new_one_that_is_refused_all_the_same() {
                 a.try_send(to, group(1), numbered(number, 92))
                     .expect("room");
             }
-            // Beside the plug, which is being written and stays, there is no room for it ever.
+            // The plug is being written and stays. The new frame could not fit beside it even in an
+            // otherwise empty queue.
             let long = numbered(5, 1000);
             let sent = a.try_send(to, group(1), long.clone());
             assert_eq!(outcome(sent), full(QueueLimit::Bytes, long));
@@ -388,7 +392,7 @@ fn no_old_frame_is_dropped_for_a_new_one_that_is_refused_all_the_same() {
 
 type Sending = Pin<Box<dyn Future<Output = Result<(), SendError<Vec<u8>>>>>>;
 
-/// Begins to send a numbered frame, and is in line for room when this returns.
+/// Begins to send a numbered frame. When this returns, the send waits in line for room.
 fn start_waiting(peer: &Peer, number: u32) -> Sending {
     let peer = peer.clone();
     let mut sending: Sending =
@@ -413,7 +417,7 @@ async fn full_peer(
 }
 
 #[test]
-fn a_send_waits_for_room_and_those_who_wait_are_served_in_the_order_of_asking() {
+fn waiting_sends_get_room_in_the_order_in_which_they_began() {
     for config in configs() {
         run(async {
             let a = node(config.queue_frames(4));
@@ -421,9 +425,9 @@ fn a_send_waits_for_room_and_those_who_wait_are_served_in_the_order_of_asking() 
             let (peer, plugged) = full_peer(&a, &listener).await;
             let waiting: Vec<_> = (3..20).map(|number| start_waiting(&peer, number)).collect();
             let offered = peer.stats().frames.offered.frames;
-            assert_eq!(offered, 4, "who waits has not been decided upon");
+            assert_eq!(offered, 4, "a waiting send is not counted yet");
 
-            // Others who do not wait may have what room all who wait do not need, and no other.
+            // A sender that does not wait gets only the room that no waiting sender needs.
             let (hasty, done) = (peer.clone(), std::sync::mpsc::channel::<()>());
             let hasty = std::thread::spawn(move || {
                 while done.1.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
@@ -433,7 +437,8 @@ fn a_send_waits_for_room_and_those_who_wait_are_served_in_the_order_of_asking() 
             });
             let reading = async {
                 let mut tap = plugged.pull().await;
-                // Before there is room for one more than those who wait, three at most wait.
+                // There is room for it only when fewer than four senders wait, that is after frame
+                // 16.
                 for expected in 0..17 {
                     let (group, payload) = tap.frame().await.expect("the link ended");
                     assert_eq!((group, number(&payload)), (1, expected));
@@ -460,7 +465,7 @@ fn a_send_waits_for_room_and_those_who_wait_are_served_in_the_order_of_asking() 
 }
 
 #[test]
-fn a_send_that_is_given_up_sends_nothing_counts_nowhere_and_costs_nobody_their_place() {
+fn a_cancelled_send_sends_nothing_is_not_counted_and_does_not_delay_the_others() {
     for config in configs() {
         run(async {
             let a = node(config.queue_frames(4));
@@ -469,8 +474,8 @@ fn a_send_that_is_given_up_sends_nothing_counts_nowhere_and_costs_nobody_their_p
             let mut waiting: Vec<_> = (3..8)
                 .map(|number| Some(start_waiting(&peer, number)))
                 .collect();
-            // One in the middle gives up before there is room, and the first one when there is and
-            // it could have had it.
+            // One send in the middle is cancelled before there is room, the first one when there is
+            // room that it could have taken.
             waiting[2] = None;
             let mut tap = plugged.pull().await;
             for number in 0..3 {
@@ -478,13 +483,13 @@ fn a_send_that_is_given_up_sends_nothing_counts_nowhere_and_costs_nobody_their_p
             }
             until("room", || peer.stats().frames.queued.is_zero()).await;
             waiting[0] = None;
-            // The last one, too, with the one before it asking on.
+            // The last one is cancelled, too, while the one before it still waits.
             waiting[4] = None;
             for sending in waiting.into_iter().flatten() {
                 assert!(sending.await.is_ok());
             }
             assert_eq!((tap.number().await, tap.number().await), (4, 6));
-            // Nobody is in line any more: who does not wait is served.
+            // Nobody waits any more, so a send that does not wait is accepted.
             peer.try_send(group(1), numbered(8, 10)).expect("room");
             assert_eq!(tap.number().await, 8);
             let frames = peer.stats().frames;
@@ -495,7 +500,7 @@ fn a_send_that_is_given_up_sends_nothing_counts_nowhere_and_costs_nobody_their_p
 }
 
 #[test]
-fn those_who_wait_for_room_are_refused_when_the_transport_stops() {
+fn sends_that_wait_for_room_are_refused_when_the_transport_stops() {
     for config in configs() {
         for how in [Shutdown::Now, Shutdown::Drain(NEVER)] {
             run(async {
@@ -503,7 +508,7 @@ fn those_who_wait_for_room_are_refused_when_the_transport_stops() {
                 let (listener, _) = listener();
                 let (peer, plugged) = full_peer(&a, &listener).await;
                 let waiting: Vec<_> = (3..8).map(|number| start_waiting(&peer, number)).collect();
-                // Even if it drains and what they wait for is coming, they get it no more.
+                // Even while a drain makes room, the waiting sends do not get it.
                 let stopping = async {
                     let (report, _) = tokio::join!(a.stop(how), async {
                         let refused = join_all(waiting).await;
@@ -533,7 +538,7 @@ fn those_who_wait_for_room_are_refused_when_the_transport_stops() {
 }
 
 #[test]
-fn everybody_who_waits_gets_through_a_queue_of_one() {
+fn every_waiting_sender_gets_through_a_queue_of_one_frame() {
     const THREADS: u32 = 4;
     const FRAMES: u32 = 250;
 
