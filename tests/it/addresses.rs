@@ -1,4 +1,5 @@
-//! Where a transport can be and where frames can go: both ip versions, oneself, and nowhere.
+//! Addresses that a transport can bind and send to: both ip versions, its own address, and unusable
+//! ones.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -7,7 +8,8 @@ use tokio::net::TcpStream;
 
 use crate::support::*;
 
-/// A transport on all addresses of both ip versions; none, with a word, where there is no IPv6.
+/// A transport on all addresses of both ip versions. Where there is no IPv6 it says so and returns
+/// `None`.
 fn on_all(config: Config) -> Option<Transport> {
     if let Err(err) = TcpListener::bind("[::1]:0") {
         eprintln!("skipped, no IPv6 here: {err}");
@@ -48,7 +50,7 @@ fn ipv6_carries_frames_both_ways() {
 }
 
 #[test]
-fn a_node_on_both_ip_versions_knows_each_sender_by_its_own_address() {
+fn a_node_on_both_ip_versions_sees_each_senders_real_address() {
     for config in placements() {
         run(async {
             let Some(b) = on_all(config) else {
@@ -106,7 +108,7 @@ fn a_node_on_both_ip_versions_sends_to_both() {
 }
 
 #[test]
-fn the_cap_of_one_ip_is_the_same_ip_in_either_form() {
+fn an_ip_and_its_mapped_form_share_one_connection_cap() {
     run(async {
         let Some(b) = on_all(Config::default().max_connections_per_ip(1)) else {
             return;
@@ -160,11 +162,11 @@ fn a_node_sends_to_itself_as_to_any_other() {
 }
 
 #[test]
-fn transports_in_one_process_meet_over_the_network_only() {
+fn transports_in_one_process_share_nothing_but_the_network() {
     for config in placements() {
         run(async {
             let nodes: [Transport; 3] = std::array::from_fn(|_| node(config.clone()));
-            // The same group on each.
+            // The same group on each transport.
             let mut seen: Vec<_> = nodes.iter().map(|node| serve(node, [1])).collect();
             for sender in &nodes {
                 for to in &nodes {
@@ -195,7 +197,7 @@ fn transports_in_one_process_meet_over_the_network_only() {
                 })
                 .await;
             }
-            // The end of one is not another's.
+            // The stop of one transport does not affect the others.
             let [first, second, third] = nodes;
             end([first]).await;
             second
@@ -208,7 +210,7 @@ fn transports_in_one_process_meet_over_the_network_only() {
 }
 
 #[test]
-fn a_frame_to_nowhere_comes_back_with_the_address() {
+fn a_frame_to_an_unusable_address_is_refused_and_the_error_names_the_address() {
     run(async {
         let a = node(Config::default());
         let nowhere = [
@@ -221,7 +223,7 @@ fn a_frame_to_nowhere_comes_back_with_the_address() {
             "[::ffff:0.0.0.0]:7001",
         ];
         for (before, addr) in (0..).zip(nowhere) {
-            // What is told is the address as the transport knows it.
+            // The error names the address in the form that the transport uses.
             let addr: SocketAddr = addr.parse().expect("an address");
             let known = SocketAddr::new(addr.ip().to_canonical(), addr.port());
             assert_eq!(a.peer(addr).err(), Some(PeerError::Address(known)));
@@ -250,10 +252,11 @@ fn a_frame_to_nowhere_comes_back_with_the_address() {
 }
 
 #[test]
-fn an_address_that_cannot_be_bound_is_named() {
+fn the_error_names_an_address_that_cannot_be_bound() {
     run(async {
-        // No port; a name that no host can have, which asks no network; a port that is none; an
-        // address for documentation, nobody's.
+        // In this order: no port; a name that no host can have, which needs no query over the
+        // network; a port above the range; an address reserved for documentation, which no host
+        // has.
         for addr in ["nowhere", "no..host:7001", "127.0.0.1:70000", "192.0.2.1:0"] {
             let refused = Transport::builder().bind(addr).expect_err("unusable");
             assert!(matches!(refused, BindError::Bind { .. }), "{refused:?}");

@@ -1,4 +1,4 @@
-//! What is refused, what it says, and where it is counted.
+//! Which sends and peers are refused, what the errors say, and where refusals are counted.
 
 use std::{
     net::SocketAddr,
@@ -10,14 +10,14 @@ use futures::FutureExt;
 
 use crate::support::*;
 
-/// A port where nobody is asked for anything.
+/// An address that this test does not need to reach.
 fn some_peer(port: u16) -> SocketAddr {
-    // A loopback address of its own, so that whoever listens on 127.0.0.1 is not it.
+    // A loopback ip of its own, so that no listener on 127.0.0.1 is reached.
     ([127, 9, 9, 9], port).into()
 }
 
 #[test]
-fn the_longest_frame_is_taken_and_one_byte_more_comes_back() {
+fn the_longest_frame_is_accepted_and_one_byte_more_is_refused() {
     for config in placements() {
         run(async {
             let config = config.max_frame(1000);
@@ -50,7 +50,7 @@ fn the_longest_frame_is_taken_and_one_byte_more_comes_back() {
 }
 
 #[test]
-fn the_message_of_a_refusal_names_the_limit() {
+fn an_error_message_names_the_limit() {
     run(async {
         let a = node(
             Config::default()
@@ -78,7 +78,7 @@ fn the_message_of_a_refusal_names_the_limit() {
 }
 
 #[test]
-fn one_peer_too_many_is_refused_and_those_that_are_known_are_served() {
+fn one_peer_too_many_is_refused_while_known_peers_are_served() {
     for config in placements() {
         run(async {
             let a = node(config.clone().max_peers(3));
@@ -132,7 +132,7 @@ fn a_peer_that_is_forgotten_makes_room_for_another() {
 }
 
 #[test]
-fn no_more_peers_are_dialled_at_the_same_time_than_may_be() {
+fn no_more_than_max_dials_peers_are_dialled_at_the_same_time() {
     const DIAL: Duration = Duration::from_millis(150);
     const AT_ONCE: u64 = 2;
 
@@ -153,8 +153,8 @@ fn no_more_peers_are_dialled_at_the_same_time_than_may_be() {
                 a.try_send(peer.addr, group(1), "anybody there?")
                     .expect("room");
             }
-            // Every dial takes as long as it may. So by any time no more can have begun than two, and
-            // two more for each time that two came to their end.
+            // Every dial takes the full timeout. So at any time at most two dials have begun, and
+            // two more for each timeout that has passed.
             let mut dials = 0;
             until("all were dialled", || {
                 dials = a.stats().links.dials;
@@ -171,7 +171,7 @@ fn no_more_peers_are_dialled_at_the_same_time_than_may_be() {
 }
 
 #[test]
-fn a_dial_that_nobody_answers_holds_up_another_only_until_it_times_out() {
+fn a_dial_without_an_answer_delays_others_only_until_it_times_out() {
     for config in placements() {
         run(async {
             let config = config
@@ -191,7 +191,7 @@ fn a_dial_that_nobody_answers_holds_up_another_only_until_it_times_out() {
 }
 
 #[test]
-fn what_can_go_nowhere_is_refused_and_counted() {
+fn frames_to_unusable_addresses_or_the_reserved_group_are_refused_and_counted() {
     run(async {
         let a = node(Config::default());
         let nowhere = [
@@ -237,7 +237,7 @@ fn what_can_go_nowhere_is_refused_and_counted() {
 }
 
 #[test]
-fn every_refusal_stands_in_the_sums() {
+fn every_refusal_is_counted_under_its_reason() {
     run(async {
         let config = Config::default()
             .max_frame(100)

@@ -1,4 +1,4 @@
-//! Who is known, for how long, and what is counted for each.
+//! Which peers a transport knows, for how long, and what it counts for each.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Both placements, with peers that are soon forgotten.
+/// Both placements, with settings by which idle peers are soon forgotten.
 fn configs() -> [Config; 2] {
     placements().map(|config| config.idle_timeout(20 * MS))
 }
@@ -18,7 +18,7 @@ async fn forgotten(transport: &Transport, peers: u64) {
 }
 
 #[test]
-fn a_handle_connects_nowhere_before_it_is_sent_with() {
+fn a_peer_handle_connects_only_when_it_sends() {
     for config in placements() {
         run(async {
             let a = node(config);
@@ -29,7 +29,8 @@ fn a_handle_connects_nowhere_before_it_is_sent_with() {
             assert_eq!((stats.addr, stats.connected, stats.epoch), (to, false, 0));
             assert_eq!(stats.frames, SendStats::default());
             assert_eq!(a.stats().links.peers, 1);
-            // Whoever was dialled before would be in the listener's backlog before the first frame.
+            // A connection made earlier would be first in the listener's backlog, before the one
+            // with the frame.
             peer.try_send(group(1), numbered(1, 4)).expect("room");
             let mut tap = Tap::accept(&listener).await;
             assert_eq!(tap.number().await, 1);
@@ -41,10 +42,11 @@ fn a_handle_connects_nowhere_before_it_is_sent_with() {
 }
 
 #[test]
-fn a_peer_that_nobody_holds_is_forgotten_when_it_is_idle_and_its_counts_stay_in_the_sums() {
+fn an_idle_peer_that_nobody_holds_is_forgotten_but_its_counts_stay_in_the_totals() {
     for config in configs() {
         run(async {
-            // One that it was sent to, one that was away, and one that was only asked for.
+            // Three peers: one that takes frames, one that is away, and one that only a handle was
+            // asked for.
             let config = config.stale_after(400 * MS).redial_first(MS);
             let (a, b) = (node(config.clone()), node(config));
             let mut seen = serve(&b, [1]);
@@ -83,7 +85,7 @@ fn a_peer_that_nobody_holds_is_forgotten_when_it_is_idle_and_its_counts_stay_in_
 }
 
 #[test]
-fn a_peer_that_was_forgotten_begins_anew() {
+fn a_forgotten_peer_starts_with_fresh_counts() {
     for config in configs() {
         run(async {
             let a = node(config);
@@ -116,9 +118,10 @@ fn a_peer_is_known_for_as_long_as_somebody_holds_it() {
             assert_eq!(
                 tap.read_to_end().await,
                 (vec![1], 0),
-                "its link is idle and goes"
+                "its idle link is closed"
             );
-            // Others come and are forgotten, one after another; it stays, with either handle.
+            // Other peers come and are forgotten, one after another. This one stays as long as
+            // either handle is held.
             for held in [Some(peer), Some(another)] {
                 for port in 1..=3 {
                     let other = ([127, 9, 9, 9], port).into();
@@ -136,7 +139,7 @@ fn a_peer_is_known_for_as_long_as_somebody_holds_it() {
 }
 
 #[test]
-fn a_peer_with_frames_that_wait_is_not_forgotten() {
+fn a_peer_with_queued_frames_is_not_forgotten() {
     for config in configs() {
         run(async {
             let config = config
@@ -147,7 +150,7 @@ fn a_peer_with_frames_that_wait_is_not_forgotten() {
             let away = Vacant::new();
             let to = away.addr();
             a.try_send(to, group(1), numbered(1, 4)).expect("room");
-            // Tried in vain for much longer than it may be idle.
+            // It is dialled in vain for much longer than a peer may be idle.
             until("dialled", || a.stats().links.dials >= 10).await;
             assert_eq!(a.peer_stats(to).expect("known").frames.queued.frames, 1);
             let listener = away.listen();
@@ -160,19 +163,20 @@ fn a_peer_with_frames_that_wait_is_not_forgotten() {
 }
 
 #[test]
-fn no_frame_is_lost_to_a_peer_that_is_being_forgotten() {
+fn no_frame_is_lost_while_its_peer_is_being_forgotten() {
     const FRAMES: u32 = 150;
 
     for config in configs() {
         run(async {
-            // Forgotten after every frame or so.
+            // The peer is forgotten after about every frame.
             let (a, b) = (node(config.clone().idle_timeout(MS)), node(config));
             let mut seen = serve(&b, [1]);
             for expected in 0..FRAMES {
                 a.try_send(b.local_addr(), group(1), numbered(expected, 4))
                     .expect("room");
                 assert_eq!(number(&seen.next().await.payload), expected);
-                // Sooner and later than the link is idle, and than the peer is.
+                // Pauses from shorter to longer than it takes until the link is closed and the peer
+                // is forgotten.
                 tokio::time::sleep(Duration::from_micros(u64::from(expected) * 35)).await;
             }
             forgotten(&a, 0).await;
@@ -187,7 +191,7 @@ fn no_frame_is_lost_to_a_peer_that_is_being_forgotten() {
 }
 
 #[test]
-fn each_peer_has_counts_of_its_own_and_they_add_up() {
+fn each_peer_has_its_own_counts_and_they_add_up_to_the_totals() {
     for config in placements() {
         run(async {
             let a = node(config.clone());
@@ -222,7 +226,7 @@ fn each_peer_has_counts_of_its_own_and_they_add_up() {
 }
 
 #[test]
-fn two_handles_are_to_one_peer_and_one_link() {
+fn two_handles_to_one_address_share_one_peer_and_one_link() {
     run(async {
         let (a, b) = (node(Config::default()), node(Config::default()));
         let mut seen = serve(&b, [1]);
@@ -248,7 +252,7 @@ fn two_handles_are_to_one_peer_and_one_link() {
 }
 
 #[test]
-fn a_transport_that_stopped_makes_no_handles_but_those_there_are_still_tell() {
+fn a_stopped_transport_makes_no_new_handles_but_existing_ones_still_show_counts() {
     run(async {
         let a = node(Config::default());
         let (_listener, to) = listener();
@@ -271,7 +275,7 @@ fn a_transport_that_stopped_makes_no_handles_but_those_there_are_still_tell() {
 }
 
 #[test]
-fn handles_may_go_anywhere() {
+fn handles_can_be_cloned_and_shared_between_threads() {
     fn anywhere<T: Clone + Send + Sync + std::fmt::Debug + 'static>() {}
     anywhere::<Peer>();
     anywhere::<Transport>();

@@ -1,18 +1,18 @@
-//! Every setting changes something that can be seen.
+//! Every setting changes something that a test can see. The table names the test for each.
 //!
-//! | field                    | seen by                                                              |
+//! | field                    | test                                                                 |
 //! |--------------------------|----------------------------------------------------------------------|
-//! | `max_frame`              | `limits`: the longest frame…; `wire`: a length below its header…     |
-//! | `queue_frames`           | `queueing`: a queue takes the frames…                                |
-//! | `queue_bytes`            | `queueing`: a queue takes the bytes…                                 |
+//! | `max_frame`              | `limits`: the longest frame…; `wire`: a length below the header…     |
+//! | `queue_frames`           | `queueing`: a queue holds as many frames…                            |
+//! | `queue_bytes`            | `queueing`: a queue holds as many bytes…                             |
 //! | `overflow`               | `queueing`: a queue that drops the oldest…                           |
 //! | `stale_after`            | `queueing`: frames for a peer that is away go stale…                 |
-//! | `idle_timeout`           | `links`: an idle link is closed…; `peers`: a peer that nobody holds… |
-//! | `connect_timeout`        | `links`: a peer that does not answer…                                |
+//! | `idle_timeout`           | `links`: an idle link is closed…; `peers`: an idle peer…             |
+//! | `connect_timeout`        | `links`: a dial without an answer…                                   |
 //! | `redial_first`           | here                                                                 |
 //! | `redial_max`             | here                                                                 |
 //! | `stable_after`           | here                                                                 |
-//! | `max_dials`              | `limits`: no more peers are dialled…                                 |
+//! | `max_dials`              | `limits`: no more than max_dials…                                    |
 //! | `max_peers`              | `limits`: one peer too many…                                         |
 //! | `nodelay`                | here                                                                 |
 //! | `keepalive`              | here                                                                 |
@@ -22,14 +22,14 @@
 //! | `max_connections_per_ip` | `listening`: the cap of one ip…                                      |
 //! | `frame_timeout`          | `reading`: a frame that does not complete…                           |
 //! | `frame_floor`            | `reading`: a large frame is given the time…                          |
-//! | `udp`                    | `datagrams`: without datagrams…                                      |
-//! | `max_datagram`           | `datagrams`: the longest payload goes…                               |
-//! | `udp_queue_frames`       | `datagrams`: the queue of datagrams is bounded in frames             |
-//! | `udp_queue_bytes`        | `datagrams`: the queue of datagrams is bounded in bytes              |
-//! | `restart_limit`          | `supervision`: a part that panics too often…                         |
-//! | `restart_window`         | `supervision`: restarts that are long past…                          |
+//! | `udp`                    | `datagrams`: with datagrams switched off…                            |
+//! | `max_datagram`           | `datagrams`: the longest payload is sent…                            |
+//! | `udp_queue_frames`       | `datagrams`: the datagram queue is bounded in frames                 |
+//! | `udp_queue_bytes`        | `datagrams`: the datagram queue is bounded in bytes                  |
+//! | `restart_limit`          | `supervision`: an actor that panics too often…                       |
+//! | `restart_window`         | `supervision`: restarts older than the window…                       |
 //! | `restart_first`          | `supervision`: the first wait before a restart…                      |
-//! | `failed_retry`           | `supervision`: a part that panics too often…                         |
+//! | `failed_retry`           | `supervision`: an actor that panics too often…                       |
 //! | `placement`              | here                                                                 |
 
 use std::{
@@ -43,10 +43,10 @@ use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Longer than a test.
+/// Longer than any test runs, and the longest value that most settings accept.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Waits for the first, and says that the other one had not come to its end by then.
+/// Waits until `fast` ends, and asserts that `slow` does not end before it.
 async fn outruns<A, B>(fast: A, slow: B)
 where
     A: Future<Output = ()>,
@@ -61,7 +61,7 @@ where
 
 // ---- when to dial again ----------------------------------------------------------------------------
 
-/// A transport with a frame for a peer that refuses to be dialled.
+/// A transport with a queued frame for a peer whose port refuses connections.
 fn refused(config: Config) -> (Transport, Vacant) {
     let (a, away) = (node(config.stale_after(NEVER)), Vacant::new());
     a.try_send(away.addr(), group(1), "anybody there?")
@@ -76,8 +76,8 @@ fn the_first_wait_before_a_redial_is_as_configured() {
             let (fast, _one) = refused(config.clone().redial_first(MS).redial_max(MS));
             let (slow, _other) = refused(config.redial_first(NEVER).redial_max(NEVER));
             until("dialled often", || fast.stats().links.dials >= 100).await;
-            // The wait is drawn from nothing to a day: a second and third dial within seconds are
-            // beyond all luck.
+            // The wait is drawn at random between nothing and a day. More than one further dial
+            // within seconds is practically impossible.
             let dials = slow.stats().links.dials;
             assert!((1..=2).contains(&dials), "{dials} dials");
             end([fast, slow]).await;
@@ -86,13 +86,14 @@ fn the_first_wait_before_a_redial_is_as_configured() {
 }
 
 #[test]
-fn the_waits_between_redials_grow_up_to_the_longest_configured() {
+fn the_waits_between_redials_grow_up_to_the_configured_maximum() {
     for config in placements() {
         run(async {
             let (capped, _one) = refused(config.clone().redial_first(MS).redial_max(2 * MS));
             let (free, _other) = refused(config.redial_first(MS).redial_max(NEVER));
             until("dialled often", || capped.stats().links.dials >= 150).await;
-            // Doubled with each dial, the wait is longer than all of these together after ten.
+            // The bound of the wait doubles with each dial: after ten dials it exceeds all waits of
+            // the other transport together.
             let dials = free.stats().links.dials;
             assert!((2..50).contains(&dials), "{dials} dials");
             end([capped, free]).await;
@@ -101,14 +102,14 @@ fn the_waits_between_redials_grow_up_to_the_longest_configured() {
 }
 
 #[test]
-fn a_link_that_lived_long_enough_makes_the_waits_start_over() {
-    /// Has a peer hang up on link after link.
+fn the_waits_between_redials_start_over_after_a_stable_link() {
+    /// Lets a peer close one link after another.
     async fn hang_up(a: &Transport) -> std::convert::Infallible {
         let (listener, to) = listener();
         loop {
             let links = a.stats().links.disconnects;
             a.try_send(to, group(1), "x").expect("room");
-            // However long the wait for it.
+            // However long the transport waits before it dials.
             drop(listener.accept().await);
             while a.stats().links.disconnects == links {
                 tokio::time::sleep(MS).await;
@@ -135,9 +136,9 @@ fn a_link_that_lived_long_enough_makes_the_waits_start_over() {
     }
 }
 
-// ---- the socket's options --------------------------------------------------------------------------
+// ---- socket options --------------------------------------------------------------------------------
 
-/// The time that is left on each connection's keepalive timer, of those from or to `port`.
+/// The time left on the keepalive timer of each connection from or to `port`.
 #[cfg(target_os = "linux")]
 fn keepalive_timers(port: u16) -> Vec<Duration> {
     const KEEPALIVE: &str = "02";
@@ -163,7 +164,7 @@ fn keepalive_timers(port: u16) -> Vec<Duration> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn both_ends_of_a_link_probe_it_when_it_was_quiet_for_as_long_as_configured() {
+fn both_ends_of_a_link_send_keepalive_probes_after_the_configured_idle_time() {
     const QUIET: Duration = Duration::from_secs(3000);
 
     for config in placements() {
@@ -186,7 +187,7 @@ fn both_ends_of_a_link_probe_it_when_it_was_quiet_for_as_long_as_configured() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_link_is_given_up_when_the_other_side_takes_nothing_for_as_long_as_configured() {
+fn a_link_is_given_up_when_the_peer_takes_nothing_for_the_user_timeout() {
     const GIVEN: Duration = Duration::from_millis(300);
 
     for config in placements() {
@@ -210,9 +211,9 @@ fn a_link_is_given_up_when_the_other_side_takes_nothing_for_as_long_as_configure
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_small_frame_waits_for_the_one_before_to_be_acknowledged_if_so_configured() {
-    /// How long a frame takes to a peer that has not yet acknowledged the one before: it may take
-    /// some 40 ms for that if it has nothing to say.
+fn without_nodelay_a_small_frame_waits_until_the_one_before_is_acknowledged() {
+    /// How long a frame takes to reach a peer that has not yet acknowledged the one before. The
+    /// peer may delay the acknowledgement by some 40 ms as long as it has nothing to send.
     async fn second_frame(nodelay: bool) -> Duration {
         let a = node(Config::default().nodelay(nodelay));
         let (listener, to) = listener();
@@ -221,7 +222,7 @@ fn a_small_frame_waits_for_the_one_before_to_be_acknowledged_if_so_configured() 
         tap.acknowledge_late();
         tap.number().await;
         let mut took = Duration::ZERO;
-        // The first ones are acknowledged at once, whatever is asked for.
+        // The kernel acknowledges the first frames at once, whatever is asked for.
         for _ in 0..20 {
             tap.acknowledge_late();
             let sent = Instant::now();
@@ -238,7 +239,7 @@ fn a_small_frame_waits_for_the_one_before_to_be_acknowledged_if_so_configured() 
 
     run(async {
         assert!(second_frame(false).await > 20 * MS, "none waited");
-        // A machine that is busy may take as long, but not again and again.
+        // On a busy machine one try may take as long, but not every try.
         let mut took = second_frame(true).await;
         for _ in 0..20 {
             took = took.min(second_frame(true).await);
@@ -251,9 +252,9 @@ fn a_small_frame_waits_for_the_one_before_to_be_acknowledged_if_so_configured() 
 
 #[cfg(target_os = "linux")]
 #[test]
-fn as_many_threads_read_and_write_as_configured() {
+fn a_transport_has_as_many_threads_as_configured() {
     alone(
-        "settings::as_many_threads_read_and_write_as_configured",
+        "settings::a_transport_has_as_many_threads_as_configured",
         || {
             let dedicated = |readers, writers| Placement::Dedicated { readers, writers };
             for (placement, expected) in [
@@ -278,9 +279,9 @@ fn as_many_threads_read_and_write_as_configured() {
     );
 }
 
-// ---- what cannot be used ---------------------------------------------------------------------------
+// ---- values that cannot be used --------------------------------------------------------------------
 
-/// Each field that has bounds, beyond one of them.
+/// For each bound of each field, a configuration just beyond it.
 fn unusable() -> Vec<(&'static str, Config)> {
     let config = Config::default;
     let none = Duration::ZERO;
@@ -328,7 +329,7 @@ fn unusable() -> Vec<(&'static str, Config)> {
 }
 
 #[test]
-fn a_value_that_cannot_be_used_is_named_with_its_field() {
+fn the_error_for_an_unusable_value_names_its_field() {
     run(async {
         for (field, config) in unusable() {
             let bound = Transport::builder().config(config).bind("127.0.0.1:0");
@@ -342,7 +343,7 @@ fn a_value_that_cannot_be_used_is_named_with_its_field() {
 }
 
 #[test]
-fn the_bounds_themselves_can_be_used() {
+fn the_smallest_and_largest_allowed_values_can_be_used() {
     run(async {
         let least = Config::default()
             .max_frame(64)
@@ -392,7 +393,7 @@ fn the_bounds_themselves_can_be_used() {
 }
 
 #[test]
-fn without_a_system_there_are_no_threads_to_be_had() {
+fn bind_without_an_actix_system_is_an_error_unless_no_new_thread_is_needed() {
     let [dedicated, current] = placements();
     let no_system = |config: &Config| {
         let bound = Transport::builder()
@@ -402,14 +403,14 @@ fn without_a_system_there_are_no_threads_to_be_had() {
     };
     assert!(
         no_system(&dedicated) && no_system(&current),
-        "nothing runs here"
+        "neither a system nor a runtime runs here"
     );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async { assert!(no_system(&dedicated), "a runtime is no system") });
-    // For who needs no other thread it is enough.
+    // `Placement::Current` needs no other thread, so a `LocalSet` is enough for it.
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let a = node(current);
         let mut seen = serve(&a, [1]);
@@ -420,7 +421,7 @@ fn without_a_system_there_are_no_threads_to_be_had() {
 }
 
 #[test]
-fn where_a_system_does_not_run_yet_or_any_more_bind_works_or_says_so() {
+fn bind_before_or_after_a_system_runs_works_or_returns_an_error() {
     for config in placements() {
         let bound = || {
             let config = config.clone();
@@ -458,7 +459,7 @@ mod files {
 
     use super::*;
 
-    /// No field as it is by default.
+    /// A configuration in which no field has its default.
     fn other() -> Config {
         Config::default()
             .max_frame(1 << 20)
@@ -500,7 +501,7 @@ mod files {
     }
 
     #[test]
-    fn what_was_written_is_read_again() {
+    fn a_written_config_is_read_back_unchanged() {
         let dedicated = Placement::Dedicated {
             readers: 2,
             writers: 3,
@@ -519,7 +520,7 @@ mod files {
     }
 
     #[test]
-    fn every_field_alone_is_read_with_defaults_for_the_others() {
+    fn a_single_field_is_read_and_the_others_get_defaults() {
         let (defaults, others) = (fields(&Config::default()), fields(&other()));
         for (field, value) in &others {
             assert_ne!(defaults[field], *value, "{field}: nothing to see");
@@ -532,7 +533,7 @@ mod files {
     }
 
     #[test]
-    fn times_are_written_as_people_write_them() {
+    fn durations_are_written_like_2s_or_1m_5ms() {
         let config: Config = toml::from_str("stale_after = '2s'\nredial_first = '1m 5ms'\n")
             .expect("as people write");
         assert_eq!(config.stale_after, Duration::from_secs(2));
@@ -541,14 +542,15 @@ mod files {
     }
 
     #[test]
-    fn a_field_that_there_is_not_is_an_error_that_names_it() {
+    fn an_unknown_field_is_an_error_that_names_it() {
         let err = toml::from_str::<Config>("stale_afer = '2s'").expect_err("unknown");
         assert!(err.to_string().contains("stale_afer"), "{err}");
     }
 
-    /// The table at the top of this file is complete, and so is the list of unusable values.
+    /// Also checks that the table at the top of this file and the list of unusable values are
+    /// complete.
     #[test]
-    fn no_field_is_without_a_test() {
+    fn every_field_has_a_test() {
         let table = include_str!("settings.rs");
         let unusable = unusable();
         for field in fields(&Config::default()).keys() {
