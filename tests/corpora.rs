@@ -1,14 +1,14 @@
-//! Replays what the fuzzers found worth keeping through the same code that they run; see `fuzz/`.
+//! Replays the inputs that the fuzzers kept, with the same code that the fuzzers run; see `fuzz/`.
 
 use std::{fs, path::Path};
 
 #[path = "../fuzz/src/lib.rs"]
-#[allow(unreachable_pub, reason = "there it is a crate")]
+#[allow(unreachable_pub, reason = "in `fuzz/` this file is a crate of its own")]
 mod fuzz;
 
 use fuzz::{config, connection, datagram, decoder, queue, writer};
 
-/// Runs every file of a target's corpus, and nothing at all, which is an input, too.
+/// Runs every file of a target's corpus, and the empty input.
 fn replay(target: &str, run: fn(&[u8])) {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let corpus = fs::read_dir(corpora.join(target)).expect("a corpus for each target");
@@ -19,7 +19,7 @@ fn replay(target: &str, run: fn(&[u8])) {
     assert!(files.len() > 5, "{target}: {} files", files.len());
     run(&[]);
     for file in files {
-        // Shown when it fails.
+        // Shown only if the test fails.
         println!("{}", file.display());
         run(&fs::read(file).expect("readable"));
     }

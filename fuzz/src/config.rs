@@ -1,4 +1,5 @@
-//! Any text as settings: what is read and found valid can be written and read again, and used.
+//! Any text as settings. A configuration that is read and valid can be written, read again and
+//! used.
 
 use actix_transport::{Config, GroupId, test_internals::Queue};
 
@@ -10,7 +11,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     if let Err(err) = config.validate() {
-        // Names a field that there is.
+        // The error names a field that exists.
         assert!(
             format!("{config:?}").contains(&format!("{}: ", err.field)),
             "{err}"

@@ -1,5 +1,5 @@
-//! Any bytes in any pieces on a real connection: what is delivered is what the reference decodes,
-//! what ends the connection is counted, and nobody else notices.
+//! Any bytes in any pieces on a real connection. The transport delivers what the reference decodes,
+//! and counts what ends the connection.
 
 use std::io::ErrorKind;
 
@@ -21,7 +21,7 @@ thread_local! {
         Node::start(Config::default().max_frame(LIMIT).udp(false));
 }
 
-/// The first byte says how the rest is cut.
+/// The first byte is the length of the pieces in which the others are written.
 pub fn run(data: &[u8]) {
     if let Some((step, stream)) = data.split_first() {
         NODE.with(|(system, node)| {
@@ -34,13 +34,13 @@ async fn connection(node: &Node, step: usize, stream: &[u8]) {
     let before = node.received();
     let mut connection = match TcpStream::connect(node.transport.local_addr()).await {
         Ok(connection) => connection,
-        // Those that ended lately have all the ports for now.
+        // Recently closed connections still hold all ports.
         Err(err) if err.kind() == ErrorKind::AddrNotAvailable => return,
         Err(err) => panic!("{err}"),
     };
     connection.set_nodelay(true).expect("open");
     for chunk in stream.chunks(step) {
-        // It hangs up on what is malformed.
+        // The transport closes the connection when a frame is malformed.
         if connection.write_all(chunk).await.is_err() {
             break;
         }
@@ -49,7 +49,7 @@ async fn connection(node: &Node, step: usize, stream: &[u8]) {
         }
     }
     let _ = connection.shutdown().await;
-    // It never says anything, and hangs up when it has delivered all.
+    // The transport writes nothing, and closes the connection when it has delivered everything.
     match connection.read(&mut [0]).await {
         Ok(said) => assert_eq!(said, 0),
         Err(err) => assert_eq!(err.kind(), ErrorKind::ConnectionReset),

@@ -1,5 +1,5 @@
-//! Any datagrams from two senders: those that are frames are delivered, in the order of their
-//! sender, the others are counted.
+//! Any datagrams from two senders. Valid frames are delivered, those of each sender in order; the
+//! other datagrams are counted.
 
 use std::net::UdpSocket;
 
@@ -12,7 +12,7 @@ use super::script::Script;
 
 const LIMIT: usize = 300;
 
-/// No more than the system keeps for a socket that is not read.
+/// No more than the system buffers for a socket that is not read.
 const DATAGRAMS: usize = 64;
 
 thread_local! {
@@ -37,7 +37,7 @@ async fn datagrams(node: &Node, senders: &[UdpSocket; 2], mut script: Script<'_>
         let len = usize::from(step >> 1).min(script.0.len());
         let (head, rest) = script.0.split_at(len);
         script.0 = rest;
-        // Now and then one that is longer than the script, up to beyond the limit.
+        // Now and then a datagram longer than the script has bytes, up to just beyond the limit.
         let mut datagram = head.to_vec();
         if step >> 1 == 127 {
             datagram.resize(LIMIT - 8 + script.number() % 8, 7);
@@ -71,7 +71,7 @@ async fn datagrams(node: &Node, senders: &[UdpSocket; 2], mut script: Script<'_>
     assert_eq!(in_order(node.take()), in_order(expected));
 }
 
-/// Those of one sender and group in order, others in any.
+/// Sorted by sender and group. The frames of one sender and group stay in order.
 fn in_order(mut frames: Vec<Got>) -> Vec<Got> {
     frames.sort_by_key(|got| (got.from, got.group));
     frames

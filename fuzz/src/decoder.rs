@@ -1,4 +1,4 @@
-//! Any bytes in any chunks: what is decoded is what the reference decodes.
+//! Any bytes in any chunks. The decoder finds what the reference finds.
 
 use actix_transport::test_internals::Decoder;
 use bytes::BytesMut;
@@ -7,7 +7,8 @@ use super::reference::{by_group, reference};
 
 const LIMIT: usize = 300;
 
-/// The first byte says how the rest is cut: evenly, or, from 128 on, in growing chunks.
+/// The first byte says how the others are cut: into equal chunks, or, from 128 on, into growing
+/// ones.
 pub fn run(data: &[u8]) {
     let Some((how, stream)) = data.split_first() else {
         return;

@@ -1,5 +1,5 @@
-//! What the fuzzers run, one plain function of bytes each. `tests/corpora.rs` of the crate runs the
-//! same ones over the corpora.
+//! What the fuzzers run: for each target a plain function that takes bytes. `tests/corpora.rs` of
+//! the crate runs the same functions on the corpora.
 
 #[cfg(feature = "serde")]
 pub mod config;

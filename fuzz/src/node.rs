@@ -1,4 +1,4 @@
-//! A transport on this thread alone, and what it delivered.
+//! A transport that runs entirely on this thread, and the frames that it delivered.
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
@@ -19,9 +19,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts one that takes what is for any group. It lives as long as the program.
+    /// Starts a node that takes the frames of all groups. It lives as long as the program.
     pub(crate) fn start(config: Config) -> (SystemRunner, Node) {
-        // Looks at its sockets whenever it has nothing else to do, and not only now and then.
+        // An event interval of 1 makes the runtime look at its sockets after every task, and not
+        // only now and then.
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             let built = builder.enable_all().event_interval(1).build();
@@ -40,12 +41,12 @@ impl Node {
         (system, Node { transport, got })
     }
 
-    /// What was delivered since the last time.
+    /// Returns the frames that were delivered since the last call.
     pub(crate) fn take(&self) -> Vec<Got> {
         self.got.take()
     }
 
-    /// What was received, every frame in one place.
+    /// Returns the receive counters, after checking that they balance.
     pub(crate) fn received(&self) -> ReceiveStats {
         let stats = self.transport.stats();
         assert_eq!(stats.balance(), Ok(()));

@@ -1,5 +1,5 @@
-//! Any operations on the send queue, with a clock of our own, beside a list of frames: the same
-//! bytes come out, and every frame is where the list says.
+//! Any operations on the send queue, with a clock of our own, compared with a plain list of frames.
+//! The queue gives the same bytes, and counts every frame as the list does.
 
 use std::{
     collections::VecDeque,
@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
     while let Some(step) = script.step() {
         bench.step(step, &mut script);
         bench.agrees();
-        // A push does not change what is lent.
+        // Steps below 8 are pushes or move the clock. They do not change the lent batch.
         if step % 16 >= 8 {
             bench.lent_agrees();
         }
@@ -47,7 +47,7 @@ pub fn run(data: &[u8]) {
     bench.agrees();
 }
 
-/// The queue, and what it should be like.
+/// The queue, and the list that it is compared with.
 struct Bench {
     queue: Queue,
     list: List,
@@ -60,7 +60,8 @@ impl Bench {
         match step % 16 {
             0..4 => self.push(script.number()),
             4 => self.push(script.number() * 32),
-            // About as long as what is not copied any more, and as a frame may be.
+            // Lengths around the one from which payloads are no longer copied, and around the
+            // longest frame.
             5 => self.push(8190 + script.number() % 8),
             6 => self.push(MAX_FRAME - 10 + script.number() % 8),
             7 => self.now += script.number() as u64 % 32,
@@ -110,7 +111,7 @@ impl Bench {
         }
     }
 
-    /// A queue lends out one batch at a time.
+    /// Takes a batch, unless one is lent: a queue lends one batch at a time.
     fn take(&mut self) {
         if self.lent.is_some() {
             return;
@@ -118,7 +119,7 @@ impl Bench {
         self.list.expire(self.now);
         self.lent = self.queue.take_at(self.now);
         assert_eq!(self.lent.is_some(), !self.list.queued.is_empty());
-        // How much it takes at once is its own affair.
+        // The queue decides how much one batch takes.
         let frames = self.queue.stats().in_flight.frames as usize;
         self.list.lend(frames);
     }
@@ -228,12 +229,12 @@ fn sum<'f>(frames: impl IntoIterator<Item = &'f Frame>) -> Count {
     frames.into_iter().map(|frame| count(frame.len())).sum()
 }
 
-/// A queue that is a list of frames.
+/// A send queue as a plain list of frames.
 struct List {
     config: Config,
     queued: VecDeque<Frame>,
     lent: VecDeque<Frame>,
-    /// Bytes of the first one that are written.
+    /// Bytes of the first lent frame that are written.
     cursor: usize,
     number: usize,
     open: bool,
@@ -298,7 +299,8 @@ impl List {
             Overflow::RejectNewest => sum(&self.queued),
             Overflow::DropOldest => sum([]),
         };
-        // Not even with all gone that may go.
+        // Refuses the frame if it would not fit even after dropping every frame that may be
+        // dropped.
         self.has_room(len, keep + sum(&self.lent))?;
         while self
             .has_room(len, sum(self.queued.iter().chain(&self.lent)))

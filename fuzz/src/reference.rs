@@ -1,13 +1,13 @@
-//! Decoding, as plainly as it can be said.
+//! A decoder that is as simple as possible, to compare the real one with.
 
-/// What a stream of bytes holds.
+/// The result of decoding a stream of bytes.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Found {
     /// Groups and payloads, in the order of the stream.
     pub(crate) frames: Vec<(u32, Vec<u8>)>,
     /// Bytes behind the last whole frame.
     pub(crate) rest: usize,
-    /// Whether these can be the beginning of no frame.
+    /// Whether those bytes cannot begin a frame.
     pub(crate) malformed: bool,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn reference(mut bytes: &[u8], limit: usize) -> Found {
     found
 }
 
-/// The frames as they are delivered: those of one group in order, groups in any.
+/// The frames sorted by group. Those of one group stay in order, as delivery promises no more.
 pub(crate) fn by_group(mut frames: Vec<(u32, Vec<u8>)>) -> Vec<(u32, Vec<u8>)> {
     frames.sort_by_key(|(group, _)| *group);
     frames

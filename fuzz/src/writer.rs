@@ -1,6 +1,6 @@
-//! The writer of a peer against a socket that takes any part of what is written, stalls, ends, talks
-//! back or is taken away: what arrives on one link are the frames from the first that was not written
-//! before, each whole and once, and at the end all have arrived or went down with a link.
+//! The writer of a peer against a socket that takes any part of what is written, stalls, ends,
+//! writes back or is closed. On each link the frames arrive from the first one that was not written
+//! before, each whole and once. At the end all frames have arrived or were lost with a link.
 
 use std::{
     future::poll_fn,
@@ -56,13 +56,13 @@ async fn write(mut script: Script<'_>) {
                 return assert_eq!(link.next, sent.lens.len());
             }
         }
-        // What one link did not take whole, the next one takes from its beginning; the batch went
-        // back when the link did, so this is certain now.
+        // The next link begins with the frame that this link did not take whole. The link has
+        // returned its batch by now, so the counters are final.
         link.check(&sent, end);
     }
 }
 
-/// What was sent so far.
+/// The frames that were sent so far.
 struct Sent {
     queue: Queue,
     lens: Vec<usize>,
@@ -79,7 +79,7 @@ impl Sent {
         }
     }
 
-    /// How many were written, when every one of them is in one place.
+    /// Returns how many frames were written, after checking that the counters balance.
     fn written(&self) -> usize {
         let mut stats = Stats::default();
         stats.tcp = self.queue.stats();
@@ -90,17 +90,17 @@ impl Sent {
     }
 }
 
-/// How the script goes on after a link.
+/// Why the script left a link.
 #[derive(Debug, Copy, Clone, PartialEq)]
 enum End {
-    /// It ended, and what was on its way is lost.
+    /// The link ended, and the bytes on their way are lost.
     Lost,
-    /// Its writer was taken away, and all it wrote can be read.
+    /// The writer was dropped, and everything it wrote can still be read.
     Cancelled,
     Script,
 }
 
-/// The other end of a link.
+/// The peer's end of a link.
 struct Link {
     stream: Option<UnixStream>,
     arrived: Vec<u8>,
@@ -140,7 +140,7 @@ impl Link {
             let Some(step) = script.step() else {
                 return match self.stream {
                     Some(_) if !self.spoke => End::Script,
-                    // Its end has still to be seen.
+                    // The link was ended, so the writer must still notice that.
                     _ => continue,
                 };
             };
@@ -161,7 +161,7 @@ impl Link {
         }
     }
 
-    /// Reads what is there, so much at most.
+    /// Reads the bytes that are there, at most this many.
     fn read(&mut self, mut at_most: usize) {
         let mut buffer = [0; 4096];
         while let Some(stream) = &mut self.stream
@@ -214,12 +214,12 @@ impl Link {
     fn speak(&mut self) {
         self.spoke = true;
         if let Some(stream) = &mut self.stream {
-            // Not when it is full of what was said before.
+            // Fails if the buffer is still full of bytes written before.
             let _ = stream.write(&[1]);
         }
     }
 
-    /// Says that the link ended for something that was done to it.
+    /// Asserts that the script did what the link gives as its reason for ending.
     fn explains(&self, reason: DownReason) {
         match reason {
             DownReason::Spoke => assert!(self.spoke),
@@ -228,7 +228,8 @@ impl Link {
         }
     }
 
-    /// What arrived was written, and all of it did if it could.
+    /// Asserts that no frame arrived that is not counted as written, and that all written frames
+    /// arrived if they could.
     fn check(&self, sent: &Sent, end: End) {
         let written = sent.written();
         assert!(self.next <= written, "{} of {written} arrived", self.next);
@@ -238,7 +239,7 @@ impl Link {
     }
 }
 
-/// A connection in one process, with little room in it.
+/// A connection within this process, with small buffers.
 fn pair() -> (TcpStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("descriptors");
     socket2::SockRef::from(&ours)
