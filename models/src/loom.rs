@@ -1,5 +1,5 @@
-//! The send queue under loom: every order in which its lock can be taken and its bells be rung, with
-//! as many preemptions as asked for. A wake-up that is lost is a deadlock, which loom finds.
+//! The send queue under loom: every order in which threads can take its lock and wake each other,
+//! up to a number of preemptions. A lost wake-up shows as a deadlock, which loom reports.
 //!
 //! ```sh
 //! cargo run --bin loom           # 2 preemptions, seconds
@@ -96,7 +96,7 @@ async fn ready(queue: &SendQueue) {
     poll_fn(|cx| queue.poll_ready(cx)).await;
 }
 
-/// Takes what there is and writes it in two parts; says what was written.
+/// Takes a batch and writes it in two parts. Returns the payloads that were written.
 fn write(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
     let Some(mut batch) = queue.take(at(0)) else {
         return Vec::new();
@@ -108,7 +108,7 @@ fn write(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
     payloads(&wire)
 }
 
-/// Writes until the queue is done with.
+/// Writes until the queue is done.
 fn write_all(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
     let mut written = Vec::new();
     while !queue.is_done() {
@@ -118,7 +118,7 @@ fn write_all(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
     written
 }
 
-/// Starts somebody who pushes these, and in the end says how many were taken.
+/// Starts a thread that pushes these payloads and returns how many were accepted.
 fn pushes(queue: &Arc<SendQueue>, payloads: &'static [&'static [u8]]) -> JoinHandle<u64> {
     let queue = queue.clone();
     thread::spawn(move || {
@@ -170,7 +170,8 @@ fn two_push_one_loses_its_links_and_one_closes() {
         move || {
             while !queue.is_done() {
                 block_on(ready(&queue));
-                // The kernel takes one frame and a part of the next, and then the link is gone.
+                // The kernel takes at most 12 bytes, one frame and a part of the next, and then the
+                // link is lost.
                 if let Some(mut batch) = queue.take(at(0)) {
                     batch.advance(bytes_of(&batch).len().min(12));
                     snapshot(&queue);
@@ -192,7 +193,7 @@ fn two_push_the_others_out_while_one_writes() {
         pushes(&queue, &[b"a1", b"a2"]),
         pushes(&queue, &[b"b1", b"b2"]),
     ];
-    // Takes and gives back, then takes and writes.
+    // Takes a batch and gives it back unwritten, then takes again and writes.
     block_on(ready(&queue));
     drop(queue.take(at(0)));
     let written = write(&queue).len() as u64;

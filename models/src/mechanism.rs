@@ -1,5 +1,6 @@
-// The queue of the crate and what it rests on, as they are, and no other way to lock than the
-// model's. Included by both programs at their root, which is what `crate::` means in there.
+// The crate's queue and the sources that it uses, unchanged, except that they lock the model's
+// mutex. Both programs include this file at their root, which is what `crate::` means in those
+// sources.
 
 #[path = "../../src"]
 mod source {
@@ -26,7 +27,7 @@ mod check;
 
 use source::*;
 
-// `use parking_lot::Mutex` in the queue means the one that is named at the root here.
+// `use parking_lot::Mutex` in the queue finds the `Mutex` of this program's root.
 extern crate self as parking_lot;
 
 pub use config::Config;

@@ -1,13 +1,14 @@
-//! The send queue and its writer under shuttle: very many orders of a larger program, drawn by
-//! chance. Four push, one writes to a kernel that takes any part, loses links, and is started anew
-//! midway; every snapshot must balance, and what arrives is each frame once, in order.
+//! The send queue and its writer under shuttle: a very large number of random schedules of a larger
+//! program. Four threads push. One writes to a kernel that takes any part and loses links; the
+//! writer is restarted midway. Every snapshot must balance, and each frame must arrive once, in
+//! order.
 //!
 //! ```sh
 //! cargo run --release --bin shuttle                 # 10,000 schedules
 //! cargo run --release --bin shuttle -- 1000000
 //! ```
 //!
-//! What fails is printed with its schedule, which `shuttle::replay` plays again.
+//! A failure is printed with its schedule, which `shuttle::replay` can run again.
 
 #![allow(dead_code, reason = "of what the queue rests on it needs only a part")]
 #![allow(
@@ -76,7 +77,8 @@ fn main() {
         config.stack_size = 1 << 18;
         config
     };
-    // Evenly drawn, and with few changes of priority at the worst moments.
+    // Half of the schedules are drawn evenly, the others change priorities rarely but at the worst
+    // moments.
     for overflow in [Overflow::RejectNewest, Overflow::DropOldest] {
         let random = RandomScheduler::new(schedules / 4);
         Runner::new(random, config()).run(model(overflow));
@@ -88,7 +90,7 @@ fn main() {
     assert!(totals.are_all(), "what never happened was not looked at");
 }
 
-/// What all executions did together, so that one sees that they did it.
+/// What all executions did together, to show that everything did happen.
 #[derive(Default)]
 struct Totals {
     written: AtomicU64,
@@ -154,7 +156,7 @@ fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
             let first_life = thread_rng().gen_range(0..8);
             let mut kernel = Kernel::default();
             kernel.write(&queue, &clock, Some(first_life));
-            // What it had in hand went back; another goes on.
+            // The writer has ended and its batch went back to the queue. The next one goes on.
             let next = thread::spawn(move || {
                 kernel.write(&queue, &clock, None);
                 kernel
@@ -190,7 +192,7 @@ fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
     }
 }
 
-/// Pushes frames, with and without waiting for room; says how many were taken.
+/// Pushes frames, with and without waiting for room. Returns how many were accepted.
 fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64) -> u64 {
     let mut pushed = 0;
     for number in 0..FRAMES {
@@ -211,18 +213,18 @@ fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64) -> u64 {
     pushed
 }
 
-/// Takes any part of what it is given, and knows what has arrived.
+/// The receiving side: checks and counts the frames that arrive.
 #[derive(Default)]
 struct Kernel {
-    /// Whole frames that came, on all links.
+    /// Whole frames that arrived, on all links.
     received: u64,
     links: u64,
-    /// The last of each producer.
+    /// The number of the last frame from each producer.
     last: HashMap<u8, u8>,
 }
 
 impl Kernel {
-    /// Writes until the queue is done with, or for so many links.
+    /// Writes until the queue is done, or until this many links were lost.
     fn write(&mut self, queue: &Arc<SendQueue>, clock: &AtomicU64, links: Option<u64>) {
         for link in 1.. {
             self.links += 1;
@@ -235,7 +237,7 @@ impl Kernel {
         }
     }
 
-    /// What came over one link: its last frame may be cut.
+    /// Checks the bytes that came over one link. Its last frame may be cut.
     fn arrived(&mut self, wire: &[u8]) {
         for payload in payloads(wire) {
             let (producer, number) = (payload[0], payload[1]);
@@ -249,7 +251,7 @@ impl Kernel {
     }
 }
 
-/// Writes until the link is lost; says whether that is because there is nothing more to write.
+/// Writes until the link is lost or the queue is done. Returns true if the queue is done.
 fn link_until_lost(queue: &Arc<SendQueue>, clock: &AtomicU64, wire: &mut Vec<u8>) -> bool {
     loop {
         if queue.is_done() {
