@@ -1,11 +1,12 @@
-//! The whole way over loopback, both ends in one process: throughput and round trip.
+//! The whole way of a frame over loopback, with both ends in one process: throughput and round
+//! trip.
 //!
 //! ```text
 //! cargo bench --bench link
 //! ```
 //!
-//! The baseline of each group is the same work on bare tokio sockets. For figures between processes,
-//! and beside more contestants, see `loadgen bench`.
+//! The baseline of each group is the same work on plain tokio sockets. `loadgen bench` measures
+//! between processes and with more contestants.
 
 use std::{
     hint::black_box,
@@ -23,7 +24,7 @@ use tokio::{
 
 const GROUP: GroupId = GroupId::new(1);
 
-/// Tells how many frames each batch had.
+/// Reports the number of frames in each batch.
 struct Counter(mpsc::UnboundedSender<u64>);
 
 impl Actor for Counter {
@@ -121,7 +122,7 @@ async fn transfer(placement: Placement, size: usize, frames: u64) -> Duration {
     time
 }
 
-/// Writes of 64 KiB into reads of 64 KiB.
+/// The same transfer over plain sockets, with writes and reads of 64 KiB.
 async fn transfer_bare(size: usize, frames: u64) -> Duration {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
     let addr = listener.local_addr().expect("bound");

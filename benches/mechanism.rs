@@ -1,10 +1,10 @@
-//! The pure mechanism: splitting what was read, and the send queue.
+//! The pure mechanism: splitting received bytes into frames, and the send queue.
 //!
 //! ```text
 //! cargo bench --features test-internals --bench mechanism
 //! ```
 //!
-//! Each group carries its baseline: what one would write with tokio-util's codec, or with a bounded
+//! The baseline of each group is what one would write instead: tokio-util's codec, or a bounded
 //! channel of frames.
 
 use std::{
@@ -74,7 +74,7 @@ fn push_and_take(c: &mut Criterion) {
     group.finish();
 }
 
-/// The time until so many frames have been pushed by so many threads and taken by this one.
+/// The time until `producers` threads have pushed all frames and this thread has taken them.
 fn race(
     frames: u64,
     producers: u64,
