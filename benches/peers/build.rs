@@ -1,5 +1,5 @@
-//! Writes the stubs of the gRPC service that tonic's contestant serves: of one method, so that no
-//! `.proto` file is needed, nor a compiler for it.
+//! Generates the stubs of the gRPC service for tonic's contestant. The service is described here in
+//! Rust, so neither a `.proto` file nor a compiler for it is needed.
 
 use tonic_build::manual::{Builder, Method, Service};
 

@@ -1,4 +1,4 @@
-//! The cases: frames of a size, over so many connections.
+//! The cases: a size of frames and a number of connections each.
 
 use crate::{
     node::Where,
@@ -12,7 +12,7 @@ pub(super) struct Case {
     pub(super) contestants: Vec<Contestant>,
 }
 
-/// Returns all cases, each for those of the contestants that have a sense for it.
+/// Returns all cases, each with the contestants that can take part in it.
 pub(super) fn all(contestants: &[Contestant]) -> Vec<Case> {
     const CONNECTIONS: usize = 100;
 
@@ -21,7 +21,7 @@ pub(super) fn all(contestants: &[Contestant]) -> Vec<Case> {
         work: Work {
             task: Task::Stream,
             size,
-            // Told by the pace.
+            // Set by `Pace`.
             frames: 0,
             producers: 1,
             groups: 1,

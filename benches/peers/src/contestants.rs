@@ -1,4 +1,4 @@
-//! Those whom this crate is measured against, one to a file, and the runtimes they are on.
+//! The contestants that this crate is compared with, one per file, and the runtimes they run on.
 
 pub(crate) mod actix_per_frame;
 pub(crate) mod actix_telepathy;
@@ -13,8 +13,9 @@ use tokio::runtime::Builder;
 
 use crate::{Failure, figures::Figures, work::Work};
 
-/// Runs a side on one thread if it has one connection, else on all. With one connection that was
-/// faster for tonic and tarpc, and thriftier for quinn; with many, all threads were faster for tonic.
+/// Runs a side on one thread if it has one connection, otherwise on all threads. With one
+/// connection, one thread was faster for tonic and tarpc, and used less cpu for quinn; with many
+/// connections, all threads were faster for tonic.
 pub(crate) fn on_threads_for(
     work: &Work,
     side: impl Future<Output = Result<Figures, Failure>> + Send + 'static,
@@ -25,7 +26,7 @@ pub(crate) fn on_threads_for(
     }
 }
 
-/// Runs a side on the thread that calls.
+/// Runs a side on the calling thread.
 pub(crate) fn on_one_thread(
     side: impl Future<Output = Result<Figures, Failure>>,
 ) -> Result<Figures, Failure> {
@@ -38,6 +39,6 @@ fn on_all_threads(
     side: impl Future<Output = Result<Figures, Failure>> + Send + 'static,
 ) -> Result<Figures, Failure> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    // Not on the thread that calls, which is none of the runtime's own.
+    // Spawned, because the calling thread is not one of the runtime's workers.
     runtime.block_on(async { tokio::spawn(side).await? })
 }

@@ -1,14 +1,14 @@
-//! This crate beside what a user would pick instead, in turns. `run` builds and starts it.
+//! Measures this crate and what a user would pick instead, in turns. The script `run` builds and
+//! starts it.
 //!
-//! It is `loadgen bench` with other contestants, and what both need is loadgen's, named by its path:
-//! every run is two processes, a sender and a receiver, each this program started anew with the
-//! hidden command of `side.rs`; the rounds go through the contestants one after the other, and what
-//! is told is the median. Every payload is written anew by whoever sends it, its first and last byte
-//! are looked at by whoever receives it, and the receiver takes the time, from the first bytes to the
-//! last frame.
+//! It is `loadgen bench` with other contestants, and includes the shared sources of loadgen by
+//! path. Every run is two processes, a sender and a receiver: this program started again with the
+//! hidden command of `side.rs`. Each round runs all contestants one after the other, and the
+//! results are medians. The sender writes every payload anew, the receiver looks at its first and
+//! last byte, and the receiver takes the time, from the first bytes to the last frame.
 //!
-//! The contestants stand in `contestants/`, each with what its documentation recommends for speed
-//! at the top of its file; what is measured, in `case.rs`; how many frames a run has, in `pace.rs`.
+//! The contestants are in `contestants/`; each file begins with what the library's documentation
+//! recommends for speed. `case.rs` says what is measured, `pace.rs` how many frames a run has.
 
 mod case;
 mod contestants;
@@ -17,7 +17,7 @@ mod pace;
 mod side;
 mod table;
 
-// Loadgen's own, of which this needs only a part.
+// Loadgen's sources, of which this program needs only a part.
 #[allow(dead_code)]
 #[path = "../../../examples/loadgen/bench/child.rs"]
 mod child;
@@ -73,7 +73,7 @@ struct Command {
 
 #[derive(clap::Subcommand)]
 enum Role {
-    /// Named as loadgen's own, which starts it in the same way.
+    /// Has the same name as in loadgen, because the shared `child.rs` starts it by that name.
     #[command(hide = true)]
     BenchSide(side::Args),
 }

@@ -1,4 +1,4 @@
-//! The measurement: which contestants, which cases, how often, and where it is told.
+//! The measurement: which contestants and cases take part, how often, and where the results go.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -24,13 +24,13 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// How often each contestant has its turn in each case.
+    /// How often each contestant runs in each case.
     #[arg(long, value_name = "N", default_value = "5", default_value_if("quick", "true", "1"),
           value_parser = value_parser!(u32).range(1..))]
     rounds: u32,
 
-    /// Only the contestants whose name contains one of these, beside this crate and the raw sockets,
-    /// which all others are told beside.
+    /// Only the contestants whose name contains one of these, and always this crate and the raw
+    /// sockets, which all others are compared with.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
 
@@ -38,16 +38,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     case: Vec<String>,
 
-    /// Hardly any frames, and one round: shows that it works, and nothing else.
+    /// Few frames and one round: shows only that it works.
     #[arg(long)]
     quick: bool,
 
-    /// Writes all figures into this file, too, as JSON: a line for each case, and one for the whole.
+    /// Also writes all figures into this file, as JSON: a line for each case and one for the whole.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// What has been measured of a case, and who failed in it.
+/// The results of a case, and the contestants that failed in it.
 pub(super) struct Outcome {
     pub(super) row: Row,
     pub(super) failures: BTreeMap<Contestant, String>,
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         cases.retain(|case| args.case.iter().any(|name| name == case.name));
     }
     if cases.is_empty() {
-        return Err("no case has such a name".into());
+        return Err("no case has that name".into());
     }
 
     let begun = Instant::now();
@@ -98,12 +98,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         writeln!(file, "{summary}")?;
     }
     match outcomes.iter().any(|outcome| !outcome.failures.is_empty()) {
-        true => Err("not all of them came through".into()),
+        true => Err("some contestants failed".into()),
         false => Ok(()),
     }
 }
 
-/// Lets the contestants run in turns. Who fails has no further turn.
+/// Runs the contestants in turns. One that fails does not run again.
 fn measure(case: Case, args: &Args, progress: &ProgressBar) -> Outcome {
     let (work, contestants) = (case.work.clone(), case.contestants.clone());
     let mut outcome = Outcome {
@@ -131,7 +131,7 @@ fn measure(case: Case, args: &Args, progress: &ProgressBar) -> Outcome {
 impl Outcome {
     fn json(&self) -> serde_json::Value {
         let mut row = self.row.json();
-        // Each contestant has its own number of them.
+        // Each contestant has its own number of frames.
         row["frames"].take();
         let failures = self.failures.iter();
         row["failures"] = failures

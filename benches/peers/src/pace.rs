@@ -1,8 +1,8 @@
-//! How many frames a run has: as many as make it last about a second.
+//! Chooses how many frames a run has: enough to make it last about a second.
 //!
-//! The contestants are too far apart for one number: what takes the fastest a second takes the
-//! slowest a minute. So each does two short runs first, which are not told, and from then on has its
-//! own number of frames. All figures are by frame or by second.
+//! The contestants are too different for one number: what the fastest does in a second takes the
+//! slowest a minute. So each first does two short runs that are not part of the results, and from
+//! then on has its own number of frames. All figures are per frame or per second.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,22 @@ use crate::{
     work::Work,
 };
 
-/// Bytes of the payloads of the first run; more frames than connections, whatever the size.
+/// Bytes of all payloads in the first run. For every size that makes more frames than there are
+/// connections.
 const FIRST: usize = 4 << 20;
 
-/// The least of any run, as there must be some on each connection.
+/// The smallest number of frames in a run, so that each connection has some.
 const LEAST: u64 = 2_000;
 
-/// Seconds that the second run is to last, and those that count.
+/// Seconds that the second run is to last, and the runs that count.
 const SECOND: f64 = 0.2;
 const LASTING: f64 = 1.0;
 
-/// What was found out for a case.
+/// The numbers of frames found for a case.
 pub(super) struct Pace<'a> {
     work: &'a Work,
     pin: Pin,
-    /// Only the first run's frames, whatever the contestant.
+    /// Uses the smallest number of frames for every contestant.
     quick: bool,
     frames: BTreeMap<Contestant, u64>,
 }
@@ -43,7 +44,7 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// Lets a contestant do its work once.
+    /// Runs a contestant once.
     pub(super) fn run(&mut self, contestant: Contestant) -> Result<Figures, Failure> {
         let frames = match self.frames.get(&contestant) {
             Some(&frames) => frames,
@@ -62,7 +63,9 @@ impl<'a> Pace<'a> {
         }
         for seconds in [SECOND, LASTING] {
             let figures = self.run_with(contestant, frames)?;
-            let rate = figures.get("per_second").ok_or("told no rate")?;
+            let rate = figures
+                .get("per_second")
+                .ok_or("the run reported no rate")?;
             frames = LEAST.max((rate * seconds) as u64);
         }
         Ok(frames)

@@ -1,6 +1,6 @@
-//! One side of one contestant: what a process started for it does.
+//! One side of one contestant: what a process that was started for it does.
 //!
-//! At its end it says on standard output what it measured.
+//! At the end it prints its measurements on standard output.
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     to: Vec<SocketAddr>,
 }
 
-/// In the order of the table.
+/// The contestants, in the order of the table.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd, ValueEnum)]
 pub(super) enum Contestant {
     /// Raw sockets that write 64 KiB at a time.
@@ -45,7 +45,7 @@ pub(super) enum Contestant {
     /// This crate.
     #[value(name = "actix-transport")]
     Ours,
-    /// A careful program on plain tokio: loadgen's.
+    /// A carefully written program on plain tokio, shared with loadgen.
     #[value(name = "tokio-util")]
     Tokio,
     #[value(name = "actix-per-frame")]
@@ -61,7 +61,7 @@ pub(super) enum Contestant {
 }
 
 impl Contestant {
-    /// Says why a contestant cannot take part, if it cannot.
+    /// Returns the reason if a contestant cannot take part.
     pub(super) fn absence(self, peers: usize) -> Option<&'static str> {
         const ONE_LINK: &str = "nodes have one connection to each other, and a process is one node";
         match self {
@@ -114,12 +114,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Contestant::ActixTelepathy => contestants::actix_telepathy::run(side, work, to)?,
     };
     writeln!(stdout(), "{figures}")?;
-    // What threads a library leaves behind is not worth waiting for.
+    // Threads that a library leaves behind are not waited for.
     exit(0)
 }
 
-/// Returns the local address with a port that is free now, for those who do not say which port the
-/// system chose for them.
+/// Returns a local address with a port that is free now, for libraries that do not report the port
+/// that the system chose for them.
 pub(super) fn somewhere() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind(anywhere())?.local_addr()?)
 }

@@ -1,4 +1,4 @@
-//! What was measured as a table, for people.
+//! Prints the results as a table, for people.
 
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
@@ -20,10 +20,10 @@ const COLUMNS: [&str; 9] = [
 ];
 
 const LEGEND: &str = "\
-Medians. \"To raw\" is its rate by that of the better raw sockets; \"ours to it\" the rate of
-actix-transport by its own: above 1, ours does better. Cpu is seconds on the cores for a million
-frames, by side and both together; memory is the most that the sender and the receiver had at a time,
-in MiB.
+Medians. \"To raw\" is the contestant's rate divided by that of the better raw sockets; \"ours to it\"
+is the rate of actix-transport divided by the contestant's: above 1, actix-transport is faster. Cpu is
+seconds on the cores per million frames, for each side and for both together; memory is the peak of
+the sender plus the peak of the receiver, in MiB.
 ";
 
 pub(super) fn render(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
@@ -76,7 +76,7 @@ fn memory(outcome: &Outcome, contestant: Contestant) -> Option<String> {
     Some(format!("{:.0} + {:.0}", mib(sender?), mib(receiver?)))
 }
 
-/// Says how we do beside the one that does best, of those that somebody would pick.
+/// Compares this crate with the best of those that a user would pick.
 fn best(outcome: &Outcome) -> Option<String> {
     let row = &outcome.row;
     let peers = row.case.contestants.iter().copied();
@@ -89,14 +89,14 @@ fn best(outcome: &Outcome) -> Option<String> {
     let (thriftiest, cpu) = by("cpu").min_by(|one, other| one.1.total_cmp(&other.1))?;
     Some(format!(
         "{}: {:.2} times the rate of the fastest peer ({fastest}), {:.2} times the cpu of the \
-         thriftiest ({thriftiest}).\n",
+         peer that uses least ({thriftiest}).\n",
         row.case.name,
         row.median(Ours, "per_second")? / rate,
         row.median(Ours, "cpu")? / cpu,
     ))
 }
 
-/// Says why there is a dash.
+/// Explains each dash in the table.
 fn absences(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
     let mut lines = Vec::new();
     for outcome in outcomes {
@@ -110,7 +110,7 @@ fn absences(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
             }
         }
     }
-    // The same reason for several cases.
+    // Several cases may have the same reason.
     lines.sort();
     lines.dedup();
     lines.concat()

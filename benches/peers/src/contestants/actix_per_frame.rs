@@ -1,10 +1,12 @@
-//! What one writes first on actix: a message to an actor for each frame, over tokio-util's codec.
+//! The first thing one would write on actix: a message to an actor for each frame, over
+//! tokio-util's codec.
 //!
-//! All of a side runs on one thread, as a message between threads costs several times as much. The
-//! sender's actor has a connection and encodes what it gets into the buffer of its `FramedWrite`; the
-//! receiver's actor gets what the tasks of the connections decode. Tuned in what is left to tune:
-//! messages go by `do_send`, without a future for each; after as many as make a buffer comes one that
-//! is waited for, so that no mailbox grows without bound, and two such buffers are under way.
+//! A side runs entirely on one thread, as a message between threads costs several times as much.
+//! The sender's actor owns a connection and encodes each message into the buffer of its
+//! `FramedWrite`; the receiver's actor gets what the connection tasks decode. Tuned where something
+//! is left to tune: messages go by `do_send`, without a future for each. After as many as fill a
+//! buffer comes one that is awaited, so that no mailbox grows without bound; two such buffers may
+//! be under way.
 
 use std::{io, net::SocketAddr, pin::Pin};
 
@@ -23,10 +25,10 @@ use crate::{
     work::{Work, append, touch},
 };
 
-/// Bytes that are written at a time, and read.
+/// Bytes of one write, and of one read.
 const BUFFER: usize = 64 << 10;
 
-/// Frames that are handed over before one waits for them, at most.
+/// The most frames that are handed over before one waits for them.
 const SOME: usize = 1_024;
 
 pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
@@ -38,10 +40,10 @@ pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures,
     })
 }
 
-/// Way to a connection's actor.
+/// The sender's way to a connection's actor.
 struct Link {
     writer: Addr<Writer>,
-    /// Handed over since the last flush.
+    /// Frames handed over since the last flush.
     frames: usize,
     flush: Option<Request<Writer, Flush>>,
 }
@@ -73,7 +75,7 @@ async fn send(work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
         }
     }
     for link in &mut links {
-        // The last, and the one before it.
+        // Waits for the last flush and the one before it.
         link.flush().await?;
         link.flush().await?;
     }
@@ -81,10 +83,10 @@ async fn send(work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
 }
 
 impl Link {
-    /// Lets what has been handed over be written, and waits until what was before it is.
+    /// Starts writing what has been handed over, and waits until the part before it is written.
     async fn flush(&mut self) -> Result<(), Failure> {
         self.frames = 0;
-        // Sent now, not when it is waited for: the mailbox has no limit.
+        // `send` puts the message in at once, not when it is awaited, as the mailbox has no limit.
         let flush = self.writer.send(Flush);
         if let Some(flush) = self.flush.replace(flush) {
             flush.await??;
@@ -101,7 +103,7 @@ struct Outgoing(Bytes);
 #[rtype("io::Result<()>")]
 struct Flush;
 
-/// Taken while it is flushed.
+/// `None` while a flush is under way.
 struct Writer(Option<FramedWrite<TcpStream, LengthDelimitedCodec>>);
 
 impl Actor for Writer {
@@ -117,7 +119,7 @@ impl Handler<Outgoing> for Writer {
 
     fn handle(&mut self, Outgoing(payload): Outgoing, ctx: &mut Context<Self>) {
         let frames = self.0.as_mut().map(Pin::new);
-        // Into the buffer, which takes more than its boundary.
+        // Goes into the buffer, which accepts more than its boundary.
         if frames.is_none_or(|frames| frames.start_send(payload).is_err()) {
             ctx.stop();
         }
@@ -177,14 +179,14 @@ async fn read(stream: TcpStream, receiver: Addr<Receiver>) -> Result<(), Failure
 #[rtype("()")]
 struct Incoming(BytesMut);
 
-/// Waits until everything before it is dealt with.
+/// Answered when everything before it is handled.
 #[derive(Message)]
 #[rtype("()")]
 struct Settled;
 
 struct Receiver {
     goal: Goal,
-    /// Of which the goal knows nothing yet.
+    /// Frames that the goal has not been told yet.
     frames: u64,
 }
 

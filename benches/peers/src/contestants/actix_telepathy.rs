@@ -1,11 +1,11 @@
 //! actix-telepathy: two nodes of a cluster, and a remote message for each frame.
 //!
-//! As its documentation has it: `do_send` to the remote actor's address, which is the only way
-//! without an answer; the payload is `Bytes`, which its serialization (flexbuffers) takes as one
-//! piece and not number by number. Nothing in it holds back who sends too much, so the receiver says
-//! after every few thousand frames that they are there, and two such windows are under way. All of a
-//! node runs on one thread: its actors are services of the actix system. It sets no `TCP_NODELAY`,
-//! and has no setting for it nor for buffers.
+//! As its documentation recommends: `do_send` to the remote actor's address, the only way without
+//! an answer; the payload is `Bytes`, which its serialization (flexbuffers) takes as one piece and
+//! not number by number. It has no back-pressure, so the receiver reports after every few thousand
+//! frames that they have arrived, and two such windows may be under way. A node runs entirely on
+//! one thread: its actors are services of the actix system. It does not set `TCP_NODELAY` and has
+//! no setting for it, nor for buffers.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -29,12 +29,12 @@ use crate::{
     work::{Work, append, touch},
 };
 
-/// Bytes of the payloads of a window, but not more frames than this.
+/// Bytes of the payloads of a window, and the most frames of a window.
 const WINDOW: usize = 4 << 20;
 const WINDOW_FRAMES: usize = 4_096;
 
-/// How long the receiver stays when it has got everything and taken the time: nothing tells it when
-/// its last word has left.
+/// How long the receiver stays after it has received everything and taken the time: nothing tells
+/// it when its last message has left.
 const LAST_WORD: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
@@ -75,7 +75,7 @@ async fn send(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
             payload: payload.into(),
         });
     }
-    // Nothing is under way any more.
+    // Waits until nothing is under way any more.
     room.acquire_many(2 * window).await?.forget();
     Ok(cost.figures())
 }
@@ -108,7 +108,7 @@ struct Frame {
     payload: Bytes,
 }
 
-/// Says that a window is there.
+/// Reports that a window has arrived.
 #[derive(RemoteMessage, Serialize, Deserialize)]
 struct Arrived {}
 
@@ -117,7 +117,7 @@ struct Arrived {}
 struct Sender {
     room: Arc<Semaphore>,
     window: u32,
-    /// Taken when the receiver is known.
+    /// `None` once the receiver is known.
     found: Option<oneshot::Sender<RemoteAddr>>,
 }
 
@@ -136,7 +136,7 @@ impl Handler<ClusterLog> for Sender {
     fn handle(&mut self, log: ClusterLog, _: &mut Context<Self>) {
         if let (ClusterLog::NewMember(node), Some(found)) = (log, self.found.take()) {
             let receiver = node.get_remote_addr(Receiver::ACTOR_ID.to_string());
-            // Whoever waits for it is there until it comes.
+            // `send` waits for this, so the other end exists.
             let _ = found.send(receiver);
         }
     }
@@ -157,7 +157,7 @@ impl Handler<Arrived> for Sender {
 struct Receiver {
     goal: Goal,
     window: u64,
-    /// That have come, of how many.
+    /// Frames that have arrived, and how many there are in all.
     frames: u64,
     all: u64,
     sender: Option<RemoteAddr>,

@@ -1,10 +1,10 @@
-//! libzmq: one PUSH socket, connected as often as there are connections, to one PULL socket.
+//! libzmq: one PUSH socket with as many connections as the case has, to one PULL socket.
 //!
-//! Tuned as its guide and its own `perf/` programs have it: one I/O thread for each process (one for
-//! every gigabyte a second is the advice) and large buffers of the system's. A limit of messages above
-//! the default made it slower. Messages are handed over whole and copied into libzmq's
-//! own when they are small, given away when they are large; the one that is received into is used
-//! again. PUSH spreads frames over its connections by itself, in turns, and batches them.
+//! Tuned as its guide and its own `perf/` programs recommend: one I/O thread per process (the
+//! advice is one per gigabyte a second), and large system buffers. A higher message limit than the
+//! default made it slower. Small messages are copied into libzmq's own, large ones are given away;
+//! the message received into is reused. PUSH distributes frames over its connections by itself, in
+//! turns, and batches them.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -19,10 +19,10 @@ use crate::{
     work::{Work, append, touch},
 };
 
-/// From this size on a payload is given away instead of copied.
+/// Payloads of this size and more are given away instead of copied.
 const GIVE_AWAY: usize = 8 << 10;
 
-/// Bytes of the system's buffers, at most what it lets everybody have.
+/// Bytes asked for as socket buffers. The system gives at most what it allows every process.
 const BUFFER: i32 = 4 << 20;
 
 pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
@@ -52,7 +52,7 @@ fn send(work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
             socket.send(payload, 0)?;
         }
     }
-    // The context ends when everything is sent.
+    // Dropping the context waits until everything is sent.
     drop((socket, context));
     Ok(cost.figures())
 }

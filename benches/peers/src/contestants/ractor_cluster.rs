@@ -1,10 +1,11 @@
 //! ractor_cluster: two nodes, and a `cast` for each frame to the receiver's actor on the other.
 //!
-//! As its documentation has it: the actor is found by its process group, the payload is a `Vec<u8>`,
-//! which needs no serialization, and a cast knows no answer. Nothing in it holds back who sends too
-//! much, so the producer asks after every few thousand frames whether they are there, and lets two
-//! such windows be under way. All of a node on one thread, which was the faster way. Built without the spans that its messages carry by default. Its
-//! `TCP_NODELAY` is its own; its sizes of buffers and frames cannot be changed.
+//! As its documentation recommends: the actor is found by its process group, the payload is a
+//! `Vec<u8>`, which needs no serialization, and a cast has no answer. It has no back-pressure, so
+//! the producer asks after every few thousand frames whether they have arrived, and two such
+//! windows may be under way. A node runs entirely on one thread, which was faster. Built without
+//! the spans that its messages carry by default. It sets `TCP_NODELAY` itself; the sizes of its
+//! buffers and frames cannot be changed.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -23,20 +24,20 @@ use crate::{
     work::{Work, append, touch},
 };
 
-/// Bytes of the payloads of a window, but not more frames than there are to some of them.
+/// Bytes of the payloads of a window, and the most frames of a window.
 const WINDOW: usize = 4 << 20;
 const WINDOW_FRAMES: usize = 4_096;
 
-/// The group by which the receiver is found.
+/// The process group by which the sender finds the receiver.
 const RECEIVERS: &str = "receivers";
 
-/// How long to wait before looking for it again.
+/// Pause before the sender looks for the receiver again.
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(RactorClusterMessage)]
 enum Message {
     Frame(Vec<u8>),
-    /// Asks whether all frames before it are there.
+    /// Answered when all frames before it have arrived.
     #[rpc]
     Settled(RpcReplyPort<()>),
 }
@@ -69,7 +70,7 @@ async fn send(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
         if number % window == window - 1 {
             let (tell, answer) = oneshot();
             receiver.cast(Message::Settled(tell.into()))?;
-            // That of the window before this one.
+            // Waits for the answer about the window before this one.
             if let Some(answer) = settled.replace(answer) {
                 answer.await?;
             }
@@ -77,7 +78,7 @@ async fn send(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
     }
     let (tell, answer) = oneshot();
     receiver.cast(Message::Settled(tell.into()))?;
-    // The receiver may well be gone: it leaves when it has got everything.
+    // The receiver may be gone already: it leaves when it has received everything.
     let _ = answer.await;
     Ok(cost.figures())
 }

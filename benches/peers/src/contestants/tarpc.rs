@@ -1,11 +1,12 @@
-//! tarpc: a call for each frame, as many under way as pay.
+//! tarpc: a call for each frame, with as many calls under way as made it faster.
 //!
-//! It knows no messages without an answer, so the answer is empty, and a thousand calls are under
-//! way at a time on a connection (as many as its client admits by default; more did not pay).
-//! Otherwise as its documentation has it: bincode, a channel to the client's task that holds all of
-//! them, responses likewise; handlers run where requests are read, as a task for each costs more than
-//! they do; `TCP_NODELAY`; and its framed transport with larger buffers than by default. With several
-//! connections each has its own producer, which is more than the others are given.
+//! It has no messages without an answer, so the answer is empty, and a thousand calls are under way
+//! at a time on a connection (as many as its client admits by default; more did not help).
+//! Otherwise as its documentation recommends: bincode; a channel to the client's task that holds
+//! all of them, and one for responses likewise; handlers run where requests are read, as a task for
+//! each costs more than the handler; `TCP_NODELAY`; and its framed transport with larger buffers
+//! than by default. With several connections each has a producer of its own, which the other
+//! contestants do not get.
 
 use std::{
     net::SocketAddr,
@@ -32,11 +33,11 @@ use crate::{
     work::{Work, append, touch},
 };
 
-/// Calls under way on all connections together, at most; and on each, at least.
+/// The most calls under way on all connections together, and the least on each.
 const UNDER_WAY: usize = 1_000;
 const UNDER_WAY_AT_LEAST: usize = 100;
 
-/// Bytes that are read at a time, and written.
+/// Bytes of one read, and of one write.
 const BUFFER: usize = 64 << 10;
 
 /// Longer than any run takes.

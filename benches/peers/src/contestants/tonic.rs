@@ -1,11 +1,12 @@
-//! tonic: a call that streams from the client, on each connection one.
+//! tonic: one client-streaming call on each connection.
 //!
-//! Tuned as its documentation and its examples have it: windows of HTTP/2 that hold many times the
+//! Tuned as its documentation and its examples recommend: HTTP/2 windows that hold many times the
 //! delay, on both sides and for stream and connection; large HTTP/2 frames; `TCP_NODELAY`; a codec
-//! with large buffers (the `codec_buffers` example), which gathers as many messages as are there
-//! into one; and payloads that are decoded as `Bytes`, without a copy. With one connection the stream
-//! makes each message when the encoder asks for it, so that no channel stands between them; with
-//! several, one producer gives to a bounded channel of each in turns, as everybody's does.
+//! with large buffers (the `codec_buffers` example), which gathers as many messages as are ready
+//! into one; and payloads that are decoded as `Bytes`, without a copy. With one connection the
+//! stream makes each message when the encoder asks for it, so that no channel is between them. With
+//! several, one producer puts messages into a bounded channel for each connection in turns, as for
+//! the other contestants.
 
 use std::{marker::PhantomData, net::SocketAddr};
 
@@ -45,19 +46,19 @@ use stubs::{
     frames_server::{Frames, FramesServer},
 };
 
-/// Bytes under way on a connection, at most.
+/// The most bytes under way on a connection.
 const WINDOW: u32 = 8 << 20;
 
-/// Bytes of an HTTP/2 frame, at most.
+/// The most bytes of an HTTP/2 frame.
 const HTTP_FRAME: u32 = 1 << 20;
 
-/// Bytes that the encoder gathers.
+/// Bytes that the encoder gathers before it writes.
 const GATHERED: usize = 256 << 10;
 
-/// Frames that wait for a connection where there are several, at most.
+/// The most frames that wait for each connection, if there are several.
 const CHANNEL: usize = 1_024;
 
-/// Frames after which the goal is told.
+/// Frames after which the goal is updated.
 const SOME: u64 = 256;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -145,7 +146,7 @@ async fn receive(work: Work) -> Result<Figures, Failure> {
     let serving = tokio::spawn(serving);
     let time = reached.await?.as_secs_f64();
     let figures = cost.figures();
-    // Answers the calls first.
+    // Lets the server answer its calls before it ends.
     drop(leave);
     serving.await??;
     Ok(figures
@@ -175,7 +176,7 @@ impl Frames for Receiver {
     }
 }
 
-/// Prost's, with large buffers.
+/// Prost's codec with larger buffers.
 pub(crate) struct Codec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for Codec<T, U> {
