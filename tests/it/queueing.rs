@@ -225,7 +225,7 @@ fn frames_behind_a_link_that_is_stuck_go_stale_by_the_clock() {
 }
 
 #[test]
-fn frames_sent_after_a_link_got_stuck_go_stale() {
+fn frames_go_stale_even_if_the_queue_was_empty_when_the_link_got_stuck() {
     for config in configs() {
         run(async {
             let a = node(config.stale_after(Duration::from_millis(300)));

@@ -188,8 +188,8 @@ pub(crate) fn hold(
     (Gate(hand), Seen(seen))
 }
 
-/// A local ip that no other test uses, on systems with more than one. A port that is free here
-/// cannot be another test's by chance.
+/// A local ip other than the one that most tests use, on systems with more than one. A port that is
+/// free there is not taken by one of those tests by chance.
 pub(crate) const OWN_IP: Ipv4Addr = match cfg!(target_os = "linux") {
     true => Ipv4Addr::new(127, 0, 0, 7),
     false => Ipv4Addr::LOCALHOST,
