@@ -59,7 +59,7 @@ const DEFECTS: &[Defect] = &[
                 "send::queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
             ),
             It(
-                "links::a_frame_that_is_cut_comes_again_whole_on_the_next_link_and_the_whole_ones_do_not",
+                "links::a_frame_cut_by_the_end_of_a_link_is_sent_again_whole_and_written_ones_are_not",
             ),
             Corpus("the_corpus_of_the_writer_holds"),
             Row("every-byte"),
@@ -111,7 +111,9 @@ const DEFECTS: &[Defect] = &[
         name: "AcceptSpins",
         is: "the listener does not wait when it is out of descriptors",
         caught_by: &[
-            It("listening::out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some"),
+            It(
+                "listening::the_listener_waits_while_there_are_no_descriptors_and_then_accepts_again",
+            ),
             Row("descriptors"),
         ],
     },
@@ -119,7 +121,7 @@ const DEFECTS: &[Defect] = &[
         name: "HeaderTrusted",
         is: "memory is reserved for what a header announces",
         caught_by: &[It(
-            "reading::memory_is_given_for_what_arrived_and_not_for_what_was_announced",
+            "reading::memory_is_allocated_for_the_bytes_that_arrived_and_not_for_the_announced_length",
         )],
     },
     Defect {
@@ -144,14 +146,14 @@ const DEFECTS: &[Defect] = &[
         name: "PastBound",
         is: "frames go to a group's actor past the bound of its mailbox",
         caught_by: &[It(
-            "backpressure::a_group_that_waits_holds_its_sender_back_and_nothing_is_lost",
+            "backpressure::a_waiting_group_holds_its_sender_back_and_no_frame_is_lost",
         )],
     },
     Defect {
         name: "QueueLost",
         is: "a writer that panics takes the queue with it",
         caught_by: &[It(
-            "supervision::a_writer_that_panics_is_started_anew_and_every_frame_is_written_once",
+            "supervision::a_writer_that_panics_is_restarted_and_every_frame_is_written_once",
         )],
     },
     Defect {
@@ -177,7 +179,7 @@ const DEFECTS: &[Defect] = &[
                 "send::queue::tests::a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began",
             ),
             It(
-                "queueing::frames_that_a_link_has_in_hand_when_it_gets_stuck_go_stale_but_for_the_one_that_is_cut",
+                "queueing::frames_taken_for_writing_go_stale_when_the_link_gets_stuck_except_a_partly_written_one",
             ),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
@@ -206,7 +208,7 @@ const DEFECTS: &[Defect] = &[
         is: "a connection that ends does not give back its place below the cap of its ip",
         caught_by: &[
             Unit("runtime::load::tests::caps_hold_in_all_and_per_ip_and_are_given_back"),
-            It("listening::the_cap_of_one_ip_is_not_anothers"),
+            It("listening::each_ip_has_a_connection_cap_of_its_own"),
         ],
     },
 ];

@@ -18,7 +18,7 @@ fn payload(number: u32, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_group_that_waits_holds_its_sender_back_and_nothing_is_lost() {
+fn a_waiting_group_holds_its_sender_back_and_no_frame_is_lost() {
     const LEN: usize = 16 << 10;
 
     run(async {

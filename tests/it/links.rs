@@ -213,7 +213,7 @@ enum Cut {
 }
 
 #[test]
-fn a_frame_that_is_cut_comes_again_whole_on_the_next_link_and_the_whole_ones_do_not() {
+fn a_frame_cut_by_the_end_of_a_link_is_sent_again_whole_and_written_ones_are_not() {
     for config in configs() {
         // How much of the long frame the peer reads before it ends the link: nothing, a part of the
         // length, the header, and more than a socket's buffer holds.

@@ -72,7 +72,7 @@ fn a_connection_that_ends_makes_room_for_another() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_cap_of_one_ip_is_not_anothers() {
+fn each_ip_has_a_connection_cap_of_its_own() {
     for config in placements() {
         run(async {
             let b = node(config.max_connections_per_ip(1));
@@ -223,8 +223,9 @@ fn cpu_time(stat: &mut std::fs::File) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some() {
-    let test = "listening::out_of_descriptors_the_listener_waits_and_goes_on_when_there_are_some";
+fn the_listener_waits_while_there_are_no_descriptors_and_then_accepts_again() {
+    let test =
+        "listening::the_listener_waits_while_there_are_no_descriptors_and_then_accepts_again";
     alone_after("ulimit -n 64", test, || {
         run(async {
             let b = node(Config::default());

@@ -252,7 +252,7 @@ fn frames_go_stale_even_if_the_queue_was_empty_when_the_link_got_stuck() {
 }
 
 #[test]
-fn frames_that_a_link_has_in_hand_when_it_gets_stuck_go_stale_but_for_the_one_that_is_cut() {
+fn frames_taken_for_writing_go_stale_when_the_link_gets_stuck_except_a_partly_written_one() {
     const FRAMES: u32 = 3000;
     const LEN: usize = 7000;
     // More than the sockets' buffers hold, in frames so small that one write takes many.

@@ -366,7 +366,7 @@ fn a_connection_gives_back_the_large_buffer_of_a_large_frame_even_while_it_is_bu
 
 #[cfg(target_os = "linux")]
 #[test]
-fn memory_is_given_for_what_arrived_and_not_for_what_was_announced() {
+fn memory_is_allocated_for_the_bytes_that_arrived_and_not_for_the_announced_length() {
     const CONNECTIONS: usize = 100;
     const ANNOUNCED: u32 = 10 << 20;
 
@@ -389,6 +389,7 @@ fn memory_is_given_for_what_arrived_and_not_for_what_was_announced() {
         end([b]).await;
     }
 
-    let name = "reading::memory_is_given_for_what_arrived_and_not_for_what_was_announced";
+    let name =
+        "reading::memory_is_allocated_for_the_bytes_that_arrived_and_not_for_the_announced_length";
     alone(name, || run(announce_and_stop()));
 }

@@ -272,7 +272,7 @@ fn a_udp_actor_that_panics_is_restarted_and_loses_no_datagram() {
 // ---- writers ---------------------------------------------------------------------------------------
 
 #[test]
-fn a_writer_that_panics_is_started_anew_and_every_frame_is_written_once() {
+fn a_writer_that_panics_is_restarted_and_every_frame_is_written_once() {
     for config in configs() {
         for point in WRITING {
             run(every_frame_once(config.clone(), point));
