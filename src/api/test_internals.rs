@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
 use crate::{
-    Config, DownReason, GroupId, Payload, SendError, SendStats,
+    Config, DownReason, Dropped, GroupId, Payload, SendError, SendStats,
     net::clock::CoarseInstant,
     receive::dispatch::Splitter,
     runtime::failpoints::Failpoints,
@@ -39,12 +39,14 @@ impl Queue {
     #[inline]
     pub fn push<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
         let pushed = self.0.push((), group, payload, CoarseInstant::now());
-        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+        pushed
+            .map(drop)
+            .map_err(|(refusal, payload)| refusal.with(payload))
     }
 
     /// Takes a batch and "writes" all of it at once; says how many bytes that were.
     pub fn write(&self) -> usize {
-        let Some(mut batch) = self.0.take(CoarseInstant::now()) else {
+        let Some(mut batch) = self.0.take(CoarseInstant::now()).batch else {
             return 0;
         };
         let written = bytes_of(&batch);
@@ -66,17 +68,26 @@ impl Queue {
         let pushed = self
             .0
             .push((), group, payload, CoarseInstant::from_millis(now));
-        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+        pushed
+            .map(drop)
+            .map_err(|(refusal, payload)| refusal.with(payload))
     }
 
-    /// Drops what is stale at this moment and lends out what is next.
-    pub fn take_at(&self, now: u64) -> Option<Lent> {
-        self.0.take(CoarseInstant::from_millis(now)).map(Lent)
+    /// Drops what is stale at this moment and lends out what is next. Returns also the drops that
+    /// nobody was told of before.
+    pub fn take_at(&self, now: u64) -> (Option<Lent>, Dropped) {
+        let taken = self.0.take(CoarseInstant::from_millis(now));
+        (taken.batch.map(Lent), taken.dropped)
     }
 
-    /// Drops what is stale at this moment.
-    pub fn expire_at(&self, now: u64) {
-        self.0.expire(CoarseInstant::from_millis(now));
+    /// Drops what is stale at this moment. Returns the drops that nobody was told of before.
+    pub fn expire_at(&self, now: u64) -> Dropped {
+        self.0.expire(CoarseInstant::from_millis(now))
+    }
+
+    /// Returns the drops that nobody was told of before.
+    pub fn take_untold(&self) -> Dropped {
+        self.0.take_untold()
     }
 
     /// Is ready when a writer has something to do.

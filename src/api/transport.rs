@@ -32,6 +32,7 @@ use crate::{
     runtime::shared::Shared,
     send::peer::Peer,
     send::peers::Peers,
+    send::queue::CloseOnDrop,
     wire::count::Count,
     wire::payload::Payload,
 };
@@ -179,7 +180,7 @@ impl Handle {
         });
         if self.datagrams.is_on() {
             let (shared, datagrams) = (self.shared.clone(), self.datagrams.clone());
-            let end = crate::datagrams::Ending(datagrams.clone());
+            let end = CloseOnDrop::new(datagrams.queue().clone());
             place.spawn(move || async move {
                 let _end = end;
                 let start = |lifeline| UdpActor::start(shared.clone(), datagrams.clone(), lifeline);

@@ -28,13 +28,14 @@ use crate::{
     ids::GroupId,
     net,
     net::clock::CoarseInstant,
+    observe::stats::Dropped,
     receive::dispatch::Splitter,
     receive::inbound::Via,
     runtime::failpoints::Failpoint,
     runtime::shared::{Counters, Shared, count},
     runtime::supervision::{Lifeline, Supervised, live},
     send::outbox,
-    send::queue::{Batch, Limits, SendQueue, Together},
+    send::queue::{Batch, BurstLimits, Limits, SendQueue, Taken},
     wire::count::Count,
     wire::frame::{HEADER, PREFIX},
     wire::payload::Payload,
@@ -96,7 +97,7 @@ impl Datagrams {
         *self.socket.lock() = None;
     }
 
-    pub(crate) fn queue(&self) -> &SendQueue<SocketAddr> {
+    pub(crate) fn queue(&self) -> &Arc<SendQueue<SocketAddr>> {
         &self.queue
     }
 
@@ -118,7 +119,9 @@ impl Datagrams {
             return refuse(Refusal::Address(to), payload);
         };
         let pushed = self.queue.push(to, group, payload, CoarseInstant::now());
-        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+        pushed
+            .map(drop)
+            .map_err(|(refusal, payload)| refusal.with(payload))
     }
 }
 
@@ -174,12 +177,13 @@ async fn send(shared: &Shared, queue: &Arc<SendQueue<SocketAddr>>, socket: &Sock
     let mut contents = Vec::new();
     loop {
         poll_fn(|cx| queue.poll_ready(cx)).await;
-        while let Some(mut batch) = queue.take(CoarseInstant::now()) {
+        loop {
+            let Taken { batch, dropped } = queue.take(CoarseInstant::now());
+            shared.events.tell_dropped(None, &dropped);
+            let Some(mut batch) = batch else { break };
             send_batch(shared, queue, socket, &mut batch, &mut contents).await;
-            tell_dropped(shared, queue);
             tokio::task::yield_now().await;
         }
-        tell_dropped(shared, queue);
         if queue.is_done() {
             return;
         }
@@ -196,7 +200,7 @@ async fn send_batch(
     // Datagrams that were refused together, each of which is to be tried alone.
     let mut alone: usize = 0;
     loop {
-        let limits = Together {
+        let limits = BurstLimits {
             number: match alone {
                 0 => socket.together(),
                 _ => 1,
@@ -204,7 +208,7 @@ async fn send_batch(
             each: SEGMENT,
             bytes: TOGETHER,
         };
-        let Some(next) = batch.datagrams(contents, &limits) else {
+        let Some(next) = batch.next_burst(contents, &limits) else {
             return;
         };
         match socket.try_send(next.to, contents, next.each) {
@@ -221,7 +225,7 @@ async fn send_batch(
                 }
                 let now = CoarseInstant::now();
                 batch.expire(now);
-                queue.expire(now);
+                shared.events.tell_dropped(None, &queue.expire(now));
             }
             // It is about one of them, or about their going together.
             Err(_) if next.number > 1 => alone = next.number,
@@ -234,20 +238,10 @@ async fn send_batch(
     }
 }
 
-/// Ends the queue of datagrams when it goes away, so that nothing is taken for an actor that is no
-/// more.
-pub(crate) struct Ending(pub(crate) Arc<Datagrams>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.queue.close();
-    }
-}
-
 /// Spends some time, and drops what goes stale meanwhile, with a word to the subscribers.
 pub(crate) async fn expiring(shared: &Shared, datagrams: &Datagrams, time: Duration) {
-    let queue = datagrams.queue();
-    outbox::expiring(queue, || tell_dropped(shared, queue), sleep(time)).await;
+    let tell = |dropped: &Dropped| shared.events.tell_dropped(None, dropped);
+    outbox::expiring(datagrams.queue(), tell, sleep(time)).await;
 }
 
 /// Tells the subscribers what was dropped since the last time.

@@ -122,7 +122,10 @@ impl Hung {
         if self.stream.try_io(Interest::READABLE, || Ok(())).is_ok() {
             return false;
         }
-        let Some(mut batch) = self.queue.take(CoarseInstant::now()) else {
+        let taken = self.queue.take(CoarseInstant::now());
+        // The writer tells of them.
+        self.queue.put_back_untold(taken.dropped);
+        let Some(mut batch) = taken.batch else {
             return false;
         };
         if batch.count().bytes <= SHORT {
@@ -245,7 +248,7 @@ mod tests {
 
         let push = |payload: Vec<u8>| {
             let pushed = queue.push((), GroupId::new(1), payload, CoarseInstant::now());
-            pushed.expect("room");
+            drop(pushed.expect("room"));
         };
         push(vec![0; SHORT as usize]);
         push(vec![1]);

@@ -78,9 +78,12 @@ impl<'w> Link<'w> {
             self.shared.failpoints.hit(Failpoint::BeforeTake);
             let batch = match left.take() {
                 Some(batch) => Some(batch),
-                None => self.outbox.queue.take(CoarseInstant::now()),
+                None => {
+                    let taken = self.outbox.queue.take(CoarseInstant::now());
+                    self.outbox.tell(self.shared, &taken.dropped);
+                    taken.batch
+                }
             };
-            self.outbox.tell_dropped(self.shared);
             let Some(mut batch) = batch else {
                 if self.outbox.queue.is_done() {
                     return DownReason::Ended;
@@ -184,8 +187,8 @@ impl<'w> Link<'w> {
         };
         let now = CoarseInstant::now();
         batch.expire(now);
-        self.outbox.queue.expire(now);
-        self.outbox.tell_dropped(self.shared);
+        let dropped = self.outbox.queue.expire(now);
+        self.outbox.tell(self.shared, &dropped);
         ready.transpose().map_err(lost)
     }
 

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::{
     net::clock::{CoarseInstant, EXPIRY_SLACK},
-    observe::stats::PeerStats,
+    observe::stats::{Dropped, PeerStats},
     runtime::shared::Shared,
     send::queue::{Limits, SendQueue},
 };
@@ -55,27 +55,28 @@ impl Outbox {
 
     /// Runs `until` to its end and drops what goes stale meanwhile, with a word to the subscribers.
     pub(crate) async fn expiring<F: Future>(&self, shared: &Shared, until: F) -> F::Output {
-        expiring(&self.queue, || self.tell_dropped(shared), until).await
+        expiring(&self.queue, |dropped| self.tell(shared, dropped), until).await
     }
 
     /// Tells the subscribers what was dropped since the last time.
     pub(crate) fn tell_dropped(&self, shared: &Shared) {
-        let dropped = self.queue.take_untold();
-        shared.events.tell_dropped(Some(self.addr), &dropped);
+        self.tell(shared, &self.queue.take_untold());
+    }
+
+    /// Tells the subscribers of these drops.
+    pub(crate) fn tell(&self, shared: &Shared, dropped: &Dropped) {
+        shared.events.tell_dropped(Some(self.addr), dropped);
     }
 }
 
-/// Runs `until` to its end and drops what goes stale in the queue meanwhile; `tell` is called when
-/// there may be something to tell.
+/// Runs `until` to its end and drops what goes stale in the queue meanwhile; `tell` is called with
+/// what was dropped.
 pub(crate) async fn expiring<To: Copy + Eq, F: Future>(
     queue: &SendQueue<To>,
-    tell: impl Fn(),
+    tell: impl Fn(&Dropped),
     until: F,
 ) -> F::Output {
-    let expire = || {
-        queue.expire(CoarseInstant::now());
-        tell();
-    };
+    let expire = || tell(&queue.expire(CoarseInstant::now()));
     // Here, too: whoever waits for short times only would never come to the timer.
     expire();
     let expiring = async {

@@ -58,14 +58,17 @@ impl Peer {
             .outbox
             .queue
             .push((), group, payload, CoarseInstant::now());
-        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+        pushed
+            .map(drop)
+            .map_err(|(refusal, payload)| refusal.with(payload))
     }
 
     /// Sends a frame as soon as there is room for it.
     ///
-    /// Those who wait are served in the order in which they asked. Cancelling (dropping the future)
-    /// sends nothing, drops the payload and costs nobody else their place. It may be awaited on any
-    /// thread or runtime.
+    /// Those who wait are given room in the order in which they asked. Cancelling (dropping the future)
+    /// sends nothing, drops the payload and costs nobody else their place. A future that is not polled
+    /// any more holds room for its own frame and does not keep the others waiting. It may be awaited on
+    /// any thread or runtime.
     ///
     /// # Errors
     ///
@@ -76,7 +79,9 @@ impl Peer {
             .queue
             .push_wait((), group, payload, CoarseInstant::now)
             .await;
-        pushed.map_err(|(refusal, payload)| refusal.with(payload))
+        pushed
+            .map(drop)
+            .map_err(|(refusal, payload)| refusal.with(payload))
     }
 
     /// Returns a snapshot of what became of the frames for this peer.

@@ -27,7 +27,7 @@ use crate::{
     runtime::shared::Shared,
     send::outbox::Outbox,
     send::peer::Peer,
-    send::queue::{CHAIN_FROM, Limits},
+    send::queue::{CHAIN_FROM, CloseOnDrop, Limits},
     send::writer::{PeerWriter, Retire},
     wire::count::Count,
     wire::frame::HEADER,
@@ -135,7 +135,7 @@ impl Peers {
         let (shared, outbox) = (self.shared.clone(), outbox.clone());
         let peers = self.this.clone();
         // However this ends, with its arbiter perhaps and before it began, nobody writes any more.
-        let end = Ending(outbox.clone());
+        let end = CloseOnDrop::new(outbox.queue.clone());
         place.spawn(move || async move {
             let _carried = carried;
             let _end = end;
@@ -229,15 +229,6 @@ impl Peers {
         let mut table = self.table.write();
         table.stopped = true;
         table.peers.values().cloned().collect()
-    }
-}
-
-/// Ends a peer's queue when it goes away, so that nobody waits for a writer that is no more.
-struct Ending(Arc<Outbox>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.queue.close();
     }
 }
 

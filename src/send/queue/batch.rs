@@ -1,66 +1,55 @@
-//! What has been taken from the queue to be written, and how far the kernel has taken it.
+//! A batch: what has been taken from the queue to be written.
+//!
+//! Owns how far the kernel has taken it, and what that means for single frames. How bytes come to
+//! the kernel is left to the link. How frames become datagrams is in [`burst`](super::burst).
 
 use std::{collections::VecDeque, io::IoSlice, sync::Arc, time::Duration};
 
-use super::{Gate, SendQueue, ring, run::Run};
+use super::{
+    SendQueue,
+    account::{Place, SendDrop},
+    chunk::Chunk,
+};
 use crate::{net::clock::CoarseInstant, wire::count::Count};
 
-/// What the writer has in its hands: runs lent by the queue, and how far the kernel has taken them.
+/// Chunks that the queue has lent to the writer.
 ///
-/// Dropped before it is written, for whatever reason, the rest goes back to the front of the queue.
-/// A frame of which the kernel took a part cannot have been received, so it goes back whole; one
-/// that the kernel took whole is gone from here for good. A batch must therefore not outlive the
-/// link it was being written to, except by being dropped.
+/// If it is dropped before all of it is written, for whatever reason, the rest goes back to the front
+/// of the queue. A frame of which the kernel took a part cannot have been received, so it goes back
+/// whole. A frame that the kernel took whole is not sent again. A batch must not be kept when the
+/// link that it was being written to ends: it must be dropped then.
 pub(crate) struct Batch<To: Copy + Eq = ()> {
-    queue: Arc<SendQueue<To>>,
-    runs: VecDeque<Run<To>>,
-    /// Bytes of the first run's first frame that are written.
+    pub(super) queue: Arc<SendQueue<To>>,
+    pub(super) chunks: VecDeque<Chunk<To>>,
+    /// How many bytes of the first chunk's first frame are written.
     cursor: usize,
 }
 
-/// Datagrams that are sent together, at most.
-#[derive(Debug, Copy, Clone)]
-pub(crate) struct Together {
-    pub(crate) number: usize,
-    /// Bytes of each; longer ones go alone.
-    pub(crate) each: usize,
-    pub(crate) bytes: usize,
-}
-
-/// Datagrams to be sent together.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-pub(crate) struct Datagrams<To> {
-    pub(crate) to: To,
-    /// Bytes of each but the last.
-    pub(crate) each: usize,
-    pub(crate) number: usize,
-}
-
 impl<To: Copy + Eq> Batch<To> {
-    /// Of runs that the queue has just counted as in flight.
-    pub(super) fn new(queue: Arc<SendQueue<To>>, runs: VecDeque<Run<To>>) -> Self {
+    /// Makes one of chunks that the queue has just counted as in flight.
+    pub(super) fn new(queue: Arc<SendQueue<To>>, chunks: VecDeque<Chunk<To>>) -> Self {
         Batch {
             queue,
-            runs,
+            chunks,
             cursor: 0,
         }
     }
 
-    /// What is in hand, the part written of a frame included.
+    /// Returns what is not written whole yet.
     pub(crate) fn count(&self) -> Count {
-        self.runs.iter().map(Run::count).sum()
+        self.chunks.iter().map(Chunk::count).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.chunks.is_empty()
     }
 
-    /// Fills `slices` with what is to be written next; says how many it filled.
+    /// Fills `slices` with what is to be written next. Returns how many it filled.
     pub(crate) fn slices<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
         let mut filled = 0;
         let mut skip = self.cursor;
-        for run in &self.runs {
-            for part in run.parts() {
+        for chunk in &self.chunks {
+            for part in chunk.parts() {
                 let skipped = skip.min(part.len());
                 skip -= skipped;
                 let part = &part[skipped..];
@@ -77,141 +66,79 @@ impl<To: Copy + Eq> Batch<To> {
         filled
     }
 
-    /// Notes that the kernel took `n` bytes more.
+    /// Notes that the kernel took `n` more bytes.
     pub(crate) fn advance(&mut self, n: usize) {
-        self.cursor += n;
-        let mut done = Count::ZERO;
-        let mut state = self.queue.state.lock();
-        while let Some(run) = self.runs.front_mut() {
-            let count = run.count();
-            if self.cursor < count.bytes as usize {
-                done += run.pop_frames(&mut self.cursor);
-                break;
+        let Batch {
+            queue,
+            chunks,
+            cursor,
+        } = self;
+        *cursor += n;
+        queue.locked(|state| {
+            let mut done = Count::ZERO;
+            while let Some(chunk) = chunks.front_mut() {
+                let count = chunk.count();
+                if *cursor < count.bytes as usize {
+                    done += chunk.pop_frames(cursor);
+                    break;
+                }
+                *cursor -= count.bytes as usize;
+                done += count;
+                state.recycle(chunks.pop_front().expect("there is a first chunk"));
             }
-            self.cursor -= count.bytes as usize;
-            done += count;
-            state.recycle(self.runs.pop_front().expect("looked at it"));
-        }
-        state.counters.in_flight -= done;
-        state.counters.written += done;
-        let bells = state.room_bells();
-        ring(state, bells);
+            state
+                .account
+                .transfer(Place::InFlight, Place::Written, done);
+            state.frames_left(&queue.limits);
+        });
     }
 
-    /// Drops what went stale while the link did not take it. A frame that is partly written stays:
-    /// without its rest the stream would be broken.
+    /// Drops the frames that went stale while the link did not take them. A frame that is partly
+    /// written stays: without its rest the receiver could not read what follows.
     pub(crate) fn expire(&mut self, now: CoarseInstant) {
         let mut stale = Count::ZERO;
-        let mut first = true;
-        let (queue, cursor) = (&self.queue, self.cursor);
-        let mut trash = Vec::new();
-        for mut run in std::mem::take(&mut self.runs) {
-            let begun = std::mem::take(&mut first) && cursor > 0;
-            if !queue.is_stale(&run, now) {
-                self.runs.push_back(run);
+        let mut dropped = Vec::new();
+        let mut begun = self.cursor > 0;
+        for mut chunk in std::mem::take(&mut self.chunks) {
+            let begun = std::mem::take(&mut begun);
+            if !self.queue.is_stale(&chunk, now) {
+                self.chunks.push_back(chunk);
             } else if begun {
-                stale += run.keep_first_frame();
-                self.runs.push_back(run);
+                stale += chunk.keep_first_frame();
+                self.chunks.push_back(chunk);
             } else {
-                stale += run.count();
-                trash.push(run);
+                stale += chunk.count();
+                dropped.push(chunk);
             }
         }
-        let mut state = self.queue.state.lock();
-        state.counters.in_flight -= stale;
-        state.drop_stale(stale);
-        state.trash.append(&mut trash);
-        let bells = state.room_bells();
-        ring(state, bells);
+        self.queue.locked(|state| {
+            let place = Place::Dropped(SendDrop::Stale);
+            state.account.transfer(Place::InFlight, place, stale);
+            state.frames_left(&self.queue.limits);
+        });
+        // Only now, with the lock released.
+        drop(dropped);
     }
 
-    /// How long until the oldest frame in hand, or else in the queue, is stale.
+    /// Returns how long it takes until the oldest frame of the batch is stale, or else the oldest
+    /// frame in the queue.
     pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
-        // The run being written may hold one frame that must be finished and never expires.
-        let waiting = self.runs.iter().find(|run| !self.queue.is_stale(run, now));
-        match self.queue.expiry_of(waiting, now) {
+        // The first chunk may be stale and hold one frame that is partly written. That never expires.
+        let waits = |chunk: &&Chunk<To>| !self.queue.is_stale(chunk, now);
+        match self.queue.expiry_of(self.chunks.iter().find(waits), now) {
             Some(expiry) => Some(expiry),
             None => self.queue.next_expiry(now),
         }
-    }
-
-    /// Puts the first frames into `contents` as they go into datagrams that are sent together: to
-    /// the same place and of the same length, but for the last, which may be shorter. None when
-    /// nothing is in hand.
-    pub(crate) fn datagrams(
-        &self,
-        contents: &mut Vec<u8>,
-        limits: &Together,
-    ) -> Option<Datagrams<To>> {
-        contents.clear();
-        let run = self.runs.front()?;
-        let mut found = Datagrams {
-            to: run.to,
-            each: 0,
-            number: 0,
-        };
-        for frame in run.datagrams().take(limits.number) {
-            if found.number == 0 {
-                found.each = frame.len();
-            } else if frame.len() > found.each
-                || found.each > limits.each
-                || contents.len() + frame.len() > limits.bytes
-            {
-                break;
-            }
-            contents.extend_from_slice(frame);
-            found.number += 1;
-            if frame.len() < found.each {
-                break;
-            }
-        }
-        Some(found)
-    }
-
-    /// Notes that the kernel took the first `number` frames, which are of one run, or will never
-    /// take them.
-    pub(crate) fn finish_datagrams(&mut self, number: usize, sent: bool) {
-        let Some(run) = self.runs.front_mut() else {
-            return;
-        };
-        let frame: Count = (0..number).map(|_| run.pop_frame()).sum();
-        let emptied = match run.frames {
-            0 => self.runs.pop_front(),
-            _ => None,
-        };
-        let mut state = self.queue.state.lock();
-        emptied.into_iter().for_each(|run| state.recycle(run));
-        state.counters.in_flight -= frame;
-        if sent {
-            state.counters.written += frame;
-        } else {
-            state.counters.dropped.failed += frame;
-            state.untold.failed += frame;
-        }
-        let bells = state.room_bells();
-        ring(state, bells);
     }
 }
 
 impl<To: Copy + Eq> Drop for Batch<To> {
     fn drop(&mut self) {
-        if self.runs.is_empty() {
+        if self.chunks.is_empty() {
             return;
         }
-        let mut state = self.queue.state.lock();
-        let left = self.count();
-        state.counters.in_flight -= left;
-        if state.gate == Gate::Closed {
-            state.counters.dropped.stopped += left;
-            state.untold.stopped += left;
-            state.trash.extend(self.runs.drain(..));
-        } else {
-            state.counters.queued += left;
-            while let Some(run) = self.runs.pop_back() {
-                state.runs.push_front(run);
-            }
-        }
-        let bells = state.room_bells();
-        ring(state, bells);
+        let chunks = std::mem::take(&mut self.chunks);
+        self.queue
+            .locked(|state| state.give_back(&self.queue.limits, chunks));
     }
 }

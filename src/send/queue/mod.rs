@@ -1,50 +1,66 @@
 //! The send queue: what a `PeerWriter` or the `UdpActor` has still to write.
 //!
-//! Owns the bound in frames and in bytes, the age of every frame, the counters of the way out and the
-//! bells between those who push and the one who writes. Knows no actor, no socket and no clock.
+//! Owns the bounds in frames and in bytes, the age of every frame, the counters of the way out, and
+//! the wake-ups between senders and writer. Knows no actor, no socket and no clock.
 //!
-//! Frames are kept as bytes, in the order and the form they will have on the wire. Frames pushed
-//! within one tick of the clock, to the same place, lie behind one another in one buffer: a [`Run`].
-//! A run carries once what its frames share (age, destination) and what is asked of them together
-//! (how many, how long); whoever must look at a single frame finds it by walking the lengths. So a
-//! push is a bounds check and a copy, the writer takes whole buffers, and the bounds, the ages and
-//! the counters stay exact to the frame. A payload too long to be worth the copy is a run of its own.
+//! Frames are kept as bytes, in the order and the form that they have on the wire. Frames that are
+//! pushed within one tick of the clock, to the same place, lie behind one another in one buffer, a
+//! [`Chunk`]. A chunk stores once what its frames share (age and destination), and how many they are.
+//! A single frame in it is found by walking the lengths. So a push is a check of the bounds and a
+//! copy, and the writer takes whole buffers, while bounds, ages and counters stay exact to the frame.
+//! A payload that is too long to be worth the copy is a chunk of its own.
 //!
 //! ```text
-//! push ─► [ run | run | open run ] ─ take ─► Batch ─ advance(n) ─► written
-//!            └ stale, evicted: dropped         └ dropped with the rest of it: back to the front
+//!          full: wait in line ─ room granted ─┐
+//!            │                                ▼
+//! push ─► admission ──────────────────► [ chunk | chunk | open chunk ] ─ take ─► Batch ─ advance(n) ─► written
+//!            │                                └ stale, evicted: dropped            └ dropped unfinished:
+//!            └ refused: payload given back                                           the rest goes back
 //! ```
 //!
 //! # Who wakes whom
 //!
-//! All of it happens under one lock, so no wake-up is lost. The writer that finds the queue empty
-//! leaves its waker as the *doorbell*; the push that makes the queue non-empty takes it and, the lock
-//! released, rings. Senders that wait for room queue at a fair turnstile; the one at its head leaves
-//! its waker as the *room bell*, which rings when a write, a drop or the end makes a difference.
+//! Who sleeps and why is decided under one lock, so no wake-up is lost. The wake-up itself happens
+//! after the lock is released, as does the drop of payloads: both are foreign code, and may use the
+//! queue.
+//!
+//! - **The writer** that finds the queue empty leaves its waker as the doorbell. The push that makes
+//!   the queue non-empty takes it and returns it to its caller as a [`Doorbell`], which wakes the writer
+//!   when it is dropped.
+//! - **Senders** that wait for room stand in line. Whatever makes room (a write, a drop, an eviction,
+//!   another sender that gives up) grants it to the first of them, then to the next, and wakes those
+//!   who were granted some.
+//! - **Whoever waits for the queue to drain** is woken when nothing is queued or in flight.
+//! - The end, [`seal`](SendQueue::seal) or [`close`](SendQueue::close), wakes the writer and all
+//!   senders.
+//!
 //! A queue may lend out one batch at a time.
 
+mod account;
+mod admission;
 mod batch;
-mod run;
+mod burst;
+mod chunk;
+mod deferred;
+mod doorbell;
+mod in_line;
 mod state;
+mod waiters;
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
+    mem,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
-pub(crate) use self::batch::{Batch, Together};
-use self::{
-    run::Run,
-    state::{Gate, State},
-};
+use self::{admission::Gate, chunk::Chunk, in_line::InLine, state::State};
+pub(crate) use self::{admission::Limits, batch::Batch, burst::BurstLimits, doorbell::Doorbell};
 use crate::{
-    config::Overflow,
-    error::{QueueLimit, Refusal},
+    error::Refusal,
     ids::GroupId,
     net::clock::CoarseInstant,
     observe::stats::{Dropped, SendStats},
@@ -53,48 +69,261 @@ use crate::{
     wire::payload::Payload,
 };
 
-/// From this length on, a payload is better written from where it lies than copied.
+/// From this length on, writing a payload from where it lies is cheaper than copying it.
 pub(crate) const CHAIN_FROM: usize = 8 << 10;
 
-/// A batch takes no more runs once it is this long.
+/// A batch takes no more chunks once it is this long.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// A batch takes no more runs than one vectored write carries slices for: two a run.
-const BATCH_RUNS: usize = 32;
+/// Chunks of a batch at most. Each needs up to two slices, and one vectored write carries 64.
+const BATCH_CHUNKS: usize = 32;
 
-/// The bounds of a queue.
-#[derive(Debug, Copy, Clone)]
-pub(crate) struct Limits {
-    pub(crate) frames: usize,
-    pub(crate) bytes: usize,
-    /// The longest frame, header included.
-    pub(crate) frame: usize,
-    pub(crate) stale_after: Duration,
-    pub(crate) overflow: Overflow,
-    /// From this length on, a payload is kept as it is instead of being copied.
-    pub(crate) chain_from: usize,
-}
-
-impl Limits {
-    /// What there is too little of for a frame of `len` bytes beside what is taken.
-    #[inline]
-    fn missing(&self, taken: Count, len: usize) -> Option<QueueLimit> {
-        if taken.frames as usize + 1 > self.frames {
-            return Some(QueueLimit::Frames);
-        }
-        if taken.bytes as usize + len > self.bytes {
-            return Some(QueueLimit::Bytes);
-        }
-        None
-    }
-}
-
-/// A bounded queue of frames, each for a `To`: `()` where all go the same way.
+/// A bounded queue of frames, each for a `To`: `()` where all have the same destination.
 pub(crate) struct SendQueue<To = ()> {
     limits: Limits,
     state: Mutex<State<To>>,
-    /// Held by the one sender that waits for room; the others wait for this, first come first served.
-    turnstile: tokio::sync::Mutex<()>,
+}
+
+/// What [`SendQueue::take`] found.
+#[must_use = "the drops are told to nobody else"]
+pub(crate) struct Taken<To: Copy + Eq = ()> {
+    /// None when nothing is queued.
+    pub(crate) batch: Option<Batch<To>>,
+    /// The drops that nobody has been told of yet.
+    pub(crate) dropped: Dropped,
+}
+
+/// A frame that has entered: the doorbell to ring, and the payload if it was copied, which is dropped
+/// when the lock is released. Or why it was refused.
+type Entered<P> = Result<(Doorbell, Option<P>), (Refusal, P)>;
+
+/// What a full queue means to a sender.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum WhenFull {
+    /// The send is refused, and counted.
+    Refuse,
+    /// The send is not decided yet.
+    Wait,
+}
+
+impl<To: Copy + Eq> SendQueue<To> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        SendQueue {
+            limits,
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    // ---- senders ------------------------------------------------------------------------------
+
+    /// Takes the frame, or says at once why not and gives the payload back.
+    #[inline]
+    pub(crate) fn push<P: Payload>(
+        &self,
+        to: To,
+        group: GroupId,
+        payload: P,
+        now: CoarseInstant,
+    ) -> Result<Doorbell, (Refusal, P)> {
+        let entered = self.try_enter(to, group, payload, now, WhenFull::Refuse);
+        entered.map(|(doorbell, _)| doorbell)
+    }
+
+    /// Takes the frame as soon as there is room for it.
+    ///
+    /// Room is granted in the order of asking. A sender that is cancelled while it waits gives its
+    /// place, or the room it was granted, to the next. It has sent nothing, and is not counted.
+    pub(crate) async fn push_wait<P: Payload>(
+        &self,
+        to: To,
+        group: GroupId,
+        payload: P,
+        now: impl Fn() -> CoarseInstant,
+    ) -> Result<Doorbell, (Refusal, P)> {
+        let entered = match self.try_enter(to, group, payload, now(), WhenFull::Wait) {
+            Err((Refusal::Full(_), payload)) => {
+                let mut place = InLine::new(self, HEADER + payload.as_ref().len());
+                poll_fn(|cx| place.poll_granted(cx)).await;
+                place.enter(to, group, payload, now())
+            }
+            decided => decided,
+        };
+        entered.map(|(doorbell, _)| doorbell)
+    }
+
+    #[inline]
+    fn try_enter<P: Payload>(
+        &self,
+        to: To,
+        group: GroupId,
+        payload: P,
+        now: CoarseInstant,
+        when_full: WhenFull,
+    ) -> Entered<P> {
+        self.locked(|state| {
+            let len = HEADER + payload.as_ref().len();
+            let Err(refusal) = state.admit(&self.limits, group, len) else {
+                return Ok(state.put(&self.limits, to, group, payload, now));
+            };
+            if when_full == WhenFull::Refuse || !matches!(refusal, Refusal::Full(_)) {
+                state.account.offer(Err(refusal), Count::one(len));
+            }
+            Err((refusal, payload))
+        })
+    }
+
+    /// Counts a frame that was refused before it came to the queue.
+    pub(crate) fn refuse(&self, refusal: Refusal, payload: usize) {
+        let frame = Count::one(HEADER + payload);
+        self.locked(|state| state.account.offer(Err(refusal), frame));
+    }
+
+    /// Puts the doorbell back in its place if there is still nothing for the writer to do. Gives it
+    /// back otherwise: then the writer must be woken.
+    #[allow(dead_code, reason = "no sender writes its own frame yet")]
+    pub(crate) fn rehang(&self, doorbell: Doorbell) -> Option<Doorbell> {
+        let mut waker = doorbell.into_waker();
+        let rehung = self.locked(|state| {
+            let idle = state.is_idle();
+            if idle {
+                state.rehang_doorbell(&mut waker);
+            }
+            idle
+        });
+        match rehung {
+            // If the writer has left a newer one, this one is not needed, and is not woken.
+            true => None,
+            false => waker.map(Doorbell::new),
+        }
+    }
+
+    // ---- the writer ---------------------------------------------------------------------------
+
+    /// Is ready when there is something to take, or the queue is sealed or closed. Until then the
+    /// caller's waker is the doorbell.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Wakers are foreign code. This one is cloned before the lock is taken, and the one that it
+        // replaces is dropped after the lock is released.
+        let mut waker = Some(cx.waker().clone());
+        self.locked(|state| {
+            if !state.is_idle() {
+                return Poll::Ready(());
+            }
+            state.hang_doorbell(&mut waker);
+            Poll::Pending
+        })
+    }
+
+    /// Drops what went stale and lends out what is next.
+    pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Taken<To> {
+        let (chunks, dropped) = self.locked(|state| {
+            state.expire(&self.limits, now);
+            (state.take_batch(), state.account.take_untold())
+        });
+        let batch = (!chunks.is_empty()).then(|| Batch::new(self.clone(), chunks));
+        Taken { batch, dropped }
+    }
+
+    /// Drops what went stale. Returns the drops that nobody has been told of yet.
+    #[must_use = "the drops are told to nobody else"]
+    pub(crate) fn expire(&self, now: CoarseInstant) -> Dropped {
+        self.locked(|state| {
+            state.expire(&self.limits, now);
+            state.account.take_untold()
+        })
+    }
+
+    /// Returns how long it takes until the oldest queued frame is stale, or `None` if none is queued.
+    pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
+        self.locked(|state| self.expiry_of(state.chunks.front(), now))
+    }
+
+    fn expiry_of(&self, chunk: Option<&Chunk<To>>, now: CoarseInstant) -> Option<Duration> {
+        Some(self.limits.stale_after.saturating_sub(now.since(chunk?.at)))
+    }
+
+    fn is_stale(&self, chunk: &Chunk<To>, now: CoarseInstant) -> bool {
+        now.since(chunk.at) >= self.limits.stale_after
+    }
+
+    /// Gives back the memory that is kept for speed. Called when no frame has come for a while.
+    pub(crate) fn trim(&self) {
+        self.locked(State::trim);
+    }
+
+    /// Returns the drops that nobody has been told of yet.
+    #[must_use = "the drops are told to nobody else"]
+    pub(crate) fn take_untold(&self) -> Dropped {
+        self.locked(|state| state.account.take_untold())
+    }
+
+    /// Takes back drops that the caller could not tell of. The next one who asks gets them.
+    pub(crate) fn put_back_untold(&self, dropped: Dropped) {
+        if dropped != Dropped::default() {
+            self.locked(|state| state.account.put_back_untold(dropped));
+        }
+    }
+
+    // ---- the end, and what can be seen --------------------------------------------------------
+
+    /// Lets nothing in any more. What is queued may still be written.
+    pub(crate) fn seal(&self) {
+        self.locked(|state| state.shut(Gate::Sealed));
+    }
+
+    /// Lets nothing in or out any more, and drops what is left.
+    pub(crate) fn close(&self) {
+        self.locked(|state| state.shut(Gate::Closed));
+    }
+
+    /// Returns whether anything waits to be taken.
+    pub(crate) fn has_frames(&self) -> bool {
+        self.locked(|state| !state.chunks.is_empty())
+    }
+
+    /// Returns whether the writer has nothing more to do: no frame can come, and none is queued.
+    pub(crate) fn is_done(&self) -> bool {
+        self.locked(|state| state.gate != Gate::Open && state.chunks.is_empty())
+    }
+
+    /// Waits until nothing is queued or in flight.
+    pub(crate) async fn drained(&self) {
+        poll_fn(|cx| {
+            let mut waker = Some(cx.waker().clone());
+            self.locked(|state| {
+                if state.account.held().is_zero() {
+                    return Poll::Ready(());
+                }
+                state.hang_drained(&mut waker);
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
+    /// Returns what is queued or in flight.
+    pub(crate) fn left(&self) -> Count {
+        self.locked(|state| state.account.held())
+    }
+
+    pub(crate) fn stats(&self) -> SendStats {
+        self.locked(|state| state.account.stats())
+    }
+
+    /// Runs `act` under the lock, and what it has deferred after the lock is released.
+    #[inline]
+    fn locked<R>(&self, act: impl FnOnce(&mut State<To>) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = act(&mut state);
+        // Most of the time nothing is deferred, and looking first is cheaper than moving.
+        if state.deferred.is_empty() {
+            return result;
+        }
+        let deferred = mem::take(&mut state.deferred);
+        drop(state);
+        drop(deferred);
+        result
+    }
 }
 
 impl<To> std::fmt::Debug for SendQueue<To> {
@@ -105,268 +334,19 @@ impl<To> std::fmt::Debug for SendQueue<To> {
     }
 }
 
-impl<To: Copy + Eq> SendQueue<To> {
-    pub(crate) fn new(limits: Limits) -> Self {
-        SendQueue {
-            limits,
-            state: Mutex::new(State::default()),
-            turnstile: tokio::sync::Mutex::new(()),
-        }
-    }
+/// Closes a queue when it is dropped, so that no frame waits for a writer that is gone.
+#[derive(Debug)]
+pub(crate) struct CloseOnDrop<To: Copy + Eq = ()>(Arc<SendQueue<To>>);
 
-    // ---- those who push -----------------------------------------------------------------------
-
-    /// Takes the frame, or says at once why not and gives the payload back.
-    #[inline]
-    pub(crate) fn push<P: Payload>(
-        &self,
-        to: To,
-        group: GroupId,
-        payload: P,
-        now: CoarseInstant,
-    ) -> Result<(), (Refusal, P)> {
-        let mut state = self.state.lock();
-        let len = HEADER + payload.as_ref().len();
-        let admitted = match state.waiting.frames {
-            0 => state.admit(&self.limits, group, len),
-            _ => state.admit_beside(&self.limits, group, len),
-        };
-        if let Err(refusal) = state.decide(admitted, len) {
-            return Err((refusal, payload));
-        }
-        let copied = state.put(&self.limits, to, group, payload, now);
-        ring_doorbell(state);
-        // An owner's drop is code of the user's, and the lock must be free when it runs.
-        drop(copied);
-        Ok(())
-    }
-
-    /// Takes the frame as soon as there is room, in the order of asking. Given up before, it has
-    /// done nothing.
-    pub(crate) async fn push_wait<P: Payload>(
-        &self,
-        to: To,
-        group: GroupId,
-        payload: P,
-        now: impl Fn() -> CoarseInstant,
-    ) -> Result<(), (Refusal, P)> {
-        let len = HEADER + payload.as_ref().len();
-        let mut payload = Some(payload);
-        // With a context its turn has come, and what it waits for is room.
-        let mut try_push = |turn: Option<&Context<'_>>| {
-            let mut state = self.state.lock();
-            let admitted = match turn {
-                None if state.waiting.frames > 0 => {
-                    let sensible = state.check(&self.limits, group, len);
-                    sensible.and(Err(Refusal::Full(QueueLimit::Frames)))
-                }
-                _ => state.admit(&self.limits, group, len),
-            };
-            if let Err(Refusal::Full(_)) = admitted {
-                turn.into_iter().for_each(|cx| leave(&mut state.room, cx));
-                return Poll::Pending;
-            }
-            let payload = payload.take().expect("it is admitted or refused once");
-            if let Err(refusal) = state.decide(admitted, len) {
-                return Poll::Ready(Err((refusal, payload)));
-            }
-            let copied = state.put(&self.limits, to, group, payload, now());
-            ring_doorbell(state);
-            drop(copied);
-            Poll::Ready(Ok(()))
-        };
-
-        // Nobody waits and there is room: the usual case, without the turnstile.
-        if let Poll::Ready(result) = try_push(None) {
-            return result;
-        }
-        let _in_line = InLine::join(self, len);
-        let _turn = self.turnstile.lock().await;
-        poll_fn(|cx| try_push(Some(cx))).await
-    }
-
-    /// Counts a frame that was refused before it came to the bounds.
-    pub(crate) fn refuse(&self, refusal: Refusal, payload: usize) {
-        // The caller tells it; here it is only counted.
-        let _ = self.state.lock().decide(Err(refusal), HEADER + payload);
-    }
-
-    // ---- the one who writes -------------------------------------------------------------------
-
-    /// Is ready when there is something to take or the queue is sealed or closed; until then the
-    /// caller's waker is the doorbell.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.runs.is_empty() && state.gate == Gate::Open {
-            leave(&mut state.doorbell, cx);
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    }
-
-    /// Drops what went stale and lends out what is next. None when nothing is queued.
-    pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Option<Batch<To>> {
-        self.expire(now);
-        let mut state = self.state.lock();
-        let mut runs = VecDeque::new();
-        let mut count = Count::ZERO;
-        while let Some(run) = state.runs.pop_front() {
-            count += run.count();
-            runs.push_back(run);
-            if count.bytes >= BATCH_BYTES as u64 || runs.len() == BATCH_RUNS {
-                break;
-            }
-        }
-        state.counters.queued -= count;
-        state.counters.in_flight += count;
-        drop(state);
-        (!runs.is_empty()).then(|| Batch::new(self.clone(), runs))
-    }
-
-    /// Drops what has waited for longer than it may.
-    pub(crate) fn expire(&self, now: CoarseInstant) {
-        let mut state = self.state.lock();
-        let fresh = state.runs.iter().position(|run| !self.is_stale(run, now));
-        let fresh = fresh.unwrap_or(state.runs.len());
-        if fresh == 0 {
-            return;
-        }
-        let State { runs, trash, .. } = &mut *state;
-        trash.extend(runs.drain(..fresh));
-        let stale: Count = trash.iter().map(Run::count).sum();
-        state.counters.queued -= stale;
-        state.drop_stale(stale);
-        let bells = state.room_bells();
-        ring(state, bells);
-    }
-
-    /// How long until the oldest frame that waits is stale. None when none waits.
-    pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
-        self.expiry_of(self.state.lock().runs.front(), now)
-    }
-
-    fn expiry_of(&self, run: Option<&Run<To>>, now: CoarseInstant) -> Option<Duration> {
-        Some(self.limits.stale_after.saturating_sub(now.since(run?.at)))
-    }
-
-    fn is_stale(&self, run: &Run<To>, now: CoarseInstant) -> bool {
-        now.since(run.at) >= self.limits.stale_after
-    }
-
-    /// Gives back the memory that is kept for speed; asked for when nothing has come for a while.
-    pub(crate) fn trim(&self) {
-        let mut state = self.state.lock();
-        state.spare = Vec::new();
-        state.runs.shrink_to_fit();
-    }
-
-    /// Drops since the last time this was asked.
-    pub(crate) fn take_untold(&self) -> Dropped {
-        std::mem::take(&mut self.state.lock().untold)
-    }
-
-    // ---- those who end it, and those who look -------------------------------------------------
-
-    /// Lets nothing in any more. What is queued may still be written.
-    pub(crate) fn seal(&self) {
-        let mut state = self.state.lock();
-        if state.gate == Gate::Open {
-            state.gate = Gate::Sealed;
-        }
-        let [room, empty] = state.room_bells();
-        let doorbell = state.doorbell.take();
-        ring(state, [doorbell, room, empty]);
-    }
-
-    /// Lets nothing in or out any more, and drops what is left.
-    pub(crate) fn close(&self) {
-        let mut state = self.state.lock();
-        state.gate = Gate::Closed;
-        let State { runs, trash, .. } = &mut *state;
-        trash.extend(runs.drain(..));
-        let left: Count = trash.iter().map(Run::count).sum();
-        state.counters.queued -= left;
-        state.counters.dropped.stopped += left;
-        state.untold.stopped += left;
-        let [room, empty] = state.room_bells();
-        let doorbell = state.doorbell.take();
-        ring(state, [doorbell, room, empty]);
-    }
-
-    /// Whether anything waits to be taken.
-    pub(crate) fn has_frames(&self) -> bool {
-        !self.state.lock().runs.is_empty()
-    }
-
-    /// Whether the writer has nothing more to do here: no frame can come, and none is left.
-    pub(crate) fn is_done(&self) -> bool {
-        let state = self.state.lock();
-        state.gate != Gate::Open && state.runs.is_empty()
-    }
-
-    /// Waits until nothing is queued or in flight.
-    pub(crate) async fn drained(&self) {
-        poll_fn(|cx| {
-            let mut state = self.state.lock();
-            if state.used().is_zero() {
-                return Poll::Ready(());
-            }
-            leave(&mut state.empty, cx);
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// What is queued or in flight now.
-    pub(crate) fn left(&self) -> Count {
-        self.state.lock().used()
-    }
-
-    pub(crate) fn stats(&self) -> SendStats {
-        self.state.lock().counters
+impl<To: Copy + Eq> CloseOnDrop<To> {
+    pub(crate) fn new(queue: Arc<SendQueue<To>>) -> Self {
+        CloseOnDrop(queue)
     }
 }
 
-/// Releases the lock after a push. Most of the time the writer is awake and nothing was evicted, and
-/// looking is cheaper than moving: this took a third of the time of a push.
-#[inline]
-fn ring_doorbell<To>(mut state: MutexGuard<'_, State<To>>) {
-    if state.doorbell.is_some() || !state.trash.is_empty() {
-        let doorbell = state.doorbell.take();
-        ring(state, [doorbell]);
-    }
-}
-
-/// Releases the lock, then rings and empties the trash: who is woken, or dropped, finds it free.
-fn ring<To, const N: usize>(mut state: MutexGuard<'_, State<To>>, bells: [Option<Waker>; N]) {
-    let trash = std::mem::take(&mut state.trash);
-    drop(state);
-    bells.into_iter().flatten().for_each(Waker::wake);
-    drop(trash);
-}
-
-/// Leaves the caller's waker as a bell, unless it hangs there already.
-fn leave(bell: &mut Option<Waker>, cx: &Context<'_>) {
-    match bell {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *bell = Some(cx.waker().clone()),
-    }
-}
-
-/// A place in the line at the turnstile, with a frame in hand.
-struct InLine<'q, To: Copy + Eq>(&'q SendQueue<To>, Count);
-
-impl<'q, To: Copy + Eq> InLine<'q, To> {
-    fn join(queue: &'q SendQueue<To>, len: usize) -> Self {
-        let frame = Count::one(len);
-        queue.state.lock().waiting += frame;
-        InLine(queue, frame)
-    }
-}
-
-impl<To: Copy + Eq> Drop for InLine<'_, To> {
+impl<To: Copy + Eq> Drop for CloseOnDrop<To> {
     fn drop(&mut self) {
-        self.0.state.lock().waiting -= self.1;
+        self.0.close();
     }
 }
 

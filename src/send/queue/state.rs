@@ -1,83 +1,67 @@
-//! What is under the queue's lock: what waits, what is counted, and who is to be woken.
+//! What the queue's lock protects.
 //!
-//! Owns admission (the gate, the bounds, the eviction of the oldest) and the place where a frame is
-//! put. When frames are taken, expire or come back is for the queue and its batches to say.
+//! Owns the queued chunks and the buffers for the next ones, and brings together the account, the
+//! senders that wait, and the wakers of those who wait for frames to come or to go. Everything here
+//! happens under the lock. What may not happen there is put into [`Deferred`].
 
-use std::{collections::VecDeque, task::Waker};
+use std::{collections::VecDeque, mem, task::Waker};
 
-use super::{BATCH_BYTES, BATCH_RUNS, Limits, run::Run};
+use super::{
+    BATCH_BYTES, BATCH_CHUNKS,
+    account::{Account, Place, SendDrop},
+    admission::{self, Entry, Gate, Limits, Load},
+    chunk::Chunk,
+    deferred::Deferred,
+    doorbell::Doorbell,
+    waiters::Waiters,
+};
 use crate::{
-    config::Overflow,
-    error::{QueueLimit, Refusal},
-    ids::GroupId,
-    net::clock::CoarseInstant,
-    observe::stats::{Dropped, SendStats},
-    wire::count::Count,
-    wire::frame::HEADER,
-    wire::payload::Payload,
+    error::Refusal, ids::GroupId, net::clock::CoarseInstant, wire::count::Count,
+    wire::frame::HEADER, wire::payload::Payload,
 };
 
-/// A run takes no more frames once it is this long: a buffer worth a system call of its own, small
-/// enough that the writer starts on it while the next one fills.
-const RUN_BYTES: usize = 64 << 10;
+/// A chunk takes no more frames once it is this long. That is worth a system call of its own, and
+/// small enough that the writer can start on it while the next chunk fills.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// Emptied buffers kept for the next runs, at most.
-const SPARE_BUFFERS: usize = BATCH_BYTES / RUN_BYTES;
+/// How many emptied buffers are kept for the next chunks.
+const SPARE_BUFFERS: usize = BATCH_BYTES / CHUNK_BYTES;
 
 pub(super) struct State<To> {
     pub(super) gate: Gate,
-    pub(super) counters: SendStats,
-    pub(super) runs: VecDeque<Run<To>>,
-    /// What goes when the lock is released: a payload's owner may have a `Drop` of the user's, which
-    /// may ask this queue for something.
-    pub(super) trash: Vec<Run<To>>,
+    pub(super) account: Account,
+    pub(super) waiters: Waiters,
+    /// The queued frames. The last chunk is open for more frames of its age and destination.
+    pub(super) chunks: VecDeque<Chunk<To>>,
     /// Emptied buffers, to be filled again.
-    pub(super) spare: Vec<Vec<u8>>,
-    /// What the senders at the turnstile have in their hands. Those who do not wait may only have the
-    /// room that all of these together do not need, or room would never reach the head of the line.
-    pub(super) waiting: Count,
-    /// Drops that nobody has been told of yet.
-    pub(super) untold: Dropped,
-    pub(super) doorbell: Option<Waker>,
-    pub(super) room: Option<Waker>,
-    pub(super) empty: Option<Waker>,
-}
-
-/// What may pass.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-pub(super) enum Gate {
-    /// Frames in and out.
-    Open,
-    /// Frames out only: the queue drains.
-    Sealed,
-    /// Nothing: what was left has been dropped.
-    Closed,
+    spare: Vec<Vec<u8>>,
+    /// Wakes the writer when a frame comes or the queue ends.
+    doorbell: Option<Waker>,
+    /// Wakes whoever waits until nothing is queued or in flight.
+    drained: Option<Waker>,
+    pub(super) deferred: Deferred<To>,
 }
 
 impl<To> Default for State<To> {
     fn default() -> Self {
         State {
             gate: Gate::Open,
-            counters: SendStats::default(),
-            runs: VecDeque::new(),
-            trash: Vec::new(),
+            account: Account::default(),
+            waiters: Waiters::default(),
+            chunks: VecDeque::new(),
             spare: Vec::new(),
-            waiting: Count::ZERO,
-            untold: Dropped::default(),
             doorbell: None,
-            room: None,
-            empty: None,
+            drained: None,
+            deferred: Deferred::default(),
         }
     }
 }
 
 impl<To: Copy + Eq> State<To> {
-    pub(super) fn used(&self) -> Count {
-        self.counters.queued + self.counters.in_flight
-    }
+    // ---- frames come --------------------------------------------------------------------------
 
-    /// Says whether a frame of `len` bytes may come in now, after making room for it if the oldest
-    /// are to go.
+    /// Decides whether a frame of `len` bytes may enter now. Evicts the oldest if they have to make
+    /// way for it.
     #[inline]
     pub(super) fn admit(
         &mut self,
@@ -85,94 +69,15 @@ impl<To: Copy + Eq> State<To> {
         group: GroupId,
         len: usize,
     ) -> Result<(), Refusal> {
-        self.check(limits, group, len)?;
-        let Some(missing) = self.missing(limits, len) else {
-            return Ok(());
-        };
-        if limits.overflow == Overflow::RejectNewest {
-            return Err(Refusal::Full(missing));
-        }
-        self.evict_for(limits, len)
-    }
-
-    /// Says whether a frame that does not wait may come in while others do: there must be room for
-    /// theirs, too. Were it refused whenever somebody waits, then with several senders and a full
-    /// queue all of them would wait from then on, and each frame would cost a change of threads.
-    #[cold]
-    pub(super) fn admit_beside(
-        &self,
-        limits: &Limits,
-        group: GroupId,
-        len: usize,
-    ) -> Result<(), Refusal> {
-        self.check(limits, group, len)?;
-        match limits.missing(self.used() + self.waiting, len) {
-            Some(missing) => Err(Refusal::Full(missing)),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses what no amount of room would let in.
-    #[inline]
-    pub(super) fn check(&self, limits: &Limits, group: GroupId, len: usize) -> Result<(), Refusal> {
-        if self.gate != Gate::Open {
-            return Err(Refusal::Stopped);
-        }
-        if group == GroupId::RESERVED {
-            return Err(Refusal::ReservedGroup);
-        }
-        if len > limits.frame {
-            return Err(Refusal::TooLarge {
-                len: len - HEADER,
-                max: limits.frame - HEADER,
-            });
+        match admission::admit(limits, self.gate, self.load(), group, len)? {
+            Entry::Free => {}
+            Entry::Evicting => self.evict_for(limits, len),
         }
         Ok(())
     }
 
-    #[inline]
-    fn missing(&self, limits: &Limits, len: usize) -> Option<QueueLimit> {
-        limits.missing(self.used(), len)
-    }
-
-    /// Drops the oldest that wait until there is room; none, if not even that would make it.
-    #[cold]
-    fn evict_for(&mut self, limits: &Limits, len: usize) -> Result<(), Refusal> {
-        if let Some(missing) = limits.missing(self.counters.in_flight, len) {
-            return Err(Refusal::Full(missing));
-        }
-        while let Some(missing) = self.missing(limits, len) {
-            let Some(oldest) = self.runs.front_mut() else {
-                return Err(Refusal::Full(missing));
-            };
-            let evicted = oldest.pop_frame();
-            if oldest.frames == 0 {
-                self.trash.extend(self.runs.pop_front());
-            }
-            self.counters.queued -= evicted;
-            self.counters.dropped.overflow += evicted;
-            self.untold.overflow += evicted;
-        }
-        Ok(())
-    }
-
-    /// Counts a send that has come to its end, one way or the other.
-    #[inline]
-    pub(super) fn decide(
-        &mut self,
-        admitted: Result<(), Refusal>,
-        len: usize,
-    ) -> Result<(), Refusal> {
-        let frame = Count::one(len);
-        self.counters.offered += frame;
-        match admitted {
-            Ok(()) => self.counters.accepted += frame,
-            Err(refusal) => self.counters.rejected.count(refusal, frame),
-        }
-        admitted
-    }
-
-    /// Appends an admitted frame. Gives the payload back if it was copied, to be dropped later.
+    /// Appends an admitted frame. Returns the doorbell to ring, and the payload if it was copied, to
+    /// be dropped when the lock is released.
     #[inline]
     pub(super) fn put<P: Payload>(
         &mut self,
@@ -181,21 +86,23 @@ impl<To: Copy + Eq> State<To> {
         group: GroupId,
         payload: P,
         now: CoarseInstant,
-    ) -> Option<P> {
+    ) -> (Doorbell, Option<P>) {
         let bytes = payload.as_ref();
         let len = HEADER + bytes.len();
-        self.counters.queued += Count::one(len);
-        if let Some(open) = self.runs.back_mut()
+        self.account.offer(Ok(()), Count::one(len));
+        if let Some(open) = self.chunks.back_mut()
             && bytes.len() < limits.chain_from
-            && open.takes(to, now, len, RUN_BYTES)
+            && open.takes(to, now, len, CHUNK_BYTES)
         {
-            open.append(group, bytes, RUN_BYTES);
-            return Some(payload);
+            open.append(group, bytes, CHUNK_BYTES);
+            return (self.take_doorbell(), Some(payload));
         }
-        self.put_apart(limits, to, group, payload, now)
+        let copied = self.put_apart(limits, to, group, payload, now);
+        (self.take_doorbell(), copied)
     }
 
-    /// Begins a run with the frame. Apart, so that what most frames need is inlined into a push.
+    /// Begins a chunk with the frame. Not inlined, so that only what most frames need is inlined into
+    /// a push.
     #[inline(never)]
     fn put_apart<P: Payload>(
         &mut self,
@@ -205,45 +112,190 @@ impl<To: Copy + Eq> State<To> {
         payload: P,
         now: CoarseInstant,
     ) -> Option<P> {
-        // While the writer keeps up, a run is not here for long. Where it does not, the runs are what
-        // the memory goes for.
-        if self.runs.len() >= BATCH_RUNS
-            && let Some(full) = self.runs.back_mut()
+        // While the writer keeps up, a chunk does not stay here for long. If it does not keep up, the
+        // chunks are what takes the memory.
+        if self.chunks.len() >= BATCH_CHUNKS
+            && let Some(full) = self.chunks.back_mut()
         {
-            full.fit();
+            full.shrink();
         }
         let bytes = payload.as_ref();
         if bytes.len() >= limits.chain_from {
             let payload = payload.into_bytes();
-            self.runs.push_back(Run::chained(to, now, group, payload));
+            self.chunks.push_back(Chunk::large(to, now, group, payload));
             return None;
         }
-        let mut run = Run::packed(to, now, self.spare.pop().unwrap_or_default());
-        run.append(group, bytes, RUN_BYTES);
-        self.runs.push_back(run);
+        let mut chunk = Chunk::encoded(to, now, self.spare.pop().unwrap_or_default());
+        chunk.append(group, bytes, CHUNK_BYTES);
+        self.chunks.push_back(chunk);
         Some(payload)
     }
 
-    pub(super) fn drop_stale(&mut self, stale: Count) {
-        self.counters.dropped.stale += stale;
-        self.untold.stale += stale;
-    }
-
-    /// Keeps the buffer of a run that is done with.
-    pub(super) fn recycle(&mut self, run: Run<To>) {
-        match run.into_buffer() {
-            Ok(buffer) if self.spare.len() < SPARE_BUFFERS => self.spare.push(buffer),
-            Ok(_) => {}
-            Err(chained) => self.trash.push(chained),
+    /// Returns the doorbell if the writer has left one. Most of the time it is awake and has not, and
+    /// looking first is cheaper than moving: moving took a third of the time of a push.
+    #[inline]
+    fn take_doorbell(&mut self) -> Doorbell {
+        match self.doorbell.is_some() {
+            false => Doorbell::SILENT,
+            true => self.doorbell.take().map_or(Doorbell::SILENT, Doorbell::new),
         }
     }
 
-    /// The bells of those who wait for frames to go.
-    pub(super) fn room_bells(&mut self) -> [Option<Waker>; 2] {
-        let empty = match self.used().is_zero() {
-            true => self.empty.take(),
-            false => None,
+    // ---- frames go ----------------------------------------------------------------------------
+
+    /// Takes the chunks of the next batch. Their frames are in flight then.
+    pub(super) fn take_batch(&mut self) -> VecDeque<Chunk<To>> {
+        let mut taken = VecDeque::new();
+        let mut count = Count::ZERO;
+        while let Some(chunk) = self.chunks.pop_front() {
+            count += chunk.count();
+            taken.push_back(chunk);
+            if count.bytes >= BATCH_BYTES as u64 || taken.len() == BATCH_CHUNKS {
+                break;
+            }
+        }
+        self.account.transfer(Place::Queued, Place::InFlight, count);
+        taken
+    }
+
+    /// Puts back chunks of a batch that are not written, or drops them if the queue is closed.
+    pub(super) fn give_back(&mut self, limits: &Limits, mut chunks: VecDeque<Chunk<To>>) {
+        let count = chunks.iter().map(Chunk::count).sum();
+        let place = match self.gate {
+            Gate::Open | Gate::Sealed => Place::Queued,
+            Gate::Closed => Place::Dropped(SendDrop::Stopped),
         };
-        [self.room.take(), empty]
+        self.account.transfer(Place::InFlight, place, count);
+        if place == Place::Queued {
+            while let Some(chunk) = chunks.pop_back() {
+                self.chunks.push_front(chunk);
+            }
+        }
+        self.deferred.discard(chunks);
+        self.frames_left(limits);
+    }
+
+    /// Drops the queued frames that have gone stale.
+    pub(super) fn expire(&mut self, limits: &Limits, now: CoarseInstant) {
+        let stale = |chunk: &Chunk<To>| now.since(chunk.at) >= limits.stale_after;
+        if !self.chunks.front().is_some_and(stale) {
+            return;
+        }
+        let fresh = self.chunks.iter().position(|chunk| !stale(chunk));
+        self.drop_queued(fresh.unwrap_or(self.chunks.len()), SendDrop::Stale);
+        self.frames_left(limits);
+    }
+
+    /// Drops the oldest queued frames until there is room for one of `len` bytes.
+    #[cold]
+    fn evict_for(&mut self, limits: &Limits, len: usize) {
+        while limits
+            .missing(self.account.held() + self.waiters.reserved(), len)
+            .is_some()
+        {
+            let oldest = self.chunks.front_mut();
+            // What is in flight or reserved leaves room enough, as admission has found.
+            let evicted = oldest.expect("queued frames take the room").pop_frame();
+            if self.chunks[0].frames == 0 {
+                self.deferred.discard(self.chunks.pop_front());
+            }
+            let overflow = Place::Dropped(SendDrop::Overflow);
+            self.account.transfer(Place::Queued, overflow, evicted);
+        }
+    }
+
+    /// Drops the first `number` chunks.
+    fn drop_queued(&mut self, number: usize, reason: SendDrop) {
+        let dropped = self.chunks.iter().take(number).map(Chunk::count).sum();
+        self.account
+            .transfer(Place::Queued, Place::Dropped(reason), dropped);
+        self.deferred.discard(self.chunks.drain(..number));
+    }
+
+    /// Keeps the buffer of a chunk whose frames are all gone.
+    pub(super) fn recycle(&mut self, chunk: Chunk<To>) {
+        match chunk.into_buffer() {
+            Ok(buffer) if self.spare.len() < SPARE_BUFFERS => self.spare.push(buffer),
+            Ok(_) => {}
+            Err(large) => self.deferred.discard([large]),
+        }
+    }
+
+    /// Gives back the memory that is kept for speed.
+    pub(super) fn trim(&mut self) {
+        self.spare = Vec::new();
+        self.chunks.shrink_to_fit();
+    }
+
+    // ---- those who wait -----------------------------------------------------------------------
+
+    /// Wakes whoever waits for frames to go. Called whenever some are written, dropped or put back.
+    pub(super) fn frames_left(&mut self, limits: &Limits) {
+        self.grant_room(limits);
+        if self.account.held().is_zero() {
+            self.deferred.wake(self.drained.take());
+        }
+    }
+
+    /// Grants room to the senders in line, in their order, until there is none for the first of them.
+    pub(super) fn grant_room(&mut self, limits: &Limits) {
+        while let Some(len) = self.waiters.first() {
+            match admission::grant(limits, self.load(), len) {
+                None => return,
+                Some(Entry::Free) => {}
+                Some(Entry::Evicting) => self.evict_for(limits, len),
+            }
+            self.deferred.wake(self.waiters.grant_first());
+        }
+    }
+
+    /// Returns whether the writer has nothing to do but wait.
+    pub(super) fn is_idle(&self) -> bool {
+        self.chunks.is_empty() && self.gate == Gate::Open
+    }
+
+    /// Leaves the writer's waker as the doorbell. The one that it replaces stays in `waker`.
+    pub(super) fn hang_doorbell(&mut self, waker: &mut Option<Waker>) {
+        mem::swap(&mut self.doorbell, waker);
+    }
+
+    /// Puts a doorbell back, unless the writer has left a newer one.
+    pub(super) fn rehang_doorbell(&mut self, waker: &mut Option<Waker>) {
+        if self.doorbell.is_none() {
+            self.hang_doorbell(waker);
+        }
+    }
+
+    /// Leaves the waker of whoever waits for the queue to drain. The one that it replaces stays in
+    /// `waker`.
+    pub(super) fn hang_drained(&mut self, waker: &mut Option<Waker>) {
+        mem::swap(&mut self.drained, waker);
+    }
+
+    // ---- the end ------------------------------------------------------------------------------
+
+    /// Lets no frame in any more; once closed, none out either. Wakes everybody.
+    pub(super) fn shut(&mut self, gate: Gate) {
+        if self.gate != Gate::Closed {
+            self.gate = gate;
+        }
+        if self.gate == Gate::Closed {
+            self.drop_queued(self.chunks.len(), SendDrop::Stopped);
+        }
+        self.deferred.wake(self.doorbell.take());
+        self.deferred.wake(self.waiters.end());
+        if self.account.held().is_zero() {
+            self.deferred.wake(self.drained.take());
+        }
+    }
+
+    #[inline]
+    fn load(&self) -> Load {
+        Load {
+            held: self.account.held(),
+            in_flight: self.account.in_flight(),
+            reserved: self.waiters.reserved(),
+            requested: self.waiters.requested(),
+        }
     }
 }

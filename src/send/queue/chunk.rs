@@ -1,4 +1,7 @@
-//! Frames of one age and one destination, encoded behind one another.
+//! A chunk: frames of one age and one destination, in the form in which they are written.
+//!
+//! Owns the layout of its frames in memory and finds single frames in it. When a chunk is made, moved
+//! or dropped is left to the queue.
 
 use std::iter;
 
@@ -11,8 +14,8 @@ use crate::{
     wire::frame::{self, HEADER, PREFIX},
 };
 
-/// One or more frames that were pushed within one tick to the same place.
-pub(super) struct Run<To> {
+/// One or more frames that were pushed within one tick of the clock and go to the same place.
+pub(super) struct Chunk<To> {
     pub(super) to: To,
     /// When its frames were pushed.
     pub(super) at: CoarseInstant,
@@ -21,55 +24,58 @@ pub(super) struct Run<To> {
 }
 
 enum Body {
-    /// Whole frames from `start` on; what was before it has been dropped or written.
-    Packed { buffer: Vec<u8>, start: usize },
-    /// One frame, with its payload where the sender left it.
-    Chained {
+    /// Frames encoded behind one another, from `start` on. The bytes before `start` are frames that
+    /// have been removed.
+    Encoded { buffer: Vec<u8>, start: usize },
+    /// One frame with a large payload, which stays where the sender put it.
+    Large {
         header: [u8; HEADER],
         payload: Bytes,
     },
 }
 
-impl<To: Copy + Eq> Run<To> {
-    /// An empty run that fills `buffer`.
-    pub(super) fn packed(to: To, at: CoarseInstant, buffer: Vec<u8>) -> Self {
+impl<To: Copy + Eq> Chunk<To> {
+    /// Makes an empty chunk that fills `buffer`.
+    pub(super) fn encoded(to: To, at: CoarseInstant, buffer: Vec<u8>) -> Self {
         debug_assert!(buffer.is_empty());
-        Run {
+        Chunk {
             to,
             at,
             frames: 0,
-            body: Body::Packed { buffer, start: 0 },
+            body: Body::Encoded { buffer, start: 0 },
         }
     }
 
-    pub(super) fn chained(to: To, at: CoarseInstant, group: GroupId, payload: Bytes) -> Self {
-        Run {
+    pub(super) fn large(to: To, at: CoarseInstant, group: GroupId, payload: Bytes) -> Self {
+        Chunk {
             to,
             at,
             frames: 1,
-            body: Body::Chained {
+            body: Body::Large {
                 header: frame::header(group, payload.len()),
                 payload,
             },
         }
     }
 
-    /// Whether a frame of `len` bytes may go into this run.
+    /// Returns whether a frame of `len` bytes may be appended, so that the buffer stays within
+    /// `limit`.
     #[inline]
     pub(super) fn takes(&self, to: To, at: CoarseInstant, len: usize, limit: usize) -> bool {
         match &self.body {
-            Body::Packed { buffer, .. } => {
+            Body::Encoded { buffer, .. } => {
                 self.at == at && self.to == to && buffer.len() + len <= limit
             }
-            Body::Chained { .. } => false,
+            Body::Large { .. } => false,
         }
     }
 
-    /// Appends a frame; the buffer doubles as it must, but to no more than `limit` if it can.
+    /// Appends a frame. The buffer doubles when it is full, but grows beyond `limit` only for a frame
+    /// that needs it.
     #[inline]
     pub(super) fn append(&mut self, group: GroupId, payload: &[u8], limit: usize) {
-        let Body::Packed { buffer, .. } = &mut self.body else {
-            unreachable!("`takes` refuses chained runs");
+        let Body::Encoded { buffer, .. } = &mut self.body else {
+            unreachable!("`takes` refuses large chunks");
         };
         let needed = buffer.len() + HEADER + payload.len();
         if needed > buffer.capacity() {
@@ -81,9 +87,9 @@ impl<To: Copy + Eq> Run<To> {
         self.frames += 1;
     }
 
-    /// Gives back what its buffer has more than it needs, where that is worth the copy.
-    pub(super) fn fit(&mut self) {
-        if let Body::Packed { buffer, .. } = &mut self.body
+    /// Shrinks the buffer if an eighth of it or more is unused. For less, the copy is not worth it.
+    pub(super) fn shrink(&mut self) {
+        if let Body::Encoded { buffer, .. } = &mut self.body
             && buffer.len() < buffer.capacity() / 8 * 7
         {
             buffer.shrink_to_fit();
@@ -94,25 +100,25 @@ impl<To: Copy + Eq> Run<To> {
         Count::new(self.frames, self.parts().map(<[u8]>::len).iter().sum())
     }
 
-    /// Its bytes, in the order of the wire.
+    /// Returns its bytes in the order of the wire.
     pub(super) fn parts(&self) -> [&[u8]; 2] {
         match &self.body {
-            Body::Packed { buffer, start } => [&buffer[*start..], &[]],
-            Body::Chained { header, payload } => [header, payload],
+            Body::Encoded { buffer, start } => [&buffer[*start..], &[]],
+            Body::Large { header, payload } => [header, payload],
         }
     }
 
     fn first_len(&self) -> usize {
         match &self.body {
-            Body::Packed { buffer, start } => frame::len_at(buffer, *start),
-            Body::Chained { payload, .. } => HEADER + payload.len(),
+            Body::Encoded { buffer, start } => frame::len_at(buffer, *start),
+            Body::Large { payload, .. } => HEADER + payload.len(),
         }
     }
 
-    /// Its frames as datagrams carry them: without their lengths. Datagrams are never chained.
+    /// Returns its frames as datagrams carry them, which is without their lengths.
     pub(super) fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
-        let Body::Packed { buffer, start } = &self.body else {
-            unreachable!("datagrams are pushed to be copied");
+        let Body::Encoded { buffer, start } = &self.body else {
+            unreachable!("payloads of datagrams are always copied");
         };
         let mut at = *start;
         iter::from_fn(move || {
@@ -123,18 +129,18 @@ impl<To: Copy + Eq> Run<To> {
         .take(self.frames)
     }
 
-    /// Removes the first frame. A run that has no other is to be thrown away then; what it holds is
-    /// let go there and not here, where the queue may be locked.
+    /// Removes the first frame. The caller then throws away a chunk that has no other. A payload is
+    /// dropped there and not here, because the queue may be locked here.
     pub(super) fn pop_frame(&mut self) -> Count {
         let len = self.first_len();
-        if let Body::Packed { start, .. } = &mut self.body {
+        if let Body::Encoded { start, .. } = &mut self.body {
             *start += len;
         }
         self.frames -= 1;
         Count::one(len)
     }
 
-    /// Removes the frames that end within the first `cursor` bytes, and takes them off `cursor`.
+    /// Removes the frames that end within the first `cursor` bytes, and subtracts them from `cursor`.
     pub(super) fn pop_frames(&mut self, cursor: &mut usize) -> Count {
         let mut popped = Count::ZERO;
         while self.frames > 0 && *cursor >= self.first_len() {
@@ -145,25 +151,25 @@ impl<To: Copy + Eq> Run<To> {
         popped
     }
 
-    /// Removes all but the first frame.
+    /// Removes all frames but the first. Returns what was removed.
     pub(super) fn keep_first_frame(&mut self) -> Count {
         let whole = self.count();
         let len = self.first_len();
-        if let Body::Packed { buffer, start } = &mut self.body {
+        if let Body::Encoded { buffer, start } = &mut self.body {
             buffer.truncate(*start + len);
         }
         self.frames = 1;
         Count::new(whole.frames as usize - 1, whole.bytes as usize - len)
     }
 
-    /// The buffer, emptied, or the run itself if it has none.
+    /// Returns the buffer, emptied, or the chunk itself if it has none.
     pub(super) fn into_buffer(self) -> Result<Vec<u8>, Self> {
         match self.body {
-            Body::Packed { mut buffer, .. } => {
+            Body::Encoded { mut buffer, .. } => {
                 buffer.clear();
                 Ok(buffer)
             }
-            Body::Chained { .. } => Err(self),
+            Body::Large { .. } => Err(self),
         }
     }
 }

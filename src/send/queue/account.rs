@@ -1,0 +1,180 @@
+//! The account of one queue: how many frames, and how many bytes, are in which place.
+//!
+//! Owns the counters of the way out ([`SendStats`]) and the drops that nobody has been told of yet. A
+//! frame comes in by [`Account::offer`] and moves on by [`Account::transfer`], which takes it from one
+//! place and puts it into another. Nothing else changes a counter, so every frame stays in exactly one
+//! place. When a frame moves is decided by the queue and its batches.
+
+use crate::{
+    error::Refusal,
+    observe::stats::{Dropped, SendStats},
+    wire::count::Count,
+};
+
+/// The counters of one queue.
+#[derive(Default)]
+pub(super) struct Account {
+    stats: SendStats,
+    /// Drops since somebody was last told of drops. They are counted in `stats`, too.
+    untold: Dropped,
+}
+
+/// Where an accepted frame can be.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum Place {
+    Queued,
+    InFlight,
+    Written,
+    Dropped(SendDrop),
+}
+
+/// Why a send queue drops a frame.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum SendDrop {
+    Stale,
+    Overflow,
+    Failed,
+    Stopped,
+}
+
+impl Account {
+    /// Counts a send that has been decided. An accepted frame is queued from now on.
+    #[inline]
+    pub(super) fn offer(&mut self, decided: Result<(), Refusal>, frame: Count) {
+        self.stats.offered += frame;
+        match decided {
+            Ok(()) => {
+                self.stats.accepted += frame;
+                self.stats.queued += frame;
+            }
+            Err(refusal) => self.stats.rejected.count(refusal, frame),
+        }
+    }
+
+    /// Moves frames from one place to another. What is written or dropped stays there.
+    pub(super) fn transfer(&mut self, from: Place, to: Place, count: Count) {
+        debug_assert!(matches!(from, Place::Queued | Place::InFlight));
+        *self.counter(from) -= count;
+        *self.counter(to) += count;
+        if let Place::Dropped(reason) = to {
+            *drop_counter(&mut self.untold, reason) += count;
+        }
+    }
+
+    /// Returns what the queue holds: queued or in flight.
+    #[inline]
+    pub(super) fn held(&self) -> Count {
+        self.stats.queued + self.stats.in_flight
+    }
+
+    #[inline]
+    pub(super) fn in_flight(&self) -> Count {
+        self.stats.in_flight
+    }
+
+    pub(super) fn stats(&self) -> SendStats {
+        self.stats
+    }
+
+    /// Returns the drops that nobody has been told of yet. The caller tells of them.
+    pub(super) fn take_untold(&mut self) -> Dropped {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Takes back drops that the caller of [`take_untold`](Account::take_untold) could not tell of.
+    pub(super) fn put_back_untold(&mut self, dropped: Dropped) {
+        self.untold += dropped;
+    }
+
+    fn counter(&mut self, place: Place) -> &mut Count {
+        match place {
+            Place::Queued => &mut self.stats.queued,
+            Place::InFlight => &mut self.stats.in_flight,
+            Place::Written => &mut self.stats.written,
+            Place::Dropped(reason) => drop_counter(&mut self.stats.dropped, reason),
+        }
+    }
+}
+
+fn drop_counter(dropped: &mut Dropped, reason: SendDrop) -> &mut Count {
+    match reason {
+        SendDrop::Stale => &mut dropped.stale,
+        SendDrop::Overflow => &mut dropped.overflow,
+        SendDrop::Failed => &mut dropped.failed,
+        SendDrop::Stopped => &mut dropped.stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Stats, error::QueueLimit};
+
+    const FRAME: Count = Count {
+        frames: 1,
+        bytes: 20,
+    };
+
+    fn balanced(account: &Account) -> SendStats {
+        let tcp = account.stats();
+        let stats = Stats {
+            tcp,
+            ..Stats::default()
+        };
+        stats.balance().expect("every frame is in one place");
+        tcp
+    }
+
+    #[test]
+    fn an_accepted_frame_is_queued_and_a_rejected_one_is_not() {
+        let mut account = Account::default();
+        account.offer(Ok(()), FRAME);
+        account.offer(Err(Refusal::Full(QueueLimit::Bytes)), FRAME);
+        account.offer(Err(Refusal::Stopped), FRAME);
+        let stats = balanced(&account);
+        assert_eq!(stats.offered.frames, 3);
+        assert_eq!((stats.accepted, stats.queued), (FRAME, FRAME));
+        let rejected = stats.rejected;
+        assert_eq!((rejected.full_bytes, rejected.stopped), (FRAME, FRAME));
+    }
+
+    #[test]
+    fn every_transfer_keeps_the_balance() {
+        let ends = [
+            Place::Written,
+            Place::Dropped(SendDrop::Stale),
+            Place::Dropped(SendDrop::Overflow),
+            Place::Dropped(SendDrop::Failed),
+            Place::Dropped(SendDrop::Stopped),
+        ];
+        let mut account = Account::default();
+        for end in ends {
+            account.offer(Ok(()), FRAME);
+            account.transfer(Place::Queued, Place::InFlight, FRAME);
+            assert_eq!((account.held(), account.in_flight()), (FRAME, FRAME));
+            balanced(&account);
+            account.transfer(Place::InFlight, Place::Queued, FRAME);
+            assert_eq!((account.held(), account.in_flight()), (FRAME, Count::ZERO));
+            account.transfer(Place::Queued, end, FRAME);
+            assert!(account.held().is_zero());
+        }
+        let stats = balanced(&account);
+        let dropped = stats.dropped;
+        assert_eq!(stats.written, FRAME);
+        assert_eq!((dropped.stale, dropped.overflow), (FRAME, FRAME));
+        assert_eq!((dropped.failed, dropped.stopped), (FRAME, FRAME));
+    }
+
+    #[test]
+    fn each_drop_is_told_once_unless_it_is_put_back() {
+        let mut account = Account::default();
+        account.offer(Ok(()), FRAME);
+        account.transfer(Place::Queued, Place::Dropped(SendDrop::Stale), FRAME);
+        let told = account.take_untold();
+        assert_eq!(told.stale, FRAME);
+        assert_eq!(account.take_untold(), Dropped::default());
+        account.put_back_untold(told);
+        assert_eq!(account.take_untold().total(), FRAME);
+        assert_eq!(balanced(&account).dropped.stale, FRAME, "counted once");
+    }
+}

@@ -1,0 +1,227 @@
+//! The decision whether a frame may enter the queue.
+//!
+//! Owns the bounds and the rules: who may enter, who must wait, and when older frames make way. It
+//! only decides. Evicting, counting and storing are left to the queue's state.
+
+use std::time::Duration;
+
+use crate::{
+    config::Overflow,
+    error::{QueueLimit, Refusal},
+    ids::GroupId,
+    wire::count::Count,
+    wire::frame::HEADER,
+};
+
+/// The bounds of a queue.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct Limits {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+    /// The longest frame, header included.
+    pub(crate) frame: usize,
+    pub(crate) stale_after: Duration,
+    pub(crate) overflow: Overflow,
+    /// A payload of this length or more is kept as it is instead of being copied.
+    pub(crate) chain_from: usize,
+}
+
+/// Which way frames may still go.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum Gate {
+    /// In and out.
+    Open,
+    /// Only out: the queue drains.
+    Sealed,
+    /// Neither: what was left has been dropped.
+    Closed,
+}
+
+/// How full a queue is.
+#[derive(Debug, Copy, Clone, Default)]
+pub(super) struct Load {
+    /// Queued or in flight.
+    pub(super) held: Count,
+    /// The part of `held` that is in flight. It cannot be evicted.
+    pub(super) in_flight: Count,
+    /// Room that has been granted to waiting senders, who have not used it yet.
+    pub(super) reserved: Count,
+    /// Room that all waiting senders need together, `reserved` included.
+    pub(super) requested: Count,
+}
+
+/// How a frame may enter.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum Entry {
+    /// There is room.
+    Free,
+    /// There is room once enough of the oldest queued frames have been evicted.
+    Evicting,
+}
+
+/// Decides on a frame of `len` bytes whose sender has not waited.
+///
+/// Senders may be waiting already. Then this frame may only use room that all of them together do not
+/// need, and it evicts nothing. If it were refused whenever somebody waits, then several senders and
+/// a full queue would make all of them wait from then on, and each frame would cost a switch of
+/// threads.
+#[inline]
+pub(super) fn admit(
+    limits: &Limits,
+    gate: Gate,
+    load: Load,
+    group: GroupId,
+    len: usize,
+) -> Result<Entry, Refusal> {
+    if gate != Gate::Open {
+        return Err(Refusal::Stopped);
+    }
+    if group == GroupId::RESERVED {
+        return Err(Refusal::ReservedGroup);
+    }
+    if len > limits.frame {
+        return Err(Refusal::TooLarge {
+            len: len - HEADER,
+            max: limits.frame - HEADER,
+        });
+    }
+    match limits.missing(load.held + load.requested, len) {
+        None => Ok(Entry::Free),
+        Some(missing) if load.requested != load.reserved => Err(Refusal::Full(missing)),
+        Some(missing) => admit_evicting(limits, load, len, missing),
+    }
+}
+
+/// Decides on the frame of the sender that has waited longest.
+pub(super) fn grant(limits: &Limits, load: Load, len: usize) -> Option<Entry> {
+    match limits.missing(load.held + load.reserved, len) {
+        None => Some(Entry::Free),
+        Some(missing) => admit_evicting(limits, load, len, missing).ok(),
+    }
+}
+
+#[cold]
+fn admit_evicting(
+    limits: &Limits,
+    load: Load,
+    len: usize,
+    missing: QueueLimit,
+) -> Result<Entry, Refusal> {
+    match limits.overflow {
+        Overflow::RejectNewest => Err(Refusal::Full(missing)),
+        // If evicting all queued frames would not make room, none is evicted.
+        Overflow::DropOldest => match limits.missing(load.in_flight + load.reserved, len) {
+            Some(missing) => Err(Refusal::Full(missing)),
+            None => Ok(Entry::Evicting),
+        },
+    }
+}
+
+impl Limits {
+    /// Returns the bound that a frame of `len` bytes would exceed if `taken` is taken already.
+    #[inline]
+    pub(super) fn missing(&self, taken: Count, len: usize) -> Option<QueueLimit> {
+        if taken.frames as usize + 1 > self.frames {
+            return Some(QueueLimit::Frames);
+        }
+        if taken.bytes as usize + len > self.bytes {
+            return Some(QueueLimit::Bytes);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: GroupId = GroupId::new(1);
+    const FULL: Refusal = Refusal::Full(QueueLimit::Frames);
+
+    fn limits(overflow: Overflow) -> Limits {
+        Limits {
+            frames: 4,
+            bytes: 100,
+            frame: 50,
+            stale_after: Duration::from_secs(1),
+            overflow,
+            chain_from: usize::MAX,
+        }
+    }
+
+    fn held(frames: usize, bytes: usize) -> Load {
+        Load {
+            held: Count::new(frames, bytes),
+            ..Load::default()
+        }
+    }
+
+    fn admit_open(overflow: Overflow, load: Load, len: usize) -> Result<Entry, Refusal> {
+        admit(&limits(overflow), Gate::Open, load, GROUP, len)
+    }
+
+    #[test]
+    fn a_frame_enters_until_frames_or_bytes_run_out() {
+        let admit = |load, len| admit_open(Overflow::RejectNewest, load, len);
+        assert_eq!(admit(held(3, 50), 50), Ok(Entry::Free));
+        assert_eq!(admit(held(4, 50), 8), Err(FULL));
+        let full = Err(Refusal::Full(QueueLimit::Bytes));
+        assert_eq!(admit(held(3, 51), 50), full);
+    }
+
+    #[test]
+    fn a_sealed_or_closed_queue_a_reserved_group_and_a_long_frame_are_refused_even_with_room() {
+        let limits = limits(Overflow::DropOldest);
+        for gate in [Gate::Sealed, Gate::Closed] {
+            let refused = admit(&limits, gate, Load::default(), GroupId::RESERVED, 51);
+            assert_eq!(refused, Err(Refusal::Stopped));
+        }
+        let admit = |group, len| admit(&limits, Gate::Open, Load::default(), group, len);
+        assert_eq!(admit(GroupId::RESERVED, 51), Err(Refusal::ReservedGroup));
+        let too_large = Refusal::TooLarge { len: 43, max: 42 };
+        assert_eq!(admit(GROUP, 51), Err(too_large));
+    }
+
+    #[test]
+    fn the_oldest_make_way_but_not_what_is_in_flight_or_reserved() {
+        let admit = |load| admit_open(Overflow::DropOldest, load, 8);
+        let load = held(4, 40);
+        assert_eq!(admit(load), Ok(Entry::Evicting));
+        let in_flight = Count::new(4, 40);
+        assert_eq!(admit(Load { in_flight, ..load }), Err(FULL));
+        let granted = Load {
+            in_flight: Count::new(2, 20),
+            reserved: Count::new(2, 20),
+            requested: Count::new(2, 20),
+            ..held(2, 20)
+        };
+        assert_eq!(admit(granted), Err(FULL));
+    }
+
+    #[test]
+    fn while_others_wait_a_frame_may_use_only_room_that_they_do_not_need() {
+        let waiting = |frames| Load {
+            requested: Count::new(2, 16),
+            ..held(frames, 8 * frames)
+        };
+        for overflow in [Overflow::RejectNewest, Overflow::DropOldest] {
+            assert_eq!(admit_open(overflow, waiting(1), 8), Ok(Entry::Free));
+            assert_eq!(admit_open(overflow, waiting(2), 8), Err(FULL));
+        }
+    }
+
+    #[test]
+    fn the_first_who_waits_needs_room_only_beside_what_is_held_and_reserved() {
+        let load = |reserved| Load {
+            reserved: Count::new(reserved, 8),
+            requested: Count::new(3, 24),
+            ..held(2, 16)
+        };
+        let reject = limits(Overflow::RejectNewest);
+        assert_eq!(grant(&reject, load(1), 8), Some(Entry::Free));
+        assert_eq!(grant(&reject, load(2), 8), None);
+        let evict = limits(Overflow::DropOldest);
+        assert_eq!(grant(&evict, load(2), 8), Some(Entry::Evicting));
+        assert_eq!(grant(&evict, load(4), 8), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! One sender's place in the line for room.
+//!
+//! Owns the way from joining the line to entering the queue. The place is given back when this is
+//! dropped, wherever the sender is on that way. The line itself is [`Waiters`](super::waiters::Waiters).
+
+use std::task::{Context, Poll};
+
+use super::{Entered, Gate, SendQueue, waiters::Ticket};
+use crate::{
+    error::Refusal, ids::GroupId, net::clock::CoarseInstant, wire::count::Count,
+    wire::payload::Payload,
+};
+
+/// The place of a sender with a frame of `len` bytes.
+pub(super) struct InLine<'q, To: Copy + Eq> {
+    queue: &'q SendQueue<To>,
+    len: usize,
+    /// None before the sender has joined the line, and after it has given its place back.
+    ticket: Option<Ticket>,
+}
+
+impl<'q, To: Copy + Eq> InLine<'q, To> {
+    pub(super) fn new(queue: &'q SendQueue<To>, len: usize) -> Self {
+        InLine {
+            queue,
+            len,
+            ticket: None,
+        }
+    }
+
+    /// Is ready when room has been granted, or when the queue lets nothing in any more.
+    pub(super) fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Wakers are foreign code. This one is cloned before the lock is taken, and the one that it
+        // replaces is dropped after the lock is released.
+        let mut waker = Some(cx.waker().clone());
+        self.queue.locked(|state| {
+            if state.gate != Gate::Open {
+                return Poll::Ready(());
+            }
+            let ticket = *self.ticket.get_or_insert_with(|| {
+                let ticket = state.waiters.join(self.len);
+                // Room may have been made since the sender found none.
+                state.grant_room(&self.queue.limits);
+                ticket
+            });
+            match state.waiters.renew(ticket, &mut waker) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+    }
+
+    /// Puts the frame into the room that was granted, unless the queue has been sealed or closed.
+    pub(super) fn enter<P: Payload>(
+        mut self,
+        to: To,
+        group: GroupId,
+        payload: P,
+        now: CoarseInstant,
+    ) -> Entered<P> {
+        let (queue, len) = (self.queue, self.len);
+        let ticket = self.ticket.take();
+        queue.locked(|state| {
+            let waker = ticket.and_then(|ticket| state.waiters.leave(ticket, len));
+            debug_assert!(waker.is_none(), "it is not in line any more");
+            if state.gate != Gate::Open {
+                let refusal = Refusal::Stopped;
+                state.account.offer(Err(refusal), Count::one(len));
+                return Err((refusal, payload));
+            }
+            let entered = state.put(&queue.limits, to, group, payload, now);
+            // Where the oldest are evicted, this frame may make way for the next in line. A
+            // reservation may not.
+            state.grant_room(&queue.limits);
+            Ok(entered)
+        })
+    }
+}
+
+impl<To: Copy + Eq> Drop for InLine<'_, To> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        let waker = self.queue.locked(|state| {
+            let waker = state.waiters.leave(ticket, self.len);
+            state.grant_room(&self.queue.limits);
+            waker
+        });
+        // Only now, with the lock released.
+        drop(waker);
+    }
+}

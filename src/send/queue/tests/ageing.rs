@@ -1,0 +1,62 @@
+//! What goes stale, in the queue and in a batch.
+
+use super::*;
+
+#[test]
+fn stale_frames_are_dropped_by_expire_and_by_take_and_told_once() {
+    let queue = queue(limits());
+    push(&queue, b"old", 0).unwrap();
+    push(&queue, b"older than limit at 150", 40).unwrap();
+    push(&queue, b"new", 90).unwrap();
+    assert_eq!(queue.next_expiry(at(30)), Some(Duration::from_millis(70)));
+    assert_eq!(queue.expire(at(99)), Dropped::default());
+    assert_eq!(queue.expire(at(100)).stale, Count::one(11));
+    assert_eq!(balanced(&queue).dropped.stale, Count::one(11));
+    let taken = queue.take(at(150));
+    let batch = taken.batch.expect("one is young enough");
+    assert_eq!(wire(&batch), frames(&[b"new"]));
+    assert_eq!(taken.dropped.stale, Count::one(31), "the first was told");
+    assert_eq!(balanced(&queue).dropped.stale.frames, 2);
+    assert_eq!(queue.take_untold(), Dropped::default(), "both were told");
+}
+
+#[test]
+fn stale_frames_free_their_room() {
+    let queue = queue(limits());
+    for _ in 0..4 {
+        push(&queue, b"x", 0).unwrap();
+    }
+    assert_eq!(push(&queue, b"y", 100), Err(FULL));
+    assert_eq!(queue.expire(at(100)).stale.frames, 4);
+    assert_eq!(push(&queue, b"y", 100), Ok(()));
+}
+
+#[test]
+fn drops_that_nobody_could_be_told_of_are_told_later() {
+    let queue = queue(limits());
+    push(&queue, b"old", 0).unwrap();
+    let dropped = queue.expire(at(100));
+    queue.put_back_untold(dropped);
+    let taken = queue.take(at(100));
+    assert!(taken.batch.is_none());
+    assert_eq!(taken.dropped, dropped);
+    assert_eq!(balanced(&queue).dropped, dropped, "counted once");
+}
+
+#[test]
+fn a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began() {
+    let queue = queue(limits());
+    push(&queue, b"begun", 0).unwrap();
+    push(&queue, b"not begun", 0).unwrap();
+    push(&queue, b"young", 60).unwrap();
+    let mut batch = take(&queue, 60);
+    batch.advance(4);
+    assert_eq!(batch.next_expiry(at(60)), Some(Duration::from_millis(40)));
+    batch.expire(at(110));
+    assert_eq!(wire(&batch), frames(&[b"begun", b"young"])[4..]);
+    assert_eq!(batch.next_expiry(at(110)), Some(Duration::from_millis(50)));
+    batch.advance(9 + 13);
+    let stats = balanced(&queue);
+    assert_eq!((stats.written.frames, stats.dropped.stale.frames), (2, 1));
+    assert_eq!(queue.take_untold().stale.frames, 1);
+}

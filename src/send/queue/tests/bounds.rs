@@ -1,0 +1,95 @@
+//! What the queue refuses or evicts, and how much memory it takes.
+
+use super::*;
+
+#[test]
+fn the_queue_holds_no_frame_and_no_byte_above_its_bounds_what_is_in_flight_included() {
+    let queue = queue(limits());
+    for _ in 0..4 {
+        push(&queue, b"x", 0).unwrap();
+    }
+    assert_eq!(push(&queue, b"x", 0), Err(FULL));
+    let mut batch = take(&queue, 0);
+    assert_eq!(push(&queue, b"x", 0), Err(FULL), "in flight is not gone");
+    batch.advance(9);
+    assert_eq!(push(&queue, b"x", 0), Ok(()));
+    assert_eq!(push(&queue, b"x", 0), Err(FULL));
+
+    let bytes = self::queue(Limits {
+        bytes: 20,
+        ..limits()
+    });
+    push(&bytes, b"0123456789", 0).unwrap();
+    assert_eq!(push(&bytes, b"", 0), Err(Refusal::Full(QueueLimit::Bytes)));
+    let stats = balanced(&bytes);
+    assert_eq!(stats.rejected.full_bytes, Count::one(8));
+}
+
+#[test]
+fn the_reserved_group_is_refused() {
+    let queue = queue(limits());
+    let refused = queue.push((), GroupId::RESERVED, b"x", at(0));
+    let refused = refused.map(drop);
+    assert_eq!(refused, Err((Refusal::ReservedGroup, b"x")));
+    assert_eq!(balanced(&queue).rejected.invalid, Count::one(9));
+}
+
+#[test]
+fn a_frame_above_the_limit_is_refused_with_the_limit() {
+    let queue = queue(Limits {
+        frame: 10,
+        ..limits()
+    });
+    assert_eq!(push(&queue, b"ab", 0), Ok(()));
+    let refusal = Refusal::TooLarge { len: 3, max: 2 };
+    assert_eq!(push(&queue, b"abc", 0), Err(refusal));
+    assert_eq!(balanced(&queue).rejected.too_large, Count::one(11));
+}
+
+#[test]
+fn drop_oldest_evicts_single_frames_even_from_the_middle_of_a_chunk() {
+    let limits = Limits {
+        overflow: Overflow::DropOldest,
+        ..limits()
+    };
+    let queue = queue(limits);
+    for payload in [b"a", b"b", b"c", b"d", b"e"] {
+        push(&queue, payload, 0).unwrap();
+    }
+    let taken = queue.take(at(0));
+    assert_eq!(taken.dropped.overflow, Count::one(9));
+    let batch = taken.batch.expect("four frames");
+    assert_eq!(wire(&batch), frames(&[b"b", b"c", b"d", b"e"]));
+    assert_eq!(balanced(&queue).dropped.overflow, Count::one(9));
+    assert_eq!(
+        push(&queue, b"f", 0),
+        Err(FULL),
+        "what is in flight cannot be evicted"
+    );
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "it is about allocations, and takes minutes")]
+fn queued_frames_take_little_more_memory_than_they_are_long() {
+    const BYTES: usize = 16 << 20;
+    // With so many frames in a tick of the clock, the buffer has just doubled when the tick ends.
+    const EACH: usize = 33;
+
+    let queue = queue(Limits {
+        frames: usize::MAX,
+        bytes: BYTES,
+        stale_after: Duration::from_secs(3600),
+        ..limits()
+    });
+    let payload = [0; 1_000];
+    let taken = allocation_counter::measure(|| {
+        let full = (0..).find(|number| push(&queue, &payload, number / EACH as u64).is_err());
+        assert!(full.is_some());
+    });
+    let bound = BYTES / 7 * 8 + (2 << 20);
+    assert!(
+        taken.bytes_current as usize <= bound,
+        "{} for {BYTES}",
+        taken.bytes_current
+    );
+}

@@ -1,0 +1,99 @@
+//! Foreign code that the queue runs may use the queue: it runs with the lock released. Were the lock
+//! held, these tests would never end.
+
+use std::{future::Future, pin::pin};
+
+use bytes::Bytes;
+
+use super::*;
+
+/// Asks its queue for the counters when it is dropped, cloned or woken.
+struct Asking {
+    bytes: Vec<u8>,
+    queue: Arc<SendQueue>,
+}
+
+impl AsRef<[u8]> for Asking {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        balanced(&self.queue);
+    }
+}
+
+impl Wake for Asking {
+    fn wake(self: Arc<Self>) {
+        balanced(&self.queue);
+    }
+}
+
+#[test]
+fn a_payload_may_use_the_queue_when_it_is_dropped() {
+    let limits = Limits {
+        overflow: Overflow::DropOldest,
+        ..limits()
+    };
+    let queue = queue(limits);
+    let push = |len: usize, millis: u64| {
+        let (bytes, queue) = (vec![1; len], queue.clone());
+        let asking = Bytes::from_owner(Asking {
+            bytes,
+            queue: queue.clone(),
+        });
+        drop(queue.push((), GROUP, asking, at(millis)).expect("room"));
+    };
+    push(1, 0);
+    for _ in 0..6 {
+        push(CHAIN_FROM, 0);
+    }
+    assert_eq!(balanced(&queue).dropped.overflow.frames, 3, "evicted");
+    let mut batch = take(&queue, 0);
+    batch.advance(2 * (HEADER + CHAIN_FROM));
+    batch.expire(at(1000));
+    push(CHAIN_FROM, 1000);
+    assert_eq!(queue.expire(at(2000)).stale.frames, 3);
+    push(CHAIN_FROM, 2000);
+    queue.close();
+    let stats = balanced(&queue);
+    assert_eq!((stats.written.frames, stats.dropped.stale.frames), (2, 3));
+    assert_eq!(stats.dropped.stopped.frames, 1);
+}
+
+#[test]
+fn a_waker_may_use_the_queue_when_it_is_woken_or_dropped() {
+    let queue = queue(Limits {
+        frames: 1,
+        ..limits()
+    });
+    let asking = || {
+        let (bytes, queue) = (Vec::new(), queue.clone());
+        Waker::from(Arc::new(Asking { bytes, queue }))
+    };
+    let ready = |waker: &Waker| queue.poll_ready(&mut Context::from_waker(waker));
+    assert!(ready(&asking()).is_pending());
+    assert!(ready(&asking()).is_pending(), "the first is replaced");
+    push(&queue, b"x", 0).unwrap();
+    let mut drained = pin!(queue.drained());
+    let mut wait = |waker: &Waker| drained.as_mut().poll(&mut Context::from_waker(waker));
+    assert!(wait(&asking()).is_pending());
+    assert!(wait(&asking()).is_pending());
+    {
+        let mut pushing = pin!(queue.push_wait((), GROUP, b"1", || at(0)));
+        let mut poll = |waker: &Waker| pushing.as_mut().poll(&mut Context::from_waker(waker));
+        assert!(poll(&asking()).is_pending());
+        assert!(poll(&asking()).is_pending());
+        write(&queue);
+        // Given up with its room granted, and then another while it waits.
+    }
+    push(&queue, b"x", 0).unwrap();
+    let mut pushing = Box::pin(queue.push_wait((), GROUP, b"2", || at(0)));
+    let pending = pushing.as_mut().poll(&mut Context::from_waker(&asking()));
+    assert!(pending.is_pending());
+    drop(pushing);
+    queue.close();
+    assert!(wait(Waker::noop()).is_ready());
+}

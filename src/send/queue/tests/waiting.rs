@@ -1,0 +1,193 @@
+//! Senders that wait for room.
+
+use std::{future::Future, pin::Pin};
+
+use super::*;
+
+type Pushing<'q> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'q>>;
+
+const PUSHED: Poll<Result<(), Refusal>> = Poll::Ready(Ok(()));
+
+fn push_wait<'q>(queue: &'q SendQueue, payload: &'q [u8]) -> Pushing<'q> {
+    Box::pin(async move {
+        let pushed = queue.push_wait((), GROUP, payload, || at(0)).await;
+        pushed.map(drop).map_err(|(refusal, back)| {
+            assert_eq!(back, payload);
+            refusal
+        })
+    })
+}
+
+fn poll(pushing: &mut Pushing<'_>) -> Poll<Result<(), Refusal>> {
+    poll_with(pushing, Waker::noop())
+}
+
+fn poll_with(pushing: &mut Pushing<'_>, waker: &Waker) -> Poll<Result<(), Refusal>> {
+    pushing.as_mut().poll(&mut Context::from_waker(waker))
+}
+
+/// Starts a sender that finds the queue full.
+fn waiting<'q>(queue: &'q SendQueue, payload: &'q [u8], waker: &Waker) -> Pushing<'q> {
+    let mut pushing = push_wait(queue, payload);
+    assert!(poll_with(&mut pushing, waker).is_pending());
+    pushing
+}
+
+/// Returns a queue with room for so many frames, which it holds already.
+fn full(frames: usize, overflow: Overflow) -> Arc<SendQueue> {
+    let queue = queue(Limits {
+        frames,
+        overflow,
+        ..limits()
+    });
+    for _ in 0..frames {
+        push(&queue, b"x", 0).unwrap();
+    }
+    queue
+}
+
+#[test]
+fn a_sender_that_finds_room_does_not_wait() {
+    let queue = queue(limits());
+    assert_eq!(poll(&mut push_wait(&queue, b"x")), PUSHED);
+    assert_eq!(balanced(&queue).queued.frames, 1);
+}
+
+#[test]
+fn room_is_granted_in_the_order_of_asking_and_nobody_else_gets_it() {
+    let queue = full(1, Overflow::RejectNewest);
+    let (woken, waker) = Woken::new();
+    let mut first = waiting(&queue, b"1", &waker);
+    let third = waiting(&queue, b"3", &waker);
+    let mut second = waiting(&queue, b"2", &waker);
+    // It leaves no trace, and the line goes on.
+    drop(third);
+    write(&queue);
+    assert_eq!(woken.times(), 1, "there is room for one");
+    assert_eq!(push(&queue, b"y", 0), Err(FULL));
+    assert!(poll(&mut push_wait(&queue, b"4")).is_pending());
+    assert!(poll_with(&mut second, &waker).is_pending());
+    assert_eq!(poll(&mut first), PUSHED);
+    write(&queue);
+    assert_eq!(woken.times(), 2);
+    assert_eq!(poll(&mut second), PUSHED);
+    let offered = balanced(&queue).offered.frames;
+    assert_eq!(offered, 4, "x, y, 1 and 2, but not 3 and 4");
+}
+
+#[test]
+fn a_sender_that_is_not_polled_does_not_hold_up_the_others() {
+    let queue = full(2, Overflow::RejectNewest);
+    let (woken, waker) = Woken::new();
+    let not_polled = waiting(&queue, b"1", Waker::noop());
+    let mut second = waiting(&queue, b"2", &waker);
+    write(&queue);
+    assert_eq!(woken.times(), 1);
+    assert_eq!(poll(&mut second), PUSHED);
+    // The first holds the room of one frame, and the others share the rest.
+    for _ in 0..3 {
+        let mut next = waiting(&queue, b"3", &waker);
+        write(&queue);
+        assert_eq!(poll(&mut next), PUSHED);
+    }
+    drop(not_polled);
+    assert_eq!(push(&queue, b"4", 0), Ok(()), "its room was given back");
+    assert_eq!(push(&queue, b"5", 0), Err(FULL));
+    balanced(&queue);
+}
+
+#[test]
+fn a_sender_that_is_dropped_after_it_was_granted_room_passes_it_to_the_next() {
+    let queue = full(1, Overflow::RejectNewest);
+    let (woken, waker) = Woken::new();
+    let granted = waiting(&queue, b"1", Waker::noop());
+    let mut next = waiting(&queue, b"2", &waker);
+    write(&queue);
+    assert_eq!(woken.times(), 0);
+    drop(granted);
+    assert_eq!(woken.times(), 1);
+    assert_eq!(poll(&mut next), PUSHED);
+    assert_eq!(balanced(&queue).offered.frames, 2, "x and 2");
+}
+
+#[test]
+fn a_large_frame_is_not_overtaken_but_when_it_is_given_up_the_smaller_ones_go_on() {
+    let queue = queue(Limits {
+        bytes: 40,
+        ..limits()
+    });
+    push(&queue, &[0; 12], 0).unwrap();
+    push(&queue, &[0; 12], 0).unwrap();
+    let (woken, waker) = Woken::new();
+    let large = waiting(&queue, &[0; 30], Waker::noop());
+    let mut small = waiting(&queue, b"", &waker);
+    let mut batch = take(&queue, 0);
+    batch.advance(20);
+    assert!(poll_with(&mut small, &waker).is_pending());
+    drop(large);
+    assert_eq!(woken.times(), 1);
+    assert_eq!(poll(&mut small), PUSHED);
+}
+
+#[test]
+fn a_try_send_may_use_room_that_the_waiting_senders_do_not_need() {
+    let queue = full(4, Overflow::RejectNewest);
+    let mut first = waiting(&queue, b"4", Waker::noop());
+    let mut second = waiting(&queue, b"5", Waker::noop());
+    let mut batch = take(&queue, 0);
+    batch.advance(2 * 9);
+    assert_eq!(push(&queue, b"y", 0), Err(FULL), "room for the two only");
+    batch.advance(9);
+    assert_eq!(push(&queue, b"y", 0), Ok(()), "room for one more");
+    assert_eq!(push(&queue, b"z", 0), Err(FULL), "and for no other");
+    assert_eq!(poll(&mut first), PUSHED);
+    assert_eq!(poll(&mut second), PUSHED);
+    drop(batch);
+    assert_eq!(balanced(&queue).queued.frames, 4);
+}
+
+#[test]
+fn stale_frames_make_room_for_those_who_wait() {
+    let queue = full(1, Overflow::RejectNewest);
+    let (woken, waker) = Woken::new();
+    let mut pushing = waiting(&queue, b"1", &waker);
+    assert_eq!(queue.expire(at(100)).stale.frames, 1);
+    assert_eq!(woken.times(), 1);
+    assert_eq!(poll(&mut pushing), PUSHED);
+}
+
+#[test]
+fn drop_oldest_waits_only_while_what_is_in_flight_fills_the_queue() {
+    let queue = full(1, Overflow::DropOldest);
+    assert_eq!(poll(&mut push_wait(&queue, b"a")), PUSHED, "x made way");
+    let batch = take(&queue, 0);
+    let (woken, waker) = Woken::new();
+    let mut pushing = waiting(&queue, b"b", &waker);
+    assert_eq!(push(&queue, b"y", 0), Err(FULL));
+    // The frame in flight is queued again, where it can be evicted.
+    drop(batch);
+    assert_eq!(woken.times(), 1);
+    assert_eq!(poll(&mut pushing), PUSHED);
+    assert_eq!(wire(&take(&queue, 0)), frames(&[b"b"]));
+    assert_eq!(balanced(&queue).dropped.overflow.frames, 2);
+}
+
+#[test]
+fn the_end_wakes_all_who_wait_and_those_who_were_granted_room_are_refused_as_well() {
+    for end in [SendQueue::<()>::seal, SendQueue::close] {
+        let queue = full(1, Overflow::RejectNewest);
+        let (woken, waker) = Woken::new();
+        let mut granted = waiting(&queue, b"1", Waker::noop());
+        let mut second = waiting(&queue, b"2", &waker);
+        let dropped = waiting(&queue, b"3", &waker);
+        write(&queue);
+        end(&queue);
+        assert_eq!(woken.times(), 2);
+        let stopped = Poll::Ready(Err(Refusal::Stopped));
+        assert_eq!(poll(&mut granted), stopped);
+        assert_eq!(poll(&mut second), stopped);
+        assert_eq!(poll(&mut push_wait(&queue, b"4")), stopped);
+        drop(dropped);
+        assert_eq!(balanced(&queue).rejected.stopped.frames, 3);
+    }
+}

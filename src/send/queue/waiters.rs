@@ -1,0 +1,162 @@
+//! The line of senders that wait for room.
+//!
+//! Owns their order, the room that each needs, and the room that has been granted. Room is granted to
+//! the first in line only, so a large frame is not overtaken by a smaller one behind it. A granted
+//! sender leaves the line, and its room stays reserved until it uses it or gives it back. It need not
+//! be polled for that: a sender that nobody polls holds the room of its own frame and nothing more.
+//!
+//! How much room there is, and when to grant it, is left to the queue's state. A sender's own side is
+//! [`InLine`](super::in_line::InLine).
+
+use std::{collections::BTreeMap, task::Waker};
+
+use crate::wire::count::Count;
+
+/// The senders in line, and the room promised to those who have left it.
+#[derive(Default)]
+pub(super) struct Waiters {
+    /// By ticket, which is the order in which they asked.
+    line: BTreeMap<Ticket, Waiter>,
+    next: Ticket,
+    requested: Count,
+    reserved: Count,
+}
+
+/// A sender's number in the line. Numbers grow and are not used again.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Ord, PartialOrd)]
+pub(super) struct Ticket(u64);
+
+struct Waiter {
+    /// The length of its frame.
+    len: usize,
+    /// None until the sender is polled in line.
+    waker: Option<Waker>,
+}
+
+impl Waiters {
+    /// Puts a sender with a frame of `len` bytes at the end of the line.
+    pub(super) fn join(&mut self, len: usize) -> Ticket {
+        let ticket = self.next;
+        self.next = Ticket(ticket.0 + 1);
+        self.requested += Count::one(len);
+        self.line.insert(ticket, Waiter { len, waker: None });
+        ticket
+    }
+
+    /// Exchanges the waker of a sender in line with the given one. Returns `false` if the sender is
+    /// not in line: it has been granted room, or the queue has ended.
+    pub(super) fn renew(&mut self, ticket: Ticket, waker: &mut Option<Waker>) -> bool {
+        let Some(waiter) = self.line.get_mut(&ticket) else {
+            return false;
+        };
+        std::mem::swap(&mut waiter.waker, waker);
+        true
+    }
+
+    /// Gives back a sender's place in line, or the room that was reserved for it. Returns its waker
+    /// if it was in line, to be dropped when no lock is held.
+    pub(super) fn leave(&mut self, ticket: Ticket, len: usize) -> Option<Waker> {
+        let frame = Count::one(len);
+        self.requested -= frame;
+        let waiter = self.line.remove(&ticket);
+        if waiter.is_none() {
+            self.reserved -= frame;
+        }
+        waiter?.waker
+    }
+
+    /// Returns the length of the frame of the first in line.
+    pub(super) fn first(&self) -> Option<usize> {
+        let (_, waiter) = self.line.first_key_value()?;
+        Some(waiter.len)
+    }
+
+    /// Grants the first in line its room. Returns its waker, to be woken when no lock is held.
+    pub(super) fn grant_first(&mut self) -> Option<Waker> {
+        let (_, waiter) = self.line.pop_first()?;
+        self.reserved += Count::one(waiter.len);
+        waiter.waker
+    }
+
+    /// Ends the line because no frame can enter any more. Returns the wakers of all who were in it.
+    ///
+    /// Their room counts as reserved from now on. Nobody can use it, but so each of them can still
+    /// leave like any other.
+    pub(super) fn end(&mut self) -> impl Iterator<Item = Waker> {
+        self.reserved = self.requested;
+        let line = std::mem::take(&mut self.line);
+        line.into_values().filter_map(|waiter| waiter.waker)
+    }
+
+    /// Returns the room that was granted and is not used yet.
+    #[inline]
+    pub(super) fn reserved(&self) -> Count {
+        self.reserved
+    }
+
+    /// Returns the room that all senders need who are in line or have been granted room.
+    #[inline]
+    pub(super) fn requested(&self) -> Count {
+        self.requested
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiters(lens: &[usize]) -> (Waiters, Vec<Ticket>) {
+        let mut waiters = Waiters::default();
+        let mut join = |len: &usize| {
+            let ticket = waiters.join(*len);
+            assert!(waiters.renew(ticket, &mut noop()));
+            ticket
+        };
+        let tickets = lens.iter().map(&mut join).collect();
+        (waiters, tickets)
+    }
+
+    fn noop() -> Option<Waker> {
+        Some(Waker::noop().clone())
+    }
+
+    #[test]
+    fn room_is_granted_in_the_order_of_asking_whatever_the_length() {
+        let (mut waiters, tickets) = waiters(&[30, 10, 20]);
+        for (ticket, len) in tickets.iter().zip([30, 10, 20]) {
+            assert_eq!(waiters.first(), Some(len));
+            assert!(waiters.renew(*ticket, &mut noop()));
+            assert!(waiters.grant_first().is_some());
+            assert!(!waiters.renew(*ticket, &mut noop()));
+        }
+        assert_eq!(waiters.first(), None);
+        assert!(waiters.grant_first().is_none());
+    }
+
+    #[test]
+    fn whoever_leaves_gives_back_a_place_in_line_or_a_reservation() {
+        let (mut waiters, tickets) = waiters(&[10, 20, 30]);
+        waiters.grant_first();
+        assert_eq!(waiters.reserved(), Count::new(1, 10));
+        assert_eq!(waiters.requested(), Count::new(3, 60));
+        assert!(waiters.leave(tickets[1], 20).is_some(), "it was in line");
+        assert_eq!(waiters.first(), Some(30));
+        assert_eq!(waiters.requested(), Count::new(2, 40));
+        assert!(waiters.leave(tickets[0], 10).is_none(), "it was granted");
+        assert_eq!(waiters.reserved(), Count::ZERO);
+        assert_eq!(waiters.requested(), Count::new(1, 30));
+    }
+
+    #[test]
+    fn after_the_end_everybody_can_leave_and_nothing_stays_reserved() {
+        let (mut waiters, tickets) = waiters(&[10, 20]);
+        waiters.grant_first();
+        assert_eq!(waiters.end().count(), 1, "the other was woken before");
+        assert_eq!(waiters.first(), None);
+        for (ticket, len) in tickets.into_iter().zip([10, 20]) {
+            assert!(waiters.leave(ticket, len).is_none());
+        }
+        assert_eq!(waiters.reserved(), Count::ZERO);
+        assert_eq!(waiters.requested(), Count::ZERO);
+    }
+}
