@@ -180,9 +180,9 @@ impl Writer {
 pub struct Decoder(Splitter);
 
 impl Decoder {
-    /// Splits what is whole at the front of `bytes`, for nobody; says how many bytes they were, or
-    /// none if they are malformed.
-    pub fn split(&mut self, bytes: &[u8], max_frame: usize) -> Option<usize> {
+    /// Splits what is whole at the front of `bytes`, for nobody. False when what is behind them is no
+    /// frame.
+    pub fn split(&mut self, bytes: &mut BytesMut, max_frame: usize) -> bool {
         self.0.split_for_nobody(bytes, max_frame)
     }
 

@@ -187,11 +187,21 @@ impl Splitter {
 
     /// Splits, and lets go what it found.
     #[cfg(feature = "test-internals")]
-    pub(crate) fn split_for_nobody(&mut self, bytes: &[u8], limit: usize) -> Option<usize> {
-        let split = self.split(&Table::default(), bytes, limit);
-        self.share_runs();
-        self.parts.clear();
-        split.done.ok().map(|_| split.whole)
+    pub(crate) fn split_for_nobody(&mut self, bytes: &mut BytesMut, limit: usize) -> bool {
+        loop {
+            let split = self.split(&Table::default(), bytes, limit);
+            let frames = bytes.split_to(split.whole).freeze();
+            let runs = self.share_runs();
+            for part in self.parts.drain(..) {
+                let own = Frames::new(frames.clone(), part.first, runs.as_ref());
+                std::hint::black_box(own);
+            }
+            match split.done {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Notes a run of a group's frames.
