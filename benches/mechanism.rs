@@ -1,4 +1,4 @@
-//! The pure mechanism: splitting received bytes into frames, and the send queue.
+//! The pure mechanism: grouping received frames, and the send queue.
 //!
 //! ```text
 //! cargo bench --features test-internals --bench mechanism
@@ -40,7 +40,11 @@ fn decode(c: &mut Criterion) {
         let filled = || BytesMut::from(&bytes[..]);
         group.bench_function(BenchmarkId::new("split", chunk), |b| {
             let mut decoder = Decoder::default();
-            let split = |buffer: &mut BytesMut| decoder.split(buffer, LIMIT);
+            let split = |buffer: &mut BytesMut| {
+                decoder.groups(buffer, LIMIT, |_, payloads| {
+                    black_box(payloads);
+                })
+            };
             b.iter_batched_ref(filled, split, BatchSize::SmallInput);
         });
         group.bench_function(BenchmarkId::new("codec", chunk), |b| {

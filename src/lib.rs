@@ -12,7 +12,7 @@
 //!      peer          queue: bound, age, bytes as on the wire               writer       link: a batch
 //!
 //! in   Listener ─► Reader: read, decode ─► by group ─► mailbox of the group's actor, awaited
-//!      listener    reader                  dispatch    inbound: payloads cut when they are taken
+//!      listener    reader, connection      grouping    deliver, inbound: payloads cut when they are taken
 //! ```
 //!
 //! For a frame there is no actix message, no allocation of the transport's own and no system call:

@@ -22,8 +22,8 @@ pub fn run(data: &[u8]) {
         at += chunk.len();
         step += usize::from(how >> 7);
         buffer.extend_from_slice(chunk);
-        malformed = !decoder.take(&mut buffer, LIMIT, |group, payload| {
-            frames.push((group.get(), payload.to_vec()));
+        malformed = !decoder.groups(&mut buffer, LIMIT, |group, payloads| {
+            frames.extend(payloads.map(|payload| (group.get(), payload.to_vec())));
         });
     }
     let expected = reference(&stream[..at], LIMIT);

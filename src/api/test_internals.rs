@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::{
     Config, DownReason, Dropped, GroupId, Payload, SendError, SendStats,
     net::clock::CoarseInstant,
-    receive::dispatch::Splitter,
+    receive::grouping::{Grouping, Round},
     runtime::failpoints::Failpoints,
     runtime::shared::Shared,
     send::link::Link,
@@ -175,26 +175,29 @@ impl Writer {
     }
 }
 
-/// Splits frames by group.
-#[derive(Default)]
-pub struct Decoder(Splitter);
+/// Groups received frames, as a connection does.
+#[derive(Debug, Default)]
+pub struct Decoder(Grouping);
 
 impl Decoder {
-    /// Splits what is whole at the front of `bytes`, for nobody. False when what is behind them is no
-    /// frame.
-    pub fn split(&mut self, bytes: &mut BytesMut, max_frame: usize) -> bool {
-        self.0.split_for_nobody(bytes, max_frame)
-    }
-
-    /// Takes every whole frame at the front of `arrived`, those of one group behind one another.
-    /// False when what is behind them is no frame.
-    pub fn take(
+    /// Takes all whole frames off the front of `arrived`, and calls `each` for each group with the
+    /// payloads of its frames. Returns false if what follows them is no frame.
+    pub fn groups(
         &mut self,
         arrived: &mut BytesMut,
         max_frame: usize,
-        found: impl FnMut(GroupId, Bytes),
+        mut each: impl FnMut(GroupId, &mut dyn Iterator<Item = Bytes>),
     ) -> bool {
-        self.0.take(arrived, max_frame, found).is_ok()
+        loop {
+            let round = self.0.round(arrived, max_frame, |mut frames| {
+                each(frames.group(), &mut frames);
+            });
+            match round {
+                Ok(Round::Complete) => return true,
+                Ok(Round::Bounded) => {}
+                Err(_) => return false,
+            }
+        }
     }
 }
 

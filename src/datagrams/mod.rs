@@ -29,7 +29,7 @@ use crate::{
     net,
     net::clock::CoarseInstant,
     observe::stats::Dropped,
-    receive::dispatch::Splitter,
+    receive::deliver::Deliverer,
     receive::inbound::Via,
     runtime::failpoints::Failpoint,
     runtime::shared::{Counters, Shared, count},
@@ -272,13 +272,13 @@ fn counter<'c>(counters: &'c Counters, err: &io::Error) -> &'c AtomicU64 {
 /// Receives until nothing may come in any more.
 async fn receive(shared: &Shared, socket: &Socket) {
     let _receiving = shared.receiving.token();
-    let mut inbox = Inbox::default();
+    let mut inbox = Inbox::new(shared);
     let mut arrivals = Arrivals::new();
     loop {
         let readable = shared.closing.run_until_cancelled(socket.readable());
         if readable.await.is_none() {
             // What lies in a mailbox is only taken from it while somebody waits for the answer.
-            return inbox.splitter.settle().await;
+            return inbox.deliverer.wait_until_handled().await;
         }
         // An error is that there is nothing more; or an earlier datagram of ours came to nothing,
         // which is told here and is nothing to us.
@@ -286,18 +286,17 @@ async fn receive(shared: &Shared, socket: &Socket) {
         while turn.next().is_some() && socket.try_receive(&mut arrivals).is_ok() {
             inbox.put_all(shared, arrivals.datagrams()).await;
         }
-        inbox.deliver(shared).await;
+        inbox.deliver().await;
         tokio::task::yield_now().await;
     }
 }
 
 /// Datagrams that have been read and not delivered, as frames behind one another.
-#[derive(Default)]
 struct Inbox {
     buffer: BytesMut,
     /// Whom they come from.
     sender: Option<SocketAddr>,
-    splitter: Splitter,
+    deliverer: Deliverer,
 }
 
 /// Datagrams that have been read and lie where they were read into. Those that are left there when the
@@ -328,6 +327,15 @@ fn frame_len(shared: &Shared, datagram: &[u8]) -> Option<usize> {
 }
 
 impl Inbox {
+    fn new(shared: &Shared) -> Self {
+        let (groups, accounts) = (shared.groups.clone(), shared.accounts.clone());
+        Inbox {
+            buffer: BytesMut::new(),
+            sender: None,
+            deliverer: Deliverer::new(groups, accounts, shared.config.max_frame, Via::Udp),
+        }
+    }
+
     /// Puts the datagrams that are frames behind one another. Those of another sender, or enough of
     /// the same, are delivered before.
     async fn put_all<'s>(
@@ -343,7 +351,7 @@ impl Inbox {
             let from = net::canonical(from);
             if let Some(len) = frame_len(shared, datagram) {
                 if self.sender != Some(from) || self.buffer.len() + len > ENOUGH {
-                    self.deliver(shared).await;
+                    self.deliver().await;
                 }
                 let length = u32::try_from(len).expect("datagrams are shorter than 64 KiB");
                 self.sender = Some(from);
@@ -354,12 +362,12 @@ impl Inbox {
         }
     }
 
-    async fn deliver(&mut self, shared: &Shared) {
+    async fn deliver(&mut self) {
         let Some(sender) = self.sender.take() else {
             return;
         };
-        let (splitter, buffer) = (&mut self.splitter, &mut self.buffer);
-        let delivered = splitter.deliver(shared, sender, Via::Udp, buffer).await;
+        let buffer = &mut self.buffer;
+        let delivered = self.deliverer.deliver(sender, buffer).await;
         debug_assert_eq!(
             delivered,
             Ok(()),

@@ -1,8 +1,10 @@
-//! What becomes of received frames.
+//! Counts received frames, from the moment they have been read whole until they are delivered or
+//! dropped.
 //!
-//! Owns the counters of the way in. Every frame is counted in when it has been read whole, and out
-//! when the [`Delivery`] that it belongs to goes away, by the fate that befell it: nobody has to
-//! remember to, on whatever thread and for whatever reason it goes.
+//! Owns the counters of everything that comes in, connections and datagrams. [`ReceiveAccounts::receive`]
+//! counts frames as received and returns a [`Delivery`]. Dropping that counts them again, as delivered
+//! or as dropped for a reason. This happens in `Drop` so that no code path, and no panic, can lose a
+//! frame. Leaves what is done with the frames to the `receive` room.
 
 use std::sync::{
     Arc,
@@ -14,61 +16,68 @@ use tokio::sync::Notify;
 
 use crate::{
     observe::event::Events,
-    observe::stats::{DropReason, ReceiveStats},
+    observe::stats::{DropReason, ReceiveStats, Undelivered},
     wire::count::Count,
 };
 
-/// The counters of the way in. One for a transport, locked once a batch.
+/// The counters of received frames. A transport has one, and its mutex is locked twice for each batch:
+/// when the batch is received and when it goes away.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ReceiveAccounts(Arc<Book>);
+pub(crate) struct ReceiveAccounts(Arc<Inner>);
 
 #[derive(Debug, Default)]
-struct Book {
+struct Inner {
     stats: Mutex<ReceiveStats>,
-    /// Whether what is dropped untouched now is dropped because the transport stops.
+    /// Once this is true, batches dropped untouched count as [`NotDelivered::Stopped`].
     stopping: AtomicBool,
-    /// Who hears of drops.
+    /// Tells subscribers about dropped frames.
     events: Events,
-    /// Rings when nothing is in delivery any more.
+    /// Notified each time no frame is in delivery any more.
     empty: Notify,
 }
 
 impl ReceiveAccounts {
     pub(crate) fn new(events: Events) -> Self {
-        ReceiveAccounts(Arc::new(Book {
+        ReceiveAccounts(Arc::new(Inner {
             events,
-            ..Book::default()
+            ..Inner::default()
         }))
     }
 
-    /// Counts frames as received; the guard sees to it that they are counted out again.
+    /// Counts frames as received and in delivery.
     pub(crate) fn receive(&self, count: Count) -> Delivery {
         let mut stats = self.0.stats.lock();
         stats.received += count;
         stats.in_delivery += count;
         drop(stats);
-        Delivery::of(self.clone(), count)
+        Delivery::new(self.clone(), count)
     }
 
+    /// Counts a connection or a datagram with bytes that are no frame.
     pub(crate) fn malformed(&self) {
         self.0.stats.lock().malformed += 1;
     }
 
+    /// Counts a connection that was closed because a frame took too long.
     pub(crate) fn timed_out(&self) {
         self.0.stats.lock().timed_out += 1;
     }
 
+    /// Counts a connection that ended in the middle of a frame.
     pub(crate) fn truncated(&self) {
         self.0.stats.lock().truncated += 1;
     }
 
+    /// From now on batches dropped untouched are dropped because the transport stops.
     pub(crate) fn stopping(&self) {
         self.0.stopping.store(true, Relaxed);
     }
 
-    /// Waits until nothing is in delivery. What comes in meanwhile is waited for as well.
+    /// Waits until no frame is in delivery. Frames that are received while this waits are waited for
+    /// too.
     pub(crate) async fn drained(&self) {
         loop {
+            // Created before the check, so that a notification between the two is not missed.
             let empty = self.0.empty.notified();
             if self.stats().in_delivery.is_zero() {
                 return;
@@ -82,35 +91,70 @@ impl ReceiveAccounts {
     }
 }
 
-/// Received frames that have not met their fate yet. They meet it in `Drop`.
+/// Why received frames were not delivered.
+///
+/// An enum of its own beside [`DropReason`], which has reasons that received frames cannot have: the
+/// matches on this one are exhaustive, so a new reason cannot be counted as an old one.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) enum NotDelivered {
+    /// Nobody serves the group.
+    NoGroup,
+    /// The group held as many bytes as it may.
+    Overflow,
+    /// The actor ended before it took the frames, or whoever had read them did.
+    ActorGone,
+    /// The transport stopped.
+    Stopped,
+}
+
+impl NotDelivered {
+    fn reason(self) -> DropReason {
+        match self {
+            NotDelivered::NoGroup => DropReason::NoGroup,
+            NotDelivered::Overflow => DropReason::Overflow,
+            NotDelivered::ActorGone => DropReason::ActorGone,
+            NotDelivered::Stopped => DropReason::Stopped,
+        }
+    }
+
+    fn counter(self, dropped: &mut Undelivered) -> &mut Count {
+        match self {
+            NotDelivered::NoGroup => &mut dropped.no_group,
+            NotDelivered::Overflow => &mut dropped.overflow,
+            NotDelivered::ActorGone => &mut dropped.actor_gone,
+            NotDelivered::Stopped => &mut dropped.stopped,
+        }
+    }
+}
+
+/// Received frames that are neither delivered nor dropped yet. Dropping this decides and counts which.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     accounts: ReceiveAccounts,
+    /// Frames that the actor has not taken.
     left: Count,
     taken: Count,
-    discard: Option<DropReason>,
-    /// What else is to be given back with them.
-    charge: Option<Charge>,
+    /// Set if it is decided that the frames left are dropped.
+    discarded: Option<NotDelivered>,
 }
 
 impl Delivery {
-    /// Of frames that the accounts has counted as in delivery.
-    fn of(accounts: ReceiveAccounts, left: Count) -> Self {
+    /// The caller has counted the frames as in delivery.
+    fn new(accounts: ReceiveAccounts, left: Count) -> Self {
         Delivery {
             accounts,
             left,
             taken: Count::ZERO,
-            discard: None,
-            charge: None,
+            discarded: None,
         }
     }
 
-    /// The frames that have not been taken.
+    /// Returns the frames that have not been taken.
     pub(crate) fn left(&self) -> Count {
         self.left
     }
 
-    /// Notes that the actor took a frame.
+    /// Notes that the actor took a frame of `bytes`.
     #[inline]
     pub(crate) fn take(&mut self, bytes: usize) {
         let frame = Count::one(bytes);
@@ -118,91 +162,57 @@ impl Delivery {
         self.taken += frame;
     }
 
-    /// Parts with so many of the frames that have not been taken.
+    /// Moves `count` of the frames that have not been taken into a delivery of their own.
     pub(crate) fn split_off(&mut self, count: Count) -> Delivery {
         self.left -= count;
-        Delivery::of(self.accounts.clone(), count)
+        Delivery::new(self.accounts.clone(), count)
     }
 
-    /// Lets the frames go undelivered.
-    pub(crate) fn discard(mut self, reason: DropReason) {
-        self.discard = Some(reason);
+    /// Drops the frames undelivered.
+    pub(crate) fn discard(mut self, why: NotDelivered) {
+        self.discarded = Some(why);
     }
 
-    pub(crate) fn charge(&mut self, charge: Charge) {
-        self.charge = Some(charge);
-    }
-}
-
-impl Delivery {
-    /// What became of the frames that were not taken: none if they count as delivered.
-    fn fate(&self) -> Option<DropReason> {
-        if self.discard.is_some() {
-            return self.discard;
+    /// Returns why the frames left are not delivered, or `None` if they count as delivered.
+    ///
+    /// They do if the actor took at least one frame and then dropped the batch, unless it dropped the
+    /// batch because it panicked.
+    fn not_delivered(&self) -> Option<NotDelivered> {
+        if self.discarded.is_some() {
+            return self.discarded;
         }
         if !self.taken.is_zero() && !std::thread::panicking() {
             return None;
         }
         match self.accounts.0.stopping.load(Relaxed) {
-            true => Some(DropReason::Stopped),
-            false => Some(DropReason::ActorGone),
+            true => Some(NotDelivered::Stopped),
+            false => Some(NotDelivered::ActorGone),
         }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let (left, fate) = (self.left, self.fate());
-        let book = &self.accounts.0;
-        let mut stats = book.stats.lock();
+        let (left, not_delivered) = (self.left, self.not_delivered());
+        let inner = &self.accounts.0;
+        let mut stats = inner.stats.lock();
         stats.in_delivery -= left + self.taken;
         stats.delivered += self.taken;
-        let counter = match fate {
+        let counter = match not_delivered {
             None => &mut stats.delivered,
-            Some(DropReason::NoGroup) => &mut stats.dropped.no_group,
-            Some(DropReason::Overflow) => &mut stats.dropped.overflow,
-            Some(DropReason::Stopped) => &mut stats.dropped.stopped,
-            Some(_) => &mut stats.dropped.actor_gone,
+            Some(why) => why.counter(&mut stats.dropped),
         };
         *counter += left;
         let empty = stats.in_delivery.is_zero();
         drop(stats);
         if empty {
-            book.empty.notify_waiters();
+            inner.empty.notify_waiters();
         }
-        if let Some(reason) = fate
+        if let Some(why) = not_delivered
             && !left.is_zero()
         {
-            book.events.tell_undelivered(reason, left);
+            inner.events.tell_undelivered(why.reason(), left);
         }
-    }
-}
-
-/// Bytes that a group holds against its bound, for as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Charge {
-    held: Arc<Mutex<usize>>,
-    bytes: usize,
-}
-
-impl Charge {
-    /// Takes as much of what is left below `max` as `fits` makes use of, which is told what that is.
-    pub(crate) fn take(
-        held: &Arc<Mutex<usize>>,
-        max: usize,
-        fits: impl FnOnce(usize) -> usize,
-    ) -> Charge {
-        let mut sum = held.lock();
-        let bytes = fits(max - *sum);
-        *sum += bytes;
-        let held = held.clone();
-        Charge { held, bytes }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        *self.held.lock() -= self.bytes;
     }
 }
 
@@ -210,15 +220,45 @@ impl Drop for Charge {
 mod tests {
     use super::*;
 
+    const REASONS: [NotDelivered; 4] = [
+        NotDelivered::NoGroup,
+        NotDelivered::Overflow,
+        NotDelivered::ActorGone,
+        NotDelivered::Stopped,
+    ];
+
     #[test]
-    fn a_charge_is_exact_and_given_back() {
-        let held = Arc::default();
-        let first = Charge::take(&held, 100, |room| room - 40);
-        let _second = Charge::take(&held, 100, |room| {
-            assert_eq!(room, 40);
-            room
-        });
-        drop(first);
-        assert_eq!(*held.lock(), 40);
+    fn each_reason_has_a_counter_of_its_own() {
+        for why in REASONS {
+            let accounts = ReceiveAccounts::default();
+            accounts.receive(Count::new(2, 20)).discard(why);
+            let mut stats = accounts.stats();
+            assert_eq!(*why.counter(&mut stats.dropped), Count::new(2, 20));
+            assert_eq!(stats.dropped.total(), stats.received, "{why:?}");
+        }
+    }
+
+    #[test]
+    fn a_split_off_part_is_counted_apart_from_the_others() {
+        let accounts = ReceiveAccounts::default();
+        let mut delivery = accounts.receive(Count::new(3, 30));
+        let beyond = delivery.split_off(Count::new(1, 10));
+        assert_eq!(delivery.left(), Count::new(2, 20));
+        beyond.discard(NotDelivered::Overflow);
+        delivery.take(10);
+        drop(delivery);
+        let stats = accounts.stats();
+        assert_eq!(stats.dropped.overflow, Count::new(1, 10));
+        assert_eq!(stats.delivered, Count::new(2, 20));
+        assert!(stats.in_delivery.is_zero());
+    }
+
+    #[test]
+    fn a_batch_dropped_untouched_after_the_transport_stopped_counts_as_stopped() {
+        let accounts = ReceiveAccounts::default();
+        let delivery = accounts.receive(Count::one(10));
+        accounts.stopping();
+        drop(delivery);
+        assert_eq!(accounts.stats().dropped.stopped, Count::one(10));
     }
 }

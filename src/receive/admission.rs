@@ -1,71 +1,74 @@
-//! How many connections may be open, in all and from one ip.
+//! Limits how many connections may be open, in total and from one IP address.
+//!
+//! Owns the numbers of open connections. Leaves what is done with a connection that is turned away to
+//! the `Listener`.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// The cap on connections, in all and per remote ip.
+/// The limits of one transport, and the connections that are open.
 #[derive(Debug, Clone)]
-pub(crate) struct ConnectionLimits(Arc<Gates>);
+pub(crate) struct ConnectionLimits(Arc<Inner>);
 
 #[derive(Debug)]
-struct Gates {
+struct Inner {
     max: usize,
     max_per_ip: usize,
-    inside: Mutex<Inside>,
+    open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
-    all: usize,
+struct Open {
+    total: usize,
     per_ip: HashMap<IpAddr, usize>,
 }
 
 impl ConnectionLimits {
     pub(crate) fn new(max: usize, max_per_ip: usize) -> Self {
-        ConnectionLimits(Arc::new(Gates {
+        ConnectionLimits(Arc::new(Inner {
             max,
             max_per_ip,
-            inside: Mutex::default(),
+            open: Mutex::default(),
         }))
     }
 
-    /// Lets one connection from `ip` in, unless a cap is reached.
+    /// Admits one connection from `ip`, unless a limit is reached.
     pub(crate) fn admit(&self, ip: IpAddr) -> Option<Admission> {
-        let mut inside = self.0.inside.lock();
-        let from_ip = inside.per_ip.get(&ip).copied().unwrap_or(0);
-        if inside.all >= self.0.max || from_ip >= self.0.max_per_ip {
+        let mut open = self.0.open.lock();
+        let from_ip = open.per_ip.get(&ip).copied().unwrap_or(0);
+        if open.total >= self.0.max || from_ip >= self.0.max_per_ip {
             return None;
         }
-        inside.all += 1;
-        inside.per_ip.insert(ip, from_ip + 1);
+        open.total += 1;
+        open.per_ip.insert(ip, from_ip + 1);
         Some(Admission {
-            gates: self.0.clone(),
+            limits: self.0.clone(),
             ip,
         })
     }
 
-    /// Connections inside now.
-    pub(crate) fn inside(&self) -> usize {
-        self.0.inside.lock().all
+    /// Returns how many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.0.open.lock().total
     }
 }
 
-/// The right of one connection to be here, given back on drop.
+/// One connection's place within the limits, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    gates: Arc<Gates>,
+    limits: Arc<Inner>,
     ip: IpAddr,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut inside = self.gates.inside.lock();
-        inside.all -= 1;
-        if let Some(from_ip) = inside.per_ip.get_mut(&self.ip) {
+        let mut open = self.limits.open.lock();
+        open.total -= 1;
+        if let Some(from_ip) = open.per_ip.get_mut(&self.ip) {
             *from_ip -= 1;
             if *from_ip == 0 {
-                inside.per_ip.remove(&self.ip);
+                open.per_ip.remove(&self.ip);
             }
         }
     }
@@ -76,17 +79,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn caps_hold_in_all_and_per_ip_and_are_given_back() {
-        let gates = ConnectionLimits::new(3, 2);
+    fn limits_hold_in_total_and_per_ip_and_a_dropped_admission_makes_room() {
+        let limits = ConnectionLimits::new(3, 2);
         let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let first = gates.admit(a).expect("empty");
-        let _second = gates.admit(a).expect("one of two");
-        assert!(gates.admit(a).is_none(), "two from one ip");
-        let _third = gates.admit(b).expect("another ip");
-        assert!(gates.admit(b).is_none(), "three in all");
+        let first = limits.admit(a).expect("empty");
+        let _second = limits.admit(a).expect("one of two");
+        assert!(limits.admit(a).is_none(), "two are open from this ip");
+        let _third = limits.admit(b).expect("another ip");
+        assert!(limits.admit(b).is_none(), "three are open in total");
         drop(first);
-        assert_eq!(gates.inside(), 2);
-        assert!(gates.admit(a).is_some(), "one of two again");
-        assert!(gates.admit(b).is_some());
+        assert_eq!(limits.open(), 2);
+        assert!(limits.admit(a).is_some(), "one of two again");
+        assert!(limits.admit(b).is_some());
     }
 }

@@ -1,9 +1,9 @@
 //! Which actor serves which group.
 //!
-//! Owns the table group → recipient and its changes. Those who route look into a snapshot of it and
-//! ask nobody, so a batch takes one mailbox hop, to the group's actor. The actor that changes the
-//! table for those who hold only actix types is the `Node`; how a buffer becomes batches stands in
-//! `dispatch`.
+//! Owns the table from group to actor, and its changes. Deliveries look into a snapshot of the table
+//! and ask no other actor, so a batch goes through one mailbox only: that of the group's actor. Users
+//! who hold only actix types change the table through the `Node` actor. How received bytes become
+//! batches is left to `grouping` and `deliver`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,62 +11,96 @@ use actix::Recipient;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use crate::{error::RegisterError, ids::GroupId, receive::inbound::Inbound};
+use crate::{
+    error::RegisterError,
+    ids::GroupId,
+    receive::{charge::HeldBytes, inbound::Inbound},
+};
 
-/// What happens when the actor of a group is slower than its frames come in.
+/// What happens when frames come in faster than the actor of their group handles them.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 pub enum GroupOverflow {
-    /// The connection waits until the actor has handled the batch, and with it all that comes behind
-    /// it on that connection, whatever its group: nothing is lost, and the sender's queue fills. A
-    /// handler that takes longer than the sender's `user_timeout` costs the connection, though: see
+    /// The connection waits until the actor has handled the batch. All later frames of that
+    /// connection wait too, whatever their group. No frame is lost, and the sender's queue fills. But
+    /// a handler that takes longer than the sender's `user_timeout` costs the connection: see
     /// [`Config::user_timeout`](crate::Config::user_timeout).
     ///
-    /// All datagrams come by one socket. A group that waits holds back those of all senders and for
-    /// all groups, and what the system has no room for meanwhile is lost without being counted here:
-    /// where datagrams matter, let groups drop.
+    /// All datagrams arrive at one socket. A group that waits holds back the datagrams of all senders
+    /// and for all groups. Datagrams for which the operating system has no room meanwhile are lost and
+    /// not counted here. Where datagrams matter, let groups drop.
     #[default]
     Wait,
-    /// The connection goes on. The group may hold so many bytes unhandled (frames with their
-    /// headers, copied together, and 256 for each batch). Of a batch for which there is too little
-    /// room its first frames are taken, and the others are dropped and counted. A batch is what one read
-    /// brings, up to 512 KiB and a frame, so where an actor that keeps up is to lose nothing the bound
-    /// should be twice that for each connection that sends to it at once.
+    /// The connection does not wait. The group may hold `max_bytes` that are not handled yet: frames
+    /// with their headers, which are copied for this, and 256 bytes for each batch. If a batch does
+    /// not fit, its first frames are taken as far as they fit, and the others are dropped and counted.
+    ///
+    /// A batch is what one read brings, up to 512 KiB and a frame. For an actor that keeps up to lose
+    /// nothing, the bound should be twice that for each connection that sends to it at the same time.
     Drop {
         /// The bound, in bytes.
         max_bytes: usize,
     },
 }
 
-/// One row of the table.
+/// How one group is served.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) actor: Recipient<Inbound>,
     pub(crate) overflow: GroupOverflow,
-    /// Bytes handed to the actor and not yet handled; counted for [`GroupOverflow::Drop`].
-    pub(crate) held: Arc<Mutex<usize>>,
+    /// Bytes handed to the actor and not yet handled. Used only with [`GroupOverflow::Drop`].
+    pub(crate) held: HeldBytes,
 }
 
+impl Group {
+    pub(crate) fn new(actor: Recipient<Inbound>, overflow: GroupOverflow) -> Self {
+        Group {
+            actor,
+            overflow,
+            held: HeldBytes::default(),
+        }
+    }
+}
+
+/// The table at one moment. It never changes, each change makes a new one.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    pub(crate) groups: HashMap<GroupId, Arc<Group>>,
-    pub(crate) catch_all: Option<Arc<Group>>,
+    groups: HashMap<GroupId, Arc<Group>>,
+    /// Serves the groups that are not in `groups`.
+    catch_all: Option<Arc<Group>>,
 }
 
-/// The table, shared by all who route. A change makes a new one; who routes by the old one finishes
+impl Table {
+    /// Returns who serves a group. Nobody serves the reserved one.
+    pub(crate) fn serving(&self, group: GroupId) -> Option<&Group> {
+        if group == GroupId::RESERVED {
+            return None;
+        }
+        self.groups
+            .get(&group)
+            .or(self.catch_all.as_ref())
+            .map(Arc::as_ref)
+    }
+}
+
+/// The current table, shared by all connections. A delivery that has begun with an old table finishes
 /// with it, so a change is seen by the next batch at the latest.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Groups(Arc<Inner>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Groups {
+struct Inner {
     table: ArcSwap<Table>,
-    /// Held by the one who changes it; true once nobody is to any more.
-    change: Mutex<bool>,
+    /// Locked during a change, so that two changes cannot overwrite each other. True once the table
+    /// is closed.
+    closed: Mutex<bool>,
 }
 
 impl Groups {
     pub(crate) fn snapshot(&self) -> Guard<Arc<Table>> {
-        self.table.load()
+        self.0.table.load()
     }
 
-    /// Adds a group, unless an actor that lives serves it.
+    /// Adds a group, unless a running actor serves it.
     pub(crate) fn register(&self, group: GroupId, row: Group) -> Result<(), RegisterError> {
         let row = Arc::new(row);
         self.change(group, |groups| match groups.get(&group) {
@@ -78,9 +112,9 @@ impl Groups {
         })?
     }
 
-    /// Adds a group or puts another actor in its place; returns the one that served it, if any.
+    /// Adds a group, or lets another actor serve it. Returns how it was served before, if it was.
     ///
-    /// The successor is allowed to be as slow as its predecessor was.
+    /// The new actor has the same [`GroupOverflow`] as the one it replaces.
     pub(crate) fn replace(
         &self,
         group: GroupId,
@@ -94,29 +128,32 @@ impl Groups {
         })
     }
 
+    /// Removes a group. Returns how it was served, if it was.
     pub(crate) fn unregister(&self, group: GroupId) -> Option<Arc<Group>> {
         self.change(group, |groups| groups.remove(&group)).ok()?
     }
 
+    /// Sets who serves the groups that are not in the table. Does nothing once the table is closed.
     pub(crate) fn catch_all(&self, row: Option<Group>) {
-        let over = self.change.lock();
-        if *over {
+        let closed = self.0.closed.lock();
+        if *closed {
             return;
         }
-        let table = self.table.load();
-        self.table.store(Arc::new(Table {
+        let table = self.0.table.load();
+        self.0.table.store(Arc::new(Table {
             groups: table.groups.clone(),
             catch_all: row.map(Arc::new),
         }));
     }
 
-    /// Forgets everybody, for good.
+    /// Removes all groups. None can be added any more.
     pub(crate) fn close(&self) {
-        let mut over = self.change.lock();
-        *over = true;
-        self.table.store(Arc::default());
+        let mut closed = self.0.closed.lock();
+        *closed = true;
+        self.0.table.store(Arc::default());
     }
 
+    /// Replaces the table with a changed copy.
     fn change<R>(
         &self,
         group: GroupId,
@@ -125,27 +162,17 @@ impl Groups {
         if group == GroupId::RESERVED {
             return Err(RegisterError::Reserved);
         }
-        let over = self.change.lock();
-        if *over {
+        let closed = self.0.closed.lock();
+        if *closed {
             return Err(RegisterError::Stopped);
         }
-        let table = self.table.load();
+        let table = self.0.table.load();
         let mut groups = table.groups.clone();
         let result = change(&mut groups);
-        self.table.store(Arc::new(Table {
+        self.0.table.store(Arc::new(Table {
             groups,
             catch_all: table.catch_all.clone(),
         }));
         Ok(result)
-    }
-}
-
-impl Group {
-    pub(crate) fn new(actor: Recipient<Inbound>, overflow: GroupOverflow) -> Self {
-        Group {
-            actor,
-            overflow,
-            held: Arc::default(),
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The reader: owns connections that others made to us and turns their bytes into frames.
 //!
 //! A `Reader` is an actor on an I/O arbiter; each of its connections is a task there, which reads,
-//! has `dispatch` deliver, and reads on only when that is done: the back-pressure. The tasks live no
+//! has `deliver` deliver, and reads on only when that is done: the back-pressure. The tasks live no
 //! longer than their Reader. Links are one-way, so nothing is ever written here.
 //!
 //! What a connection may cost: a buffer for what has arrived (grown as reads fill it, given back when
@@ -94,7 +94,7 @@ impl Handler<Assign> for Reader {
         let (tasks, receiving) = (shared.tasks.clone(), shared.receiving.token());
         let life = self.connections.clone();
         let guards = (assign.admission, assign.carried, receiving);
-        let connection = Connection::new(shared, stream, assign.from, guards);
+        let connection = Connection::new(&shared, stream, assign.from, guards);
         actix_rt::spawn(tasks.track_future(async move {
             life.run_until_cancelled(connection.run()).await;
         }));

@@ -147,7 +147,7 @@ impl Shared {
             accepted: read(&counters.accepted),
             turned_away: read(&counters.turned_away),
             accept_stalls: read(&counters.accept_stalls),
-            connections: self.gatekeeper.inside() as u64,
+            connections: self.gatekeeper.open() as u64,
             restarts: read(&counters.restarts),
             datagram_errors: DatagramErrors {
                 too_long: read(&counters.too_long),
