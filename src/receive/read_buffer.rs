@@ -17,6 +17,9 @@ const MIN_ROOM: usize = 2 << 10;
 /// twice of it, they took longer, and small frames gained nothing.
 const MAX_ROOM: usize = 512 << 10;
 
+/// Below this many bytes, a copy costs so little that it may happen in each pause of a peer.
+const SMALL: usize = 16 << 10;
+
 /// The time between two reviews. The memory of a connection that has become idle is kept for this
 /// long at least, and for twice as long at most.
 pub(crate) const REVIEW_INTERVAL: Duration = Duration::from_millis(100);
@@ -100,14 +103,26 @@ impl ReadBuffer {
         Activity::Active
     }
 
-    /// Moves the received bytes into a buffer that is just long enough for them.
+    /// Moves the received bytes into a buffer that is not much longer than they are, unless they are
+    /// in such a buffer already.
+    ///
+    /// A peer that sends a large frame byte by byte, with pauses, must not cause a copy of it in each
+    /// pause. Therefore a buffer that is mostly full is not copied, and the copy of a large frame has
+    /// room for the next bytes: without that, the next read would double it, and the next pause would
+    /// shrink it again.
     fn shrink(&mut self) {
-        // A buffer that is mostly full is not worth copying: a peer that sends a large frame byte by
-        // byte would cause such a copy with each of its pauses.
-        if self.is_empty() || self.bytes.capacity() > self.len() * 3 / 2 {
-            // Allocates nothing if there are no bytes.
-            self.bytes = BytesMut::from(&self.bytes[..]);
+        let len = self.len();
+        if len > 0 && self.bytes.capacity() <= len * 3 / 2 {
+            return;
         }
+        let spare = match len {
+            SMALL.. => len / 4,
+            _ => 0,
+        };
+        // Allocates nothing if there are no bytes.
+        let mut bytes = BytesMut::with_capacity(len + spare);
+        bytes.extend_from_slice(&self.bytes);
+        self.bytes = bytes;
     }
 }
 
@@ -248,5 +263,24 @@ mod tests {
             }
         });
         assert!(copies.bytes_total as usize <= 2 * LARGE + MAX_ROOM);
+    }
+
+    #[test]
+    fn a_frame_that_arrives_byte_by_byte_is_not_copied_in_each_pause() {
+        const BYTES: usize = 100;
+
+        let mut buffer = ReadBuffer::new();
+        read_all(&mut buffer, LARGE);
+        // Half as long again, so that the buffer is not mostly full.
+        read_all(&mut buffer, LARGE / 2);
+        let copies = measure(|| {
+            for _ in 0..BYTES {
+                read(&mut buffer, 1);
+                assert_eq!(buffer.review(), Activity::Active);
+                assert_eq!(buffer.review(), Activity::Idle);
+            }
+        });
+        // One copy by the first pause, where each pause made two before there was spare room.
+        assert!(copies.bytes_total as usize <= 2 * LARGE, "{copies:?}");
     }
 }
