@@ -1,4 +1,4 @@
-//! Checks and helpers that both programs share.
+//! What both programs need to use a queue and to check it.
 
 use std::{io::IoSlice, time::Duration};
 
@@ -31,7 +31,7 @@ pub(crate) fn limits(frames: usize, overflow: Overflow) -> Limits {
     }
 }
 
-/// Returns a snapshot, after checking that its counters balance.
+/// Returns the counters. Panics unless every frame is in exactly one place.
 pub(crate) fn snapshot(queue: &SendQueue) -> SendStats {
     let tcp = queue.stats();
     let stats = Stats {
@@ -44,7 +44,7 @@ pub(crate) fn snapshot(queue: &SendQueue) -> SendStats {
     tcp
 }
 
-/// The bytes that the batch would write next.
+/// Returns what the batch would put on the wire next.
 pub(crate) fn bytes_of(batch: &Batch) -> Vec<u8> {
     let mut slices = [IoSlice::new(&[]); 64];
     let filled = batch.slices(&mut slices);
@@ -52,7 +52,7 @@ pub(crate) fn bytes_of(batch: &Batch) -> Vec<u8> {
     bytes.collect::<Vec<_>>().concat()
 }
 
-/// The payloads of the whole frames at the front of these bytes.
+/// Returns the payloads of the whole frames at the front.
 pub(crate) fn payloads(mut wire: &[u8]) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     while let Some(head) = frame::peek(wire, usize::MAX).expect("no bound") {

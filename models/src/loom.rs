@@ -1,5 +1,5 @@
-//! The send queue under loom: every order in which threads can take its lock and wake each other,
-//! up to a number of preemptions. A lost wake-up shows as a deadlock, which loom reports.
+//! The send queue under loom: every order in which threads can take its lock and wake each other, up
+//! to a number of preemptions. A lost wake-up is a deadlock, which loom finds.
 //!
 //! ```sh
 //! cargo run --bin loom           # 2 preemptions, seconds
@@ -7,7 +7,7 @@
 //! cargo run --bin loom -- gate wakes
 //! ```
 
-#![allow(dead_code, reason = "of what the queue rests on it needs only a part")]
+#![allow(dead_code, reason = "the queue needs only a part of these sources")]
 #![allow(
     unused_imports,
     unexpected_cfgs,
@@ -15,11 +15,13 @@
 )]
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Waker},
     time::Instant,
 };
 
@@ -36,8 +38,6 @@ use crate::{
 
 include!("mechanism.rs");
 
-pub use loom::sync::MutexGuard;
-
 /// The lock that the queue takes.
 pub struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -46,7 +46,7 @@ impl<T> Mutex<T> {
         Mutex(loom::sync::Mutex::new(value))
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, T> {
+    pub fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
         self.0.lock().expect("nobody panics with it")
     }
 }
@@ -59,6 +59,19 @@ const MODELS: &[(&str, fn())] = &[
     ("waits", two_wait_for_room_and_one_writes),
     ("ends", two_wait_for_room_that_only_the_end_makes),
     ("expires", one_waits_for_room_that_only_time_makes),
+    ("unpolled", one_of_two_who_wait_is_never_polled_again),
+    (
+        "gives-up",
+        one_of_two_who_wait_gives_up_its_place_or_its_room,
+    ),
+    (
+        "granted",
+        two_wait_and_one_is_refused_though_it_was_granted_room,
+    ),
+    (
+        "rehangs",
+        a_sender_writes_its_own_frame_and_rehangs_the_doorbell,
+    ),
 ];
 
 fn main() {
@@ -87,18 +100,25 @@ fn queue(frames: usize, overflow: Overflow) -> Arc<SendQueue> {
 }
 
 fn push(queue: &SendQueue, payload: &[u8]) -> bool {
-    let pushed = queue.push((), GROUP, payload, at(0)).is_ok();
+    // The doorbell rings here, with the lock released.
+    let pushed = queue.push((), GROUP, payload, at(0)).map(drop).is_ok();
     snapshot(queue);
     pushed
+}
+
+/// Waits for room; returns whether the frame was accepted.
+fn push_wait(queue: &SendQueue, payload: &'static [u8]) -> bool {
+    let pushed = block_on(queue.push_wait((), GROUP, payload, || at(0)));
+    pushed.map(drop).is_ok()
 }
 
 async fn ready(queue: &SendQueue) {
     poll_fn(|cx| queue.poll_ready(cx)).await;
 }
 
-/// Takes a batch and writes it in two parts. Returns the payloads that were written.
+/// Takes what there is and writes it in two parts. Returns what was written.
 fn write(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
-    let Some(mut batch) = queue.take(at(0)) else {
+    let Some(mut batch) = queue.take(at(0)).batch else {
         return Vec::new();
     };
     let wire = bytes_of(&batch);
@@ -108,7 +128,7 @@ fn write(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
     payloads(&wire)
 }
 
-/// Writes until the queue is done.
+/// Writes until nothing is queued and nothing can come.
 fn write_all(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
     let mut written = Vec::new();
     while !queue.is_done() {
@@ -118,7 +138,7 @@ fn write_all(queue: &Arc<SendQueue>) -> Vec<Vec<u8>> {
     written
 }
 
-/// Starts a thread that pushes these payloads and returns how many were accepted.
+/// Starts a thread that pushes these and returns how many were accepted.
 fn pushes(queue: &Arc<SendQueue>, payloads: &'static [&'static [u8]]) -> JoinHandle<u64> {
     let queue = queue.clone();
     thread::spawn(move || {
@@ -170,9 +190,8 @@ fn two_push_one_loses_its_links_and_one_closes() {
         move || {
             while !queue.is_done() {
                 block_on(ready(&queue));
-                // The kernel takes at most 12 bytes, one frame and a part of the next, and then the
-                // link is lost.
-                if let Some(mut batch) = queue.take(at(0)) {
+                // The kernel takes one frame and a part of the next, and then the link is lost.
+                if let Some(mut batch) = queue.take(at(0)).batch {
                     batch.advance(bytes_of(&batch).len().min(12));
                     snapshot(&queue);
                 }
@@ -193,9 +212,9 @@ fn two_push_the_others_out_while_one_writes() {
         pushes(&queue, &[b"a1", b"a2"]),
         pushes(&queue, &[b"b1", b"b2"]),
     ];
-    // Takes a batch and gives it back unwritten, then takes again and writes.
+    // Takes and gives back, then takes and writes.
     block_on(ready(&queue));
-    drop(queue.take(at(0)));
+    drop(queue.take(at(0)).batch);
     let written = write(&queue).len() as u64;
     let pushed: u64 = producers.map(joined).iter().sum();
     let stats = snapshot(&queue);
@@ -212,8 +231,7 @@ fn two_wait_for_room_and_one_writes() {
     let producers = [b"a", b"b"].map(|payload| {
         let queue = queue.clone();
         thread::spawn(move || {
-            let pushed = block_on(queue.push_wait((), GROUP, payload, || at(0)));
-            pushed.expect("room in the end");
+            assert!(push_wait(&queue, payload));
             snapshot(&queue);
         })
     });
@@ -232,10 +250,10 @@ fn two_wait_for_room_that_only_the_end_makes() {
     assert!(push(&queue, b"stuck"));
     let waiting = [b"a", b"b"].map(|payload| {
         let queue = queue.clone();
-        thread::spawn(move || block_on(queue.push_wait((), GROUP, payload, || at(0))).is_err())
+        thread::spawn(move || push_wait(&queue, payload))
     });
     queue.close();
-    assert_eq!(waiting.map(joined), [true, true]);
+    assert_eq!(waiting.map(joined), [false, false]);
     let stats = snapshot(&queue);
     assert_eq!(
         (stats.dropped.stopped.frames, stats.rejected.stopped.frames),
@@ -248,10 +266,107 @@ fn one_waits_for_room_that_only_time_makes() {
     assert!(push(&queue, b"old"));
     let waiting = thread::spawn({
         let queue = queue.clone();
-        move || block_on(queue.push_wait((), GROUP, b"new", || at(STALE_AFTER)))
+        move || push_wait(&queue, b"new")
     });
-    queue.expire(at(STALE_AFTER));
-    joined(waiting).expect("room");
+    assert_eq!(queue.expire(at(STALE_AFTER)).stale.frames, 1);
+    assert!(joined(waiting), "there is room");
     let stats = snapshot(&queue);
     assert_eq!((stats.dropped.stale.frames, stats.queued.frames), (1, 1));
+}
+
+type Unpolled = Pin<Box<dyn Future<Output = bool>>>;
+
+/// Starts a send that finds the queue full and is not polled again.
+fn unpolled(queue: &Arc<SendQueue>, payload: &'static [u8]) -> Unpolled {
+    let queue = queue.clone();
+    let mut waiting: Unpolled = Box::pin(async move {
+        let pushed = queue.push_wait((), GROUP, payload, || at(0)).await;
+        pushed.map(drop).is_ok()
+    });
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    waiting
+}
+
+fn one_of_two_who_wait_is_never_polled_again() {
+    let queue = queue(2, Overflow::RejectNewest);
+    assert!(push(&queue, b"1") && push(&queue, b"2"));
+    let first = unpolled(&queue, b"never");
+    let second = thread::spawn({
+        let queue = queue.clone();
+        move || push_wait(&queue, b"3")
+    });
+    assert_eq!(write(&queue).len(), 2);
+    assert!(joined(second), "the first holds the room of one frame");
+    assert!(!push(&queue, b"4"), "which is reserved for it");
+    drop(first);
+    assert!(push(&queue, b"4"));
+    assert_eq!(snapshot(&queue).queued.frames, 2);
+}
+
+fn one_of_two_who_wait_gives_up_its_place_or_its_room() {
+    let queue = queue(1, Overflow::RejectNewest);
+    assert!(push(&queue, b"1"));
+    let first = unpolled(&queue, b"never");
+    let second = thread::spawn({
+        let queue = queue.clone();
+        move || push_wait(&queue, b"2")
+    });
+    let writer = thread::spawn({
+        let queue = queue.clone();
+        move || assert_eq!(write(&queue).len(), 1)
+    });
+    // Before the writer has made room, or after that room was granted to the first.
+    drop(first);
+    joined(writer);
+    assert!(joined(second), "the room comes to the second");
+    let stats = snapshot(&queue);
+    assert_eq!((stats.offered.frames, stats.queued.frames), (2, 1));
+}
+
+fn two_wait_and_one_is_refused_though_it_was_granted_room() {
+    let queue = queue(1, Overflow::RejectNewest);
+    assert!(push(&queue, b"1"));
+    let waiting = [b"a", b"b"].map(|payload| {
+        let queue = queue.clone();
+        thread::spawn(move || push_wait(&queue, payload))
+    });
+    assert_eq!(write(&queue).len(), 1);
+    queue.seal();
+    let pushed = waiting.map(joined);
+    let pushed = pushed.into_iter().filter(|pushed| *pushed).count() as u64;
+    let stats = snapshot(&queue);
+    assert_eq!((stats.queued.frames, pushed), (pushed, pushed.min(1)));
+    assert_eq!(stats.rejected.stopped.frames, 2 - pushed);
+}
+
+fn a_sender_writes_its_own_frame_and_rehangs_the_doorbell() {
+    let queue = queue(8, Overflow::RejectNewest);
+    let sender = thread::spawn({
+        let queue = queue.clone();
+        move || {
+            let pushed = queue.push((), GROUP, b"a", at(0));
+            let Ok(doorbell) = pushed else {
+                panic!("there is room");
+            };
+            if doorbell.is_silent() {
+                return 0;
+            }
+            let written = write(&queue).len();
+            // Wakes the writer if the other sender has left something.
+            drop(queue.rehang(doorbell));
+            written
+        }
+    });
+    let other = pushes(&queue, &[b"b"]);
+    // If it is not woken for what is left, loom finds a deadlock.
+    let writer = thread::spawn({
+        let queue = queue.clone();
+        move || write_all(&queue).len()
+    });
+    assert_eq!(joined(other), 1);
+    let written = joined(sender);
+    queue.seal();
+    assert_eq!(written + joined(writer), 2);
+    assert_eq!(snapshot(&queue).written.frames, 2);
 }

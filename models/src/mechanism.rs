@@ -1,6 +1,6 @@
-// The crate's queue and the sources that it uses, unchanged, except that they lock the model's
-// mutex. Both programs include this file at their root, which is what `crate::` means in those
-// sources.
+// The queue's sources and what they need, exactly as they are in the crate, except that every lock is
+// the model's. Both programs include this file at their root, because `crate::` in those sources then
+// means the program.
 
 #[path = "../../src"]
 mod source {
@@ -27,7 +27,7 @@ mod check;
 
 use source::*;
 
-// `use parking_lot::Mutex` in the queue finds the `Mutex` of this program's root.
+// With this, `use parking_lot::Mutex` in the queue means the `Mutex` at the root of the program.
 extern crate self as parking_lot;
 
 pub use config::Config;

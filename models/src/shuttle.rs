@@ -1,16 +1,16 @@
-//! The send queue and its writer under shuttle: a very large number of random schedules of a larger
-//! program. Four threads push. One writes to a kernel that takes any part and loses links; the
-//! writer is restarted midway. Every snapshot must balance, and each frame must arrive once, in
-//! order.
+//! The send queue and its writer under shuttle: very many orders of a larger program, chosen at
+//! random. Four threads push, wait for room, or give up waiting. One writes to a kernel that takes any
+//! part of what it is given, loses links, and is replaced by another thread midway. Every snapshot must
+//! balance, and each frame arrives once, in order.
 //!
 //! ```sh
 //! cargo run --release --bin shuttle                 # 10,000 schedules
 //! cargo run --release --bin shuttle -- 1000000
 //! ```
 //!
-//! A failure is printed with its schedule, which `shuttle::replay` can run again.
+//! A failure is printed with its schedule, which `shuttle::replay` plays again.
 
-#![allow(dead_code, reason = "of what the queue rests on it needs only a part")]
+#![allow(dead_code, reason = "the queue needs only a part of these sources")]
 #![allow(
     unused_imports,
     unexpected_cfgs,
@@ -19,11 +19,12 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
+    future::{Future, poll_fn},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
@@ -43,8 +44,6 @@ use crate::{
 
 include!("mechanism.rs");
 
-pub use ::shuttle::sync::MutexGuard;
-
 /// The lock that the queue takes.
 pub struct Mutex<T>(::shuttle::sync::Mutex<T>);
 
@@ -53,7 +52,7 @@ impl<T> Mutex<T> {
         Mutex(::shuttle::sync::Mutex::new(value))
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, T> {
+    pub fn lock(&self) -> ::shuttle::sync::MutexGuard<'_, T> {
         self.0.lock().expect("nobody panics with it")
     }
 }
@@ -77,8 +76,7 @@ fn main() {
         config.stack_size = 1 << 18;
         config
     };
-    // Half of the schedules are drawn evenly, the others change priorities rarely but at the worst
-    // moments.
+    // Half of the schedules are random at every step, half change priorities at a few random points.
     for overflow in [Overflow::RejectNewest, Overflow::DropOldest] {
         let random = RandomScheduler::new(schedules / 4);
         Runner::new(random, config()).run(model(overflow));
@@ -87,16 +85,20 @@ fn main() {
     }
     let took = began.elapsed();
     println!("ok  {schedules} schedules  {totals}  {took:.1?}");
-    assert!(totals.are_all(), "what never happened was not looked at");
+    assert!(
+        totals.are_all(),
+        "something never happened, so it was not tested"
+    );
 }
 
-/// What all executions did together, to show that everything did happen.
+/// What all executions did together. It shows that each thing happened at all.
 #[derive(Default)]
 struct Totals {
     written: AtomicU64,
     stale: AtomicU64,
     overflow: AtomicU64,
     rejected: AtomicU64,
+    given_up: AtomicU64,
     links: AtomicU64,
     snapshots: AtomicU64,
 }
@@ -108,6 +110,7 @@ impl Totals {
             &self.stale,
             &self.overflow,
             &self.rejected,
+            &self.given_up,
             &self.links,
             &self.snapshots,
         ];
@@ -120,11 +123,12 @@ impl std::fmt::Display for Totals {
         let read = |number: &AtomicU64| number.load(Relaxed);
         write!(
             f,
-            "{} written, {} stale, {} pushed out, {} refused, {} links, {} snapshots",
+            "{} written, {} stale, {} evicted, {} refused, {} given up, {} links, {} snapshots",
             read(&self.written),
             read(&self.stale),
             read(&self.overflow),
             read(&self.rejected),
+            read(&self.given_up),
             read(&self.links),
             read(&self.snapshots),
         )
@@ -136,8 +140,8 @@ fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
     let clock = Arc::new(AtomicU64::new(0));
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|producer| {
-            let (queue, clock) = (queue.clone(), clock.clone());
-            thread::spawn(move || produce(producer, &queue, &clock))
+            let (queue, clock, totals) = (queue.clone(), clock.clone(), totals.clone());
+            thread::spawn(move || produce(producer, &queue, &clock, &totals))
         })
         .collect();
     let watcher = thread::spawn({
@@ -156,7 +160,7 @@ fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
             let first_life = thread_rng().gen_range(0..8);
             let mut kernel = Kernel::default();
             kernel.write(&queue, &clock, Some(first_life));
-            // The writer has ended and its batch went back to the queue. The next one goes on.
+            // Its batch went back to the queue, and another thread goes on.
             let next = thread::spawn(move || {
                 kernel.write(&queue, &clock, None);
                 kernel
@@ -193,8 +197,10 @@ fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
 }
 
 /// Pushes frames, with and without waiting for room. Returns how many were accepted.
-fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64) -> u64 {
+fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64, totals: &Totals) -> u64 {
     let mut pushed = 0;
+    // A send that waits, and is not polled again before the end.
+    let mut unpolled = None;
     for number in 0..FRAMES {
         let now = || at(clock.load(Relaxed));
         let len = match thread_rng().gen_range(0..8) {
@@ -203,28 +209,44 @@ fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64) -> u64 {
         };
         let mut payload = vec![0; len];
         payload[..2].copy_from_slice(&[producer, number]);
-        let taken = match thread_rng().gen_bool(0.5) {
-            true => block_on(queue.push_wait((), GROUP, payload, now)).is_ok(),
-            false => queue.push((), GROUP, payload, now()).is_ok(),
+        let accepted = match thread_rng().gen_range(0..6) {
+            0..3 => queue.push((), GROUP, payload, now()).map(drop).is_ok(),
+            3..5 => block_on(queue.push_wait((), GROUP, payload, now))
+                .map(drop)
+                .is_ok(),
+            _ => {
+                let mut waiting = Box::pin(queue.push_wait((), GROUP, payload, now));
+                let mut cx = Context::from_waker(Waker::noop());
+                match waiting.as_mut().poll(&mut cx) {
+                    Poll::Ready(pushed) => pushed.map(drop).is_ok(),
+                    Poll::Pending => {
+                        totals.given_up.fetch_add(1, Relaxed);
+                        // Gives up the one before.
+                        unpolled = Some(waiting);
+                        false
+                    }
+                }
+            }
         };
-        pushed += u64::from(taken);
+        pushed += u64::from(accepted);
         snapshot(queue);
     }
+    drop(unpolled);
     pushed
 }
 
-/// The receiving side: checks and counts the frames that arrive.
+/// Takes any part of what it is given, and checks what has arrived.
 #[derive(Default)]
 struct Kernel {
     /// Whole frames that arrived, on all links.
     received: u64,
     links: u64,
-    /// The number of the last frame from each producer.
+    /// The number of the last frame of each producer.
     last: HashMap<u8, u8>,
 }
 
 impl Kernel {
-    /// Writes until the queue is done, or until this many links were lost.
+    /// Writes until the queue is done, or for so many links.
     fn write(&mut self, queue: &Arc<SendQueue>, clock: &AtomicU64, links: Option<u64>) {
         for link in 1.. {
             self.links += 1;
@@ -237,7 +259,7 @@ impl Kernel {
         }
     }
 
-    /// Checks the bytes that came over one link. Its last frame may be cut.
+    /// Checks what arrived on one link. The last frame may be cut.
     fn arrived(&mut self, wire: &[u8]) {
         for payload in payloads(wire) {
             let (producer, number) = (payload[0], payload[1]);
@@ -251,14 +273,14 @@ impl Kernel {
     }
 }
 
-/// Writes until the link is lost or the queue is done. Returns true if the queue is done.
+/// Writes until the link is lost. Returns whether it ended because there is nothing more to write.
 fn link_until_lost(queue: &Arc<SendQueue>, clock: &AtomicU64, wire: &mut Vec<u8>) -> bool {
     loop {
         if queue.is_done() {
             return true;
         }
         block_on(poll_fn(|cx| queue.poll_ready(cx)));
-        let Some(mut batch) = queue.take(at(clock.load(Relaxed))) else {
+        let Some(mut batch) = queue.take(at(clock.load(Relaxed))).batch else {
             continue;
         };
         while !batch.is_empty() {
@@ -269,7 +291,7 @@ fn link_until_lost(queue: &Arc<SendQueue>, clock: &AtomicU64, wire: &mut Vec<u8>
                     let step = STALE_AFTER / 2;
                     let now = clock.fetch_add(step, Relaxed) + step;
                     batch.expire(at(now));
-                    queue.expire(at(now));
+                    let _told = queue.expire(at(now));
                 }
                 2..5 => {
                     let part = thread_rng().gen_range(0..=bytes.len());
