@@ -1,5 +1,6 @@
-//! Any operations on the send queue, with a clock of our own, compared with a plain list of frames.
-//! The queue gives the same bytes, and counts every frame as the list does.
+//! Any operations on the send queue, with a clock of our own, and the same operations on a simple list
+//! of frames. The same bytes must come out of both, every frame must be where the list says, and every
+//! drop must be told exactly once.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use actix_transport::{
-    Config, Count, GroupId, Overflow, QueueLimit, SendError, SendStats, Stats,
+    Config, Count, Dropped, GroupId, Overflow, QueueLimit, SendError, SendStats, Stats,
     test_internals::{Lent, Queue},
 };
 
@@ -33,18 +34,21 @@ pub fn run(data: &[u8]) {
         queue: Queue::new(&config),
         list: List::new(config),
         lent: None,
+        told: Dropped::default(),
         now: 0,
     };
     while let Some(step) = script.step() {
         bench.step(step, &mut script);
         bench.agrees();
-        // Steps below 8 are pushes or move the clock. They do not change the lent batch.
+        // The other steps are pushes and the clock, which do not change what is lent.
         if step % 16 >= 8 {
             bench.lent_agrees();
         }
     }
     bench.give_back();
     bench.agrees();
+    bench.told += bench.queue.take_untold();
+    assert_eq!(bench.told, bench.list.stats.dropped);
 }
 
 /// The queue, and the list that it is compared with.
@@ -52,6 +56,8 @@ struct Bench {
     queue: Queue,
     list: List,
     lent: Option<Lent>,
+    /// Drops that the queue has told of.
+    told: Dropped,
     now: u64,
 }
 
@@ -60,8 +66,7 @@ impl Bench {
         match step % 16 {
             0..4 => self.push(script.number()),
             4 => self.push(script.number() * 32),
-            // Lengths around the one from which payloads are no longer copied, and around the
-            // longest frame.
+            // Lengths around the one from which payloads are not copied, and around the longest frame.
             5 => self.push(8190 + script.number() % 8),
             6 => self.push(MAX_FRAME - 10 + script.number() % 8),
             7 => self.now += script.number() as u64 % 32,
@@ -117,9 +122,11 @@ impl Bench {
             return;
         }
         self.list.expire(self.now);
-        self.lent = self.queue.take_at(self.now);
+        let (lent, dropped) = self.queue.take_at(self.now);
+        self.lent = lent;
+        self.told += dropped;
         assert_eq!(self.lent.is_some(), !self.list.queued.is_empty());
-        // The queue decides how much one batch takes.
+        // The queue may take any number of frames at once.
         let frames = self.queue.stats().in_flight.frames as usize;
         self.list.lend(frames);
     }
@@ -134,7 +141,7 @@ impl Bench {
     }
 
     fn expire(&mut self) {
-        self.queue.expire_at(self.now);
+        self.told += self.queue.expire_at(self.now);
         self.list.expire(self.now);
     }
 
@@ -299,8 +306,7 @@ impl List {
             Overflow::RejectNewest => sum(&self.queued),
             Overflow::DropOldest => sum([]),
         };
-        // Refuses the frame if it would not fit even after dropping every frame that may be
-        // dropped.
+        // Nothing is evicted if that would not make room.
         self.has_room(len, keep + sum(&self.lent))?;
         while self
             .has_room(len, sum(self.queued.iter().chain(&self.lent)))
