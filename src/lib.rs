@@ -1,63 +1,116 @@
-//! Actor-model message transport on actix: a message goes to an ip:port and a group index, and the
-//! actor that serves that group on the other node gets it, in order, with bounded memory and with a
-//! word about every message that did not make it.
+//! Sends messages between the nodes of a cluster: a message goes to an ip:port and a group index, and
+//! the actix actor that serves that group on the other node gets it, in order. Memory is bounded on both
+//! sides, and every message that did not get through is reported with a reason.
 //!
-//! Start with [`Transport`]; what a group's actor gets is [`Inbound`]; what is told is [`PeerEvent`];
-//! what is counted is [`Stats`]; what can be set is [`Config`].
+//! ```
+//! use actix::prelude::*;
+//! use actix_transport::{GroupId, Inbound, Shutdown, Transport};
+//!
+//! struct Replica;
+//!
+//! impl Actor for Replica {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! impl Handler<Inbound> for Replica {
+//!     type Result = ();
+//!
+//!     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+//!         for payload in inbound {
+//!             println!("{} bytes", payload.len());
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! System::new().block_on(async {
+//!     let transport = Transport::builder().bind("127.0.0.1:0")?;
+//!     transport.register(GroupId::new(3), Replica.start().recipient())?;
+//!     let peer = transport.peer(transport.local_addr())?; // this node itself, for the example
+//!     peer.send(GroupId::new(3), "hello").await?;
+//!     transport.stop(Shutdown::Drain(std::time::Duration::from_secs(1))).await;
+//!     # assert_eq!(transport.stats().inbound.delivered.frames, 1);
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! Start with [`Transport`]. A group's actor receives [`Inbound`]; a subscriber receives [`PeerEvent`];
+//! [`Stats`] are the counters; [`Config`] has the settings. How to do common things is in [`guide`], and
+//! what happens when a node restarts in [`guide::restarts`].
 //!
 //! # The way of a message
 //!
 //! ```text
-//! out  Peer::send ─► SendQueue ─(doorbell, only when the writer sleeps)─► PeerWriter ─► one vectored write
-//!      peer          queue: bound, age, bytes as on the wire               writer       link: a batch
+//! out  Peer::try_send ─► SendQueue ─(doorbell, only while the writer sleeps)─► PeerWriter ─► one vectored write
+//!      send/peer         send/queue: bounds, age, bytes as on the wire         send/writer   send/link
 //!
-//! in   Listener ─► Reader: read, decode ─► by group ─► mailbox of the group's actor, awaited
-//!      listener    reader, connection      grouping    deliver, inbound: payloads cut when they are taken
+//! in   Listener ─► Reader ─► Connection ─► Deliverer ─► mailbox of the group's actor, awaited
+//!      receive/listener      receive/connection         receive/inbound: payloads cut when taken
+//!                                   └ receive/grouping: one batch per group out of one read
 //! ```
 //!
-//! For a frame there is no actix message, no allocation of the transport's own and no system call:
-//! all three are for a batch. Small frames are bytes as early as possible, encoded into the queue's
-//! open buffer when they are pushed, and as late as possible, cut out of the received buffer when
-//! the actor takes them. One that comes alone, for a link that rests, is written at once by whoever
-//! sends it: to wake the writer would take longer than to write.
+//! There is no actix message, no allocation of the transport's own and no system call per frame: all
+//! three are per batch. A small frame is encoded into the queue's open buffer when it is pushed, and cut
+//! out of the received buffer when the actor takes it. A frame that comes alone on an idle link is
+//! written by the thread that sends it, because waking the writer would take longer than writing.
+//!
+//! # The source
+//!
+//! A file imports only from its own folder and from those below it.
+//!
+//! ```text
+//! api/        the face: transport, builder, node; start and stop in their order
+//! datagrams/  UDP, out and in
+//! receive/    the way in: listener, admission, reader, connection, grouping, delivery, groups, inbound
+//! send/       the way out: peers, peer, queue/, writer, link, direct writes
+//! runtime/    arbiters, supervision, the end of a transport, failpoints
+//! observe/    counters, receive accounts, events, logs
+//! net/        sockets, time and chance: no other folder asks the operating system for them
+//! config.rs   the settings
+//! wire/       bytes without I/O: frame, payload
+//! error.rs, ids.rs   words that every folder uses
+//! ```
 //!
 //! # The actors
 //!
 //! | actor | how many | does |
 //! |---|---|---|
-//! | `Listener` | one | accepts connections, gives each to the Reader with the fewest |
-//! | `Reader` | one for each reading arbiter | owns connections as tasks, turns bytes into frames |
-//! | [`Node`] | one | changes the table of groups for those who hold only actix types |
-//! | `PeerWriter` | one for each ip:port sent to | connects, drains its queue into the socket, reconnects |
+//! | `Listener` | one | accepts connections, gives each to the Reader that has the fewest |
+//! | `Reader` | one per reading arbiter | owns connections as tasks, turns bytes into frames |
+//! | [`Node`] | one | does as actix messages what [`Transport`] does as methods |
+//! | `PeerWriter` | one per peer that has something to write or a link | connects, writes what is queued, reconnects |
 //! | `UdpActor` | one | sends and receives datagrams, on the number of the TCP port |
 //!
-//! Each is started anew when it ends unasked, after a wait and within a budget; actix' own
-//! `Supervisor` does not do that after a panic. What must not be lost with an actor lives outside of
-//! it: queues, counters, registrations, sockets.
+//! An actor that ends unexpectedly is started again, after a wait and within a budget; actix' own
+//! `Supervisor` does not do that after a panic. What must survive an actor lives outside of it: queues,
+//! counters, registrations, sockets.
 //!
 //! # The wire
 //!
-//! That of PhxPaxos' network module. TCP: `length: u32 big-endian, counting itself`,
-//! `group: u32 little-endian`, `payload`. UDP: the same without the length, one frame for each
-//! datagram. Who dials, writes; who accepts, only reads: a node answers by sending to where the other
-//! listens.
+//! The format is that of PhxPaxos' network module. TCP: `length: u32 big-endian, counting itself`,
+//! `group: u32 little-endian`, `payload`. UDP: the same without the length, one frame per datagram. The
+//! node that dials a connection writes on it, the node that accepts it only reads. To answer, a node
+//! sends to the address that the other node listens on.
 //!
 //! # Threads
 //!
-//! [`Transport`] and [`Peer`] can be used from any thread. With [`Placement::Dedicated`] the actors
-//! have arbiters of their own; with [`Placement::Current`] all of it runs on the arbiter that called
-//! [`Builder::bind`]. The actors that serve groups run wherever their users started them.
+//! [`Transport`] and [`Peer`] can be used from any thread. With [`Placement::Dedicated`] the transport's
+//! actors run on arbiters of their own; with [`Placement::Current`] all of them run on the arbiter that
+//! called [`Builder::bind`]. The actors that serve groups run wherever their users started them.
 //!
 //! # Features
 //!
 //! - `serde`: [`Config`] can be read and written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
-//! - `test-internals`: parts of the mechanism, for this crate's benchmarks and fuzzers. No promises.
+//! - `test-internals`: parts of the mechanism for this crate's own benchmarks and fuzzers. May change in
+//!   any release.
 
 mod api;
 mod config;
 mod datagrams;
 mod error;
+pub mod guide;
 mod ids;
 mod net;
 mod observe;
@@ -69,10 +122,15 @@ mod wire;
 #[cfg(feature = "test-internals")]
 #[doc(hidden)]
 pub use crate::api::test_internals;
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub use crate::runtime::failpoints::{Failpoint, Failpoints};
 pub use crate::{
     api::{
+        builder::Builder,
         node::{Node, Register, Replace, SendFrame, Subscribe, Unregister},
-        transport::{Builder, Shutdown, StopReport, Transport},
+        shutdown::{Shutdown, StopReport},
+        transport::Transport,
     },
     config::{Config, Overflow, Placement},
     error::{BindError, ConfigError, PeerError, QueueLimit, RegisterError, SendError},
@@ -91,10 +149,6 @@ pub use crate::{
     send::peer::Peer,
     wire::{count::Count, payload::Payload},
 };
-
-#[cfg(feature = "failpoints")]
-#[doc(hidden)]
-pub use crate::runtime::failpoints::{Failpoint, Failpoints};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -5,18 +5,14 @@
 use std::{
     future::poll_fn,
     io::{ErrorKind, Read, Write},
-    net,
     os::{fd::OwnedFd, unix::net::UnixStream},
     pin::{Pin, pin},
     task::Poll,
     time::Duration,
 };
 
-use actix_transport::{
-    Config, DownReason, GroupId, Stats,
-    test_internals::{Queue, Writer},
-};
-use tokio::{net::TcpStream, runtime::Runtime, task::yield_now};
+use actix_transport::{Config, DownReason, GroupId, Stats, test_internals::Writer};
+use tokio::{runtime::Runtime, task::yield_now};
 
 use super::script::Script;
 
@@ -40,7 +36,7 @@ async fn write(mut script: Script<'_>) {
         .stale_after(Duration::from_secs(24 * 60 * 60));
     let writer = Writer::new(config);
     let mut sent = Sent {
-        queue: writer.queue(),
+        writer: &writer,
         lens: Vec::new(),
     };
     loop {
@@ -63,17 +59,17 @@ async fn write(mut script: Script<'_>) {
 }
 
 /// The frames that were sent so far.
-struct Sent {
-    queue: Queue,
+struct Sent<'w> {
+    writer: &'w Writer,
     lens: Vec<usize>,
 }
 
-impl Sent {
+impl Sent<'_> {
     fn push(&mut self, len: usize) {
         let number = self.lens.len();
         let pushed = self
-            .queue
-            .push(GroupId::new(number as u32), vec![number as u8; len]);
+            .writer
+            .send(GroupId::new(number as u32), vec![number as u8; len]);
         if pushed.is_ok() {
             self.lens.push(len);
         }
@@ -82,7 +78,7 @@ impl Sent {
     /// Returns how many frames were written, after checking that the counters balance.
     fn written(&self) -> usize {
         let mut stats = Stats::default();
-        stats.tcp = self.queue.stats();
+        stats.tcp = self.writer.queue().stats();
         assert_eq!(stats.balance(), Ok(()));
         assert_eq!(stats.tcp.accepted.frames, self.lens.len() as u64);
         assert!(stats.tcp.dropped.total().is_zero());
@@ -110,7 +106,7 @@ struct Link {
 }
 
 impl Link {
-    fn new(stream: UnixStream, sent: &Sent) -> Self {
+    fn new(stream: UnixStream, sent: &Sent<'_>) -> Self {
         Link {
             stream: Some(stream),
             arrived: Vec::new(),
@@ -123,7 +119,7 @@ impl Link {
         &mut self,
         writing: &mut Pin<&mut F>,
         script: &mut Script<'_>,
-        sent: &mut Sent,
+        sent: &mut Sent<'_>,
     ) -> End
     where
         F: Future<Output = DownReason>,
@@ -197,7 +193,7 @@ impl Link {
         self.arrived.drain(..at);
     }
 
-    async fn read_all<F>(&mut self, writing: &mut Pin<&mut F>, sent: &Sent)
+    async fn read_all<F>(&mut self, writing: &mut Pin<&mut F>, sent: &Sent<'_>)
     where
         F: Future<Output = DownReason>,
     {
@@ -230,7 +226,7 @@ impl Link {
 
     /// Asserts that no frame arrived that is not counted as written, and that all written frames
     /// arrived if they could.
-    fn check(&self, sent: &Sent, end: End) {
+    fn check(&self, sent: &Sent<'_>, end: End) {
         let written = sent.written();
         assert!(self.next <= written, "{} of {written} arrived", self.next);
         if end == End::Cancelled && self.stream.is_some() {
@@ -240,7 +236,7 @@ impl Link {
 }
 
 /// A connection within this process, with small buffers.
-fn pair() -> (TcpStream, UnixStream) {
+fn pair() -> (OwnedFd, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("descriptors");
     socket2::SockRef::from(&ours)
         .set_send_buffer_size(4096)
@@ -248,6 +244,5 @@ fn pair() -> (TcpStream, UnixStream) {
     for stream in [&ours, &theirs] {
         stream.set_nonblocking(true).expect("open");
     }
-    let ours = net::TcpStream::from(OwnedFd::from(ours));
-    (TcpStream::from_std(ours).expect("a runtime"), theirs)
+    (ours.into(), theirs)
 }

@@ -1,4 +1,9 @@
+//! The face: what users hold, and the order in which the parts start and stop.
+
+pub(crate) mod builder;
 pub(crate) mod node;
+mod running;
+pub(crate) mod shutdown;
 pub(crate) mod transport;
 
 #[cfg(feature = "test-internals")]

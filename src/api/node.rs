@@ -1,46 +1,60 @@
-//! The node as an actor: the transport's face for those who hold only actix types.
+//! The `Node`: an actor that does as actix messages what the methods of `Transport` do.
 //!
-//! Owns nothing but its life. The table of groups that inbound frames are addressed to lives in
-//! `groups`, outside of any actor, so that it outlives this one and can be read without asking it.
+//! It owns no state. The table of groups that inbound frames are addressed to lives in `groups`, outside
+//! of any actor, so that it survives a restart and can be read without asking anybody.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use actix::{Actor, Addr, Context, Handler, Message, MessageResult, Recipient};
+use actix::{Actor, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
 
 use crate::{
     error::{RegisterError, SendError},
     ids::GroupId,
-    observe::event::PeerEvent,
-    receive::groups::{Group, GroupOverflow},
-    receive::inbound::Inbound,
-    runtime::failpoints::Failpoint,
-    runtime::shared::Shared,
-    runtime::supervision::{Lifeline, Supervised, live},
+    observe::{event::PeerEvent, reporter::Reporter},
+    receive::{
+        context::ReceiveContext,
+        groups::{Group, GroupOverflow},
+        inbound::Inbound,
+    },
+    runtime::{
+        failpoints::{Failpoint, Failpoints},
+        supervision::{Lifeline, Supervised, live, until_all_ends},
+    },
     send::peers::Peers,
 };
 
-/// The actor to talk to where a user holds only actix types: it takes [`Register`], [`Replace`],
-/// [`Unregister`], [`Subscribe`] and [`SendFrame`], which do what the methods of [`Transport`](crate::Transport) do.
+/// The actor to talk to where a user holds only actix types. It handles [`Register`], [`Replace`],
+/// [`Unregister`], [`Subscribe`] and [`SendFrame`], which do what the methods of
+/// [`Transport`](crate::Transport) do.
 ///
-/// Like every actor of the transport it is started anew if it ends unasked, which the registrations
+/// Like every actor of the transport it is started again if it ends unexpectedly; the registrations
 /// survive. An `Addr` of its former life is then closed;
 /// [`Transport::node`](crate::Transport::node) returns the present one.
 #[derive(Debug)]
 pub struct Node {
-    shared: Arc<Shared>,
+    receive: ReceiveContext,
     peers: Arc<Peers>,
+    reporter: Reporter,
+    failpoints: Failpoints,
     lifeline: Lifeline,
 }
 
 impl Node {
-    pub(crate) fn start(shared: Arc<Shared>, peers: Arc<Peers>, lifeline: Lifeline) -> Addr<Self> {
-        let node = Node {
-            shared,
+    pub(super) fn new(
+        receive: ReceiveContext,
+        peers: Arc<Peers>,
+        reporter: Reporter,
+        failpoints: Failpoints,
+        lifeline: Lifeline,
+    ) -> Self {
+        Node {
+            receive,
             peers,
+            reporter,
+            failpoints,
             lifeline,
-        };
-        Actor::start(node)
+        }
     }
 }
 
@@ -48,11 +62,11 @@ impl Actor for Node {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let shared = self.shared.clone();
+        let (lifecycle, failpoints) = (self.receive.lifecycle.clone(), self.failpoints.clone());
         live(
             self,
             ctx,
-            async move { shared.killed(Failpoint::Node).await },
+            until_all_ends(lifecycle, failpoints, Failpoint::Node),
         );
     }
 }
@@ -71,7 +85,7 @@ pub struct Register {
     pub group: GroupId,
     /// Who serves it.
     pub actor: Recipient<Inbound>,
-    /// What happens when the actor is slow.
+    /// What happens while the actor is slow.
     pub overflow: GroupOverflow,
 }
 
@@ -84,12 +98,12 @@ impl Handler<Register> for Node {
 
     fn handle(&mut self, register: Register, _: &mut Context<Self>) -> Self::Result {
         let row = Group::new(register.actor, register.overflow);
-        self.shared.groups.register(register.group, row)
+        self.receive.groups.register(register.group, row)
     }
 }
 
-/// Asks the [`Node`] to put another actor in the place of the one that serves a group, and returns
-/// that one; see [`Transport::replace`](crate::Transport::replace).
+/// Asks the [`Node`] to let another actor serve a group. Returns the actor that served it before. See
+/// [`Transport::replace`](crate::Transport::replace).
 #[derive(Debug)]
 pub struct Replace {
     /// The group to serve.
@@ -106,15 +120,16 @@ impl Handler<Replace> for Node {
     type Result = Result<Option<Recipient<Inbound>>, RegisterError>;
 
     fn handle(&mut self, replace: Replace, _: &mut Context<Self>) -> Self::Result {
-        let old = self.shared.groups.replace(replace.group, replace.actor)?;
+        let old = self.receive.groups.replace(replace.group, replace.actor)?;
         Ok(old.map(|row| row.actor.clone()))
     }
 }
 
-/// Asks the [`Node`] to take a group out of the table; see [`Transport::unregister`](crate::Transport::unregister).
+/// Asks the [`Node`] to take a group from the actor that serves it; see
+/// [`Transport::unregister`](crate::Transport::unregister).
 #[derive(Debug, Copy, Clone)]
 pub struct Unregister {
-    /// The group that is not served any more.
+    /// The group to take away.
     pub group: GroupId,
 }
 
@@ -126,15 +141,16 @@ impl Handler<Unregister> for Node {
     type Result = MessageResult<Unregister>;
 
     fn handle(&mut self, unregister: Unregister, _: &mut Context<Self>) -> Self::Result {
-        let row = self.shared.groups.unregister(unregister.group);
+        let row = self.receive.groups.unregister(unregister.group);
         MessageResult(row.map(|row| row.actor.clone()))
     }
 }
 
-/// Asks the [`Node`] to tell an actor what happens; see [`Transport::subscribe`](crate::Transport::subscribe).
+/// Asks the [`Node`] to send an actor the transport's events; see
+/// [`Transport::subscribe`](crate::Transport::subscribe).
 #[derive(Debug)]
 pub struct Subscribe {
-    /// Who is told.
+    /// Who gets the events.
     pub observer: Recipient<PeerEvent>,
 }
 
@@ -146,19 +162,21 @@ impl Handler<Subscribe> for Node {
     type Result = ();
 
     fn handle(&mut self, subscribe: Subscribe, _: &mut Context<Self>) {
-        actix_rt::spawn(self.shared.events.subscribe(subscribe.observer));
+        actix_rt::spawn(self.reporter.subscribers.add(subscribe.observer));
     }
 }
 
-/// Asks the [`Node`] to send a frame; see [`Transport::try_send`](crate::Transport::try_send). One actix message a frame costs
-/// more than the rest of the way: where it matters, hold a [`Peer`](crate::Peer).
+/// Asks the [`Node`] to send a frame; see [`Transport::try_send`](crate::Transport::try_send).
+///
+/// One actix message per frame costs more than the rest of its way. Where that matters, hold a
+/// [`Peer`](crate::Peer).
 #[derive(Debug)]
 pub struct SendFrame {
     /// Where the receiving node listens.
     pub peer: SocketAddr,
     /// Which of its groups the frame is for.
     pub group: GroupId,
-    /// What it carries.
+    /// The payload of the frame.
     pub payload: Bytes,
 }
 

@@ -1,6 +1,8 @@
 //! Parts of the mechanism, bare, for this crate's own benchmarks and fuzzers. Feature `test-internals`;
 //! no promise of any kind is made about it.
 
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::{
     io::IoSlice,
     sync::Arc,
@@ -8,17 +10,26 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 
 use crate::{
-    Config, DownReason, Dropped, GroupId, Payload, SendError, SendStats,
+    Config, Dropped, GroupId, Payload, SendError, SendStats,
     net::clock::CoarseInstant,
     receive::grouping::{Grouping, Round},
-    runtime::failpoints::Failpoints,
-    runtime::shared::Shared,
-    send::link::Link,
-    send::outbox::Outbox,
-    send::queue::{Batch, SendQueue},
+    send::queue::{Batch, Limits, SendQueue},
+};
+#[cfg(unix)]
+use crate::{
+    DownReason,
+    net::{tcp::Stream, time},
+    observe::reporter::Reporter,
+    runtime::{failpoints::Failpoints, lifecycle::Lifecycle},
+    send::{
+        dialer::Dialer,
+        direct_write::{DirectWrite, LastDirectWrite},
+        link::Link,
+        peer_state::PeerState,
+        writer_context::WriterContext,
+    },
 };
 
 /// A send queue without a writer.
@@ -28,7 +39,7 @@ pub struct Queue(Arc<SendQueue>);
 impl Queue {
     /// Makes one with the bounds that a peer's queue would have.
     pub fn new(config: &Config) -> Self {
-        Queue(Arc::new(SendQueue::new(crate::send::peers::limits(config))))
+        Queue(Arc::new(SendQueue::new(Limits::of_peer(config))))
     }
 
     /// Pushes a frame, as [`Peer::try_send`](crate::Peer::try_send) does.
@@ -146,32 +157,68 @@ impl Lent {
 }
 
 /// A peer's writer without the dialling: it is given its connections.
+#[cfg(unix)]
 #[derive(Debug)]
 pub struct Writer {
-    shared: Arc<Shared>,
-    outbox: Outbox,
+    context: WriterContext,
+    peer: PeerState,
 }
 
+#[cfg(unix)]
 impl Writer {
-    /// Makes one with a queue of its own.
+    /// Makes a writer with a queue of its own.
     pub fn new(config: Config) -> Self {
-        let nobody = ([127, 0, 0, 1], 1).into();
+        let (reporter, failpoints) = (Reporter::default(), Failpoints::default());
+        let last_direct_write = Arc::new(LastDirectWrite::new(time::now()));
+        let direct_write = DirectWrite::new(last_direct_write, failpoints.clone());
+        let addr = ([127, 0, 0, 1], 1).into();
+        let limits = Limits::of_peer(&config);
+        let config = Arc::new(config);
         Writer {
-            outbox: Outbox::new(nobody, crate::send::peers::limits(&config)),
-            shared: Arc::new(Shared::new(config, nobody, Failpoints::default())),
+            peer: PeerState::new(addr, limits, direct_write, reporter.clone()),
+            context: WriterContext {
+                dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
+                config,
+                reporter,
+                lifecycle: Lifecycle::default(),
+                failpoints,
+            },
         }
     }
 
-    /// Returns what it writes.
+    /// Returns the queue that it writes from.
     pub fn queue(&self) -> Queue {
-        Queue(self.outbox.queue.clone())
+        Queue(self.peer.queue.clone())
     }
 
-    /// Writes to this connection until it ends; says why it did.
-    pub async fn link(&self, stream: TcpStream) -> DownReason {
-        let mut link = Link::up(&self.shared, &self.outbox, stream);
-        link.reason = link.serve().await;
-        link.reason
+    /// Pushes a frame, as [`Peer::try_send`](crate::Peer::try_send) does: a lone frame on an idle link
+    /// is written by this call.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
+        match self
+            .peer
+            .queue
+            .push((), group, payload, CoarseInstant::now())
+        {
+            Ok(doorbell) => {
+                self.peer.ring(doorbell);
+                Ok(())
+            }
+            Err((refusal, payload)) => Err(refusal.with(payload)),
+        }
+    }
+
+    /// Writes to this connection until it ends. Returns why it ended.
+    ///
+    /// # Panics
+    ///
+    /// If the socket cannot be attached to the runtime of this thread.
+    pub async fn link(&self, socket: OwnedFd) -> DownReason {
+        let stream = Stream::from_fd(socket).expect("a runtime with I/O");
+        Link::open(&self.context, &self.peer, stream).run().await
     }
 }
 

@@ -1,21 +1,22 @@
-//! The time that frames age by.
+//! The coarse clock that frames age by.
 //!
-//! Owns one number: milliseconds since some moment in the past, monotonic, so that a wall clock that
-//! jumps ages nothing. It is read once for every frame that is sent, so it is the system's *coarse*
-//! clock, where there is one: 3 ns a read where `std::time::Instant` took 25. That moves in steps of
-//! 1 to 10 ms, which is fine beside limits of seconds. The queue never reads it, it is told.
+//! It counts milliseconds from some moment in the past and is monotonic: a wall clock that jumps ages
+//! no frame. It is read once for every frame that is sent, so it uses the system's *coarse* clock
+//! where there is one: 3 ns per read, where `std::time::Instant` took 25. That clock advances in steps
+//! of 1 to 10 ms, which is fine for limits of seconds. The queue never reads it; it is given the time.
 
 use std::time::Duration;
 
-/// How much later than they go stale frames are looked for: more than a step of the clock, so that
-/// one look finds them.
+/// How long after their limit stale frames are looked for. This is more than one step of the clock, so
+/// that one look finds them.
 pub(crate) const EXPIRY_SLACK: Duration = Duration::from_millis(10);
 
-/// A moment, in milliseconds.
+/// A moment on the coarse clock, in milliseconds.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd)]
 pub(crate) struct CoarseInstant(u64);
 
 impl CoarseInstant {
+    /// Reads the clock.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[inline]
     pub(crate) fn now() -> Self {
@@ -25,7 +26,7 @@ impl CoarseInstant {
         CoarseInstant(now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000)
     }
 
-    /// Where there is no coarse clock, the fine one will do.
+    /// Reads the clock. This system has no coarse one, so the fine one is used.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn now() -> Self {
         use std::{sync::LazyLock, time::Instant};
@@ -39,7 +40,7 @@ impl CoarseInstant {
         CoarseInstant(millis)
     }
 
-    /// The time from `earlier` to here; none when `earlier` is later.
+    /// Returns the time since `earlier`, or zero if `earlier` is later.
     pub(crate) fn since(self, earlier: CoarseInstant) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn goes_with_the_fine_clock() {
+    fn advances_with_the_fine_clock() {
         use std::time::Instant;
 
         // Two reads may each lag by one step of the coarse clock.
@@ -65,9 +66,8 @@ mod tests {
         assert!(coarse < most + STEPS, "{coarse:?} for {most:?}");
     }
 
-    /// The machine's wall clock cannot be set in a test. What is read here is the time since the machine
-    /// was started, between two reads of that; the wall clock, which has decades more on it, can jump
-    /// as it likes.
+    /// A test cannot set the machine's wall clock. It shows instead that the clock lies between two reads
+    /// of the time since boot, which is decades less than the wall clock.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_wall_clock_that_jumps_ages_nothing() {

@@ -1,3 +1,9 @@
+//! What is counted, told and logged. Knows frames and peers by their numbers and addresses only.
+
 pub(crate) mod event;
+mod event_queue;
+mod link_counters;
 pub(crate) mod receive_accounts;
+pub(crate) mod reporter;
 pub(crate) mod stats;
+pub(crate) mod subscribers;

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    observe::event::Events,
     observe::stats::{DropReason, ReceiveStats, Undelivered},
+    observe::subscribers::Subscribers,
     wire::count::Count,
 };
 
@@ -31,13 +31,13 @@ struct Inner {
     /// Once this is true, batches dropped untouched count as [`NotDelivered::Stopped`].
     stopping: AtomicBool,
     /// Tells subscribers about dropped frames.
-    events: Events,
+    events: Subscribers,
     /// Notified each time no frame is in delivery any more.
     empty: Notify,
 }
 
 impl ReceiveAccounts {
-    pub(crate) fn new(events: Events) -> Self {
+    pub(crate) fn new(events: Subscribers) -> Self {
         ReceiveAccounts(Arc::new(Inner {
             events,
             ..Inner::default()

@@ -7,44 +7,39 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    task::Poll,
 };
 
 use futures::{FutureExt, future::OptionFuture};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, Sleep, sleep, sleep_until},
-};
-use tokio_util::{
-    io::poll_read_buf, sync::CancellationToken, task::task_tracker::TaskTrackerToken,
-};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
-    net,
+    net::{
+        tcp::Stream,
+        time::{self, Instant, Sleep, sleep, sleep_until},
+    },
     observe::receive_accounts::ReceiveAccounts,
     receive::{
         admission::Admission,
+        context::ReceiveContext,
         deliver::Deliverer,
         frame_deadline::FrameDeadline,
         inbound::Via,
         read_buffer::{Activity, REVIEW_INTERVAL, ReadBuffer},
     },
-    runtime::{load_counter::LoadGuard, shared::Shared},
+    runtime::{lifecycle::Lifecycle, load_counter::LoadGuard},
     wire::frame::{self, Malformed},
 };
 
 /// One connection, for as long as it lives.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     from: SocketAddr,
     max_frame: usize,
     accounts: ReceiveAccounts,
-    /// Cancelled when the transport reads no more.
-    closing: CancellationToken,
+    lifecycle: Lifecycle,
     buffer: ReadBuffer,
     /// The time for the next review of the buffer; `None` while the connection is idle. It is not
     /// reset at each read, which would cost more than grouping what was read.
@@ -80,21 +75,21 @@ enum End {
 
 impl Connection {
     pub(crate) fn new(
-        shared: &Shared,
-        stream: TcpStream,
+        context: &ReceiveContext,
+        stream: Stream,
         from: SocketAddr,
         guards: (Admission, LoadGuard, TaskTrackerToken),
     ) -> Self {
-        let max_frame = shared.config.max_frame;
-        let (groups, accounts) = (shared.groups.clone(), shared.accounts.clone());
+        let max_frame = context.config.max_frame;
+        let (groups, accounts) = (context.groups.clone(), context.accounts.clone());
         Connection {
             stream,
             from,
             max_frame,
-            closing: shared.closing.clone(),
+            lifecycle: context.lifecycle.clone(),
             buffer: ReadBuffer::new(),
             review: None,
-            frame_deadline: FrameDeadline::new(&shared.config),
+            frame_deadline: FrameDeadline::new(&context.config),
             deliverer: Deliverer::new(groups, accounts.clone(), max_frame, Via::Tcp),
             accounts,
             _guards: guards,
@@ -110,9 +105,9 @@ impl Connection {
 
     /// Reads and delivers until the connection ends.
     async fn read_and_deliver(&mut self) -> Result<Infallible, End> {
-        let closing = self.closing.clone();
-        // One future for the whole loop: to create it takes longer than to poll it.
-        let mut closing = pin!(closing.cancelled());
+        let lifecycle = self.lifecycle.clone();
+        // One future for the whole loop: creating it takes longer than polling it.
+        let mut closing = pin!(lifecycle.receiving_ends());
         loop {
             tokio::select! {
                 biased;
@@ -139,7 +134,7 @@ impl Connection {
         // A frame that arrives in small pieces makes the socket readable again and again, so its
         // deadline is checked here too. Bytes that are already here came in time: it was this task
         // that ran late.
-        if self.frame_due().is_some_and(|due| due <= Instant::now()) {
+        if self.frame_due().is_some_and(|due| due <= time::now()) {
             return match self.stream.readable().now_or_never() {
                 Some(_) => Ok(()),
                 None => Err(End::FrameTimedOut),
@@ -167,7 +162,7 @@ impl Connection {
     async fn wait_until_handled(&mut self) {
         if !self.deliverer.is_handled() {
             self.deliverer.wait_until_handled().await;
-            self.frame_deadline.restart(Instant::now());
+            self.frame_deadline.restart(time::now());
         }
     }
 
@@ -175,17 +170,12 @@ impl Connection {
     async fn read(&mut self) -> io::Result<Read> {
         self.review
             .get_or_insert_with(|| Box::pin(sleep(REVIEW_INTERVAL)));
-        let (stream, mut room) = (&mut self.stream, self.buffer.room());
-        // Unlike `try_read_buf`, this knows that a read which did not fill the room has read
-        // everything, and saves the system call that would find nothing more.
-        let read = poll_fn(|cx| Poll::Ready(poll_read_buf(Pin::new(&mut *stream), cx, &mut room)));
-        Ok(match read.await {
-            Poll::Pending => Read::NotReady,
-            Poll::Ready(n) => match n? {
-                0 => Read::EndOfStream,
-                n => Read::Some {
-                    filled_the_room: self.buffer.received(n),
-                },
+        let read = self.stream.read(&mut self.buffer.room()).await?;
+        Ok(match read {
+            None => Read::NotReady,
+            Some(0) => Read::EndOfStream,
+            Some(n) => Read::Some {
+                filled_the_room: self.buffer.received(n),
             },
         })
     }
@@ -198,7 +188,7 @@ impl Connection {
             self.frame_deadline.clear();
         } else {
             let new_frame = self.buffer.len() < received;
-            self.frame_deadline.frame_began(new_frame, Instant::now());
+            self.frame_deadline.frame_began(new_frame, time::now());
         }
         delivered
     }
@@ -208,13 +198,13 @@ impl Connection {
         match self.buffer.review() {
             Activity::Active => {
                 if let Some(timer) = &mut self.review {
-                    timer.as_mut().reset(Instant::now() + REVIEW_INTERVAL);
+                    timer.as_mut().reset(time::now() + REVIEW_INTERVAL);
                 }
             }
             Activity::Idle => {
                 self.review = None;
                 self.deliverer.release_memory();
-                net::delay_acks(&self.stream);
+                self.stream.delay_acks();
             }
         }
     }

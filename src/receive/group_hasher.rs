@@ -5,6 +5,8 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use crate::net::random;
+
 /// Hashes a group index by one multiplication with a random odd factor, drawn for each table. It takes
 /// a tenth of the time of the standard library's hasher, and a sender that does not know the factor
 /// cannot choose groups that collide.
@@ -15,7 +17,7 @@ pub(crate) struct GroupHasher {
 
 impl Default for GroupHasher {
     fn default() -> Self {
-        let factor = fastrand::u64(..) | 1;
+        let factor = random::odd_factor();
         GroupHasher { factor }
     }
 }

@@ -1,20 +1,16 @@
-//! Receiving: from an accepted socket to the mailboxes of the groups' actors.
-//!
-//! ```text
-//! listener ─► reader ─► connection ─► deliver ─► mailbox of the group's actor
-//! admission             read_buffer   grouping   inbound
-//!                       frame_deadline  groups
-//! ```
+//! The way in: from an accepted connection to the mailbox of the group's actor.
 
 pub(crate) mod admission;
-pub(crate) mod charge;
-pub(crate) mod connection;
+mod charge;
+mod connection;
+pub(crate) mod context;
 pub(crate) mod deliver;
-pub(crate) mod frame_deadline;
-pub(crate) mod group_hasher;
+mod frame_deadline;
+mod group_hasher;
 pub(crate) mod grouping;
 pub(crate) mod groups;
 pub(crate) mod inbound;
 pub(crate) mod listener;
-pub(crate) mod read_buffer;
+mod read_buffer;
 pub(crate) mod reader;
+pub(crate) mod reader_set;

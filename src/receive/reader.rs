@@ -1,49 +1,47 @@
-//! The reader: owns connections that others made to us and turns their bytes into frames.
+//! The `Reader`: an actor on a reading arbiter that owns incoming connections.
 //!
-//! A `Reader` is an actor on an I/O arbiter; each of its connections is a task there, which reads,
-//! has `deliver` deliver, and reads on only when that is done: the back-pressure. The tasks live no
-//! longer than their Reader. Links are one-way, so nothing is ever written here.
-//!
-//! What a connection may cost: a buffer for what has arrived (grown as reads fill it, given back when
-//! the connection rests), and bounded work between two yields. What it may not do: announce a frame
-//! longer than the limit, or take forever over one.
+//! Each connection is a task of its own there ([`Connection`]), which lives no longer than its Reader.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    net,
-    receive::{admission::Admission, connection::Connection},
+    net::tcp::DetachedStream,
+    receive::{admission::Admission, connection::Connection, context::ReceiveContext},
     runtime::{
-        failpoints::Failpoint,
+        failpoints::{Failpoint, Failpoints},
         load_counter::LoadGuard,
-        shared::Shared,
-        supervision::{Lifeline, Supervised, live},
+        supervision::{Lifeline, Supervised, live, until_all_ends},
     },
 };
 
 /// The actor; one for each reading arbiter.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    shared: Arc<Shared>,
+    context: ReceiveContext,
+    failpoints: Failpoints,
     lifeline: Lifeline,
-    /// Ends the connections when the Reader does, however that happens.
+    /// Ends the connections when the Reader ends, however that happens.
     connections: CancellationToken,
-    _end: DropGuard,
+    _end_connections: DropGuard,
 }
 
 impl Reader {
-    pub(crate) fn start(shared: Arc<Shared>, lifeline: Lifeline) -> Addr<Self> {
+    pub(crate) fn start(
+        context: ReceiveContext,
+        failpoints: Failpoints,
+        lifeline: Lifeline,
+    ) -> Addr<Self> {
         let connections = CancellationToken::new();
-        let reader = Reader {
-            shared,
+        Actor::start(Reader {
+            context,
+            failpoints,
             lifeline,
-            _end: connections.clone().drop_guard(),
+            _end_connections: connections.clone().drop_guard(),
             connections,
-        };
-        Actor::start(reader)
+        })
     }
 }
 
@@ -51,11 +49,11 @@ impl Actor for Reader {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let shared = self.shared.clone();
+        let (lifecycle, failpoints) = (self.context.lifecycle.clone(), self.failpoints.clone());
         live(
             self,
             ctx,
-            async move { shared.killed(Failpoint::Reader).await },
+            until_all_ends(lifecycle, failpoints, Failpoint::Reader),
         );
     }
 }
@@ -66,13 +64,13 @@ impl Supervised for Reader {
     }
 }
 
-/// Gives a connection to a Reader. Not for users: the `Listener` sends it.
+/// Gives a connection to a Reader. Sent by the `Listener`.
 #[derive(Debug)]
-pub(crate) struct Assign {
-    pub(crate) stream: std::net::TcpStream,
-    pub(crate) from: SocketAddr,
-    pub(crate) admission: Admission,
-    pub(crate) carried: LoadGuard,
+pub(super) struct Assign {
+    pub(super) stream: DetachedStream,
+    pub(super) from: SocketAddr,
+    pub(super) admission: Admission,
+    pub(super) load: LoadGuard,
 }
 
 impl Message for Assign {
@@ -83,20 +81,23 @@ impl Handler<Assign> for Reader {
     type Result = ();
 
     fn handle(&mut self, assign: Assign, _: &mut Context<Self>) {
-        let shared = self.shared.clone();
-        let stream = match net::adopt(assign.stream, &shared.config) {
+        let from = assign.from;
+        let stream = match assign.stream.attach(&self.context.config) {
             Ok(stream) => stream,
             Err(err) => {
-                tracing::debug!(from = %assign.from, %err, "connection was lost before it was read");
+                tracing::debug!(%from, %err, "connection was lost before it was read");
                 return;
             }
         };
-        let (tasks, receiving) = (shared.tasks.clone(), shared.receiving.token());
-        let life = self.connections.clone();
-        let guards = (assign.admission, assign.carried, receiving);
-        let connection = Connection::new(&shared, stream, assign.from, guards);
-        actix_rt::spawn(tasks.track_future(async move {
-            life.run_until_cancelled(connection.run()).await;
+        let guards = (
+            assign.admission,
+            assign.load,
+            self.context.lifecycle.receiver(),
+        );
+        let connection = Connection::new(&self.context, stream, from, guards);
+        let reader_ends = self.connections.clone();
+        actix_rt::spawn(self.context.lifecycle.track(async move {
+            reader_ends.run_until_cancelled(connection.run()).await;
         }));
     }
 }

@@ -1,114 +1,85 @@
-//! The places where the transport's actors run.
+//! The threads that the transport's actors run on.
 //!
-//! Owns the arbiters. A [`Place`] is one of them, or the arbiter that called `bind`: somewhere to
-//! start actors from any thread. Who runs where is decided by those who start them.
+//! Owns the arbiters. A [`Worker`] is one of them, or the arbiter that called `bind`: tasks can be
+//! started on it from any thread. Which actor runs where is decided by whoever starts it.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use actix_rt::Arbiter;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::Placement, observe::event::Events, runtime::load_counter::LoadCounter,
-    runtime::shared::Shared,
+    config::Placement,
+    observe::subscribers::Subscribers,
+    runtime::{lifecycle::Lifecycle, load_counter::LoadCounter},
 };
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Somewhere to run.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    // Carries the starts of actors and subscribers, as many as there may be of those, and no data.
-    jobs: mpsc::UnboundedSender<Job>,
-    tasks: TaskTracker,
-    pub(crate) load: LoadCounter,
-}
-
-impl Place {
-    /// Runs `task` there. False when that place is gone.
-    pub(crate) fn spawn<F>(&self, task: impl FnOnce() -> F + Send + 'static) -> bool
-    where
-        F: Future<Output = ()> + 'static,
-    {
-        let tasks = self.tasks.clone();
-        self.run(Box::new(move || {
-            actix_rt::spawn(tasks.track_future(task()));
-        }))
-    }
-
-    /// The same for a task that `stop` does not wait for.
-    pub(crate) fn spawn_untracked(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
-        self.run(Box::new(|| {
-            actix_rt::spawn(task);
-        }))
-    }
-
-    fn run(&self, job: Job) -> bool {
-        self.jobs.send(job).is_ok()
-    }
-}
-
-/// All places of one transport.
+/// All workers of one transport.
 #[derive(Debug)]
-pub(crate) struct Pool {
-    pub(crate) readers: Vec<Place>,
-    pub(crate) writers: Vec<Place>,
-    arbiters: Mutex<Vec<Arbiter>>,
-    /// Told on the first of them.
-    events: Events,
-    /// Cancelled when their threads have ended, or there are none.
+pub(crate) struct Arbiters {
+    pub(crate) readers: Vec<Worker>,
+    pub(crate) writers: Vec<Worker>,
+    /// Those that the transport started.
+    own: Mutex<Vec<Arbiter>>,
+    /// Their tasks run on the first reader.
+    subscribers: Subscribers,
+    /// Cancelled when the threads of `own` have ended, or there are none.
     joined: CancellationToken,
 }
 
-impl Pool {
+impl Arbiters {
     /// Starts the arbiters that the placement asks for.
-    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
-        // Made first, so that those that were started end with it if one cannot be.
-        let mut pool = Pool {
+    pub(crate) fn start(
+        placement: Placement,
+        lifecycle: &Lifecycle,
+        subscribers: Subscribers,
+    ) -> io::Result<Self> {
+        // Made first: if one arbiter cannot be started, dropping this ends those that were.
+        let mut arbiters = Arbiters {
             readers: Vec::new(),
             writers: Vec::new(),
-            arbiters: Mutex::default(),
-            events: shared.events.clone(),
+            own: Mutex::default(),
+            subscribers,
             joined: CancellationToken::new(),
         };
-        match shared.config.placement {
+        match placement {
             Placement::Dedicated { readers, writers } => {
                 for _ in 0..readers {
-                    let place = pool.dedicated(shared)?;
-                    pool.readers.push(place);
+                    let worker = arbiters.start_one(lifecycle)?;
+                    arbiters.readers.push(worker);
                 }
                 for _ in 0..writers {
-                    let place = pool.dedicated(shared)?;
-                    pool.writers.push(place);
+                    let worker = arbiters.start_one(lifecycle)?;
+                    arbiters.writers.push(worker);
                 }
             }
             Placement::Current => {
-                let (place, jobs) = place(shared);
-                actix_rt::spawn(jobs);
-                pool.readers.push(place.clone());
-                pool.writers.push(place);
+                let (worker, work) = worker(lifecycle);
+                actix_rt::spawn(work);
+                arbiters.readers.push(worker.clone());
+                arbiters.writers.push(worker);
             }
         }
-        if pool.arbiters.get_mut().is_empty() {
-            pool.joined.cancel();
+        if arbiters.own.get_mut().is_empty() {
+            arbiters.joined.cancel();
         }
-        Ok(pool)
+        Ok(arbiters)
     }
 
-    /// Starts an arbiter.
-    fn dedicated(&mut self, shared: &Shared) -> io::Result<Place> {
+    fn start_one(&mut self, lifecycle: &Lifecycle) -> io::Result<Worker> {
         let arbiter = Arbiter::try_new()?;
-        let (place, jobs) = place(shared);
-        arbiter.spawn(jobs);
-        self.arbiters.get_mut().push(arbiter);
-        Ok(place)
+        let (worker, work) = worker(lifecycle);
+        arbiter.spawn(work);
+        self.own.get_mut().push(arbiter);
+        Ok(worker)
     }
 
-    /// Ends the arbiters and waits until their threads have ended, whoever began to.
+    /// Ends the arbiters and waits until their threads have ended. May be called again, and after a
+    /// call that was cancelled; each call waits for the same end.
     pub(crate) async fn stop(&self) {
-        let arbiters = std::mem::take(&mut *self.arbiters.lock());
+        let arbiters = std::mem::take(&mut *self.own.lock());
         if !arbiters.is_empty() {
             let joined = self.joined.clone().drop_guard();
             // Joining blocks, so it has a thread of its own: a short-lived one, and not one of a pool
@@ -117,7 +88,7 @@ impl Pool {
                 let _joined = joined;
                 for arbiter in arbiters {
                     arbiter.stop();
-                    // A thread that panicked has ended, too.
+                    // A thread that panicked has ended as well.
                     let _ = arbiter.join();
                 }
             });
@@ -126,63 +97,103 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Arbiters {
     fn drop(&mut self) {
-        for arbiter in self.arbiters.get_mut() {
-            // Not before the subscribers know what there is to know, or have had the time to.
-            let events = self.events.clone();
+        for arbiter in self.own.get_mut() {
+            // The arbiters stay until the subscribers have handled the last events, or have had the
+            // time to.
+            let subscribers = self.subscribers.clone();
             arbiter.spawn(async move {
-                events.end().await;
+                subscribers.end().await;
                 Arbiter::current().stop();
             });
         }
     }
 }
 
-/// A place, and the task that makes it one.
-fn place(shared: &Shared) -> (Place, impl Future<Output = ()> + Send + use<>) {
-    let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
-    let (kill, tasks) = (shared.kill.clone(), shared.tasks.clone());
+type Start = Box<dyn FnOnce() + Send>;
+
+/// An arbiter, as somewhere to start tasks from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Worker {
+    // Unbounded, but it carries only the starts of actors and subscribers, of which there are as many
+    // as there are actors and subscribers. It carries no data.
+    starts: mpsc::UnboundedSender<Start>,
+    lifecycle: Lifecycle,
+    /// How many peers this worker writes to.
+    pub(crate) load: LoadCounter,
+}
+
+impl Worker {
+    /// Runs `task` there, and lets `stop` wait for it. Returns false if the arbiter is gone.
+    pub(crate) fn spawn<F>(&self, task: impl FnOnce() -> F + Send + 'static) -> bool
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let lifecycle = self.lifecycle.clone();
+        self.start(Box::new(move || {
+            actix_rt::spawn(lifecycle.track(task()));
+        }))
+    }
+
+    /// The same for a task that `stop` does not wait for.
+    pub(crate) fn spawn_untracked(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+        self.start(Box::new(|| {
+            actix_rt::spawn(task);
+        }))
+    }
+
+    fn start(&self, start: Start) -> bool {
+        self.starts.send(start).is_ok()
+    }
+}
+
+/// Returns a worker, and the task that must run on its arbiter.
+fn worker(lifecycle: &Lifecycle) -> (Worker, impl Future<Output = ()> + Send + use<>) {
+    let (sender, mut starts) = mpsc::unbounded_channel::<Start>();
     let starting = async move {
-        while let Some(job) = jobs.recv().await {
-            job();
+        while let Some(start) = starts.recv().await {
+            start();
         }
     };
-    let work = tasks.track_future(async move {
-        kill.run_until_cancelled(starting).await;
+    let until_end = lifecycle.clone();
+    let work = lifecycle.track(async move {
+        until_end.run(starting).await;
     });
-    let place = Place {
-        jobs: sender,
-        tasks,
+    let worker = Worker {
+        starts: sender,
+        lifecycle: lifecycle.clone(),
         load: LoadCounter::default(),
     };
-    (place, work)
+    (worker, work)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, pin::pin};
+    use std::pin::pin;
 
     use futures::FutureExt;
 
     use super::*;
-    use crate::{config::Config, runtime::failpoints::Failpoints};
 
     #[actix::test]
-    async fn a_stop_that_was_given_up_leaves_the_next_one_to_wait_all_the_same() {
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        let shared = Shared::new(Config::default(), nobody, Failpoints::default());
-        let pool = Pool::start(&Arc::new(shared)).expect("arbiters");
+    async fn a_second_stop_waits_for_the_threads_although_the_first_was_cancelled() {
+        let arbiters = Arbiters::start(
+            Placement::default(),
+            &Lifecycle::default(),
+            Subscribers::default(),
+        );
+        let arbiters = arbiters.expect("arbiters");
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let (busy, is_busy) = tokio::sync::oneshot::channel();
-        pool.readers[0].run(Box::new(move || {
+        arbiters.readers[0].start(Box::new(move || {
             let _ = busy.send(());
-            // Holds the thread until it is let go.
+            // Blocks the thread until `go` is dropped.
             let _ = wait.recv();
         }));
         is_busy.await.expect("it runs");
-        assert!(pool.stop().now_or_never().is_none(), "given up");
-        let mut again = pin!(pool.stop());
+        assert!(arbiters.stop().now_or_never().is_none(), "cancelled");
+        let mut again = pin!(arbiters.stop());
         assert!(again.as_mut().now_or_never().is_none(), "still running");
         drop(go);
         again.await;

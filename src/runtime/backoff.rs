@@ -1,15 +1,15 @@
 //! How long to wait before the next try: exponential, capped, with full jitter.
 //!
-//! Owns the count of tries since the last success. Knows no clock and draws no number of its own:
-//! the waiting and the dice are the caller's.
+//! Owns the number of failures since the last success. Pure: the caller waits and draws the random
+//! number.
 
 use std::time::Duration;
 
-/// The waits between tries that failed.
+/// The waits between failed tries.
 ///
-/// The n-th wait is drawn evenly from nothing up to `first · 2ⁿ`, capped at `max` ("full jitter", as
-/// in Marc Brooker's *Exponential Backoff And Jitter*): many who lost the same peer at the same
-/// moment come back spread out, not in step.
+/// The n-th wait (from 0) is drawn evenly from 0 to `first · 2ⁿ`, capped at `max`. This is "full jitter"
+/// from Marc Brooker's *Exponential Backoff And Jitter*: nodes that lost the same peer at the same
+/// moment come back spread out over time.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -26,7 +26,7 @@ impl Backoff {
         }
     }
 
-    /// The next wait, given an even draw from 0 to 1.
+    /// Returns the next wait, given a number drawn evenly from 0 to 1.
     pub(crate) fn next(&mut self, draw: f64) -> Duration {
         let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
@@ -36,6 +36,7 @@ impl Backoff {
             .mul_f64(draw.clamp(0.0, 1.0))
     }
 
+    /// Starts over after a success.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }

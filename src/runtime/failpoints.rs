@@ -1,12 +1,13 @@
-//! Panics on demand, for tests, in a build with the `failpoints` feature; nothing at all otherwise.
+//! Points at which tests can make the transport's actors panic. Without the feature `failpoints` they
+//! do nothing.
 //!
-//! Each transport has its own failpoints, so that tests in one process do not meet.
+//! Each transport has its own, so that tests in one process do not affect each other.
 
-/// Where an actor of the transport can be made to panic.
+/// A place where an actor of the transport can be made to panic.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[cfg_attr(
     not(feature = "failpoints"),
-    expect(unreachable_pub, reason = "shown with the feature only")
+    expect(unreachable_pub, reason = "public with the feature only")
 )]
 #[non_exhaustive]
 pub enum Failpoint {
@@ -18,11 +19,11 @@ pub enum Failpoint {
     Node,
     /// A `PeerWriter`, before it takes a batch.
     BeforeTake,
-    /// A `PeerWriter`, with a batch in hand of which nothing is written.
+    /// A `PeerWriter` that has taken a batch and written nothing of it.
     AfterTake,
-    /// A `PeerWriter`, with a batch in hand of which the kernel took a part.
+    /// A `PeerWriter` that has written a part of a batch.
     MidWrite,
-    /// A `PeerWriter`, after the kernel took a whole batch.
+    /// A `PeerWriter` that has written a whole batch.
     AfterWrite,
     /// The `UdpActor`, between two datagrams.
     Udp,
@@ -43,17 +44,17 @@ mod armed {
 
     use super::Failpoint;
 
-    /// The panics that are still to happen.
+    /// The panics that are armed and have not happened yet.
     #[derive(Debug, Clone, Default)]
     pub struct Failpoints(Arc<Inner>);
 
     #[derive(Debug, Default)]
     struct Inner {
         due: Mutex<HashMap<Failpoint, usize>>,
-        /// The sum of those, changed under their lock and read without: a batch that passes a point
-        /// where nothing is due pays for one load.
+        /// The sum of `due`. Changed under its lock and read without, so that a batch that passes a
+        /// point where nothing is armed costs one atomic load.
         armed: AtomicUsize,
-        bell: Notify,
+        changed: Notify,
     }
 
     impl Failpoints {
@@ -63,15 +64,15 @@ mod armed {
             *due.entry(point).or_default() += 1;
             self.0.armed.fetch_add(1, Relaxed);
             drop(due);
-            self.0.bell.notify_waiters();
+            self.0.changed.notify_waiters();
         }
 
-        /// Returns whether no panic is due any more.
+        /// Returns whether no panic is armed.
         pub fn spent(&self) -> bool {
             self.0.armed.load(Relaxed) == 0
         }
 
-        /// Panics if that is due here.
+        /// Panics if `point` is armed.
         #[inline]
         pub(crate) fn hit(&self, point: Failpoint) {
             if self.0.armed.load(Relaxed) > 0 {
@@ -91,12 +92,12 @@ mod armed {
             panic!("failpoint {point:?}");
         }
 
-        /// Panics as soon as that is due here.
+        /// Waits until `point` is armed, and panics.
         pub(crate) async fn strike(&self, point: Failpoint) {
             loop {
-                let armed = self.0.bell.notified();
+                let changed = self.0.changed.notified();
                 self.hit(point);
-                armed.await;
+                changed.await;
             }
         }
     }
@@ -111,15 +112,15 @@ mod disarmed {
 
     impl Failpoints {
         #[inline]
-        #[expect(clippy::unused_self, reason = "the shape of the armed one")]
+        #[expect(clippy::unused_self, reason = "same signature as with the feature")]
         pub(crate) fn hit(&self, _: Failpoint) {}
 
-        #[expect(clippy::unused_self, reason = "the shape of the armed one")]
+        #[expect(clippy::unused_self, reason = "same signature as with the feature")]
         pub(crate) fn spent(&self) -> bool {
             true
         }
 
-        #[expect(clippy::unused_self, reason = "the shape of the armed one")]
+        #[expect(clippy::unused_self, reason = "same signature as with the feature")]
         pub(crate) fn strike(&self, _: Failpoint) -> std::future::Pending<()> {
             std::future::pending()
         }

@@ -1,19 +1,16 @@
-//! Who carries how much: the load of the I/O workers, and the caps on connections.
+//! How many connections, or peers, a worker has, and which worker has the fewest.
 //!
-//! Both are numbers that go up with a guard and down with its `Drop`, so that a connection that ends
-//! in whatever way gives back what it took. Nothing here knows what a connection is.
-//!
-//! The protocol of a `LoadCounter`: it is raised by the one who hands work over, *before* the hand-over, so
-//! that a burst of connections sees each other; it falls when the `LoadGuard` guard that travels with
-//! the work is dropped, on whatever thread that happens. Nobody is woken by either. The number is a
-//! hint for a fair spread and orders no other memory, hence `Relaxed`.
+//! Whoever hands work over raises the number *before* the hand-over, so that the connections of one
+//! burst spread over the workers. The number falls when the [`LoadGuard`] that travels with the work is
+//! dropped, on whatever thread that happens. Neither wakes anybody. The number only serves to spread
+//! work evenly and orders no other memory, hence `Relaxed`.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// How many connections, or peers, one worker carries.
+/// How many connections, or peers, one worker has.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LoadCounter(Arc<AtomicUsize>);
 
@@ -22,14 +19,14 @@ impl LoadCounter {
         self.0.load(Relaxed)
     }
 
-    /// Takes one more; the guard gives it back.
-    pub(crate) fn carry(&self) -> LoadGuard {
+    /// Adds one, until the guard is dropped.
+    pub(crate) fn add(&self) -> LoadGuard {
         self.0.fetch_add(1, Relaxed);
         LoadGuard(self.clone())
     }
 }
 
-/// One unit of load, for as long as it lives.
+/// One connection or peer of a worker, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct LoadGuard(LoadCounter);
 
@@ -39,7 +36,7 @@ impl Drop for LoadGuard {
     }
 }
 
-/// Picks the worker that carries least, the first of several.
+/// Returns the worker with the lowest load, the first of several.
 pub(crate) fn least_loaded<T>(
     workers: impl IntoIterator<Item = T>,
     load: impl Fn(&T) -> &LoadCounter,
@@ -52,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_spreads_evenly_because_load_counts_before_the_hand_over() {
+    fn a_burst_spreads_evenly_because_load_is_counted_before_the_hand_over() {
         let workers = vec![
             LoadCounter::default(),
             LoadCounter::default(),
             LoadCounter::default(),
         ];
         let burst: Vec<_> = (0..9)
-            .map(|_| least_loaded(&workers, |load| load).expect("three").carry())
+            .map(|_| least_loaded(&workers, |load| load).expect("three").add())
             .collect();
         assert_eq!(
             workers.iter().map(LoadCounter::get).collect::<Vec<_>>(),

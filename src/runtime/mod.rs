@@ -1,6 +1,9 @@
+//! Where actors run, how they are kept alive, and how all of it ends.
+
 pub(crate) mod arbiters;
 pub(crate) mod backoff;
 pub(crate) mod failpoints;
+pub(crate) mod lifecycle;
 pub(crate) mod load_counter;
-pub(crate) mod shared;
+mod restart_budget;
 pub(crate) mod supervision;

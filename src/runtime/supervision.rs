@@ -1,79 +1,151 @@
-//! Keeps actors alive.
+//! Keeps the transport's own actors alive.
 //!
-//! actix' own `Supervisor` brings an actor back that called `ctx.stop()`, at once and without limit,
-//! but not one that panicked. Here every actor of the transport carries a [`Lifeline`]; however it
-//! ends, the lifeline's `Drop` tells the loop that started it, which waits a little and starts
-//! another, so long as its [`Budget`] lasts. What must survive (queues, counters, registrations,
-//! sockets) lives outside the actors; this file knows nothing of it.
+//! actix' own `Supervisor` restarts an actor that called `ctx.stop()`, at once and without limit, but
+//! not one that panicked. Here every actor holds a [`Lifeline`]. However the actor ends, dropping the
+//! lifeline tells the loop that started it, which waits a little and starts another one, as long as its
+//! [`RestartBudget`] lasts.
+//!
+//! What must survive an actor (queues, counters, registrations, sockets) lives outside of it.
 
-use std::{collections::VecDeque, future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
-use crate::{config::Config, runtime::backoff::Backoff};
+use crate::{
+    config::Config,
+    net::{random, time},
+    observe::{event::Component, reporter::Reporter},
+    runtime::{
+        backoff::Backoff,
+        failpoints::{Failpoint, Failpoints},
+        lifecycle::Lifecycle,
+        restart_budget::RestartBudget,
+    },
+};
 
-/// How many restarts are left, as of now.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    limit: usize,
-    window: Duration,
-    restarts: VecDeque<Instant>,
+/// Keeps actors alive until the transport ends. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Supervisor {
+    config: Arc<Config>,
+    lifecycle: Lifecycle,
+    reporter: Reporter,
 }
 
-impl Budget {
-    pub(crate) fn new(limit: usize, window: Duration) -> Self {
-        Budget {
-            limit,
-            window,
-            restarts: VecDeque::new(),
+impl Supervisor {
+    pub(crate) fn new(config: Arc<Config>, lifecycle: Lifecycle, reporter: Reporter) -> Self {
+        Supervisor {
+            config,
+            lifecycle,
+            reporter,
         }
     }
 
-    /// Takes one restart; false when the window has none left.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
-        while self
-            .restarts
-            .front()
-            .is_some_and(|then| now - *then >= self.window)
-        {
-            self.restarts.pop_front();
+    /// Starts an actor on this arbiter, and starts it again whenever it ends unexpectedly. Returns when
+    /// it has ended as intended, or the transport ends.
+    ///
+    /// `pause` spends the time between two lives: what the actor took care of can be taken care of
+    /// meanwhile.
+    pub(crate) async fn keep_alive<P: Future<Output = ()>>(
+        &self,
+        component: Component,
+        mut start: impl FnMut(Lifeline),
+        pause: impl Fn(Duration) -> P,
+    ) {
+        let mut restarts = Restarts::new(&self.config);
+        loop {
+            let (lifeline, end) = Lifeline::new();
+            let started = time::now();
+            start(lifeline);
+            if end.await == Ok(End::Intended) {
+                return;
+            }
+            let wait = match restarts.after_life(started.elapsed()) {
+                Restart::After(wait) => wait,
+                Restart::LimitReached(wait) => {
+                    self.reporter.failed(component);
+                    wait
+                }
+            };
+            if self.lifecycle.run(pause(wait)).await.is_none() {
+                return;
+            }
+            self.reporter.restarted(component);
         }
-        if self.restarts.len() >= self.limit {
-            return false;
-        }
-        self.restarts.push_back(now);
-        true
     }
 }
 
-/// What an actor holds to be missed: dropped without [`done`](Lifeline::done), it was not asked.
+/// When an actor that ended unexpectedly is started again.
+struct Restarts<'c> {
+    config: &'c Config,
+    budget: RestartBudget,
+    backoff: Backoff,
+}
+
+enum Restart {
+    After(Duration),
+    /// It has failed: the window has no restart left. It is tried again after a long wait.
+    LimitReached(Duration),
+}
+
+impl<'c> Restarts<'c> {
+    /// The longest wait between two lives. Also, an actor that lived this long did not fail at once, so
+    /// the waits start over.
+    const MAX_WAIT: Duration = Duration::from_secs(1);
+
+    fn new(config: &'c Config) -> Self {
+        let first = config.restart_first;
+        Restarts {
+            config,
+            budget: RestartBudget::new(config.restart_limit, config.restart_window),
+            backoff: Backoff::new(first, Self::MAX_WAIT.max(first)),
+        }
+    }
+
+    fn after_life(&mut self, lived: Duration) -> Restart {
+        if lived >= Self::MAX_WAIT {
+            self.backoff.reset();
+        }
+        if self.budget.take(time::now()) {
+            return Restart::After(self.backoff.next(random::fraction()));
+        }
+        self.budget = RestartBudget::new(self.config.restart_limit, self.config.restart_window);
+        Restart::LimitReached(self.config.failed_retry)
+    }
+}
+
+/// Held by an actor. Dropped without [`done`](Lifeline::done), it reports an unexpected end.
 #[derive(Debug)]
 pub(crate) struct Lifeline(Option<oneshot::Sender<End>>);
 
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 enum End {
-    Asked,
-    Unasked,
+    Intended,
+    Unexpected,
 }
 
 impl Lifeline {
-    /// The actor has nothing more to do and must not be started again.
-    pub(crate) fn done(&mut self) {
-        self.tell(End::Asked);
+    fn new() -> (Self, oneshot::Receiver<End>) {
+        let (sender, end) = oneshot::channel();
+        (Lifeline(Some(sender)), end)
     }
 
-    fn tell(&mut self, end: End) {
-        if let Some(tell) = self.0.take() {
-            // Nobody listens once the transport is gone, and then nobody needs to.
-            let _ = tell.send(end);
+    /// Reports that the actor has nothing more to do and must not be started again.
+    pub(crate) fn done(&mut self) {
+        self.report(End::Intended);
+    }
+
+    fn report(&mut self, end: End) {
+        if let Some(sender) = self.0.take() {
+            // Nobody listens once the transport is gone.
+            let _ = sender.send(end);
         }
     }
 }
 
 impl Drop for Lifeline {
     fn drop(&mut self) {
-        self.tell(End::Unasked);
+        self.report(End::Unexpected);
     }
 }
 
@@ -82,64 +154,28 @@ pub(crate) trait Supervised: Actor<Context = Context<Self>> {
     fn lifeline(&mut self) -> &mut Lifeline;
 }
 
-/// Makes `life` the life of an actor: when it comes to its end, so does the actor, as it was meant
-/// to; when it panics, the actor ends unasked.
-pub(crate) fn live<A>(actor: &mut A, ctx: &mut Context<A>, life: impl Future<Output = ()> + 'static)
+/// Ties an actor to the future that does its work: when the future is done, the actor ends as
+/// intended; when it panics, the actor ends unexpectedly.
+pub(crate) fn live<A>(actor: &mut A, ctx: &mut Context<A>, work: impl Future<Output = ()> + 'static)
 where
     A: Supervised,
 {
-    let life = life.into_actor(actor);
-    ctx.spawn(life.map(|(), actor, ctx| {
+    let work = work.into_actor(actor);
+    ctx.spawn(work.map(|(), actor, ctx| {
         actor.lifeline().done();
         ctx.stop();
     }));
 }
 
-/// What becomes of a supervised actor, for those who count and tell.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-pub(crate) enum Turn {
-    Restarted,
-    Failed,
-}
-
-/// Starts an actor and starts it anew whenever it ends unasked, until it ends asked.
-///
-/// `start` starts one life on the current arbiter; `told` hears of each turn; `rest` spends the time
-/// between two lives, so that what the actor looked after can be looked after meanwhile, and says
-/// whether there is to be another.
-pub(crate) async fn keep_alive<R>(
-    config: &Config,
-    mut start: impl FnMut(Lifeline),
-    mut told: impl FnMut(Turn),
-    rest: impl Fn(Duration) -> R,
-) where
-    R: Future<Output = bool>,
-{
-    const REST_MAX: Duration = Duration::from_secs(1);
-
-    let mut budget = Budget::new(config.restart_limit, config.restart_window);
-    let mut backoff = Backoff::new(config.restart_first, REST_MAX.max(config.restart_first));
-    loop {
-        let (tell, end) = oneshot::channel();
-        let born = Instant::now();
-        start(Lifeline(Some(tell)));
-        if end.await == Ok(End::Asked) {
-            return;
-        }
-        if born.elapsed() >= REST_MAX {
-            backoff.reset();
-        }
-        let time = if budget.take(Instant::now()) {
-            backoff.next(fastrand::f64())
-        } else {
-            told(Turn::Failed);
-            budget = Budget::new(config.restart_limit, config.restart_window);
-            config.failed_retry
-        };
-        if !rest(time).await {
-            return;
-        }
-        told(Turn::Restarted);
+/// The work of an actor that only answers messages: it waits until everything must end.
+pub(crate) async fn until_all_ends(
+    lifecycle: Lifecycle,
+    failpoints: Failpoints,
+    failpoint: Failpoint,
+) {
+    tokio::select! {
+        () = lifecycle.all_ends() => {}
+        () = failpoints.strike(failpoint) => {}
     }
 }
 
@@ -149,48 +185,44 @@ mod tests {
 
     use super::*;
 
-    async fn sleep(time: Duration) -> bool {
-        tokio::time::sleep(time).await;
-        true
+    fn supervisor(reporter: &Reporter) -> Supervisor {
+        Supervisor::new(Arc::default(), Lifecycle::default(), reporter.clone())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn budget_is_per_window() {
-        let mut budget = Budget::new(2, Duration::from_secs(60));
-        assert!(budget.take(Instant::now()));
-        assert!(budget.take(Instant::now()));
-        assert!(!budget.take(Instant::now()));
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(budget.take(Instant::now()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_actor_that_keeps_dying_is_reported_rests_and_is_tried_again() {
-        let config = Config::default();
-        let turns = RefCell::new(Vec::new());
+    #[tokio::test]
+    async fn an_actor_that_keeps_ending_is_paused_for_long_and_started_again() {
+        let reporter = Reporter::default();
         let mut lives = 0;
-        let began = Instant::now();
         let start = |mut lifeline: Lifeline| {
             lives += 1;
             if lives == 13 {
                 lifeline.done();
             }
         };
-        keep_alive(&config, start, |turn| turns.borrow_mut().push(turn), sleep).await;
-        let mut expected = vec![Turn::Restarted; 10];
-        expected.extend([Turn::Failed, Turn::Restarted, Turn::Restarted]);
-        assert_eq!(turns.into_inner(), expected);
-        assert!(began.elapsed() >= config.failed_retry);
+        let waits = RefCell::new(Vec::new());
+        let pause = |wait| std::future::ready(waits.borrow_mut().push(wait));
+        let supervisor = supervisor(&reporter);
+        supervisor.keep_alive(Component::Node, start, pause).await;
+        assert_eq!(reporter.link_stats(0, 0).restarts, 12);
+        // The limit is ten restarts in a window, so the eleventh wait is the long one.
+        let waits = waits.into_inner();
+        let long: Vec<_> = (0..12)
+            .filter(|index| waits[*index] > Restarts::MAX_WAIT)
+            .collect();
+        assert_eq!(long, [10]);
+        assert_eq!(waits[10], Config::default().failed_retry);
     }
 
     #[tokio::test]
-    async fn an_actor_that_was_asked_to_end_stays_ended() {
+    async fn an_actor_that_ended_as_intended_stays_ended() {
         let mut lives = 0;
         let start = |mut lifeline: Lifeline| {
             lives += 1;
             lifeline.done();
         };
-        keep_alive(&Config::default(), start, |_| panic!("no turn"), sleep).await;
+        let supervisor = supervisor(&Reporter::default());
+        let pause = |_| std::future::ready(());
+        supervisor.keep_alive(Component::Node, start, pause).await;
         assert_eq!(lives, 1);
     }
 }

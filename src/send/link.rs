@@ -1,154 +1,152 @@
-//! A link: one connection to a peer, from its making to its end.
+//! A `Link`: one connection to a peer, from when it is made to when it ends.
 //!
-//! Owns the writing: batches from the queue to the kernel, an eye on the other side while there is
-//! nothing to write, and the word about its coming and going. When it ends, however it ends, the
-//! batch in its hands goes back to the queue, which knows what of it may be sent again.
+//! Takes batches from the queue and writes them, watches the far end while there is nothing to write,
+//! and reports when the link is up and down. However a link ends, the batch being written returns to the
+//! queue, which knows which of its frames may be sent again.
 
 use std::{
     io::{self, IoSlice},
-    pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
-
-use futures::FutureExt;
-use tokio::{
-    io::{Interest, Ready},
-    net::TcpStream,
-    time::{Instant, Sleep, sleep, timeout},
+    pin::pin,
+    sync::Arc,
 };
 
 use crate::{
-    net::clock::{CoarseInstant, EXPIRY_SLACK},
-    observe::event::{DownReason, PeerEvent},
+    net::{
+        clock::{CoarseInstant, EXPIRY_SLACK},
+        tcp::{Readiness, Stream},
+        time::timeout,
+    },
+    observe::event::DownReason,
     runtime::failpoints::Failpoint,
-    runtime::shared::{Shared, count},
-    send::doorbell::{Doorbell, Manner},
-    send::outbox::Outbox,
-    send::queue::{Batch, SendQueue},
+    send::{
+        back_channel::{self, lost, until_far_end_closes},
+        direct_write::SendPattern,
+        idle_timer::{Due, IdleTimer},
+        peer_state::PeerState,
+        queue::Batch,
+        writer_context::WriterContext,
+    },
 };
 
 /// Slices of one vectored write.
 const SLICES: usize = 64;
 
-/// Bytes written to one peer before the others on the arbiter have their turn.
-const TURN: usize = 1 << 20;
+/// Bytes written to one peer before the other peers of this arbiter get their turn.
+const YIELD_AFTER: usize = 1 << 20;
 
-/// How long a link with nothing to send keeps the memory that it had while it was busy.
-const KEEP_BUFFERS: Duration = Duration::from_secs(1);
-
-/// What a rest of the writer leaves: how frames have been coming, and what a ring began to write.
-type Rested = (Manner, Option<Batch>);
-
-/// A connection that stands. It is told of when it is made and when it goes, however it goes.
+/// A link that is up.
 pub(crate) struct Link<'w> {
-    shared: &'w Shared,
-    outbox: &'w Outbox,
-    stream: Arc<TcpStream>,
-    bell: Arc<Doorbell>,
+    context: &'w WriterContext,
+    peer: &'w PeerState,
+    stream: Arc<Stream>,
     epoch: u64,
-    /// Why it goes.
-    pub(crate) reason: DownReason,
+    /// Why it ended. `Ended`, unless `run` came to its end.
+    reason: DownReason,
 }
 
 impl<'w> Link<'w> {
-    pub(crate) fn up(shared: &'w Arc<Shared>, outbox: &'w Outbox, stream: TcpStream) -> Self {
-        let epoch = outbox.epoch.fetch_add(1, Relaxed) + 1;
-        outbox.connected.store(true, Relaxed);
-        count(&shared.counters.connects);
-        tracing::debug!(peer = %outbox.addr, epoch, "up");
-        let peer = outbox.addr;
-        shared.events.tell(&PeerEvent::Up { peer, epoch });
+    pub(crate) fn open(context: &'w WriterContext, peer: &'w PeerState, stream: Stream) -> Self {
+        let epoch = peer.connected();
+        context.reporter.link_up(peer.addr, epoch);
         Link {
-            shared,
-            outbox,
+            context,
+            peer,
             stream: Arc::new(stream),
-            bell: Doorbell::new(shared.clone()),
             epoch,
             reason: DownReason::Ended,
         }
     }
 
-    /// Writes what there is to write until the link goes; says why it went.
-    pub(crate) async fn serve(&mut self) -> DownReason {
-        let mut idle = Idle::new(self.shared.config.idle_timeout);
-        let (mut written, mut rested) = (0, false);
-        let (mut manner, mut left) = (Manner::new(), None);
+    /// Writes what is queued until the link ends. Returns why it ended.
+    pub(crate) async fn run(mut self) -> DownReason {
+        self.reason = self.write_all().await;
+        self.reason
+    }
+
+    async fn write_all(&self) -> DownReason {
+        let failpoints = &self.context.failpoints;
+        let mut idle_timer = IdleTimer::new(self.context.config.idle_timeout);
+        let mut pattern = SendPattern::default();
+        let mut unfinished = None;
+        let (mut was_idle, mut written) = (false, 0);
         loop {
-            self.shared.failpoints.hit(Failpoint::BeforeTake);
-            let batch = match left.take() {
-                Some(batch) => Some(batch),
-                None => {
-                    let taken = self.outbox.queue.take(CoarseInstant::now());
-                    self.outbox.tell(self.shared, &taken.dropped);
-                    taken.batch
-                }
-            };
-            let Some(mut batch) = batch else {
-                if self.outbox.queue.is_done() {
+            failpoints.hit(Failpoint::BeforeTake);
+            let Some(mut batch) = unfinished.take().or_else(|| self.take()) else {
+                if self.peer.queue.is_done() {
                     return DownReason::Ended;
                 }
-                idle.begin();
-                (manner, left) = match self.rest(&mut idle, manner).await {
-                    Ok(ended) => ended,
+                (pattern, unfinished) = match self.wait_for_work(&mut idle_timer, pattern).await {
+                    Ok(woken) => woken,
                     Err(reason) => return reason,
                 };
-                rested = true;
+                was_idle = true;
                 continue;
             };
-            if std::mem::take(&mut rested) {
-                manner.woken_by(batch.count().frames);
+            if std::mem::take(&mut was_idle) {
+                pattern.woken_by(batch.count().frames);
             }
-            self.shared.failpoints.hit(Failpoint::AfterTake);
+            failpoints.hit(Failpoint::AfterTake);
             match self.write(&mut batch).await {
                 Ok(bytes) => written += bytes,
                 Err(reason) => return reason,
             }
-            self.shared.failpoints.hit(Failpoint::AfterWrite);
-            if written >= TURN {
+            failpoints.hit(Failpoint::AfterWrite);
+            if written >= YIELD_AFTER {
                 written = 0;
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Waits for something to write, with an eye on the other side: when it closes an idle link, as a
-    /// peer that restarts does, that is seen before a frame is lost to it. Returns what a ring of the
-    /// doorbell began to write.
-    async fn rest(&self, idle: &mut Idle, manner: Manner) -> Result<Rested, DownReason> {
-        let queue = &self.outbox.queue;
-        let rest = self.bell.hang(&self.stream, queue, manner);
-        let (mut gone, mut rung) = (pin!(self.gone()), pin!(rest.rung()));
+    /// Takes the next batch from the queue, and reports what went stale there.
+    fn take(&self) -> Option<Batch> {
+        let taken = self.peer.queue.take(CoarseInstant::now());
+        self.peer.report_dropped(&taken.dropped);
+        taken.batch
+    }
+
+    /// Waits for something to write. Meanwhile senders may write lone frames themselves, and the far end
+    /// is watched: if it closes an idle link, as a peer that restarts does, that is noticed before a
+    /// frame is lost to it.
+    async fn wait_for_work(
+        &self,
+        idle_timer: &mut IdleTimer,
+        pattern: SendPattern,
+    ) -> Result<(SendPattern, Option<Batch>), DownReason> {
+        let queue = &self.peer.queue;
+        idle_timer.begin();
+        let idle = self.peer.direct_write.begin_idle(&self.stream, pattern);
+        let mut closed = pin!(until_far_end_closes(&self.stream));
+        let mut work = pin!(idle.until_work(queue));
         loop {
             tokio::select! {
                 biased;
-                reason = &mut gone => return Err(reason),
-                () = &mut rung => break,
-                () = &mut idle.timer => {
-                    if idle.is_over(queue, rest.wrote()) {
-                        return Err(DownReason::Idle);
-                    }
-                }
+                reason = &mut closed => return Err(reason),
+                () = &mut work => break,
+                () = &mut idle_timer.fired => match idle_timer.due(idle.last_direct_write()) {
+                    Due::Nothing => {}
+                    Due::ReleaseMemory => queue.trim(),
+                    Due::EndLink => return Err(DownReason::Idle),
+                },
             }
         }
-        Ok(rest.end())
+        Ok(idle.end())
     }
 
-    /// Hands the batch to the kernel; says how many bytes that were.
+    /// Writes the whole batch, but for what goes stale meanwhile. Returns how many bytes it wrote.
     async fn write(&self, batch: &mut Batch) -> Result<usize, DownReason> {
-        const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
         let mut written = 0;
         while !batch.is_empty() {
-            let ready = match self.stream.ready(BOTH).now_or_never() {
-                Some(ready) => ready.map_err(lost)?,
-                // The kernel holds as much as it will: the peer is slow, stopped or cut off.
-                None => match self.stalled(batch).await? {
+            let ready = match self.stream.ready_now() {
+                Some(ready) => ready.map_err(|err| lost(&err))?,
+                None => match self.wait_until_ready(batch).await? {
                     Some(ready) => ready,
                     None => continue,
                 },
             };
-            if let Some(reason) = self.spoke_or_closed(ready) {
+            if ready.is_readable()
+                && let Some(reason) = back_channel::read(&self.stream)
+            {
                 return Err(reason);
             }
             if !ready.is_writable() {
@@ -156,131 +154,46 @@ impl<'w> Link<'w> {
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = batch.slices(&mut slices);
-            match self.stream.try_write_vectored(&slices[..filled]) {
+            match self.stream.try_write(&slices[..filled]) {
                 Ok(n) => {
                     written += n;
                     batch.advance(n);
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Err(err) => return Err(lost(err)),
+                Err(err) => return Err(lost(&err)),
             }
             if !batch.is_empty() {
-                self.shared.failpoints.hit(Failpoint::MidWrite);
+                self.context.failpoints.hit(Failpoint::MidWrite);
             }
         }
         Ok(written)
     }
 
-    /// Waits until the socket is ready again, and drops what went stale by then. None when it is not
-    /// ready yet, but the batch may have changed.
-    async fn stalled(&self, batch: &mut Batch) -> Result<Option<Ready>, DownReason> {
-        const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
-        let ready = self.stream.ready(BOTH);
+    /// The kernel takes no more, because the peer is slow, stopped or cut off. Waits until the socket is
+    /// ready again, and drops what goes stale meanwhile. Returns `None` if the socket is not ready yet,
+    /// but the batch may have changed.
+    async fn wait_until_ready(&self, batch: &mut Batch) -> Result<Option<Readiness>, DownReason> {
+        let queue = &self.peer.queue;
+        let ready = self.stream.ready();
         let ready = match batch.next_expiry(CoarseInstant::now()) {
             Some(expiry) => timeout(expiry + EXPIRY_SLACK, ready).await.ok(),
             // Nothing can go stale until something is pushed.
             None => tokio::select! {
                 ready = ready => Some(ready),
-                () = self.outbox.ready(), if !self.outbox.queue.is_done() => None,
+                () = self.peer.until_ready(), if !queue.is_done() => None,
             },
         };
         let now = CoarseInstant::now();
         batch.expire(now);
-        let dropped = self.outbox.queue.expire(now);
-        self.outbox.tell(self.shared, &dropped);
-        ready.transpose().map_err(lost)
-    }
-
-    /// Waits until the other side ends the link.
-    async fn gone(&self) -> DownReason {
-        loop {
-            let ready = match self.stream.ready(Interest::READABLE).await {
-                Ok(ready) => ready,
-                Err(err) => return lost(err),
-            };
-            if let Some(reason) = self.spoke_or_closed(ready) {
-                return reason;
-            }
-        }
-    }
-
-    fn spoke_or_closed(&self, ready: Ready) -> Option<DownReason> {
-        if !ready.is_readable() {
-            return None;
-        }
-        match self.stream.try_read(&mut [0]) {
-            Ok(0) => Some(DownReason::Closed),
-            Ok(_) => Some(DownReason::Spoke),
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => None,
-            Err(err) => Some(lost(err)),
-        }
+        self.peer.report_dropped(&queue.expire(now));
+        ready.transpose().map_err(|err| lost(&err))
     }
 }
 
 impl Drop for Link<'_> {
     fn drop(&mut self) {
-        let (peer, epoch, reason) = (self.outbox.addr, self.epoch, self.reason);
-        self.outbox.connected.store(false, Relaxed);
-        count(&self.shared.counters.disconnects);
-        tracing::debug!(%peer, epoch, ?reason, "down");
-        self.shared.events.tell(&PeerEvent::Down {
-            peer,
-            epoch,
-            reason,
-        });
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn lost(err: io::Error) -> DownReason {
-    DownReason::Lost(err.kind())
-}
-
-/// How long a link has had nothing to send. One timer serves all its rests: it is set when it has
-/// gone off, not whenever there is something to send.
-struct Idle {
-    limit: Duration,
-    since: Instant,
-    /// Whether the queue holds no memory for nothing.
-    trimmed: bool,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Idle {
-    fn new(limit: Duration) -> Self {
-        Idle {
-            limit,
-            since: Instant::now(),
-            trimmed: false,
-            timer: Box::pin(sleep(KEEP_BUFFERS.min(limit))),
-        }
-    }
-
-    /// The queue has run dry.
-    fn begin(&mut self) {
-        self.since = Instant::now();
-        if self.trimmed {
-            self.trimmed = false;
-            self.timer
-                .as_mut()
-                .reset(self.since + KEEP_BUFFERS.min(self.limit));
-        }
-    }
-
-    /// The timer has gone off: says whether the link has been idle for as long as it may.
-    fn is_over(&mut self, queue: &SendQueue, wrote: Instant) -> bool {
-        let now = Instant::now();
-        self.since = self.since.max(wrote);
-        if now >= self.since + KEEP_BUFFERS {
-            self.trimmed = true;
-            queue.trim();
-        }
-        let next = match self.trimmed {
-            true => self.limit,
-            false => KEEP_BUFFERS.min(self.limit),
-        };
-        self.timer.as_mut().reset(self.since + next);
-        now >= self.since + self.limit
+        self.peer.disconnected();
+        let (peer, reporter) = (self.peer.addr, &self.context.reporter);
+        reporter.link_down(peer, self.epoch, self.reason);
     }
 }

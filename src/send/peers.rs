@@ -1,9 +1,8 @@
-//! The peers: who is known.
+//! The peers of a transport: which are known, and when one is forgotten.
 //!
-//! Owns the table ip:port → [`Outbox`] and its cap. A peer is made by the first send to it, its
-//! writer started on the writing arbiter that has fewest, and it is forgotten when it has been idle
-//! and nobody holds a handle; its counts are then added to those of its predecessors, so that the
-//! sums lose nothing.
+//! The first send to an address makes the peer and starts its writer, on the writing arbiter that has
+//! the fewest peers. A peer that has been idle, and that nobody holds a handle to, is forgotten. Its
+//! counts are then added to those of the peers forgotten before, so that the sums lose nothing.
 
 use std::{
     collections::HashMap,
@@ -13,55 +12,69 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::time::sleep;
 
 use crate::{
-    config::Config,
     error::{PeerError, Refusal, SendError},
     ids::GroupId,
-    net,
-    observe::event::Component,
-    observe::stats::{PeerStats, Rejected, SendStats},
-    runtime::arbiters::Pool,
-    runtime::load_counter::least_loaded,
-    runtime::shared::Shared,
-    send::outbox::Outbox,
-    send::peer::Peer,
-    send::queue::{CHAIN_FROM, CloseOnDrop, Limits},
-    send::writer::{PeerWriter, Retire},
-    wire::count::Count,
-    wire::frame::HEADER,
-    wire::payload::Payload,
+    net::{
+        addr,
+        time::{self, sleep, timeout},
+    },
+    observe::{
+        event::Component,
+        stats::{PeerStats, Rejected, SendStats},
+    },
+    runtime::{arbiters::Arbiters, load_counter::least_loaded, supervision::Supervisor},
+    send::{
+        direct_write::{DirectWrite, LastDirectWrite},
+        peer::Peer,
+        peer_state::PeerState,
+        queue::{CloseOnDrop, Limits},
+        writer::PeerWriter,
+        writer_context::WriterContext,
+    },
+    wire::{count::Count, frame::HEADER, payload::Payload},
 };
 
 /// All peers of one transport.
 pub(crate) struct Peers {
-    shared: Arc<Shared>,
-    pool: Arc<Pool>,
-    table: RwLock<Table>,
-    /// Sends that no peer was made for.
-    refused: Mutex<(Count, Rejected)>,
+    table: RwLock<PeerTable>,
+    /// Sends for which no peer could be made: offered, and rejected by reason.
+    rejected: Mutex<(Count, Rejected)>,
+    context: WriterContext,
+    supervisor: Supervisor,
+    arbiters: Arc<Arbiters>,
+    last_direct_write: Arc<LastDirectWrite>,
+    /// Given to the tasks that keep writers alive, which must not keep the peers alive.
     this: Weak<Peers>,
 }
 
 #[derive(Default)]
-struct Table {
+struct PeerTable {
     peers: HashMap<SocketAddr, Peer>,
-    /// What the forgotten ones counted.
+    /// The sums over the peers that were forgotten.
     forgotten: SendStats,
     stopped: bool,
 }
 
 impl Peers {
-    pub(crate) fn new(shared: Arc<Shared>, pool: Arc<Pool>) -> Arc<Self> {
+    pub(crate) fn new(
+        context: WriterContext,
+        supervisor: Supervisor,
+        arbiters: Arc<Arbiters>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Peers {
-            shared,
-            pool,
             table: RwLock::default(),
-            refused: Mutex::default(),
+            rejected: Mutex::default(),
+            context,
+            supervisor,
+            arbiters,
+            last_direct_write: Arc::new(LastDirectWrite::new(time::now())),
             this: this.clone(),
         })
     }
+
+    // ---- sending -----------------------------------------------------------------------------------
 
     pub(crate) fn try_send<P: Payload>(
         &self,
@@ -71,7 +84,7 @@ impl Peers {
     ) -> Result<(), SendError<P>> {
         match self.get(to) {
             Ok(peer) => peer.try_send(group, payload),
-            Err(err) => Err(self.refuse(err.into(), payload)),
+            Err(err) => Err(self.reject(err.into(), payload)),
         }
     }
 
@@ -83,27 +96,29 @@ impl Peers {
     ) -> Result<(), SendError<P>> {
         match self.get(to) {
             Ok(peer) => peer.send(group, payload).await,
-            Err(err) => Err(self.refuse(err.into(), payload)),
+            Err(err) => Err(self.reject(err.into(), payload)),
         }
     }
 
-    /// Counts a send that came to no queue.
-    fn refuse<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
+    /// Counts a send for which there is no queue.
+    fn reject<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
         let frame = Count::one(HEADER + payload.as_ref().len());
-        let mut refused = self.refused.lock();
-        refused.0 += frame;
-        refused.1.count(refusal, frame);
-        drop(refused);
+        let mut rejected = self.rejected.lock();
+        rejected.0 += frame;
+        rejected.1.count(refusal, frame);
+        drop(rejected);
         refusal.with(payload)
     }
 
-    /// Returns the peer, made now if it is not known.
+    // ---- a peer's life: made, written to, forgotten ------------------------------------------------
+
+    /// Returns the peer. Makes it if it is not known.
     pub(crate) fn get(&self, addr: SocketAddr) -> Result<Peer, PeerError> {
-        let addr = net::canonical(addr);
+        let addr = addr::canonical(addr);
         if let Some(peer) = self.table.read().peers.get(&addr) {
             return Ok(peer.clone());
         }
-        if !net::is_usable(addr) {
+        if !addr::is_usable(addr) {
             return Err(PeerError::Address(addr));
         }
         let mut table = self.table.write();
@@ -113,76 +128,81 @@ impl Peers {
         if let Some(peer) = table.peers.get(&addr) {
             return Ok(peer.clone());
         }
-        let max = self.shared.config.max_peers;
+        let max = self.context.config.max_peers;
         if table.peers.len() >= max {
             return Err(PeerError::TooMany { max });
         }
-        let outbox = Arc::new(Outbox::new(addr, limits(&self.shared.config)));
-        if !self.start_writer(&outbox) {
+        let peer = Peer::new(Arc::new(PeerState::new(
+            addr,
+            Limits::of_peer(&self.context.config),
+            DirectWrite::new(
+                self.last_direct_write.clone(),
+                self.context.failpoints.clone(),
+            ),
+            self.context.reporter.clone(),
+        )));
+        if !self.start_writing(&peer.state) {
             return Err(PeerError::Stopped);
         }
-        let peer = Peer::new(outbox);
         table.peers.insert(addr, peer.clone());
         Ok(peer)
     }
 
-    /// Starts the peer's writer, and keeps it alive, where the fewest are.
-    fn start_writer(&self, outbox: &Arc<Outbox>) -> bool {
-        let Some(place) = least_loaded(&self.pool.writers, |place| &place.load) else {
+    /// Starts the task that keeps the peer's writer alive. Returns false if the arbiters are gone.
+    fn start_writing(&self, peer: &Arc<PeerState>) -> bool {
+        let writers = &self.arbiters.writers;
+        let Some(worker) = least_loaded(writers, |worker| &worker.load) else {
             return false;
         };
-        let carried = place.load.carry();
-        let (shared, outbox) = (self.shared.clone(), outbox.clone());
-        let peers = self.this.clone();
-        // However this ends, with its arbiter perhaps and before it began, nobody writes any more.
-        let end = CloseOnDrop::new(outbox.queue.clone());
-        place.spawn(move || async move {
-            let _carried = carried;
-            let _end = end;
-            let component = Component::PeerWriter(outbox.addr);
-            let start = |lifeline| {
-                let (peers, addr) = (peers.clone(), outbox.addr);
-                let retire: Retire =
-                    Box::new(move || peers.upgrade().is_none_or(|peers| peers.forget(addr)));
-                PeerWriter::start(shared.clone(), outbox.clone(), retire, lifeline);
-            };
-            // Between two writers the frames go on ageing.
-            let rest = |time| outbox.expiring(&shared, sleep(time));
-            shared.keep_alive(component, start, rest).await;
+        let load = worker.load.add();
+        let writing = KeepWriting {
+            peers: self.this.clone(),
+            context: self.context.clone(),
+            supervisor: self.supervisor.clone(),
+            // The task may end with its arbiter, even before it began: nobody writes any more then.
+            _close_queue: CloseOnDrop::new(peer.queue.clone()),
+            peer: peer.clone(),
+        };
+        worker.spawn(move || async move {
+            let _load = load;
+            writing.run().await;
         })
     }
 
-    /// Forgets a peer that nobody can be about to send to; says whether it did.
+    /// Forgets a peer that nobody can be about to send to. Returns false if somebody may.
     ///
-    /// Under the lock nobody gets a new handle, so the one in the table being the only one means
-    /// that nobody has one, and the queue being empty that nobody left anything.
+    /// Under this lock nobody gets a new handle. If the one in the table is the only one, nobody has any;
+    /// if the queue is empty, nobody left a frame.
     fn forget(&self, addr: SocketAddr) -> bool {
         let mut table = self.table.write();
         let Some(peer) = table.peers.get(&addr) else {
             return true;
         };
-        if !peer.is_last() || !peer.outbox.queue.left().is_zero() {
+        if !peer.is_only_handle() || !peer.state.queue.left().is_zero() {
             return false;
         }
-        let counted = peer.outbox.queue.stats();
+        let counted = peer.state.queue.stats();
         table.forgotten += counted;
         table.peers.remove(&addr);
         true
     }
 
+    // ---- statistics --------------------------------------------------------------------------------
+
     pub(crate) fn len(&self) -> usize {
         self.table.read().peers.len()
     }
 
-    /// Returns the sums over all peers there are and have been.
+    /// Returns the sums over all peers, the forgotten ones included.
     pub(crate) fn stats(&self) -> SendStats {
-        // Held throughout, so that no peer is forgotten between being summed and being a sum.
+        // Locked throughout, so that a peer that is forgotten meanwhile is neither missed nor counted
+        // twice.
         let table = self.table.read();
         let mut sum = table.forgotten;
         for peer in table.peers.values() {
-            sum += peer.outbox.queue.stats();
+            sum += peer.state.queue.stats();
         }
-        let (offered, rejected) = *self.refused.lock();
+        let (offered, rejected) = *self.rejected.lock();
         sum.offered += offered;
         sum.rejected += rejected;
         sum
@@ -190,41 +210,43 @@ impl Peers {
 
     pub(crate) fn peer_stats(&self, addr: SocketAddr) -> Option<PeerStats> {
         let table = self.table.read();
-        Some(table.peers.get(&net::canonical(addr))?.stats())
+        Some(table.peers.get(&addr::canonical(addr))?.stats())
     }
 
-    /// Lets nothing new in; what is queued may still go.
+    // ---- the end -----------------------------------------------------------------------------------
+
+    /// Accepts no more frames. What is queued may still be written.
     pub(crate) fn seal(&self) {
         for peer in self.stop() {
-            peer.outbox.queue.seal();
+            peer.state.queue.seal();
         }
     }
 
     /// Ends all queues.
     pub(crate) fn close(&self) {
         for peer in self.stop() {
-            peer.outbox.queue.close();
+            peer.state.queue.close();
         }
-    }
-
-    /// Says what was left when the queues ended, and tells the subscribers.
-    pub(crate) fn undelivered(&self) -> Vec<(SocketAddr, Count)> {
-        let peers = self.stop().into_iter();
-        let left = peers.map(|peer| {
-            peer.outbox.tell_dropped(&self.shared);
-            (peer.addr(), peer.outbox.queue.stats().dropped.stopped)
-        });
-        left.filter(|(_, left)| !left.is_zero()).collect()
     }
 
     /// Waits until nothing is queued or in flight.
     pub(crate) async fn drained(&self) {
         for peer in self.stop() {
-            peer.outbox.queue.drained().await;
+            peer.state.queue.drained().await;
         }
     }
 
-    /// Makes no more peers and returns those there are.
+    /// Reports what was dropped when the queues ended. Returns it by peer.
+    pub(crate) fn undelivered(&self) -> Vec<(SocketAddr, Count)> {
+        let peers = self.stop().into_iter();
+        let left = peers.map(|peer| {
+            peer.state.report_dropped(&peer.state.queue.take_untold());
+            (peer.addr(), peer.state.queue.stats().dropped.stopped)
+        });
+        left.filter(|(_, left)| !left.is_zero()).collect()
+    }
+
+    /// Makes no more peers. Returns those that are known.
     fn stop(&self) -> Vec<Peer> {
         let mut table = self.table.write();
         table.stopped = true;
@@ -240,13 +262,53 @@ impl fmt::Debug for Peers {
     }
 }
 
-pub(crate) fn limits(config: &Config) -> Limits {
-    Limits {
-        frames: config.queue_frames,
-        bytes: config.queue_bytes,
-        frame: config.max_frame,
-        stale_after: config.stale_after,
-        overflow: config.overflow,
-        chain_from: CHAIN_FROM,
+/// The task of one peer, from when it is made to when it is forgotten.
+struct KeepWriting {
+    peers: Weak<Peers>,
+    context: WriterContext,
+    supervisor: Supervisor,
+    peer: Arc<PeerState>,
+    _close_queue: CloseOnDrop,
+}
+
+impl KeepWriting {
+    /// Keeps a writer alive whenever there is something to write, until the peer is forgotten or the
+    /// transport ends.
+    async fn run(self) {
+        let KeepWriting { context, peer, .. } = &self;
+        let component = Component::PeerWriter(peer.addr);
+        let start = |lifeline| PeerWriter::start(context.clone(), peer.clone(), lifeline);
+        // Frames also go stale between two lives of the writer.
+        let pause = |wait| peer.expire_while(sleep(wait));
+        let writing = async {
+            loop {
+                self.supervisor.keep_alive(component, start, pause).await;
+                // A peer whose queue has ended stays known, for the report of the stop.
+                if peer.queue.is_done() || self.forgotten().await {
+                    return;
+                }
+            }
+        };
+        context.lifecycle.run(writing).await;
+        peer.report_dropped(&peer.queue.take_untold());
+    }
+
+    /// The writer has been idle and ended. Waits until there is something to write again. Returns true
+    /// if the peer was forgotten instead, because nobody holds a handle to it.
+    async fn forgotten(&self) -> bool {
+        let idle_timeout = self.context.config.idle_timeout;
+        loop {
+            let Some(peers) = self.peers.upgrade() else {
+                return true;
+            };
+            if peers.forget(self.peer.addr) {
+                return true;
+            }
+            drop(peers);
+            self.peer.queue.trim();
+            if timeout(idle_timeout, self.peer.until_ready()).await.is_ok() {
+                return false;
+            }
+        }
     }
 }

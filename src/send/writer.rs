@@ -1,41 +1,29 @@
-//! The way out to one peer: `PeerWriter`, who connects, drains its send queue into the socket, and
-//! connects again.
+//! The `PeerWriter`: connects to one peer, writes what is queued for it, and connects again.
 //!
-//! Owns the decision when there is to be a link. What is done with it stands in `link`; what outlives
-//! both, the queue above all, in the [`Outbox`].
+//! Decides when there is a link. What happens on a link is in `link`; what outlives both, above all the
+//! queue, is in [`PeerState`].
 //!
 //! ```text
-//! asleep ─ something is queued ─► dialling ─ connected ─► linked ─ idle, lost ─► asleep
-//!                                    └ failed: wait, stale frames expire ┘
+//! without a link ─ something is queued ─► dialling ─ connected ─► link ─ idle, or lost ─► without a link
+//!                                            └ failed: waits, stale frames are dropped ┘
 //! ```
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
 use actix::{Actor, Context};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until, timeout},
-};
 
 use crate::{
-    net,
-    observe::event::{DownReason, PeerEvent},
-    runtime::backoff::Backoff,
-    runtime::shared::{Shared, count},
+    net::{
+        random,
+        tcp::Stream,
+        time::{self, sleep_until, timeout},
+    },
     runtime::supervision::{Lifeline, Supervised, live},
-    send::link::Link,
-    send::outbox::Outbox,
+    send::{link::Link, peer_state::PeerState, redial::Redial, writer_context::WriterContext},
 };
 
-/// Asks whether nobody needs this peer any more. Once it says yes, the peer is forgotten.
-pub(crate) type Retire = Box<dyn Fn() -> bool + Send>;
-
-/// The actor; one for each peer.
+/// The actor; at most one for each peer. It ends when it has had neither a link nor anything to write
+/// for `idle_timeout`.
 pub(crate) struct PeerWriter {
     lifeline: Lifeline,
     /// Taken when the actor starts.
@@ -43,17 +31,11 @@ pub(crate) struct PeerWriter {
 }
 
 impl PeerWriter {
-    pub(crate) fn start(
-        shared: Arc<Shared>,
-        outbox: Arc<Outbox>,
-        retire: Retire,
-        lifeline: Lifeline,
-    ) {
-        let redial = Redial::new(&shared);
+    pub(super) fn start(context: WriterContext, peer: Arc<PeerState>, lifeline: Lifeline) {
+        let redial = Redial::new(&context.config, time::now());
         let writing = Some(Writing {
-            shared,
-            outbox,
-            retire,
+            context,
+            peer,
             redial,
         });
         Actor::start(PeerWriter { lifeline, writing });
@@ -67,8 +49,8 @@ impl Actor for PeerWriter {
         let writing = self.writing.take();
         live(self, ctx, async move {
             if let Some(writing) = writing {
-                let kill = writing.shared.kill.clone();
-                kill.run_until_cancelled(writing.run()).await;
+                let lifecycle = writing.context.lifecycle.clone();
+                lifecycle.run(writing.run()).await;
             }
         });
     }
@@ -80,114 +62,52 @@ impl Supervised for PeerWriter {
     }
 }
 
-/// What a PeerWriter does all its life.
+/// The work of a PeerWriter.
 struct Writing {
-    shared: Arc<Shared>,
-    outbox: Arc<Outbox>,
-    retire: Retire,
+    context: WriterContext,
+    peer: Arc<PeerState>,
     redial: Redial,
 }
 
 impl Writing {
+    /// Writes until the peer has been idle for long, or its queue has ended.
     async fn run(mut self) {
-        let idle = self.shared.config.idle_timeout;
-        loop {
-            // Asleep, without a link.
-            if timeout(idle, self.outbox.ready()).await.is_err() {
-                if (self.retire)() {
-                    return;
-                }
-                self.outbox.queue.trim();
-                continue;
-            }
-            if self.outbox.queue.is_done() {
-                return self.outbox.tell_dropped(&self.shared);
-            }
-            // Dialling.
+        let idle_timeout = self.context.config.idle_timeout;
+        while timeout(idle_timeout, self.peer.until_ready()).await.is_ok()
+            && !self.peer.queue.is_done()
+        {
             let Some(stream) = self.dial().await else {
                 continue;
             };
-            // Linked.
-            let born = Instant::now();
-            let mut link = Link::up(&self.shared, &self.outbox, stream);
-            link.reason = link.serve().await;
-            self.redial.after_link(born.elapsed(), link.reason);
+            let begun = time::now();
+            let reason = Link::open(&self.context, &self.peer, stream).run().await;
+            let draw = random::fraction();
+            self.redial
+                .link_ended(time::now(), begun.elapsed(), reason, draw);
         }
     }
 
-    /// Tries until there is a connection, or nothing left to make one for.
-    async fn dial(&mut self) -> Option<TcpStream> {
-        let (shared, outbox) = (&self.shared, &self.outbox);
+    /// Dials until there is a connection. Returns `None` if all queued frames went stale before.
+    async fn dial(&mut self) -> Option<Stream> {
+        let (peer, reporter) = (&self.peer, &self.context.reporter);
         loop {
-            outbox
-                .expiring(shared, sleep_until(self.redial.not_before))
-                .await;
-            if !outbox.queue.has_frames() {
+            let waiting = sleep_until(self.redial.not_before);
+            peer.expire_while(waiting).await;
+            if !peer.queue.has_frames() {
                 return None;
             }
-            let dialling = async {
-                let _permit = shared.dials.acquire().await;
-                count(&shared.counters.dials);
-                net::dial(outbox.addr, &shared.config).await
-            };
-            match outbox.expiring(shared, dialling).await {
+            let dialling = self.context.dialer.dial(peer.addr);
+            match peer.expire_while(dialling).await {
                 Ok(stream) => {
-                    self.redial.failing_since = None;
+                    self.redial.succeeded();
                     return Some(stream);
                 }
                 Err(err) => {
-                    let event = self.redial.after_failure(outbox.addr, &err);
-                    tracing::debug!(peer = %outbox.addr, %err, "unreachable");
-                    shared.events.tell(&event);
+                    let (now, draw) = (time::now(), random::fraction());
+                    let failing = self.redial.failed(now, time::wall_clock(), draw);
+                    reporter.unreachable(peer.addr, failing.since, failing.failures, &err);
                 }
             }
         }
-    }
-}
-
-/// When to try to connect again.
-struct Redial {
-    backoff: Backoff,
-    stable_after: Duration,
-    not_before: Instant,
-    failing_since: Option<(SystemTime, u32)>,
-}
-
-impl Redial {
-    fn new(shared: &Shared) -> Self {
-        Redial {
-            backoff: Backoff::new(shared.config.redial_first, shared.config.redial_max),
-            stable_after: shared.config.stable_after,
-            not_before: Instant::now(),
-            failing_since: None,
-        }
-    }
-
-    fn after_failure(&mut self, peer: SocketAddr, err: &io::Error) -> PeerEvent {
-        self.wait();
-        let (since, failures) = self.failing_since.unwrap_or_else(|| (SystemTime::now(), 0));
-        let failures = failures.saturating_add(1);
-        self.failing_since = Some((since, failures));
-        PeerEvent::Unreachable {
-            peer,
-            since,
-            failures,
-            error: err.kind(),
-        }
-    }
-
-    fn after_link(&mut self, lived: Duration, reason: DownReason) {
-        // A link that was not worth its making is a failure like any other: a peer that accepts and
-        // hangs up would otherwise be dialled without pause.
-        if lived >= self.stable_after {
-            self.backoff.reset();
-        }
-        if reason != DownReason::Idle {
-            self.wait();
-        }
-    }
-
-    fn wait(&mut self) {
-        self.not_before = Instant::now() + self.backoff.next(fastrand::f64());
     }
 }

@@ -81,11 +81,6 @@ impl Account {
         std::mem::take(&mut self.untold)
     }
 
-    /// Takes back drops that the caller of [`take_untold`](Account::take_untold) could not tell of.
-    pub(super) fn put_back_untold(&mut self, dropped: Dropped) {
-        self.untold += dropped;
-    }
-
     fn counter(&mut self, place: Place) -> &mut Count {
         match place {
             Place::Queued => &mut self.stats.queued,
@@ -166,15 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn each_drop_is_told_once_unless_it_is_put_back() {
+    fn each_drop_is_told_once() {
         let mut account = Account::default();
         account.offer(Ok(()), FRAME);
         account.transfer(Place::Queued, Place::Dropped(SendDrop::Stale), FRAME);
         let told = account.take_untold();
         assert_eq!(told.stale, FRAME);
         assert_eq!(account.take_untold(), Dropped::default());
-        account.put_back_untold(told);
-        assert_eq!(account.take_untold().total(), FRAME);
         assert_eq!(balanced(&account).dropped.stale, FRAME, "counted once");
     }
 }

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use super::CHAIN_FROM;
 use crate::{
-    config::Overflow,
+    config::{Config, Overflow},
     error::{QueueLimit, Refusal},
     ids::GroupId,
     wire::count::Count,
@@ -118,6 +119,32 @@ fn admit_evicting(
 }
 
 impl Limits {
+    /// Returns the bounds of a peer's queue.
+    pub(crate) fn of_peer(config: &Config) -> Self {
+        Limits {
+            frames: config.queue_frames,
+            bytes: config.queue_bytes,
+            frame: config.max_frame,
+            stale_after: config.stale_after,
+            overflow: config.overflow,
+            chain_from: CHAIN_FROM,
+        }
+    }
+
+    /// Returns the bounds of the queue of datagrams.
+    pub(crate) fn of_datagrams(config: &Config) -> Self {
+        Limits {
+            frames: config.udp_queue_frames,
+            bytes: config.udp_queue_bytes,
+            // The receiver takes no datagram that would be too long as a frame.
+            frame: (HEADER + config.max_datagram).min(config.max_frame),
+            stale_after: config.stale_after,
+            overflow: Overflow::RejectNewest,
+            // A datagram is one piece of memory.
+            chain_from: usize::MAX,
+        }
+    }
+
     /// Returns the bound that a frame of `len` bytes would exceed if `taken` is taken already.
     #[inline]
     pub(super) fn missing(&self, taken: Count, len: usize) -> Option<QueueLimit> {

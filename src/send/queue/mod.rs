@@ -180,7 +180,6 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     /// Puts the doorbell back in its place if there is still nothing for the writer to do. Gives it
     /// back otherwise: then the writer must be woken.
-    #[allow(dead_code, reason = "no sender writes its own frame yet")]
     pub(crate) fn rehang(&self, doorbell: Doorbell) -> Option<Doorbell> {
         let mut waker = doorbell.into_waker();
         let rehung = self.locked(|state| {
@@ -255,13 +254,6 @@ impl<To: Copy + Eq> SendQueue<To> {
     #[must_use = "the drops are told to nobody else"]
     pub(crate) fn take_untold(&self) -> Dropped {
         self.locked(|state| state.account.take_untold())
-    }
-
-    /// Takes back drops that the caller could not tell of. The next one who asks gets them.
-    pub(crate) fn put_back_untold(&self, dropped: Dropped) {
-        if dropped != Dropped::default() {
-            self.locked(|state| state.account.put_back_untold(dropped));
-        }
     }
 
     // ---- the end, and what can be seen --------------------------------------------------------

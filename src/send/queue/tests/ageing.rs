@@ -32,18 +32,6 @@ fn stale_frames_free_their_room() {
 }
 
 #[test]
-fn drops_that_nobody_could_be_told_of_are_told_later() {
-    let queue = queue(limits());
-    push(&queue, b"old", 0).unwrap();
-    let dropped = queue.expire(at(100));
-    queue.put_back_untold(dropped);
-    let taken = queue.take(at(100));
-    assert!(taken.batch.is_none());
-    assert_eq!(taken.dropped, dropped);
-    assert_eq!(balanced(&queue).dropped, dropped, "counted once");
-}
-
-#[test]
 fn a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began() {
     let queue = queue(limits());
     push(&queue, b"begun", 0).unwrap();

@@ -1,0 +1,70 @@
+//! Socket addresses: which can be sent to, and in which form they are compared.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+
+/// Returns whether a frame can be sent to this address at all: it has a port, and its ip is that of
+/// one machine.
+pub(crate) fn is_usable(addr: SocketAddr) -> bool {
+    let ip = addr.ip().to_canonical();
+    addr.port() != 0
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+        && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Returns `to` in the form that a socket bound to `local` must use, or `None` if it cannot reach it.
+/// An IPv6 socket writes IPv4 addresses in their mapped form; an IPv4 socket reaches no IPv6 address.
+pub(crate) fn reachable_from(local: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+    match (local, to) {
+        (SocketAddr::V4(_), SocketAddr::V6(_)) => None,
+        (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
+            Some((v4.ip().to_ipv6_mapped(), v4.port()).into())
+        }
+        _ => Some(to),
+    }
+}
+
+/// Returns the one form in which addresses are compared: IPv4 without the IPv6 mapping, and without
+/// the parts of an IPv6 address that do not tell two peers apart.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, addr.port()).into(),
+        IpAddr::V6(ip) => {
+            // The flow label never identifies a machine; the scope does so for link-local addresses.
+            let scope = match addr {
+                SocketAddr::V6(addr) if ip.is_unicast_link_local() => addr.scope_id(),
+                _ => 0,
+            };
+            SocketAddrV6::new(ip, addr.port(), 0, scope).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_no_machine_has_are_not_usable() {
+        for bad in [
+            "127.0.0.1:0",
+            "0.0.0.0:1",
+            "[::]:1",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+        ] {
+            assert!(!is_usable(bad.parse().expect("address")), "{bad}");
+        }
+        assert!(is_usable("[::1]:1".parse().expect("address")));
+    }
+
+    #[test]
+    fn v4_addresses_are_mapped_for_a_v6_socket_and_back() {
+        let v4: SocketAddr = "127.0.0.1:9".parse().expect("address");
+        let v6 = "[::1]:7".parse().expect("address");
+        let mapped = reachable_from(v6, v4).expect("mapped");
+        assert_eq!(mapped.to_string(), "[::ffff:127.0.0.1]:9");
+        assert_eq!(canonical(mapped), v4);
+        assert_eq!(reachable_from(v4, v6), None);
+    }
+}

@@ -1,0 +1,224 @@
+//! TCP: accepting, dialling, reading and writing.
+//!
+//! [`Stream`] is one connection attached to this thread's runtime, [`DetachedStream`] the same while it
+//! moves from one arbiter to another.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::BufMut;
+use futures::FutureExt;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{Interest, Ready},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+use tokio_util::io::poll_read_buf;
+
+use crate::{config::Config, net::time::timeout};
+
+/// Whether a socket can be read or written.
+pub(crate) type Readiness = Ready;
+
+/// One connection, attached to the runtime of this thread.
+#[derive(Debug)]
+pub(crate) struct Stream(TcpStream);
+
+impl Stream {
+    /// Dials `addr`, for `connect_timeout` at most.
+    pub(crate) async fn dial(addr: SocketAddr, config: &Config) -> io::Result<Self> {
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_nodelay(config.nodelay)?;
+        let options = SockRef::from(&socket);
+        options.set_tcp_keepalive(&keepalive(config))?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        options.set_tcp_user_timeout(Some(config.user_timeout))?;
+        let connecting = timeout(config.connect_timeout, socket.connect(addr));
+        let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        // The system draws the port of an outgoing connection from a range in which the peer may have
+        // listened. If it draws that very port while the peer is away, TCP connects the socket to itself.
+        if stream.local_addr()? == stream.peer_addr()? {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "connected to itself",
+            ));
+        }
+        Ok(Stream(stream))
+    }
+
+    /// Attaches a connected socket of a test's own.
+    #[cfg(all(unix, any(test, feature = "test-internals")))]
+    pub(crate) fn from_fd(fd: std::os::fd::OwnedFd) -> io::Result<Self> {
+        let stream = std::net::TcpStream::from(fd);
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream).map(Stream)
+    }
+
+    /// Waits until there may be something to read. An error of the socket counts: the read returns it.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// Returns whether there may be something to read now.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.0.try_io(Interest::READABLE, || Ok(())).is_ok()
+    }
+
+    /// Waits until the socket may be read or written.
+    pub(crate) async fn ready(&self) -> io::Result<Readiness> {
+        self.0.ready(Interest::READABLE | Interest::WRITABLE).await
+    }
+
+    /// Returns whether the socket may be read or written now; `None` if neither.
+    pub(crate) fn ready_now(&self) -> Option<io::Result<Readiness>> {
+        self.ready().now_or_never()
+    }
+
+    /// Reads into the spare room of `buffer` once. `None`: there was nothing to read. Zero bytes: the
+    /// other side has ended the connection.
+    ///
+    /// A read that leaves room has read all there was. Unlike tokio's `try_read_buf` this marks the
+    /// socket as not readable then, which saves the system call that would find nothing.
+    pub(crate) async fn read(&mut self, buffer: &mut impl BufMut) -> io::Result<Option<usize>> {
+        let read = poll_fn(|cx| Poll::Ready(poll_read_buf(Pin::new(&mut self.0), cx, buffer)));
+        match read.await {
+            Poll::Ready(read) => read.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// Reads once into `bytes`, without waiting.
+    pub(crate) fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(bytes)
+    }
+
+    /// Writes once, without waiting.
+    pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match slices {
+            // The kernel takes one slice faster than a list of one.
+            [slice] => self.0.try_write(slice),
+            slices => self.0.try_write_vectored(slices),
+        }
+    }
+
+    /// Asks the system to delay acknowledgements, as TCP does where data goes both ways: they wait for
+    /// a second frame, or for some 40 ms.
+    ///
+    /// Without this, the kernel acknowledges every read on a link on which we never write: one packet
+    /// for each of the peer's, which took a sixth of the time of a round trip. The kernel forgets the
+    /// request after it has waited in vain, so it is repeated whenever a link has been idle.
+    pub(crate) fn delay_acks(&self) {
+        // If the kernel refuses, that costs time and nothing else.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = SockRef::from(&self.0).set_tcp_quickack(false);
+    }
+}
+
+/// A listening socket. It outlives the actor that accepts from it, so that the connections in its
+/// backlog survive a restart of that actor.
+#[derive(Debug)]
+pub(crate) struct ListeningSocket(std::net::TcpListener);
+
+impl ListeningSocket {
+    pub(crate) fn new(socket: std::net::TcpListener) -> Self {
+        ListeningSocket(socket)
+    }
+
+    /// Attaches the socket to the runtime of this thread.
+    pub(crate) fn attach(&self) -> io::Result<Acceptor> {
+        TcpListener::from_std(self.0.try_clone()?).map(Acceptor)
+    }
+}
+
+/// A listening socket that is attached to the runtime of this thread.
+#[derive(Debug)]
+pub(crate) struct Acceptor(TcpListener);
+
+impl Acceptor {
+    /// Waits for the next connection. Dropping the future loses none.
+    pub(crate) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (stream, from) = self.0.accept().await?;
+        Ok((Stream(stream), from))
+    }
+}
+
+/// A connection that belongs to no runtime, so that it can move to another arbiter.
+#[derive(Debug)]
+pub(crate) struct DetachedStream(std::net::TcpStream);
+
+impl DetachedStream {
+    /// Takes an accepted connection out of its runtime.
+    pub(crate) fn detach(stream: Stream) -> io::Result<Self> {
+        stream.0.into_std().map(DetachedStream)
+    }
+
+    /// Attaches the connection to the runtime of this thread, with the options that an accepted
+    /// connection has.
+    pub(crate) fn attach(self, config: &Config) -> io::Result<Stream> {
+        let stream = TcpStream::from_std(self.0)?;
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive(config))?;
+        let stream = Stream(stream);
+        stream.delay_acks();
+        Ok(stream)
+    }
+}
+
+/// Returns whether accepting failed because the system lacks something that may come back
+/// (descriptors, memory), and not because of one connection.
+pub(crate) fn is_exhaustion(err: &io::Error) -> bool {
+    // std has no `ErrorKind` for these codes. ENOBUFS is 105 on Linux and 55 on BSD and macOS.
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const ENOBUFS: [i32; 2] = [105, 55];
+    let code = err.raw_os_error().unwrap_or(0);
+    err.kind() == io::ErrorKind::OutOfMemory
+        || (cfg!(unix) && (code == EMFILE || code == ENFILE || ENOBUFS.contains(&code)))
+}
+
+fn keepalive(config: &Config) -> TcpKeepalive {
+    let interval = (config.keepalive / 3).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(config.keepalive);
+    #[cfg(any(target_os = "linux", target_os = "macos", windows))]
+    let keepalive = keepalive.with_interval(interval);
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    let keepalive = keepalive.with_retries(3);
+    keepalive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::bind::bind;
+
+    #[tokio::test]
+    async fn a_dialled_connection_has_the_options_of_the_config() {
+        let any_port = ([127, 0, 0, 1], 0).into();
+        let bound = bind(any_port, &Config::default()).expect("free port");
+        for nodelay in [true, false] {
+            let config = Config::default()
+                .nodelay(nodelay)
+                .keepalive(Duration::from_secs(7))
+                .user_timeout(Duration::from_millis(1234));
+            let Stream(stream) = Stream::dial(bound.addr, &config).await.expect("listening");
+            let socket = SockRef::from(&stream);
+            assert_eq!(stream.nodelay().expect("tcp"), nodelay);
+            assert!(socket.keepalive().expect("tcp"));
+            #[cfg(target_os = "linux")]
+            {
+                let timeout = socket.tcp_user_timeout().expect("tcp");
+                assert_eq!(timeout, Some(config.user_timeout));
+                let idle = socket.tcp_keepalive_time().expect("tcp");
+                assert_eq!(idle, config.keepalive);
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Time: the only place that reads clocks and sets timers, but for the coarse clock in `clock`.
+//!
+//! Timers and [`now`] go by tokio's clock, which tests can pause.
+
+pub(crate) use std::time::SystemTime;
+pub(crate) use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+
+/// Returns the present moment on the monotonic clock.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Returns the present wall-clock time. It may jump, so it is only ever shown, never waited for.
+pub(crate) fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,216 @@
+//! The events that one subscriber has not handled yet.
+//!
+//! Bounded by merging: of one kind of event about one peer or component only the latest waits, at the
+//! place of the latest, and counts of dropped frames are added up. A subscriber that sleeps for an hour
+//! therefore wakes up to the present state and not to an hour of history.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
+
+use actix::Recipient;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::observe::{
+    event::{Component, PeerEvent},
+    stats::DropReason,
+};
+
+/// The most events that wait. One more discards the oldest, which is counted.
+const MAX_WAITING: usize = 16 << 10;
+
+/// The queue of one subscriber.
+#[derive(Debug, Default)]
+pub(super) struct EventQueue {
+    waiting: Mutex<Waiting>,
+    /// Notified when an event was put in, and when the queue was closed.
+    changed: Notify,
+}
+
+impl EventQueue {
+    pub(super) fn put(&self, event: PeerEvent) {
+        self.waiting.lock().put(event);
+        self.changed.notify_one();
+    }
+
+    /// Lets `send_all` return once the queue is empty.
+    pub(super) fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Sends each event to the subscriber, the next when it has handled the one before. Returns when
+    /// the queue is closed and empty, or the subscriber has ended.
+    pub(super) async fn send_all(&self, subscriber: Recipient<PeerEvent>) {
+        while let Some(event) = self.next().await {
+            if subscriber.send(event).await.is_err() && !subscriber.connected() {
+                return;
+            }
+        }
+    }
+
+    async fn next(&self) -> Option<PeerEvent> {
+        loop {
+            {
+                let mut waiting = self.waiting.lock();
+                if let Some(event) = waiting.pop() {
+                    return Some(event);
+                }
+                if waiting.closed {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The events by their number, which grows with every event put in.
+    events: BTreeMap<u64, PeerEvent>,
+    /// The number of the event of each topic.
+    by_topic: HashMap<Topic, u64>,
+    next_number: u64,
+    /// Discarded events that the subscriber has not been told of.
+    missed: u64,
+    closed: bool,
+}
+
+impl Waiting {
+    fn put(&mut self, mut event: PeerEvent) {
+        let topic = Topic::of(&event);
+        if let Some(number) = self.by_topic.remove(&topic)
+            && let Some(older) = self.events.remove(&number)
+        {
+            merge(&mut event, &older);
+        } else if self.events.len() >= MAX_WAITING {
+            self.missed += u64::from(self.pop_oldest().is_some());
+        }
+        self.by_topic.insert(topic, self.next_number);
+        self.events.insert(self.next_number, event);
+        self.next_number += 1;
+    }
+
+    fn pop(&mut self) -> Option<PeerEvent> {
+        match std::mem::take(&mut self.missed) {
+            0 => self.pop_oldest(),
+            events => Some(PeerEvent::Missed { events }),
+        }
+    }
+
+    fn pop_oldest(&mut self) -> Option<PeerEvent> {
+        let (_, event) = self.events.pop_first()?;
+        self.by_topic.remove(&Topic::of(&event));
+        Some(event)
+    }
+}
+
+/// What an event is about. A newer event of the same topic replaces the older one.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+enum Topic {
+    Up(SocketAddr),
+    Down(SocketAddr),
+    Unreachable(SocketAddr),
+    Restarted(Component),
+    Failed(Component),
+    Dropped(Option<SocketAddr>, DropReason),
+    Missed,
+}
+
+impl Topic {
+    fn of(event: &PeerEvent) -> Self {
+        match *event {
+            PeerEvent::Up { peer, .. } => Topic::Up(peer),
+            PeerEvent::Down { peer, .. } => Topic::Down(peer),
+            PeerEvent::Unreachable { peer, .. } => Topic::Unreachable(peer),
+            PeerEvent::Restarted { component } => Topic::Restarted(component),
+            PeerEvent::Failed { component } => Topic::Failed(component),
+            PeerEvent::Dropped { peer, reason, .. } => Topic::Dropped(peer, reason),
+            PeerEvent::Missed { .. } => Topic::Missed,
+        }
+    }
+}
+
+/// Adds to `newer` what an older event of the same topic counted.
+fn merge(newer: &mut PeerEvent, older: &PeerEvent) {
+    if let (PeerEvent::Dropped { count, .. }, PeerEvent::Dropped { count: more, .. }) =
+        (newer, older)
+    {
+        *count += *more;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{observe::event::DownReason, wire::count::Count};
+
+    fn peer(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    fn stale(port: u16, frames: usize) -> PeerEvent {
+        PeerEvent::Dropped {
+            peer: Some(peer(port)),
+            reason: DropReason::Stale,
+            count: Count::new(frames, 0),
+        }
+    }
+
+    fn all(waiting: &mut Waiting) -> Vec<String> {
+        std::iter::from_fn(|| waiting.pop())
+            .map(|event| match event {
+                PeerEvent::Up { epoch, .. } => format!("up {epoch}"),
+                PeerEvent::Down { epoch, .. } => format!("down {epoch}"),
+                PeerEvent::Dropped { count, .. } => format!("dropped {}", count.frames),
+                PeerEvent::Missed { events } => format!("missed {events}"),
+                other => format!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_subscriber_that_keeps_up_gets_each_event() {
+        let mut waiting = Waiting::default();
+        waiting.put(stale(1, 2));
+        assert_eq!(all(&mut waiting), ["dropped 2"]);
+        waiting.put(stale(1, 3));
+        assert_eq!(all(&mut waiting), ["dropped 3"]);
+    }
+
+    #[test]
+    fn events_that_wait_merge_into_the_latest_state() {
+        let mut waiting = Waiting::default();
+        for epoch in 1..=3 {
+            waiting.put(PeerEvent::Up {
+                peer: peer(1),
+                epoch,
+            });
+            waiting.put(stale(1, 5));
+            if epoch < 3 {
+                let reason = DownReason::Closed;
+                waiting.put(PeerEvent::Down {
+                    peer: peer(1),
+                    epoch,
+                    reason,
+                });
+            }
+        }
+        assert_eq!(all(&mut waiting), ["down 2", "up 3", "dropped 15"]);
+    }
+
+    #[test]
+    fn a_queue_that_nobody_reads_does_not_grow_beyond_its_bound() {
+        let mut waiting = Waiting::default();
+        for port in 1..=u16::MAX {
+            waiting.put(stale(port, 1));
+        }
+        let held = (waiting.events.len(), waiting.by_topic.len());
+        assert_eq!(held, (MAX_WAITING, MAX_WAITING));
+        let missed = u16::MAX as usize - MAX_WAITING;
+        assert_eq!(all(&mut waiting)[0], format!("missed {missed}"));
+    }
+}

@@ -1,0 +1,83 @@
+//! The counters of connections and actors, of which [`LinkStats`] is a snapshot.
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::observe::stats::{DatagramErrors, LinkStats};
+
+/// Counters that are added to where something happens and read by `Transport::stats`. They order no
+/// other memory, hence `Relaxed`.
+#[derive(Debug, Default)]
+pub(crate) struct LinkCounters {
+    pub(super) dials: Counter,
+    pub(super) connects: Counter,
+    pub(super) disconnects: Counter,
+    pub(super) accepted: Counter,
+    pub(super) turned_away: Counter,
+    pub(super) accept_stalls: Counter,
+    pub(super) restarts: Counter,
+    too_long: Counter,
+    unreachable: Counter,
+    refused: Counter,
+    other: Counter,
+}
+
+impl LinkCounters {
+    /// Returns a snapshot, given what is counted elsewhere: the peers known and the connections open.
+    pub(crate) fn snapshot(&self, peers: usize, connections: usize) -> LinkStats {
+        LinkStats {
+            dials: self.dials.get(),
+            connects: self.connects.get(),
+            disconnects: self.disconnects.get(),
+            peers: peers as u64,
+            accepted: self.accepted.get(),
+            turned_away: self.turned_away.get(),
+            accept_stalls: self.accept_stalls.get(),
+            connections: connections as u64,
+            restarts: self.restarts.get(),
+            datagram_errors: DatagramErrors {
+                too_long: self.too_long.get(),
+                unreachable: self.unreachable.get(),
+                refused: self.refused.get(),
+                other: self.other.get(),
+            },
+        }
+    }
+
+    /// Returns the counter of datagrams that failed with an error of this kind.
+    pub(super) fn datagram_error(&self, err: &io::Error) -> &Counter {
+        // Linux, then BSD and macOS.
+        const EMSGSIZE: [i32; 2] = [90, 40];
+
+        match err.kind() {
+            io::ErrorKind::ConnectionRefused => &self.refused,
+            io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::PermissionDenied => &self.unreachable,
+            _ if err
+                .raw_os_error()
+                .is_some_and(|code| EMSGSIZE.contains(&code)) =>
+            {
+                &self.too_long
+            }
+            _ => &self.other,
+        }
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add_one(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

@@ -1,0 +1,18 @@
+//! What everybody who receives frames works with.
+
+use std::sync::Arc;
+
+use crate::{
+    config::Config, observe::receive_accounts::ReceiveAccounts, receive::groups::Groups,
+    runtime::lifecycle::Lifecycle,
+};
+
+/// The settings, who serves which group, where received frames are counted, and when receiving ends.
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct ReceiveContext {
+    pub(crate) config: Arc<Config>,
+    pub(crate) groups: Groups,
+    pub(crate) accounts: ReceiveAccounts,
+    pub(crate) lifecycle: Lifecycle,
+}

@@ -1,0 +1,41 @@
+//! Drops what goes stale in a queue while nobody takes from it.
+
+use std::future::{Future, pending, poll_fn};
+
+use crate::{
+    net::{
+        clock::{CoarseInstant, EXPIRY_SLACK},
+        time::sleep,
+    },
+    observe::stats::Dropped,
+    send::queue::SendQueue,
+};
+
+/// Runs `work` to its end. Meanwhile drops the frames that go stale in `queue`, and reports them.
+pub(crate) async fn expire_while<To: Copy + Eq, F: Future>(
+    queue: &SendQueue<To>,
+    report: impl Fn(Dropped),
+    work: F,
+) -> F::Output {
+    let expire = || report(queue.expire(CoarseInstant::now()));
+    // Once before the first wait: if `work` is always shorter than the timer, the timer never fires.
+    expire();
+    let expiring = async {
+        loop {
+            match queue.next_expiry(CoarseInstant::now()) {
+                Some(expiry) => sleep(expiry + EXPIRY_SLACK).await,
+                None => poll_fn(|cx| queue.poll_ready(cx)).await,
+            }
+            expire();
+            // A queue that has ended is always ready. Nothing in it expires, so this must not spin.
+            if queue.is_done() {
+                pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        output = work => output,
+        never = expiring => never,
+    }
+}

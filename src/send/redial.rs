@@ -1,0 +1,126 @@
+//! When a peer may be dialled again.
+
+use std::time::Duration;
+
+use crate::{
+    config::Config,
+    net::time::{Instant, SystemTime},
+    observe::event::DownReason,
+    runtime::backoff::Backoff,
+};
+
+/// The waits between dials of one peer. Pure: time and random numbers are arguments.
+#[derive(Debug)]
+pub(super) struct Redial {
+    backoff: Backoff,
+    stable_after: Duration,
+    /// The next dial must not begin earlier.
+    pub(super) not_before: Instant,
+    failing: Option<Failing>,
+}
+
+/// A series of failed dials.
+#[derive(Debug, Copy, Clone)]
+pub(super) struct Failing {
+    pub(super) since: SystemTime,
+    pub(super) failures: u32,
+}
+
+impl Redial {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        Redial {
+            backoff: Backoff::new(config.redial_first, config.redial_max),
+            stable_after: config.stable_after,
+            not_before: now,
+            failing: None,
+        }
+    }
+
+    /// Notes that a dial failed. Returns the series of failures that it belongs to.
+    pub(super) fn failed(&mut self, now: Instant, wall_clock: SystemTime, draw: f64) -> Failing {
+        self.wait(now, draw);
+        let mut failing = self.failing.unwrap_or(Failing {
+            since: wall_clock,
+            failures: 0,
+        });
+        failing.failures = failing.failures.saturating_add(1);
+        self.failing = Some(failing);
+        failing
+    }
+
+    /// Notes that a dial succeeded.
+    pub(super) fn succeeded(&mut self) {
+        self.failing = None;
+    }
+
+    /// Notes that a link ended.
+    pub(super) fn link_ended(
+        &mut self,
+        now: Instant,
+        lived: Duration,
+        reason: DownReason,
+        draw: f64,
+    ) {
+        // A link that lived too short a time counts as one more failure: otherwise a peer that accepts
+        // and hangs up would be dialled without pause.
+        if lived >= self.stable_after {
+            self.backoff.reset();
+        }
+        if reason != DownReason::Idle {
+            self.wait(now, draw);
+        }
+    }
+
+    fn wait(&mut self, now: Instant, draw: f64) {
+        self.not_before = now + self.backoff.next(draw);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::time;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn redial(now: Instant) -> Redial {
+        let config = Config::default()
+            .redial_first(200 * MS)
+            .redial_max(1000 * MS)
+            .stable_after(1000 * MS);
+        Redial::new(&config, now)
+    }
+
+    #[test]
+    fn a_link_that_ends_early_is_one_more_failure_and_a_stable_one_starts_the_waits_over() {
+        let now = time::now();
+        let mut redial = redial(now);
+        for wait in [200, 400, 800] {
+            redial.link_ended(now, 999 * MS, DownReason::Closed, 1.0);
+            assert_eq!(redial.not_before, now + wait * MS);
+        }
+        redial.link_ended(now, 1000 * MS, DownReason::Closed, 1.0);
+        assert_eq!(redial.not_before, now + 200 * MS);
+    }
+
+    #[test]
+    fn after_an_idle_link_the_next_dial_does_not_wait() {
+        let now = time::now();
+        let mut redial = redial(now);
+        redial.link_ended(now, 999 * MS, DownReason::Idle, 1.0);
+        assert_eq!(redial.not_before, now);
+    }
+
+    #[test]
+    fn failures_are_counted_from_the_first_of_a_series() {
+        let now = time::now();
+        let (first, later) = (time::wall_clock(), time::wall_clock() + 5000 * MS);
+        let mut redial = redial(now);
+        assert_eq!(redial.failed(now, first, 1.0).failures, 1);
+        let second = redial.failed(now, later, 1.0);
+        assert_eq!((second.since, second.failures), (first, 2));
+        redial.succeeded();
+        let third = redial.failed(now, later, 1.0);
+        assert_eq!((third.since, third.failures), (later, 1));
+    }
+}

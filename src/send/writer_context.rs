@@ -1,0 +1,20 @@
+//! What the writers of a transport work with.
+
+use std::sync::Arc;
+
+use crate::{
+    config::Config,
+    observe::reporter::Reporter,
+    runtime::{failpoints::Failpoints, lifecycle::Lifecycle},
+    send::dialer::Dialer,
+};
+
+/// What every `PeerWriter` of a transport works with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct WriterContext {
+    pub(crate) config: Arc<Config>,
+    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) reporter: Reporter,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) failpoints: Failpoints,
+}
