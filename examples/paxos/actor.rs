@@ -1,8 +1,9 @@
-//! The actor around a replica: frames in, frames out, a timer, and the clients' answers.
+//! The actor around a replica: passes frames and timer ticks to it, sends its messages and answers
+//! the clients. The protocol itself is in `replica.rs`.
 //!
 //! One actor is one replica of one group, registered with its node's transport under that group.
-//! The transport hands over what one read held for the group as one message, so the votes for a
-//! batch of proposals go out together by themselves.
+//! The transport delivers all frames for a group that came in one read as one actix message, so
+//! the votes for these frames leave in few frames.
 
 use std::time::{Duration, Instant};
 
@@ -16,16 +17,16 @@ use crate::{
     store::{Outcome, Store},
 };
 
-/// Short against all of a replica's patience, and cheap: 300 actors make 6,000 ticks a second.
+/// Short compared with all timeouts of a replica, and cheap: 300 actors make 6,000 ticks a second.
 const TICK: Duration = Duration::from_millis(50);
 
 pub(crate) struct ReplicaActor {
     replica: Replica,
     store: Store,
-    /// Slots handed to the store so far.
+    /// Number of instances that the store has received so far.
     applied: usize,
-    /// None until all nodes are there, so that no replica stands before the others can hear it.
-    /// What it answers until then waits in `out`.
+    /// `None` until all nodes have started, so that no replica starts an election which the others
+    /// cannot receive. Until then the replica's messages wait in `out`.
     links: Option<Links>,
     out: Outbox,
 }
@@ -48,7 +49,7 @@ impl ReplicaActor {
         }
     }
 
-    /// Applies what is newly decided and sends what the replica wants sent.
+    /// Sends the replica's messages and applies the newly chosen values.
     fn flush(&mut self) {
         let Some(links) = &mut self.links else { return };
         for (to, message) in self.out.drain() {
@@ -57,14 +58,15 @@ impl ReplicaActor {
                 To::Others => links.send_others(&message),
             }
         }
-        // All replicas apply, the leader answers. If it loses the lead first, nobody does: the
-        // client asks again, and that proposal is answered without being applied twice.
+        // All replicas apply a value; the leader answers. If it loses the lead before it can
+        // answer, no replica does. The client then asks again and gets its answer; the store does
+        // not apply the request a second time.
         for value in &self.replica.log()[self.applied..] {
-            let (Outcome::Applied(request) | Outcome::Again(request)) = self.store.apply(value)
+            let (Outcome::Applied(request) | Outcome::Duplicate(request)) = self.store.apply(value)
             else {
                 continue;
             };
-            if self.replica.leads() {
+            if self.replica.is_leader() {
                 links.send(NodeId::CLIENTS, &message::Message::Decided { request });
             }
         }
@@ -86,7 +88,7 @@ impl Handler<Inbound> for ReplicaActor {
     fn handle(&mut self, inbound: Inbound, _: &mut Self::Context) {
         let now = Instant::now();
         for frame in inbound {
-            // A frame that is no message is as good as lost.
+            // A frame that cannot be decoded counts as lost.
             if let Ok((from, message)) = message::Message::decode(&frame) {
                 self.replica.on(from, message, now, &mut self.out);
             }
@@ -95,7 +97,7 @@ impl Handler<Inbound> for ReplicaActor {
     }
 }
 
-/// The way to the other nodes, when the node starts and whenever it binds anew.
+/// Gives a replica its links: once when the node starts, and again after each bind.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Connect(pub(crate) Links);
@@ -109,16 +111,16 @@ impl Handler<Connect> for ReplicaActor {
     }
 }
 
-/// Asks a replica how it stands.
+/// Asks a replica for its status.
 #[derive(Message)]
 #[rtype(result = "Status")]
 pub(crate) struct Ask;
 
 #[derive(Copy, Clone, Eq, PartialEq)]
 pub(crate) struct Status {
-    pub(crate) leads: bool,
-    pub(crate) slots: usize,
-    pub(crate) under_way: usize,
+    pub(crate) is_leader: bool,
+    pub(crate) instances: usize,
+    pub(crate) open_proposals: usize,
 }
 
 impl Handler<Ask> for ReplicaActor {
@@ -126,21 +128,21 @@ impl Handler<Ask> for ReplicaActor {
 
     fn handle(&mut self, _: Ask, _: &mut Self::Context) -> Self::Result {
         MessageResult(Status {
-            leads: self.replica.leads(),
-            slots: self.replica.log().len(),
-            under_way: self.replica.under_way(),
+            is_leader: self.replica.is_leader(),
+            instances: self.replica.log().len(),
+            open_proposals: self.replica.open_proposals(),
         })
     }
 }
 
-/// Ends a replica, which hands over what it has.
+/// Stops a replica and returns its log.
 #[derive(Message)]
-#[rtype(result = "Legacy")]
+#[rtype(result = "ReplicaReport")]
 pub(crate) struct Retire;
 
-pub(crate) struct Legacy {
+pub(crate) struct ReplicaReport {
     pub(crate) log: Vec<Value>,
-    /// How many requests the replica has applied while it lived.
+    /// Number of requests that this replica has applied.
     pub(crate) applied: u64,
 }
 
@@ -149,7 +151,7 @@ impl Handler<Retire> for ReplicaActor {
 
     fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Self::Result {
         ctx.stop();
-        MessageResult(Legacy {
+        MessageResult(ReplicaReport {
             log: self.replica.log().to_vec(),
             applied: self.store.applied(),
         })

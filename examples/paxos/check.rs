@@ -1,80 +1,84 @@
-//! What must be true of a group when all is over.
+//! The checks on one group after a run: same logs, and no request lost or applied twice.
 
 use std::collections::HashMap;
 
 use crate::{
-    actor::Legacy,
-    client::Harvest,
+    actor::ReplicaReport,
+    client::ClientReport,
     message::NodeId,
     store::{Outcome, Store},
 };
 
-/// What was found in the log of a group.
+/// Counts from the log of a group.
 #[derive(Copy, Clone, Default)]
-pub(crate) struct Tally {
-    pub(crate) slots: u64,
-    /// Slots whose request had been applied by an earlier one.
-    pub(crate) again: u64,
+pub(crate) struct LogCheck {
+    pub(crate) instances: u64,
+    /// Instances with a request that an earlier instance had already applied.
+    pub(crate) duplicates: u64,
 }
 
-/// Checks that the replicas of a group have the same log, entry by entry, and that this log is
-/// what its client was told: every request is applied exactly once and in its session's order, all
-/// that was answered is there, and nothing takes two slots but what the client sent twice.
-pub(crate) fn check(legacies: &[Legacy], harvest: &Harvest) -> Result<Tally, String> {
-    let Some((one, others)) = legacies.split_first() else {
-        return Ok(Tally::default());
+/// Checks that all replicas of a group have the same log, entry by entry, and that the log agrees
+/// with what the client saw: every request is applied exactly once and in the order of its session,
+/// every answered request is in the log, and only a request that was sent twice has two instances.
+pub(crate) fn check(replicas: &[ReplicaReport], client: &ClientReport) -> Result<LogCheck, String> {
+    let Some((one, others)) = replicas.split_first() else {
+        return Ok(LogCheck::default());
     };
     for (other, node) in others.iter().zip(NodeId::replicas().skip(1)) {
         let first = NodeId::replica(0);
         let differs = |(one, other)| one != other;
-        if let Some(slot) = one.log.iter().zip(&other.log).position(differs) {
-            return Err(format!("{first} and {node} disagree on slot {slot}"));
+        if let Some(instance) = one.log.iter().zip(&other.log).position(differs) {
+            return Err(format!(
+                "{first} and {node} disagree on instance {instance}"
+            ));
         }
         let (len, other_len) = (one.log.len(), other.log.len());
         if len != other_len {
-            return Err(format!("{first} has {len} slots, {node} {other_len}"));
+            return Err(format!("{first} has {len} instances, {node} {other_len}"));
         }
     }
 
     let mut store = Store::default();
-    let mut tally = Tally::default();
+    let mut log = LogCheck::default();
     let mut latest = HashMap::new();
-    for (value, slot) in one.log.iter().zip(0..) {
-        tally.slots += 1;
+    for (value, instance) in one.log.iter().zip(0..) {
+        log.instances += 1;
         match store.apply(value) {
             Outcome::Applied(request) => {
                 let latest = latest.entry(request.session).or_insert(0);
                 if request.number != *latest + 1 {
-                    return Err(format!("slot {slot} skips to {request:?}"));
+                    return Err(format!("instance {instance} skips to {request:?}"));
                 }
                 *latest = request.number;
             }
-            Outcome::Again(request) if harvest.repeated.contains(&request) => tally.again += 1,
-            Outcome::Again(request) => {
+            Outcome::Duplicate(request) if client.repeated.contains(&request) => {
+                log.duplicates += 1;
+            }
+            Outcome::Duplicate(request) => {
                 return Err(format!(
-                    "slot {slot} repeats {request:?}, which was sent once"
+                    "instance {instance} repeats {request:?}, which was sent once"
                 ));
             }
-            Outcome::Nothing => {}
+            Outcome::NoOp => {}
         }
     }
 
-    for (&answered, session) in harvest.answered.iter().zip(0..) {
+    for (&answered, session) in client.answered.iter().zip(0..) {
         let applied = store.latest(session);
         if applied < answered {
             return Err(format!(
-                "session {session} was answered {answered}, the log ends with its {applied}"
+                "session {session} was answered {answered}, but its latest request in the log is {applied}"
             ));
         }
     }
-    let counts = legacies.iter().map(|legacy| legacy.applied);
+    let counts = replicas.iter().map(|replica| replica.applied);
     for (applied, node) in counts.zip(NodeId::replicas()) {
-        if applied != harvest.decided {
-            let decided = harvest.decided;
+        if applied != client.decided {
+            let decided = client.decided;
             return Err(format!("{node} applied {applied} of {decided} requests"));
         }
     }
-    Ok(tally)
+    Ok(log)
 }
 
 #[cfg(test)]
@@ -90,13 +94,13 @@ mod tests {
         Request { session: 0, number }
     }
 
-    /// Checks three replicas whose logs hold these requests, of which two were answered.
+    /// Checks three replicas with these requests in their logs; two of them were answered.
     fn verdict(logs: [&[u32]; 3], repeated: &[u32]) -> Result<u64, String> {
-        let legacies = logs.map(|log| Legacy {
+        let replicas = logs.map(|log| ReplicaReport {
             log: log.iter().map(|&n| Value::new(request(n), 8)).collect(),
             applied: 2,
         });
-        let harvest = Harvest {
+        let client = ClientReport {
             latency: Histogram::new(3).expect("three digits are a valid precision"),
             longest_pause: Duration::ZERO,
             decided: 2,
@@ -107,7 +111,7 @@ mod tests {
                 .map(request)
                 .collect::<HashSet<_>>(),
         };
-        check(&legacies, &harvest).map(|tally| tally.again)
+        check(&replicas, &client).map(|log| log.duplicates)
     }
 
     #[test]

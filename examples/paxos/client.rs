@@ -1,7 +1,7 @@
-//! The load on one group: sessions that each ask for one thing, wait for the answer, ask again.
+//! The load on one group: each session sends a request, waits for the answer and sends the next.
 //!
-//! The clients of all groups share a transport of their own and speak to the replicas over the
-//! wire only. They learn who leads a group by asking the wrong replica, or by getting no answer.
+//! The clients of all groups share one transport and talk to the replicas over the wire only. A
+//! client learns which replica leads from a redirect, or tries another one after a timeout.
 
 use std::{
     collections::HashSet,
@@ -17,25 +17,25 @@ use crate::{
     message::{self, NodeId, Request, Value},
 };
 
-/// A request without an answer for this long is sent again. Far above the latency of a group that
-/// has a leader, and below the time a group takes to find a new one.
+/// A request without an answer for this long is sent again. This is far above the latency of a
+/// group that has a leader, and below the time that an election takes.
 const REPEAT: Duration = Duration::from_millis(200);
 
-/// How often to look for such requests.
+/// How often the client looks for such requests.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Longest latency on record, in microseconds. Whatever takes longer counts as this.
+/// Longest latency on record, in microseconds. Longer ones count as this.
 const LONGEST: u64 = 60_000_000;
 
 pub(crate) struct Client {
     links: Links,
-    /// Who is believed to lead.
+    /// The replica that this client takes for the leader.
     leader: NodeId,
-    /// The last time the leader gave an answer, or was first believed to be the leader.
+    /// When this replica last answered, or when the client first took it for the leader.
     heard: Instant,
     sessions: Vec<Session>,
     payload: usize,
-    holding: bool,
+    stopping: bool,
     latency: Histogram<u64>,
     decided: u64,
     last_decided: Instant,
@@ -44,16 +44,16 @@ pub(crate) struct Client {
 }
 
 struct Session {
-    /// The latest request, and whether it still has no answer.
+    /// The latest request; `open` while it has no answer.
     request: Request,
     open: bool,
     asked: Instant,
-    /// When it was asked most recently: later than `asked` if it had to be repeated.
+    /// When it was last sent: later than `asked` if it was repeated.
     sent: Instant,
 }
 
 impl Client {
-    /// A client whose `sessions` start to ask when the actor starts.
+    /// Creates a client whose sessions send their first request when the actor starts.
     pub(crate) fn new(links: Links, leader: NodeId, sessions: u32, payload: usize) -> Self {
         let now = Instant::now();
         let session = |session| Session {
@@ -69,7 +69,7 @@ impl Client {
             heard: now,
             sessions: (0..sessions).map(session).collect(),
             payload,
-            holding: false,
+            stopping: false,
             latency: latency.expect("1 to a minute, to three digits, are valid bounds"),
             decided: 0,
             last_decided: now,
@@ -98,13 +98,14 @@ impl Client {
             .longest_pause
             .max(now.duration_since(self.last_decided));
         self.last_decided = now;
-        if !self.holding {
+        if !self.stopping {
             self.ask_next(index, now);
         }
     }
 
-    /// Goes where `from` points, with everything that is still open. Only the first of a pile of
-    /// redirections counts: after it, `from` is no longer who was believed to lead.
+    /// Moves to the leader that `from` names and repeats all open requests there. Of several
+    /// redirects in a row only the first counts, because after it `from` is no longer
+    /// `self.leader`.
     fn on_redirect(&mut self, from: NodeId, leader: NodeId, now: Instant) {
         if from == self.leader && leader != from {
             self.leader = leader;
@@ -119,7 +120,8 @@ impl Client {
         if !self.sessions.iter().any(overdue) {
             return;
         }
-        // A leader that answers others has lost a frame; one that answers nobody is lost itself.
+        // If the leader has answered other sessions, only a frame was lost. If it has answered
+        // none, the next replica is tried.
         if now.duration_since(self.heard) >= REPEAT {
             self.leader = NodeId::replica(self.leader.index() + 1);
             self.heard = now;
@@ -177,14 +179,15 @@ impl Handler<Inbound> for Client {
                         leader: Some(leader),
                     },
                 )) => self.on_redirect(from, leader, now),
-                // Nobody leads yet: the next tick asks elsewhere. Anything else is for replicas.
+                // `from` knows no leader: the next tick tries another replica. Other messages are
+                // not for clients.
                 _ => {}
             }
         }
     }
 }
 
-/// Asks a client how far it has come.
+/// Asks a client for its progress.
 #[derive(Message)]
 #[rtype(result = "Progress")]
 pub(crate) struct Ask;
@@ -192,7 +195,7 @@ pub(crate) struct Ask;
 #[derive(Copy, Clone)]
 pub(crate) struct Progress {
     pub(crate) decided: u64,
-    /// Requests that still wait for an answer.
+    /// Requests that have no answer yet.
     pub(crate) open: usize,
 }
 
@@ -207,33 +210,33 @@ impl Handler<Ask> for Client {
     }
 }
 
-/// Lets a client finish what is open and ask for nothing more.
+/// Makes a client send no further requests; open ones are still finished.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Hold;
+pub(crate) struct StopAsking;
 
-impl Handler<Hold> for Client {
+impl Handler<StopAsking> for Client {
     type Result = ();
 
-    fn handle(&mut self, _: Hold, _: &mut Self::Context) {
-        self.holding = true;
+    fn handle(&mut self, _: StopAsking, _: &mut Self::Context) {
+        self.stopping = true;
     }
 }
 
-/// Ends a client, which hands over what it has seen.
+/// Stops a client and returns its results.
 #[derive(Message)]
-#[rtype(result = "Harvest")]
+#[rtype(result = "ClientReport")]
 pub(crate) struct Retire;
 
-pub(crate) struct Harvest {
-    /// From the first time a request was sent to its answer, in microseconds.
+pub(crate) struct ClientReport {
+    /// Time from the first sending of a request to its answer, in microseconds.
     pub(crate) latency: Histogram<u64>,
-    /// The longest time in which the group decided nothing.
+    /// The longest time without a decision in this group.
     pub(crate) longest_pause: Duration,
     pub(crate) decided: u64,
-    /// The number of the latest answered request, for every session.
+    /// The number of the latest answered request of each session.
     pub(crate) answered: Vec<u32>,
-    /// Requests that were sent more than once. These alone may have taken more than one slot.
+    /// Requests that were sent more than once. Only these may have more than one instance.
     pub(crate) repeated: HashSet<Request>,
 }
 
@@ -243,7 +246,7 @@ impl Handler<Retire> for Client {
     fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Self::Result {
         ctx.stop();
         let answered = |session: &Session| session.request.number - u32::from(session.open);
-        MessageResult(Harvest {
+        MessageResult(ClientReport {
             latency: self.latency.clone(),
             longest_pause: self.longest_pause,
             decided: self.decided,

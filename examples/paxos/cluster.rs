@@ -1,8 +1,8 @@
-//! Three nodes and the clients in one process, each with a transport of its own on loopback.
+//! Three nodes and the clients in one process, each with its own transport on loopback.
 //!
-//! A node is a thread: an arbiter with one replica of every group and, placed beside them, the
-//! transport. What dies and comes back is the transport. The replicas live on and keep what they
-//! promised, as they would if it had been on a disk.
+//! A node is one arbiter thread with one replica of every group and the transport. Only the
+//! transport is stopped and started again. The replicas live on and keep their promises, as they
+//! would if these were on a disk.
 
 use std::{
     collections::HashMap,
@@ -20,28 +20,28 @@ use tokio::{
 
 use crate::{
     Failure,
-    actor::{self, Connect, Legacy, ReplicaActor, Retire, Status},
+    actor::{self, Connect, ReplicaActor, ReplicaReport, Retire, Status},
     client::Client,
     links::{Addresses, Links},
     message::{NodeId, REPLICAS},
     replica::Replica,
 };
 
-/// A port of the system's choice on loopback.
-const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Loopback, with a port that the system chooses.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Every wait for an actor or a transport ends after this long, with a failure.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Every wait for an actor or a transport fails after this long.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the port of a node that died may stay taken.
-const REBIND: Duration = Duration::from_secs(3);
+/// How long binding is retried while the port of a stopped node is still taken.
+const REBIND_LIMIT: Duration = Duration::from_secs(3);
 
-/// What waits longer than this for a node that is away is of no use to it any more: it will have
-/// to ask for the log in any case.
+/// Frames that have waited longer than this for an absent node are dropped: that node has to
+/// fetch the log in any case.
 const STALE: Duration = Duration::from_secs(1);
 
-/// The longest pause between attempts to reach a node that is away: short, as the run is, and on
-/// loopback an attempt costs next to nothing.
+/// The longest pause between attempts to reach an absent node. It is short because the run is
+/// short, and on loopback an attempt costs next to nothing.
 const REDIAL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Cluster {
@@ -49,8 +49,8 @@ pub(crate) struct Cluster {
     clients: Transport,
     addresses: Addresses,
     groups: u32,
-    /// Transports that were stopped in the course of things. Their books must balance, too.
-    buried: Vec<Transport>,
+    /// Transports that were stopped during the run. Their counters are checked, too.
+    stopped: Vec<Transport>,
 }
 
 struct Node {
@@ -61,21 +61,22 @@ struct Node {
     replicas: Vec<Addr<ReplicaActor>>,
 }
 
-/// What the transports of a cluster have done so far.
+/// Sums over all transports of a cluster.
 #[derive(Copy, Clone, Default)]
 pub(crate) struct Traffic {
     /// Frames written to a connection.
     pub(crate) frames: u64,
-    /// Frames refused by a sender, dropped by one, or dropped by a receiver.
+    /// Frames that a sender refused, a sender dropped, or a receiver dropped.
     pub(crate) drops: u64,
-    /// Connections made to a node that had been connected to before.
+    /// Connections to a node after the first one.
     pub(crate) reconnects: u64,
 }
 
 impl Cluster {
-    /// Starts all nodes. Group `g` is first led by replica `g % 3`, so that each leads a share.
+    /// Starts all nodes. Replica `g % 3` is the first leader of group `g`, so that each leads a
+    /// third.
     pub(crate) async fn start(groups: u32, seed: u64) -> Result<Self, Failure> {
-        let clients = bind(ANYWHERE)?;
+        let clients = bind(ANY_PORT)?;
         let mut nodes = Vec::new();
         for id in NodeId::replicas() {
             nodes.push(Node::start(id, groups, seed).await?);
@@ -89,9 +90,9 @@ impl Cluster {
             clients,
             addresses,
             groups,
-            buried: Vec::new(),
+            stopped: Vec::new(),
         };
-        // All can be reached before the first one speaks.
+        // All replicas are registered before the first message is sent.
         for node in &cluster.nodes {
             node.register()?;
         }
@@ -101,7 +102,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts the client of a group, with so many sessions.
+    /// Starts the client of a group, with this many sessions.
     pub(crate) fn start_client(
         &self,
         group: u32,
@@ -115,23 +116,23 @@ impl Cluster {
         Ok(client)
     }
 
-    /// Kills the transport of a node: whatever it holds is lost, and nobody can reach it.
+    /// Stops the transport of a node. All that it holds is lost, and the node cannot be reached.
     pub(crate) async fn kill(&mut self, id: NodeId) -> Result<(), Failure> {
         let transport = self.nodes[id.index()].transport.clone();
         stop(&transport, Shutdown::Now).await?;
-        self.buried.push(transport);
+        self.stopped.push(transport);
         Ok(())
     }
 
-    /// Binds a node that was killed to its old port.
-    pub(crate) async fn revive(&mut self, id: NodeId) -> Result<(), Failure> {
+    /// Binds a stopped node to its old port.
+    pub(crate) async fn restart(&mut self, id: NodeId) -> Result<(), Failure> {
         let addr = self.addresses[id.index()];
         let node = &mut self.nodes[id.index()];
         let begun = Instant::now();
         node.transport = loop {
             match bind_on(&node.arbiter, addr).await {
                 Ok(transport) => break transport,
-                Err(err) if begun.elapsed() >= REBIND => return Err(err),
+                Err(err) if begun.elapsed() >= REBIND_LIMIT => return Err(err),
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         };
@@ -139,7 +140,7 @@ impl Cluster {
         node.connect(&self.addresses).await
     }
 
-    /// Asks every replica how it stands: a list by group of lists by node.
+    /// Asks every replica for its status. The outer list is by group, the inner by node.
     pub(crate) async fn status(&self) -> Result<Vec<Vec<Status>>, Failure> {
         let by_group = (0..self.groups as usize).map(|group| {
             let replicas = self.nodes.iter().map(move |node| &node.replicas[group]);
@@ -157,7 +158,7 @@ impl Cluster {
             traffic.drops += stats.tcp.rejected.total().frames
                 + stats.tcp.dropped.total().frames
                 + stats.inbound.dropped.total().frames;
-            // A node that was revived dials from where it did before.
+            // A restarted node has the same address, so that both its transports add to one entry.
             for to in self.addresses {
                 let epoch = transport.peer_stats(to).map_or(0, |peer| peer.epoch);
                 *connects.entry((transport.local_addr(), to)).or_insert(0) += epoch;
@@ -170,30 +171,30 @@ impl Cluster {
         traffic
     }
 
-    /// Stops all transports and returns how many there were, if the books of every one of them
-    /// balance: each frame it was given is accounted for.
+    /// Stops all transports and returns how many there were. Fails if the counters of one do not
+    /// balance, that is, if a frame is unaccounted for.
     pub(crate) async fn stop(&self) -> Result<usize, Failure> {
         for node in &self.nodes {
-            stop(&node.transport, Shutdown::Drain(ANSWER / 5)).await?;
+            stop(&node.transport, Shutdown::Drain(TIMEOUT / 5)).await?;
         }
-        stop(&self.clients, Shutdown::Drain(ANSWER / 5)).await?;
+        stop(&self.clients, Shutdown::Drain(TIMEOUT / 5)).await?;
         for transport in self.transports() {
             let addr = transport.local_addr();
             let balance = transport.stats().balance();
-            balance.map_err(|err| format!("the books of {addr} do not balance: {err}"))?;
+            balance.map_err(|err| format!("the counters of {addr} do not balance: {err}"))?;
         }
         Ok(self.transports().count())
     }
 
-    /// Ends the replicas of a group and returns what they leave, by node.
-    pub(crate) async fn retire(&self, group: u32) -> Result<Vec<Legacy>, Failure> {
+    /// Stops the replicas of a group and returns their logs, by node.
+    pub(crate) async fn retire(&self, group: u32) -> Result<Vec<ReplicaReport>, Failure> {
         let replicas = self.nodes.iter().map(|node| &node.replicas[group as usize]);
         try_join_all(replicas.map(|replica| ask(replica, Retire))).await
     }
 
     fn transports(&self) -> impl Iterator<Item = &Transport> {
         let living = self.nodes.iter().map(|node| &node.transport);
-        living.chain([&self.clients]).chain(&self.buried)
+        living.chain([&self.clients]).chain(&self.stopped)
     }
 }
 
@@ -208,12 +209,12 @@ impl Drop for Cluster {
 impl Node {
     async fn start(id: NodeId, groups: u32, seed: u64) -> Result<Self, Failure> {
         let arbiter = Arbiter::new();
-        let transport = bind_on(&arbiter, ANYWHERE).await?;
+        let transport = bind_on(&arbiter, ANY_PORT).await?;
         let replica = |group: u32| {
             let seed = seed ^ u64::from(group) << 8 ^ id.index() as u64;
-            let eager = id == first_leader(group);
+            let stand_at_once = id == first_leader(group);
             ReplicaActor::start_in_arbiter(&arbiter.handle(), move |_| {
-                ReplicaActor::new(Replica::new(id, eager, seed, Instant::now()))
+                ReplicaActor::new(Replica::new(id, stand_at_once, seed, Instant::now()))
             })
         };
         let replicas = (0..groups).map(replica).collect();
@@ -225,7 +226,7 @@ impl Node {
         })
     }
 
-    /// Lets every replica hear what is sent to its group.
+    /// Registers every replica for the frames of its group.
     fn register(&self) -> Result<(), Failure> {
         for (group, replica) in (0..).map(GroupId::new).zip(&self.replicas) {
             self.transport
@@ -234,7 +235,7 @@ impl Node {
         Ok(())
     }
 
-    /// Lets every replica speak.
+    /// Gives every replica its links, so that it can send.
     async fn connect(&self, addresses: &Addresses) -> Result<(), Failure> {
         for (group, replica) in (0..).map(GroupId::new).zip(&self.replicas) {
             let links = Links::new(self.id, group, &self.transport, addresses)?;
@@ -244,33 +245,33 @@ impl Node {
     }
 }
 
-/// Sends a message to an actor and waits for what comes back, though not for ever.
+/// Sends a message to an actor and waits for its answer, at most [`TIMEOUT`].
 pub(crate) async fn ask<A, M>(actor: &Addr<A>, message: M) -> Result<M::Result, Failure>
 where
     A: Actor + Handler<M>,
     A::Context: ToEnvelope<A, M>,
     M: Message<Result: Send> + Send + 'static,
 {
-    let answer = timeout(ANSWER, actor.send(message)).await;
-    Ok(answer.map_err(|_| "an actor gives no answer")??)
+    let answer = timeout(TIMEOUT, actor.send(message)).await;
+    Ok(answer.map_err(|_| "an actor did not answer in time")??)
 }
 
 fn first_leader(group: u32) -> NodeId {
     NodeId::replica(group as usize)
 }
 
-/// Binds a transport on the thread of an arbiter, where it then runs.
+/// Binds a transport on the thread of an arbiter, and lets it run there.
 async fn bind_on(arbiter: &Arbiter, addr: SocketAddr) -> Result<Transport, Failure> {
-    let (tell, bound) = oneshot::channel();
+    let (bound_tx, bound) = oneshot::channel();
     arbiter.spawn_fn(move || {
-        // Nobody listens any more if this took too long.
-        let _ = tell.send(bind(addr));
+        // Fails if the other side has stopped waiting.
+        let _ = bound_tx.send(bind(addr));
     });
-    let bound = timeout(ANSWER, bound).await;
-    Ok(bound.map_err(|_| "an arbiter does nothing")???)
+    let bound = timeout(TIMEOUT, bound).await;
+    Ok(bound.map_err(|_| "an arbiter did not run in time")???)
 }
 
-/// Binds a transport on this thread, where it then runs. Nothing in here is a datagram.
+/// Binds a transport on this thread, and lets it run here. This example needs no datagrams.
 fn bind(addr: SocketAddr) -> Result<Transport, BindError> {
     let config = Config::default()
         .stale_after(STALE)
@@ -282,7 +283,7 @@ fn bind(addr: SocketAddr) -> Result<Transport, BindError> {
 
 async fn stop(transport: &Transport, how: Shutdown) -> Result<(), Failure> {
     let addr = transport.local_addr();
-    let stopped = timeout(ANSWER, transport.stop(how)).await;
-    stopped.map_err(|_| format!("the transport of {addr} does not stop"))?;
+    let stopped = timeout(TIMEOUT, transport.stop(how)).await;
+    stopped.map_err(|_| format!("the transport of {addr} did not stop in time"))?;
     Ok(())
 }

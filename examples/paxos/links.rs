@@ -1,4 +1,4 @@
-//! A node's way to the other nodes, for one group.
+//! The links of one replica to the other nodes; encodes each message once.
 
 use std::net::SocketAddr;
 
@@ -6,10 +6,10 @@ use actix_transport::{GroupId, Peer, PeerError, Transport};
 
 use crate::message::{Message, NodeId, REPLICAS};
 
-/// Where each node listens, by its number: the replicas, then the clients.
+/// The address of each node by its number: the replicas, then the clients.
 pub(crate) type Addresses = [SocketAddr; REPLICAS + 1];
 
-/// Resolved once, used for every message. A node that binds anew needs new ones.
+/// Holds resolved peers, used for every message. After a new bind a node needs new links.
 pub(crate) struct Links {
     me: NodeId,
     group: GroupId,
@@ -35,14 +35,14 @@ impl Links {
 
     pub(crate) fn send(&mut self, to: NodeId, message: &Message) {
         self.encode(message);
-        self.put(to);
+        self.send_encoded(to);
     }
 
     /// Sends to every replica but the sender.
     pub(crate) fn send_others(&mut self, message: &Message) {
         self.encode(message);
         for node in NodeId::replicas().filter(|&node| node != self.me) {
-            self.put(node);
+            self.send_encoded(node);
         }
     }
 
@@ -51,9 +51,9 @@ impl Links {
         message.encode(self.me, &mut self.scratch);
     }
 
-    /// A frame that is refused, because a queue is full or the transport has stopped, is a frame
-    /// lost. The transport counts it, and Paxos has to cope with lost frames anyway.
-    fn put(&self, to: NodeId) {
+    /// Sends the encoded message. A frame that is refused, because a queue is full or the transport
+    /// has stopped, counts as lost: the transport counts it, and Paxos copes with lost frames.
+    fn send_encoded(&self, to: NodeId) {
         let frame = self.scratch.as_slice();
         let _ = self.peers[to.index()].try_send(self.group, frame);
     }

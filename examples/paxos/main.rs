@@ -1,23 +1,24 @@
-//! Multi-Paxos over the transport: many groups on three nodes, one of which dies on the way.
+//! Multi-Paxos over the transport: many groups on three nodes, one of which is stopped for a while.
 //!
 //! ```sh
 //! cargo run --release --example paxos
 //! cargo run --release --example paxos -- --groups 100 --clients 1000
 //! ```
 //!
-//! Three replicas, each with its own transport on loopback, decide what a closed loop of clients
-//! proposes. A third into each run the transport of one replica is killed, at two thirds it is
-//! bound again on the same port; the others take over its groups and later bring it up to date.
-//! At the end all logs have to agree entry by entry, and the books of every transport to balance.
+//! Three replicas, each with its own transport on loopback, decide the values that the clients
+//! propose; each client session waits for its answer before it proposes again. After one third of
+//! each run the transport of one replica is stopped, and the others take over its groups. After two
+//! thirds it is bound again on the same port, and the others bring it up to date. At the end all
+//! logs must agree entry by entry, and the counters of every transport must balance.
 //!
 //! The default numbers of groups, the 100 bytes and the 100 clients in total are those of the
-//! performance table in PhxPaxos' README. That one writes to disks and has a machine for each
-//! node, so its figures and these do not compare.
+//! performance table in PhxPaxos' README. PhxPaxos writes to disks and has one machine for each
+//! node, so its figures and these cannot be compared.
 //!
-//! Logs stay in memory, three times over: a value of 100 bytes takes half a kilobyte in all.
+//! All three logs stay in memory: a value of 100 bytes takes half a kilobyte in all.
 //!
-//! Read on in `replica.rs` (the protocol), `message.rs` (its bytes), `actor.rs` (how it meets the
-//! transport), `cluster.rs` (nodes that come and go), `run.rs` (what happens when).
+//! The parts: `replica.rs` (the protocol), `message.rs` (its bytes), `actor.rs` (the replica on the
+//! transport), `cluster.rs` (starting and stopping nodes), `run.rs` (the course of a run).
 
 mod actor;
 mod check;
@@ -40,28 +41,27 @@ use crate::{
     run::{Report, run},
 };
 
-/// Message-passing Multi-Paxos, with a node that dies and comes back.
+/// Runs Multi-Paxos on three nodes, one of which is stopped and started again.
 #[derive(Parser)]
 struct Args {
-    /// Groups, one run for each number.
+    /// Number of groups; one run for each number in the list.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 20, 50, 100],
           value_parser = value_parser!(u32).range(1..=10_000))]
     groups: Vec<u32>,
 
-    /// How long a run lasts, its end not counted.
+    /// How long a run lasts, in seconds, without its final checks.
     #[arg(long, default_value_t = 7, value_parser = value_parser!(u64).range(3..=3600))]
     seconds: u64,
 
-    /// Bytes of a value, 8 of which name the request.
+    /// Bytes of a value; the first 8 hold the request number.
     #[arg(long, default_value_t = 100, value_parser = payload)]
     payload: usize,
 
-    /// Proposals outstanding in all groups together, at least one in each: who gets an answer
-    /// proposes the next.
+    /// Proposals open at a time in all groups together, at least one in each group.
     #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..=2048))]
     clients: u32,
 
-    /// Decides who loses patience first.
+    /// Seed of the random election timeouts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -77,7 +77,7 @@ type Failure = Box<dyn Error>;
 #[actix::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    // Shows nothing if standard error is no terminal.
+    // Shows nothing if standard error is not a terminal.
     let bar = ProgressBar::new(args.groups.len() as u64 * args.seconds * 1000);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg}") {
         bar.set_style(style);
@@ -105,10 +105,10 @@ async fn main() -> ExitCode {
 
 fn verdict(report: &Report) -> String {
     format!(
-        "groups {}: agreement confirmed, 3 replicas have the same {} slots, entry by entry; \
+        "groups {}: agreement confirmed, 3 replicas have the same {} instances, entry by entry; \
          balance confirmed, {} transports account for every frame",
         report.groups,
-        grouped(report.tally.slots),
+        grouped(report.log.instances),
         report.transports,
     )
 }
@@ -141,7 +141,7 @@ fn table(reports: &[Report]) -> Table {
             latency(0.999),
             report.longest_pause.as_millis().to_string(),
             report.moved.to_string(),
-            grouped(report.tally.again),
+            grouped(report.log.duplicates),
             grouped(report.traffic.frames),
             report.traffic.reconnects.to_string(),
             grouped(report.traffic.drops),
@@ -153,7 +153,7 @@ fn table(reports: &[Report]) -> Table {
     table
 }
 
-/// Writes a number in groups of three digits.
+/// Formats a number with a comma after every three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -166,10 +166,10 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// A value has to hold the name of its request, and an answer of several values to fit a frame.
+/// A value must be able to hold its request number, and an answer with values must fit a frame.
 fn payload(text: &str) -> Result<usize, String> {
     let payload = text.parse().map_err(|err| format!("{err}"))?;
-    let allowed = Value::NAME_LEN..=64 * 1024;
+    let allowed = Value::REQUEST_LEN..=64 * 1024;
     if allowed.contains(&payload) {
         Ok(payload)
     } else {

@@ -1,8 +1,8 @@
-//! What travels between replicas and clients, and its bytes.
+//! The messages between replicas and clients, and their bytes.
 //!
-//! One message is one payload of the transport. The transport knows frames, groups and addresses;
-//! what a frame means, and which node it came from, is written inside it, because a connection's
-//! remote address is an ephemeral port and says nothing about who dialled.
+//! One message is one payload of the transport. The transport knows frames, groups and addresses. A
+//! message contains its sender, because the remote address of a connection has an ephemeral port
+//! and does not show which node dialled.
 
 use std::{fmt, sync::Arc};
 
@@ -11,14 +11,14 @@ use bytes::{Buf, BufMut, TryGetError};
 /// How many replicas a group has; a majority of them decides.
 pub(crate) const REPLICAS: usize = 3;
 
-/// Who sent a message: one of the replicas, or the clients, which all share one transport.
+/// The sender of a message: one of the replicas, or the clients, which all share one transport.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 pub(crate) struct NodeId(u8);
 
 impl NodeId {
     pub(crate) const CLIENTS: Self = Self(REPLICAS as u8);
 
-    /// Returns the replica a number stands for, counting round.
+    /// Returns the replica with this number, modulo the number of replicas.
     pub(crate) const fn replica(number: usize) -> Self {
         Self((number % REPLICAS) as u8)
     }
@@ -38,7 +38,7 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// A proposer's claim to a group. Totally ordered, and never used by two nodes.
+/// A ballot number. Ballots are totally ordered, and no two nodes use the same one.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 pub(crate) struct Ballot {
     pub(crate) round: u32,
@@ -46,46 +46,46 @@ pub(crate) struct Ballot {
 }
 
 impl Ballot {
-    /// Below every ballot a proposer uses: rounds start at 1.
+    /// Below every ballot that a proposer uses: rounds start at 1.
     pub(crate) const ZERO: Self = Self {
         round: 0,
         node: NodeId(0),
     };
 }
 
-/// Names one request of one client session, so that a value decided twice is applied once.
+/// Identifies one request of one client session, so that a value decided twice is applied once.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd, Debug)]
 pub(crate) struct Request {
     pub(crate) session: u32,
-    /// Counts up from 1 within the session, which asks for the next only after an answer.
+    /// Counts up from 1 within the session. A session sends the next only after an answer.
     pub(crate) number: u32,
 }
 
-/// What a slot of the log holds: a request with its filling, or nothing at all.
+/// The value of an instance: a request with padding, or a no-op.
 ///
-/// The log, the acceptor and a message on its way out share one allocation.
+/// The log, the acceptor and an outgoing message share one allocation.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Value(Arc<[u8]>);
 
 impl Value {
-    /// The smallest value: the request's name alone.
-    pub(crate) const NAME_LEN: usize = 8;
+    /// The smallest value: the request alone.
+    pub(crate) const REQUEST_LEN: usize = 8;
 
-    /// Returns a value of `len` bytes, the name of the request included.
+    /// Returns a value of `len` bytes, the request included.
     pub(crate) fn new(request: Request, len: usize) -> Self {
-        let mut bytes = Vec::with_capacity(len.max(Self::NAME_LEN));
+        let mut bytes = Vec::with_capacity(len.max(Self::REQUEST_LEN));
         bytes.put_u32(request.session);
         bytes.put_u32(request.number);
-        bytes.resize(len.max(Self::NAME_LEN), 0x5a);
+        bytes.resize(len.max(Self::REQUEST_LEN), 0x5a);
         Self(bytes.into())
     }
 
-    /// Returns what a new leader puts into a slot nobody claims.
-    pub(crate) fn nothing() -> Self {
+    /// Returns the value that a new leader proposes for an instance without votes.
+    pub(crate) fn no_op() -> Self {
         Self(Arc::default())
     }
 
-    /// Returns the request this value carries; nothing carries none.
+    /// Returns the request in this value, or `None` for a no-op.
     pub(crate) fn request(&self) -> Option<Request> {
         let mut bytes = &self.0[..];
         let session = bytes.try_get_u32().ok()?;
@@ -104,58 +104,58 @@ impl Value {
     }
 }
 
-/// What an acceptor has accepted for one slot.
+/// What an acceptor has accepted for one instance.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Vote {
     pub(crate) ballot: Ballot,
     pub(crate) value: Value,
 }
 
-/// Everything the nodes of a group say to each other.
+/// All messages of a group.
 ///
-/// `commit` is always the length of the sender's log: every slot below it is chosen.
+/// `commit` is always the length of the sender's log: every instance below it is chosen.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Message {
-    /// Client to leader: please decide this.
+    /// Client to leader: asks for this value to be decided.
     Propose { value: Value },
-    /// Replica to client: not here, but perhaps there.
+    /// Replica to client: another replica leads, or none that is known.
     Redirect { leader: Option<NodeId> },
-    /// Leader to client: decided and applied.
+    /// Leader to client: the request is decided and applied.
     Decided { request: Request },
 
-    /// Phase 1: may I lead, and what have you accepted from slot `first` on?
+    /// Phase 1a: asks for a promise, and for all votes from instance `first` on.
     Prepare { ballot: Ballot, first: u64 },
-    /// Phase 1: you may, and this is what. `complete` is false if there is more to ask for.
+    /// Phase 1b: the promise with these votes. If not `complete`, there are more votes to ask for.
     Promise {
         ballot: Ballot,
         votes: Vec<(u64, Vote)>,
         complete: bool,
     },
-    /// Phase 2: accept this value for this slot.
+    /// Phase 2a: asks to accept this value for this instance.
     Accept {
         ballot: Ballot,
         commit: u64,
-        slot: u64,
+        instance: u64,
         value: Value,
     },
-    /// Phase 2: accepted, every slot from `first` to `last`.
+    /// Phase 2b: accepted, for every instance from `first` to `last`.
     Accepted {
         ballot: Ballot,
         first: u64,
         last: u64,
     },
-    /// Leader to a group that has been quiet: I live.
-    Beat { ballot: Ballot, commit: u64 },
-    /// Answer to a ballot that cannot be served, with the one that stands in its way.
-    Refuse { ballot: Ballot, commit: u64 },
+    /// The leader sends this when it has sent nothing else for a while.
+    Heartbeat { ballot: Ballot, commit: u64 },
+    /// Answer to a ballot that is too low or comes at a wrong time, with the ballot to exceed.
+    Reject { ballot: Ballot, commit: u64 },
 
-    /// Replica that missed something: what was chosen from slot `first` on?
+    /// A replica asks for the chosen values from instance `first` on.
     Fetch { first: u64 },
-    /// As much of that as fits one answer.
+    /// The answer to `Fetch`, with as many values as fit one answer.
     Learn { first: u64, values: Vec<Value> },
 }
 
-/// A frame that is no message.
+/// A frame that is not a message.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Malformed;
 
@@ -167,21 +167,21 @@ impl From<TryGetError> for Malformed {
 
 /// All integers are big-endian; a ballot is `round: u32, node: u8`.
 ///
-/// | offset | bytes | what                                                        |
-/// |--------|-------|-------------------------------------------------------------|
-/// | 0      | 1     | kind                                                        |
-/// | 1      | 1     | sender                                                      |
-/// | 2      |       | `Propose`: value, to the end                                |
-/// |        | 1     | `Redirect`: leader, 0xff if unknown                         |
-/// |        | 8     | `Decided`: session u32, number u32                          |
-/// |        | 13    | `Prepare`: ballot, first u64                                |
-/// |        | 6     | `Promise`: ballot, complete u8, then to the end             |
-/// |        |       | (slot u64, ballot, len u32, value)*                         |
-/// |        | 21    | `Accept`: ballot, commit u64, slot u64, then value, to the end |
-/// |        | 21    | `Accepted`: ballot, first u64, last u64                     |
-/// |        | 13    | `Beat`, `Refuse`: ballot, commit u64                        |
-/// |        | 8     | `Fetch`: first u64                                          |
-/// |        | 8     | `Learn`: first u64, then (len u32, value)* to the end       |
+/// | offset | bytes | content                                                            |
+/// |--------|-------|--------------------------------------------------------------------|
+/// | 0      | 1     | kind                                                               |
+/// | 1      | 1     | sender                                                             |
+/// | 2      |       | `Propose`: value, to the end                                       |
+/// |        | 1     | `Redirect`: leader, 0xff if unknown                                |
+/// |        | 8     | `Decided`: session u32, number u32                                 |
+/// |        | 13    | `Prepare`: ballot, first u64                                       |
+/// |        | 6     | `Promise`: ballot, complete u8, then to the end                    |
+/// |        |       | (instance u64, ballot, len u32, value)*                            |
+/// |        | 21    | `Accept`: ballot, commit u64, instance u64, then value, to the end |
+/// |        | 21    | `Accepted`: ballot, first u64, last u64                            |
+/// |        | 13    | `Heartbeat`, `Reject`: ballot, commit u64                          |
+/// |        | 8     | `Fetch`: first u64                                                 |
+/// |        | 8     | `Learn`: first u64, then (len u32, value)* to the end              |
 impl Message {
     /// Appends the message to `out`.
     pub(crate) fn encode(&self, sender: NodeId, out: &mut impl BufMut) {
@@ -189,7 +189,7 @@ impl Message {
         out.put_u8(sender.0);
         match self {
             Self::Propose { value } => out.put_slice(&value.0),
-            Self::Redirect { leader } => out.put_u8(leader.map_or(NOBODY, |node| node.0)),
+            Self::Redirect { leader } => out.put_u8(leader.map_or(NO_LEADER, |node| node.0)),
             Self::Decided { request } => {
                 out.put_u32(request.session);
                 out.put_u32(request.number);
@@ -205,8 +205,8 @@ impl Message {
             } => {
                 put_ballot(out, *ballot);
                 out.put_u8((*complete).into());
-                for (slot, vote) in votes {
-                    out.put_u64(*slot);
+                for (instance, vote) in votes {
+                    out.put_u64(*instance);
                     put_ballot(out, vote.ballot);
                     put_value(out, &vote.value);
                 }
@@ -214,12 +214,12 @@ impl Message {
             Self::Accept {
                 ballot,
                 commit,
-                slot,
+                instance,
                 value,
             } => {
                 put_ballot(out, *ballot);
                 out.put_u64(*commit);
-                out.put_u64(*slot);
+                out.put_u64(*instance);
                 out.put_slice(&value.0);
             }
             Self::Accepted {
@@ -231,7 +231,7 @@ impl Message {
                 out.put_u64(*first);
                 out.put_u64(*last);
             }
-            Self::Beat { ballot, commit } | Self::Refuse { ballot, commit } => {
+            Self::Heartbeat { ballot, commit } | Self::Reject { ballot, commit } => {
                 put_ballot(out, *ballot);
                 out.put_u64(*commit);
             }
@@ -254,7 +254,7 @@ impl Message {
             node if node == NodeId::CLIENTS.0 => NodeId::CLIENTS,
             node => replica(node)?,
         };
-        // Clients propose and do nothing else, so that nothing they say can count as a vote.
+        // Clients may only propose, so that none of their messages counts as a vote.
         if (sender == NodeId::CLIENTS) != (kind == PROPOSE) {
             return Err(Malformed);
         }
@@ -264,7 +264,7 @@ impl Message {
             },
             REDIRECT => Self::Redirect {
                 leader: match rest.try_get_u8()? {
-                    NOBODY => None,
+                    NO_LEADER => None,
                     node => Some(replica(node)?),
                 },
             },
@@ -286,7 +286,7 @@ impl Message {
             ACCEPT => Self::Accept {
                 ballot: get_ballot(rest)?,
                 commit: rest.try_get_u64()?,
-                slot: rest.try_get_u64()?,
+                instance: rest.try_get_u64()?,
                 value: get_last_value(rest),
             },
             ACCEPTED => Self::Accepted {
@@ -294,11 +294,11 @@ impl Message {
                 first: rest.try_get_u64()?,
                 last: rest.try_get_u64()?,
             },
-            BEAT => Self::Beat {
+            HEARTBEAT => Self::Heartbeat {
                 ballot: get_ballot(rest)?,
                 commit: rest.try_get_u64()?,
             },
-            REFUSE => Self::Refuse {
+            REJECT => Self::Reject {
                 ballot: get_ballot(rest)?,
                 commit: rest.try_get_u64()?,
             },
@@ -327,8 +327,8 @@ impl Message {
             Self::Promise { .. } => PROMISE,
             Self::Accept { .. } => ACCEPT,
             Self::Accepted { .. } => ACCEPTED,
-            Self::Beat { .. } => BEAT,
-            Self::Refuse { .. } => REFUSE,
+            Self::Heartbeat { .. } => HEARTBEAT,
+            Self::Reject { .. } => REJECT,
             Self::Fetch { .. } => FETCH,
             Self::Learn { .. } => LEARN,
         }
@@ -342,12 +342,12 @@ const PREPARE: u8 = 4;
 const PROMISE: u8 = 5;
 const ACCEPT: u8 = 6;
 const ACCEPTED: u8 = 7;
-const BEAT: u8 = 8;
-const REFUSE: u8 = 9;
+const HEARTBEAT: u8 = 8;
+const REJECT: u8 = 9;
 const FETCH: u8 = 10;
 const LEARN: u8 = 11;
 
-const NOBODY: u8 = 0xff;
+const NO_LEADER: u8 = 0xff;
 
 fn replica(node: u8) -> Result<NodeId, Malformed> {
     if usize::from(node) < REPLICAS {
@@ -370,7 +370,7 @@ fn get_ballot(rest: &mut &[u8]) -> Result<Ballot, Malformed> {
 }
 
 fn put_value(out: &mut impl BufMut, value: &Value) {
-    // A value has come through a frame or is about to: it is far from 4 GiB.
+    // A value was received in a frame or will be sent in one: it is far below 4 GiB.
     out.put_u32(value.len() as u32);
     out.put_slice(&value.0);
 }
@@ -397,10 +397,10 @@ fn get_values(rest: &mut &[u8]) -> Result<Vec<Value>, Malformed> {
 fn get_votes(rest: &mut &[u8]) -> Result<Vec<(u64, Vote)>, Malformed> {
     let mut votes = Vec::new();
     while !rest.is_empty() {
-        let slot = rest.try_get_u64()?;
+        let instance = rest.try_get_u64()?;
         let ballot = get_ballot(rest)?;
         let value = get_value(rest)?;
-        votes.push((slot, Vote { ballot, value }));
+        votes.push((instance, Vote { ballot, value }));
     }
     Ok(votes)
 }
@@ -410,7 +410,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_survives_the_wire_and_no_prefix_panics() {
+    fn every_message_decodes_to_itself_and_no_prefix_panics() {
         let request = Request {
             session: 7,
             number: 9,
@@ -439,7 +439,7 @@ mod tests {
             Message::Accept {
                 ballot,
                 commit: 4,
-                slot: 5,
+                instance: 5,
                 value: value.clone(),
             },
             Message::Accepted {
@@ -447,12 +447,12 @@ mod tests {
                 first: 4,
                 last: 5,
             },
-            Message::Beat { ballot, commit: 4 },
-            Message::Refuse { ballot, commit: 4 },
+            Message::Heartbeat { ballot, commit: 4 },
+            Message::Reject { ballot, commit: 4 },
             Message::Fetch { first: 4 },
             Message::Learn {
                 first: 4,
-                values: vec![value.clone(), Value::nothing()],
+                values: vec![value.clone(), Value::no_op()],
             },
         ]
         .map(|message| (NodeId::replica(1), message));
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_have_no_vote() {
+    fn a_vote_from_a_client_is_malformed() {
         let mut frame = Vec::new();
         let accepted = Message::Accepted {
             ballot: Ballot::ZERO,

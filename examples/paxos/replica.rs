@@ -1,15 +1,16 @@
 //! One replica of one group: Multi-Paxos as a plain state machine.
 //!
-//! No actor, no socket and no clock in here: a message and the time go in, messages come out, and
-//! the log grows. A group decides a sequence of slots. One replica leads: it has won phase 1 once,
-//! for all slots from the end of its log on, and from then on every value costs one round of
-//! phase 2, with many slots under way at a time. The length of the leader's log rides on what it
-//! sends anyway, which is how the others learn what was chosen.
+//! There is no actor, socket or clock in here. The caller passes in a message and the time; the
+//! replica returns messages to send and extends the log. The log is a sequence of instances. One
+//! replica leads: it runs phase 1 once, for all instances after the end of its log. After that each
+//! value costs one round of phase 2, and many instances are in progress at a time. The leader puts
+//! the length of its log into its `Accept` and `Heartbeat` messages, and the other replicas learn
+//! from this which instances are chosen.
 //!
-//! Any message may be lost. What matters is sent again by [`Replica::tick`]; safety depends on
-//! nothing that arrives or fails to. Nothing is written to a disk: a replica that stops is gone,
-//! and one that restarted with empty hands would break its promises. `promised`, `votes` and `log`
-//! are what would have to survive.
+//! Any message may be lost. [`Replica::tick`] repeats the messages that matter; safety does not
+//! depend on delivery. Nothing is written to a disk, so a replica that stops must never come back:
+//! with an empty state it would break its promises. To survive a restart, `promised`, `votes` and
+//! `log` would have to be stored.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,87 +21,91 @@ use fastrand::Rng;
 
 use crate::message::{Ballot, Message, NodeId, REPLICAS, Value, Vote};
 
-/// A leader that has said nothing for this long says that it lives. Under load none of these is
-/// ever sent, because an `Accept` says so too: a hundred busy groups cost no heartbeat at all.
-const BEAT: Duration = Duration::from_millis(100);
+/// A leader that has sent nothing for this long sends a heartbeat. A busy leader never does,
+/// because an `Accept` has the same effect: a hundred busy groups cost no heartbeat at all.
+const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// How long a follower waits for a word of its leader before it stands itself: between once and
-/// twice this, drawn anew each time, so that two rarely stand together. Four lost beats.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// A follower that hears nothing from its leader for this long starts an election. The actual
+/// timeout is between once and twice this value, drawn anew each time, so that two replicas
+/// rarely start at the same time. It allows for four lost heartbeats.
+const ELECTION_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// Whoever has heard its leader within this time promises nothing to others, so that a replica
-/// which was cut off cannot depose a leader that everyone else is content with.
-const CONTENT: Duration = Duration::from_millis(250);
+/// A follower that has heard its leader within this time rejects every `Prepare`, so that a
+/// replica which was cut off cannot replace a leader that works for all the others.
+const TRUST_LEADER: Duration = Duration::from_millis(250);
 
-/// A leader repeats what was not accepted in this time, and a learner what was not answered.
+/// A leader repeats an `Accept`, and a learner a `Fetch`, that had no answer within this time.
 const REPEAT: Duration = Duration::from_millis(200);
 
-/// The most a leader repeats at a time. The oldest are what the log waits for.
-const REPEAT_SLOTS: usize = 64;
+/// The most `Accept` messages that a leader repeats at a time: the oldest, because the log cannot
+/// grow before them.
+const REPEAT_INSTANCES: usize = 64;
 
-/// Slots a leader has under way at most. It takes no more proposals then; clients ask again.
+/// The most instances that a leader has in progress. It ignores further proposals; the clients
+/// ask again.
 pub(crate) const WINDOW: usize = 4096;
 
-/// How far beyond its log an acceptor votes. More than a window, since its log may lag behind its
-/// leader's; bounded, since a replica which was away would otherwise fill up with votes for slots
-/// it will learn in order anyway.
+/// How far beyond its log an acceptor votes. This is more than a window because its log may lag
+/// behind its leader's. It is bounded because a replica that was cut off would otherwise collect
+/// votes for instances which it is going to fetch in order anyway.
 const HORIZON: u64 = 2 * WINDOW as u64;
 
-/// Bytes of values in one `Promise` or `Learn`. What is left is asked for again, so a big log
-/// travels as a dialogue and never blocks a link.
+/// Bytes of values in one `Promise` or `Learn`. The receiver asks for the remainder, so a long log
+/// travels in several answers and never blocks a link.
 const ANSWER_BYTES: usize = 256 * 1024;
 
-/// What a value costs in an answer on top of its own bytes, about.
+/// Approximate size of one value's header in such an answer.
 const ENTRY_BYTES: usize = 16;
 
 pub(crate) struct Replica {
     me: NodeId,
     rng: Rng,
-    /// The chosen values; a slot is an index. A value in here never changes.
+    /// The chosen values; the index is the instance. A value in here never changes.
     log: Vec<Value>,
-    /// As acceptor: no ballot below this one is served any more.
+    /// As acceptor: it rejects every ballot below this one.
     promised: Ballot,
-    /// As acceptor: what was accepted beyond the log. The first entry is for slot `log.len()`.
+    /// As acceptor: what it accepted beyond the log. The first entry is for instance `log.len()`.
     votes: VecDeque<Option<Vote>>,
     role: Role,
-    /// The highest round seen anywhere, so that the next own ballot is above it.
+    /// The highest round seen in any message, so that the next own ballot is above it.
     round: u32,
-    /// As learner: the longest log heard of. A hint what to ask for, nothing more.
-    longest: u64,
-    /// As learner: when the question was asked that has no answer yet.
-    asked: Option<Instant>,
+    /// As learner: the length of the longest log it has heard of. It only decides what to fetch.
+    known_commit: u64,
+    /// As learner: when it sent the `Fetch` that has no answer yet.
+    fetch_sent: Option<Instant>,
 }
 
 enum Role {
     Follower {
         leader: Option<NodeId>,
         heard: Instant,
-        patience: Duration,
+        election_timeout: Duration,
     },
     Candidate {
         ballot: Ballot,
-        stood: Instant,
-        patience: Duration,
+        since: Instant,
+        election_timeout: Duration,
         promises: Quorum,
-        /// The highest vote the promises speak of, slot by slot.
+        /// For each instance the vote with the highest ballot in the promises.
         votes: BTreeMap<u64, Vote>,
     },
-    /// Leads with the ballot in `promised`, and has a vote of its own for every flight.
+    /// Leads with the ballot in `promised`, and has voted for each of its proposals.
     Leader {
-        /// Slots under way. The first is for slot `log.len()`.
-        flights: VecDeque<Flight>,
-        spoke: Instant,
+        /// Instances in progress. The first is instance `log.len()`.
+        proposals: VecDeque<Proposal>,
+        last_sent: Instant,
     },
 }
 
-struct Flight {
+struct Proposal {
     accepted: Quorum,
     sent: Instant,
 }
 
 impl Replica {
-    /// An `eager` replica stands at once, the others only if that comes to nothing.
-    pub(crate) fn new(me: NodeId, eager: bool, seed: u64, now: Instant) -> Self {
+    /// If `stand_at_once`, the replica starts an election on its first tick; otherwise only after
+    /// an election timeout.
+    pub(crate) fn new(me: NodeId, stand_at_once: bool, seed: u64, now: Instant) -> Self {
         let mut replica = Self {
             me,
             rng: Rng::with_seed(seed),
@@ -110,36 +115,36 @@ impl Replica {
             role: Role::Follower {
                 leader: None,
                 heard: now,
-                patience: Duration::ZERO,
+                election_timeout: Duration::ZERO,
             },
             round: 0,
-            longest: 0,
-            asked: None,
+            known_commit: 0,
+            fetch_sent: None,
         };
-        if !eager {
-            replica.follow(None, now);
+        if !stand_at_once {
+            replica.become_follower(None, now);
         }
         replica
     }
 
-    /// Returns the chosen values so far, one per slot.
+    /// Returns the chosen values so far, one per instance.
     pub(crate) fn log(&self) -> &[Value] {
         &self.log
     }
 
-    pub(crate) fn leads(&self) -> bool {
+    pub(crate) fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader { .. })
     }
 
-    /// Returns how many slots this replica is leading to a decision.
-    pub(crate) fn under_way(&self) -> usize {
+    /// Returns how many instances this replica has proposed that are not chosen yet.
+    pub(crate) fn open_proposals(&self) -> usize {
         match &self.role {
-            Role::Leader { flights, .. } => flights.len(),
+            Role::Leader { proposals, .. } => proposals.len(),
             _ => 0,
         }
     }
 
-    /// Takes in one message.
+    /// Processes one message.
     pub(crate) fn on(&mut self, from: NodeId, message: Message, now: Instant, out: &mut Outbox) {
         match message {
             Message::Propose { value } => self.on_propose(from, value, now, out),
@@ -152,16 +157,16 @@ impl Replica {
             Message::Accept {
                 ballot,
                 commit,
-                slot,
+                instance,
                 value,
             } => {
-                if self.obeys(from, ballot, now, out) {
-                    self.vote(from, slot, Vote { ballot, value }, out);
+                if self.recognise_leader(from, ballot, now, out) {
+                    self.vote(from, instance, Vote { ballot, value }, out);
                     self.learn_from(from, ballot, commit, now, out);
                 }
             }
-            Message::Beat { ballot, commit } => {
-                if self.obeys(from, ballot, now, out) {
+            Message::Heartbeat { ballot, commit } => {
+                if self.recognise_leader(from, ballot, now, out) {
                     self.learn_from(from, ballot, commit, now, out);
                 }
             }
@@ -170,55 +175,58 @@ impl Replica {
                 first,
                 last,
             } => self.on_accepted(from, ballot, first, last),
-            Message::Refuse { ballot, commit } => self.on_refuse(from, ballot, commit, now, out),
+            Message::Reject { ballot, commit } => self.on_reject(from, ballot, commit, now, out),
             Message::Fetch { first } => self.on_fetch(from, first, out),
             Message::Learn { first, values } => self.on_learn(from, first, values, now, out),
-            // For clients.
+            // These are for clients.
             Message::Redirect { .. } | Message::Decided { .. } => {}
         }
     }
 
-    /// Does what is due: to be called every few tens of milliseconds.
+    /// Does what is due. The caller calls it every few tens of milliseconds.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Outbox) {
         match &mut self.role {
             Role::Follower {
                 heard: since,
-                patience,
+                election_timeout,
                 ..
             }
             | Role::Candidate {
-                stood: since,
-                patience,
+                since,
+                election_timeout,
                 ..
             } => {
-                if now.duration_since(*since) >= *patience {
-                    self.stand(now, out);
+                if now.duration_since(*since) >= *election_timeout {
+                    self.start_election(now, out);
                 }
             }
-            Role::Leader { flights, spoke } => {
+            Role::Leader {
+                proposals,
+                last_sent,
+            } => {
                 let commit = self.log.len() as u64;
                 let ballot = self.promised;
-                let oldest = flights.iter_mut().zip(&self.votes).zip(commit..);
-                for ((flight, vote), slot) in oldest.take(REPEAT_SLOTS) {
+                let oldest = proposals.iter_mut().zip(&self.votes).zip(commit..);
+                for ((proposal, vote), instance) in oldest.take(REPEAT_INSTANCES) {
                     let Some(vote) = vote else { continue };
-                    if now.duration_since(flight.sent) < REPEAT {
+                    if now.duration_since(proposal.sent) < REPEAT {
                         continue;
                     }
-                    flight.sent = now;
-                    for node in NodeId::replicas().filter(|&node| !flight.accepted.has(node)) {
+                    proposal.sent = now;
+                    for node in NodeId::replicas().filter(|&node| !proposal.accepted.has(node)) {
                         let value = vote.value.clone();
                         let accept = Message::Accept {
                             ballot,
                             commit,
-                            slot,
+                            instance,
                             value,
                         };
                         out.push(To::One(node), accept);
                     }
                 }
-                if now.duration_since(*spoke) >= BEAT {
-                    *spoke = now;
-                    out.push(To::Others, Message::Beat { ballot, commit });
+                if now.duration_since(*last_sent) >= HEARTBEAT {
+                    *last_sent = now;
+                    out.push(To::Others, Message::Heartbeat { ballot, commit });
                 }
             }
         }
@@ -226,10 +234,10 @@ impl Replica {
 
     // Proposer.
 
-    /// Asks to lead. A candidate promises itself nothing before the others have: cut off from them
-    /// it may stand for hours, and comes back as the follower it was.
-    fn stand(&mut self, now: Instant, out: &mut Outbox) {
-        // No ballot may be used twice. Four billion elections are not to be expected.
+    /// Sends `Prepare`. A candidate does not promise its own ballot before it has won. If it is cut
+    /// off, it may try for hours and then still follows the leader it had before.
+    fn start_election(&mut self, now: Instant, out: &mut Outbox) {
+        // No ballot may be used twice. Four billion elections are not expected.
         let Some(round) = self.round.checked_add(1) else {
             return;
         };
@@ -240,8 +248,8 @@ impl Replica {
         };
         self.role = Role::Candidate {
             ballot,
-            stood: now,
-            patience: self.patience(),
+            since: now,
+            election_timeout: self.election_timeout(),
             promises: Quorum::default(),
             votes: BTreeMap::new(),
         };
@@ -271,9 +279,9 @@ impl Replica {
         if promised != ballot {
             return;
         }
-        let last = heard.last().map(|&(slot, _)| slot);
-        for (slot, vote) in heard {
-            keep_highest(votes, slot, vote);
+        let last = heard.last().map(|&(instance, _)| instance);
+        for (instance, vote) in heard {
+            keep_highest(votes, instance, vote);
         }
         if !complete {
             if let Some(last) = last {
@@ -285,14 +293,14 @@ impl Replica {
         promises.add(from);
         if promises.with(self.me).is_majority() {
             let votes = std::mem::take(votes);
-            self.lead(ballot, votes, now, out);
+            self.become_leader(ballot, votes, now, out);
         }
     }
 
-    /// Starts to lead by finishing what others may have begun: a slot somebody voted for gets the
-    /// value of its highest vote, since that may be chosen already; one between them that nobody
-    /// voted for gets nothing, so that the log has no hole.
-    fn lead(
+    /// Becomes leader and finishes what former leaders may have begun. An instance that a replica
+    /// voted for gets the value of the highest vote, because that value may already be chosen. An
+    /// instance in between that has no vote gets a no-op, so that the log has no hole.
+    fn become_leader(
         &mut self,
         ballot: Ballot,
         mut votes: BTreeMap<u64, Vote>,
@@ -301,57 +309,59 @@ impl Replica {
     ) {
         self.promised = ballot;
         let first = self.log.len() as u64;
-        for (slot, vote) in (first..).zip(self.votes.drain(..)) {
+        for (instance, vote) in (first..).zip(self.votes.drain(..)) {
             if let Some(vote) = vote {
-                keep_highest(&mut votes, slot, vote);
+                keep_highest(&mut votes, instance, vote);
             }
         }
         self.role = Role::Leader {
-            flights: VecDeque::new(),
-            spoke: now,
+            proposals: VecDeque::new(),
+            last_sent: now,
         };
         let commit = first;
-        out.push(To::Others, Message::Beat { ballot, commit });
-        // An honest vote lies below the horizon; bytes from a wire may say anything.
+        out.push(To::Others, Message::Heartbeat { ballot, commit });
+        // A correct acceptor votes only below the horizon, but a frame may contain anything.
         let end = votes
             .range(first..first + HORIZON)
             .next_back()
-            .map_or(first, |(&slot, _)| slot + 1);
-        for slot in first..end {
-            let vote = votes.remove(&slot);
-            self.put(
-                vote.map_or_else(Value::nothing, |vote| vote.value),
-                now,
-                out,
-            );
+            .map_or(first, |(&instance, _)| instance + 1);
+        for instance in first..end {
+            let vote = votes.remove(&instance);
+            self.propose(vote.map_or_else(Value::no_op, |vote| vote.value), now, out);
         }
     }
 
     fn on_propose(&mut self, from: NodeId, value: Value, now: Instant, out: &mut Outbox) {
         match &self.role {
-            Role::Leader { flights, .. } if flights.len() < WINDOW => self.put(value, now, out),
-            // Lost, as on the way here. The client asks again.
+            Role::Leader { proposals, .. } if proposals.len() < WINDOW => {
+                self.propose(value, now, out)
+            }
+            // The proposal is dropped, and the client asks again.
             Role::Leader { .. } => {}
             _ => {
-                let leader = self.content_with(now);
+                let leader = self.trusted_leader(now);
                 out.push(To::One(from), Message::Redirect { leader });
             }
         }
     }
 
-    /// Sends a value on its way in the next free slot. Only for a leader.
-    fn put(&mut self, value: Value, now: Instant, out: &mut Outbox) {
-        let Role::Leader { flights, spoke } = &mut self.role else {
+    /// Proposes a value for the next free instance. Does nothing unless this replica leads.
+    fn propose(&mut self, value: Value, now: Instant, out: &mut Outbox) {
+        let Role::Leader {
+            proposals,
+            last_sent,
+        } = &mut self.role
+        else {
             return;
         };
         let ballot = self.promised;
         let commit = self.log.len() as u64;
-        let slot = commit + flights.len() as u64;
-        flights.push_back(Flight {
+        let instance = commit + proposals.len() as u64;
+        proposals.push_back(Proposal {
             accepted: Quorum::default().with(self.me),
             sent: now,
         });
-        *spoke = now;
+        *last_sent = now;
         self.votes.push_back(Some(Vote {
             ballot,
             value: value.clone(),
@@ -359,39 +369,40 @@ impl Replica {
         let accept = Message::Accept {
             ballot,
             commit,
-            slot,
+            instance,
             value,
         };
         out.push(To::Others, accept);
     }
 
     fn on_accepted(&mut self, from: NodeId, ballot: Ballot, first: u64, last: u64) {
-        let Role::Leader { flights, .. } = &mut self.role else {
+        let Role::Leader { proposals, .. } = &mut self.role else {
             return;
         };
         if ballot != self.promised {
             return;
         }
-        // Slots below the log are decided, without this vote: a third replica is often late.
+        // Instances below the log are chosen already; the vote of the third replica is often late.
         let base = self.log.len() as u64;
-        let ahead = |slot: u64| slot.saturating_sub(base).min(flights.len() as u64) as usize;
+        let ahead =
+            |instance: u64| instance.saturating_sub(base).min(proposals.len() as u64) as usize;
         let (begin, end) = (ahead(first), ahead(last.saturating_add(1)));
-        for flight in flights.range_mut(begin.min(end)..end) {
-            flight.accepted.add(from);
+        for proposal in proposals.range_mut(begin.min(end)..end) {
+            proposal.accepted.add(from);
         }
-        while let Some(flight) = flights.front()
-            && flight.accepted.is_majority()
+        while let Some(proposal) = proposals.front()
+            && proposal.accepted.is_majority()
         {
-            flights.pop_front();
+            proposals.pop_front();
             let vote = self.votes.pop_front().flatten();
-            let vote = vote.expect("a leader has voted for all it has under way");
+            let vote = vote.expect("a leader has voted for each of its proposals");
             self.log.push(vote.value);
         }
     }
 
-    /// A refusal is no harm to safety whatever it says, so any of them may end a candidacy or a
-    /// lead that has been overtaken.
-    fn on_refuse(
+    /// A reject can end a candidacy or the lead of a replica with a lower ballot. Safety does not
+    /// depend on what it says.
+    fn on_reject(
         &mut self,
         from: NodeId,
         ballot: Ballot,
@@ -406,16 +417,16 @@ impl Replica {
             Role::Leader { .. } => Some(self.promised),
         };
         if mine.is_some_and(|mine| ballot > mine) {
-            self.follow(None, now);
+            self.become_follower(None, now);
         }
-        if !self.leads() {
+        if !self.is_leader() {
             self.catch_up(from, commit, now, out);
         }
     }
 
     // Acceptor.
 
-    /// Promises `ballot` to a candidate, unless there is a reason not to. Refusing is always safe.
+    /// Promises `ballot` to a candidate or rejects it. To reject is always safe.
     fn on_prepare(
         &mut self,
         from: NodeId,
@@ -424,33 +435,35 @@ impl Replica {
         now: Instant,
         out: &mut Outbox,
     ) {
-        let taken = match &self.role {
-            Role::Follower { .. } => self.content_with(now).is_some(),
+        let must_reject = match &self.role {
+            Role::Follower { .. } => self.trusted_leader(now).is_some(),
             Role::Candidate { ballot: mine, .. } => ballot < *mine,
             Role::Leader { .. } => true,
         };
-        // Slots below the log are no longer open: the candidate can learn them, and is better off
-        // asking for them than proposing.
+        // Instances below the log are closed: the candidate should fetch their values instead of
+        // proposing for them.
         let base = self.log.len() as u64;
-        if taken || ballot < self.promised || first < base {
-            self.refuse(from, out);
+        if must_reject || ballot < self.promised || first < base {
+            self.reject(from, out);
             return;
         }
         self.promise(ballot);
-        self.follow(None, now);
+        self.become_follower(None, now);
 
         let mut votes = Vec::new();
         let mut room = ANSWER_BYTES;
         let mut complete = true;
-        let asked = (base..).zip(&self.votes).filter(|&(slot, _)| slot >= first);
-        for (slot, vote) in asked {
+        let asked = (base..)
+            .zip(&self.votes)
+            .filter(|&(instance, _)| instance >= first);
+        for (instance, vote) in asked {
             let Some(vote) = vote else { continue };
             if room == 0 {
                 complete = false;
                 break;
             }
             room = room.saturating_sub(vote.value.len() + ENTRY_BYTES);
-            votes.push((slot, vote.clone()));
+            votes.push((instance, vote.clone()));
         }
         let promise = Message::Promise {
             ballot,
@@ -460,10 +473,16 @@ impl Replica {
         out.push(To::One(from), promise);
     }
 
-    /// Returns whether `from` leads with a ballot that is to be served, and takes note if so.
-    fn obeys(&mut self, from: NodeId, ballot: Ballot, now: Instant, out: &mut Outbox) -> bool {
+    /// Returns whether `from` leads with a ballot that is not outdated. If so, follows it.
+    fn recognise_leader(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> bool {
         if ballot < self.promised {
-            self.refuse(from, out);
+            self.reject(from, out);
             return false;
         }
         self.promise(ballot);
@@ -473,14 +492,14 @@ impl Replica {
                 heard,
                 ..
             } if *leader == from => *heard = now,
-            _ => self.follow(Some(from), now),
+            _ => self.become_follower(Some(from), now),
         }
         true
     }
 
-    fn vote(&mut self, from: NodeId, slot: u64, vote: Vote, out: &mut Outbox) {
+    fn vote(&mut self, from: NodeId, instance: u64, vote: Vote, out: &mut Outbox) {
         let ballot = vote.ballot;
-        match slot.checked_sub(self.log.len() as u64) {
+        match instance.checked_sub(self.log.len() as u64) {
             Some(ahead) if ahead < HORIZON => {
                 let ahead = ahead as usize;
                 if self.votes.len() <= ahead {
@@ -488,26 +507,26 @@ impl Replica {
                 }
                 self.votes[ahead] = Some(vote);
             }
-            // A slot that is closed: voting for what was chosen adds nothing, so it can be said
-            // to a leader who does not know it is chosen; voting for anything else is over.
-            None if self.log[slot as usize] == vote.value => {}
+            // The instance is already chosen. A vote for the chosen value is harmless and lets a
+            // leader finish that does not know yet. A vote for any other value is refused.
+            None if self.log[instance as usize] == vote.value => {}
             _ => return,
         }
         let accepted = Message::Accepted {
             ballot,
-            first: slot,
-            last: slot,
+            first: instance,
+            last: instance,
         };
         out.push(To::One(from), accepted);
     }
 
-    fn refuse(&self, to: NodeId, out: &mut Outbox) {
+    fn reject(&self, to: NodeId, out: &mut Outbox) {
         let ballot = match &self.role {
             Role::Candidate { ballot, .. } => self.promised.max(*ballot),
             _ => self.promised,
         };
         let commit = self.log.len() as u64;
-        out.push(To::One(to), Message::Refuse { ballot, commit });
+        out.push(To::One(to), Message::Reject { ballot, commit });
     }
 
     fn promise(&mut self, ballot: Ballot) {
@@ -517,9 +536,9 @@ impl Replica {
 
     // Learner.
 
-    /// Learns that the first `commit` slots are chosen, from the leader of `ballot`. What it
-    /// proposed for those slots is then what was chosen, and what was voted for under this very
-    /// ballot is what it proposed. Any other vote proves nothing.
+    /// Learns from the leader of `ballot` that the first `commit` instances are chosen. The chosen
+    /// values are those that this leader proposed, and a vote under the same ballot holds such a
+    /// value. A vote under another ballot proves nothing.
     fn learn_from(
         &mut self,
         leader: NodeId,
@@ -538,15 +557,15 @@ impl Replica {
         self.catch_up(leader, commit, now, out);
     }
 
-    /// Asks `from` for what is missing of `commit` slots, if anything is.
+    /// Sends a `Fetch` to `from` if the log is shorter than the longest known one.
     fn catch_up(&mut self, from: NodeId, commit: u64, now: Instant, out: &mut Outbox) {
-        self.longest = self.longest.max(commit);
+        self.known_commit = self.known_commit.max(commit);
         let first = self.log.len() as u64;
         let waits = |asked| now.duration_since(asked) < REPEAT;
-        if first >= self.longest || self.asked.is_some_and(waits) {
+        if first >= self.known_commit || self.fetch_sent.is_some_and(waits) {
             return;
         }
-        self.asked = Some(now);
+        self.fetch_sent = Some(now);
         out.push(To::One(from), Message::Fetch { first });
     }
 
@@ -568,8 +587,8 @@ impl Replica {
         }
     }
 
-    /// A leader learns from nobody: all below its log it knew before it led, or has counted the
-    /// votes for. That is what its `commit` says to those who voted under its ballot.
+    /// A leader ignores this message: it knows all values below the end of its log. For those
+    /// instances it has counted the votes, or it knew them before it led.
     fn on_learn(
         &mut self,
         from: NodeId,
@@ -581,46 +600,48 @@ impl Replica {
         let Some(known) = (self.log.len() as u64).checked_sub(first) else {
             return;
         };
-        if self.leads() {
+        if self.is_leader() {
             return;
         }
         for value in values.into_iter().skip(known as usize) {
             self.log.push(value);
             self.votes.pop_front();
         }
-        self.asked = None;
-        self.catch_up(from, self.longest, now, out);
+        self.fetch_sent = None;
+        self.catch_up(from, self.known_commit, now, out);
     }
 
-    fn follow(&mut self, leader: Option<NodeId>, now: Instant) {
+    fn become_follower(&mut self, leader: Option<NodeId>, now: Instant) {
         self.role = Role::Follower {
             leader,
             heard: now,
-            patience: self.patience(),
+            election_timeout: self.election_timeout(),
         };
     }
 
-    /// Returns the leader, if there is one that has been heard lately.
-    fn content_with(&self, now: Instant) -> Option<NodeId> {
+    /// Returns the leader if it was heard within [`TRUST_LEADER`].
+    fn trusted_leader(&self, now: Instant) -> Option<NodeId> {
         match &self.role {
-            Role::Follower { leader, heard, .. } if now.duration_since(*heard) < CONTENT => *leader,
+            Role::Follower { leader, heard, .. } if now.duration_since(*heard) < TRUST_LEADER => {
+                *leader
+            }
             _ => None,
         }
     }
 
-    fn patience(&mut self) -> Duration {
-        PATIENCE.mul_f64(1.0 + self.rng.f64())
+    fn election_timeout(&mut self) -> Duration {
+        ELECTION_TIMEOUT.mul_f64(1.0 + self.rng.f64())
     }
 }
 
-fn keep_highest(votes: &mut BTreeMap<u64, Vote>, slot: u64, vote: Vote) {
-    let highest = votes.entry(slot).or_insert_with(|| vote.clone());
+fn keep_highest(votes: &mut BTreeMap<u64, Vote>, instance: u64, vote: Vote) {
+    let highest = votes.entry(instance).or_insert_with(|| vote.clone());
     if highest.ballot < vote.ballot {
         *highest = vote;
     }
 }
 
-/// Which replicas have agreed to something.
+/// The set of replicas that have agreed to something.
 #[derive(Copy, Clone, Default)]
 struct Quorum(u8);
 
@@ -650,7 +671,7 @@ pub(crate) enum To {
     Others,
 }
 
-/// What a replica wants sent, in order.
+/// The messages that a replica wants to send, in order.
 #[derive(Default)]
 pub(crate) struct Outbox(Vec<(To, Message)>);
 
@@ -659,8 +680,9 @@ impl Outbox {
         self.0.drain(..)
     }
 
-    /// Adds a message, or adds it to the last one: votes for slots in a row are one message, and
-    /// so are answers that say the same. A batch of frames in makes few frames out.
+    /// Adds a message. Joins votes for consecutive instances into one message, and drops a
+    /// `Redirect` or `Reject` that repeats the one before, so that a batch of received frames
+    /// causes few frames in return.
     fn push(&mut self, to: To, message: Message) {
         match (self.0.last_mut(), &message) {
             (
@@ -680,7 +702,7 @@ impl Outbox {
             ) if *last_to == to && last_ballot == ballot && last.checked_add(1) == Some(*first) => {
                 *last = *new_last;
             }
-            (Some((last_to, last)), Message::Redirect { .. } | Message::Refuse { .. })
+            (Some((last_to, last)), Message::Redirect { .. } | Message::Reject { .. })
                 if *last_to == to && *last == message => {}
             _ => self.0.push((to, message)),
         }
@@ -694,19 +716,19 @@ mod tests {
 
     const STEP: Duration = Duration::from_millis(20);
 
-    /// Three replicas and the messages between them, in a world without threads and clocks.
+    /// Three replicas and the messages between them, without threads and with a simulated clock.
     struct World {
         replicas: Vec<Replica>,
-        away: [bool; REPLICAS],
-        post: Vec<Letter>,
+        disconnected: [bool; REPLICAS],
+        in_transit: Vec<InTransit>,
         now: Instant,
         rng: Rng,
-        /// Of a hundred messages, so many are lost, and as many come late.
-        chaos: u32,
+        /// This percentage of messages is lost, and the same percentage is late.
+        fault_percent: u32,
         proposed: u32,
     }
 
-    struct Letter {
+    struct InTransit {
         from: NodeId,
         to: NodeId,
         message: Message,
@@ -714,18 +736,18 @@ mod tests {
     }
 
     impl World {
-        fn new(seed: u64, chaos: u32) -> Self {
+        fn new(seed: u64, fault_percent: u32) -> Self {
             let now = Instant::now();
             let replicas = NodeId::replicas()
                 .map(|node| Replica::new(node, node.index() == 0, seed ^ node.index() as u64, now))
                 .collect();
             Self {
                 replicas,
-                away: [false; REPLICAS],
-                post: Vec::new(),
+                disconnected: [false; REPLICAS],
+                in_transit: Vec::new(),
                 now,
                 rng: Rng::with_seed(seed),
-                chaos,
+                fault_percent,
                 proposed: 0,
             }
         }
@@ -740,11 +762,11 @@ mod tests {
             let propose = Message::Propose {
                 value: value.clone(),
             };
-            self.hand(at, NodeId::CLIENTS, propose);
+            self.deliver(at, NodeId::CLIENTS, propose);
             value
         }
 
-        fn hand(&mut self, at: usize, from: NodeId, message: Message) {
+        fn deliver(&mut self, at: usize, from: NodeId, message: Message) {
             let mut out = Outbox::default();
             self.replicas[at].on(from, message, self.now, &mut out);
             self.collect(at, &mut out);
@@ -757,9 +779,9 @@ mod tests {
                     To::One(one) => node == one,
                     To::Others => node != me,
                 }) {
-                    let late = self.rng.u32(..100) < self.chaos;
+                    let late = self.rng.u32(..100) < self.fault_percent;
                     let delay = if late { self.rng.u32(..100) } else { 0 };
-                    self.post.push(Letter {
+                    self.in_transit.push(InTransit {
                         from: me,
                         to: node,
                         message: message.clone(),
@@ -771,19 +793,19 @@ mod tests {
 
         fn deliver_all_due(&mut self) {
             let now = self.now;
-            let due = |letter: &Letter| letter.due <= now;
-            while let Some(next) = self.post.iter().position(due) {
-                let Letter {
+            let due = |message: &InTransit| message.due <= now;
+            while let Some(next) = self.in_transit.iter().position(due) {
+                let InTransit {
                     from, to, message, ..
-                } = self.post.remove(next);
-                let lost = self.rng.u32(..100) < self.chaos;
-                if !lost && !self.away[from.index()] && !self.away[to.index()] {
-                    self.hand(to.index(), from, message);
+                } = self.in_transit.remove(next);
+                let lost = self.rng.u32(..100) < self.fault_percent;
+                if !lost && !self.disconnected[from.index()] && !self.disconnected[to.index()] {
+                    self.deliver(to.index(), from, message);
                 }
             }
         }
 
-        fn pass(&mut self, time: Duration) {
+        fn advance(&mut self, time: Duration) {
             let end = self.now + time;
             while self.now < end {
                 self.now += STEP;
@@ -798,11 +820,11 @@ mod tests {
 
         fn leader(&self) -> Option<usize> {
             let ballot = |&at: &usize| self.replicas[at].promised;
-            let leads = |&at: &usize| self.replicas[at].leads();
+            let leads = |&at: &usize| self.replicas[at].is_leader();
             (0..REPLICAS).filter(leads).max_by_key(ballot)
         }
 
-        fn assert_no_log_contradicts_another(&self) {
+        fn assert_logs_agree(&self) {
             for pair in [(0, 1), (1, 2), (0, 2)] {
                 let (one, other) = (&self.replicas[pair.0].log, &self.replicas[pair.1].log);
                 let common = one.len().min(other.len());
@@ -812,17 +834,17 @@ mod tests {
     }
 
     #[test]
-    fn a_vote_for_a_dead_leader_is_honoured_by_the_next() {
+    fn next_leader_keeps_a_value_that_was_accepted_under_the_last_one() {
         let mut world = World::new(1, 0);
-        world.pass(STEP);
+        world.advance(STEP);
         let value = world.propose(0);
-        // One follower votes, nobody hears of it, and the leader is gone.
-        world.post.retain(|letter| letter.to.index() == 1);
-        let accept = world.post.remove(0);
-        world.hand(1, accept.from, accept.message);
-        world.post.clear();
-        world.away[0] = true;
-        world.pass(4 * PATIENCE);
+        // One follower votes, then the leader is cut off before it receives the vote.
+        world.in_transit.retain(|message| message.to.index() == 1);
+        let accept = world.in_transit.remove(0);
+        world.deliver(1, accept.from, accept.message);
+        world.in_transit.clear();
+        world.disconnected[0] = true;
+        world.advance(4 * ELECTION_TIMEOUT);
 
         let leader = world.leader();
         assert!(matches!(leader, Some(1 | 2)));
@@ -831,51 +853,51 @@ mod tests {
     }
 
     #[test]
-    fn who_was_away_catches_up_and_deposes_nobody() {
+    fn returning_replica_catches_up_without_an_election() {
         let mut world = World::new(2, 0);
-        world.pass(STEP);
-        world.away[2] = true;
-        // Enough that one answer cannot hold it, and long enough to lose all patience.
+        world.advance(STEP);
+        world.disconnected[2] = true;
+        // Enough values for several answers, and enough time for many election timeouts.
         for _ in 0..40 {
             for _ in 0..500 {
                 world.propose(0);
             }
-            world.pass(5 * STEP);
+            world.advance(5 * STEP);
         }
         assert_eq!(world.replicas[0].log.len(), 20_000);
         assert!(world.replicas[2].log.is_empty());
         let ballot = world.replicas[0].promised;
 
-        world.away[2] = false;
-        world.pass(2 * PATIENCE);
+        world.disconnected[2] = false;
+        world.advance(2 * ELECTION_TIMEOUT);
         assert_eq!(world.replicas[2].log.len(), 20_000);
-        assert!(world.replicas[0].leads() && world.replicas[0].promised == ballot);
-        world.assert_no_log_contradicts_another();
+        assert!(world.replicas[0].is_leader() && world.replicas[0].promised == ballot);
+        world.assert_logs_agree();
     }
 
     #[test]
-    fn no_log_ever_contradicts_another() {
+    fn logs_never_disagree() {
         for seed in 0..200 {
             let mut world = World::new(seed, 10 + (seed % 30) as u32);
             for _ in 0..60 {
                 let at = world.rng.usize(..REPLICAS);
-                world.away[at] = world.rng.u32(..100) < 30;
+                world.disconnected[at] = world.rng.u32(..100) < 30;
                 for _ in 0..world.rng.u32(..20) {
                     let at = world.rng.usize(..REPLICAS);
                     world.propose(at);
                 }
                 let time = world.rng.u32(1..30) * STEP;
-                world.pass(time);
-                world.assert_no_log_contradicts_another();
+                world.advance(time);
+                world.assert_logs_agree();
             }
-            // Peace returns: all come to the same log, and it can grow.
-            world.chaos = 0;
-            world.away = [false; REPLICAS];
-            world.pass(10 * PATIENCE);
-            let leader = world.leader().expect("a leader in times of peace");
+            // Without further faults all replicas reach the same log, and it grows again.
+            world.fault_percent = 0;
+            world.disconnected = [false; REPLICAS];
+            world.advance(10 * ELECTION_TIMEOUT);
+            let leader = world.leader().expect("a leader once faults have stopped");
             let value = world.propose(leader);
-            world.pass(PATIENCE);
-            world.assert_no_log_contradicts_another();
+            world.advance(ELECTION_TIMEOUT);
+            world.assert_logs_agree();
             for replica in &world.replicas {
                 assert!(replica.log.last() == Some(&value), "seed {seed}");
             }

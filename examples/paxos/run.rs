@@ -1,4 +1,4 @@
-//! One run: load on every group, a node that dies and comes back, and the reckoning.
+//! One run: load on every group, a node that stops and restarts, and the checks at the end.
 
 use std::time::{Duration, Instant};
 
@@ -11,30 +11,30 @@ use tokio::time::sleep;
 use crate::{
     Args, Failure,
     actor::Status,
-    check::{Tally, check},
-    client::{self, Client, Hold},
+    check::{LogCheck, check},
+    client::{self, Client, StopAsking},
     cluster::{Cluster, Traffic, ask},
     message::NodeId,
 };
 
-/// How often to look at the groups.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the run polls the groups.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A group that decides nothing for this long, or a replica that has not caught up by then, has
-/// failed. Elections take about a second.
-const STALL: Duration = Duration::from_secs(8);
+/// A group that decides nothing for this long, or a replica that has not caught up by then, fails
+/// the run. An election takes about a second.
+const STALL_LIMIT: Duration = Duration::from_secs(8);
 
-/// What a run has shown.
+/// The results of a run.
 pub(crate) struct Report {
     pub(crate) groups: u32,
     pub(crate) decided_per_second: f64,
     pub(crate) latency: Histogram<u64>,
     pub(crate) longest_pause: Duration,
-    /// Groups that changed their leader because the victim died.
+    /// Groups that changed their leader because the victim was stopped.
     pub(crate) moved: usize,
-    pub(crate) tally: Tally,
+    pub(crate) log: LogCheck,
     pub(crate) traffic: Traffic,
-    /// All transports there were, the killed one included.
+    /// Number of transports, the stopped one included.
     pub(crate) transports: usize,
 }
 
@@ -45,15 +45,15 @@ pub(crate) async fn run(args: &Args, groups: u32, bar: &ProgressBar) -> Result<R
     let third = args.run_time() / 3;
 
     load.watch(third).await?;
-    let (victim, orphans) = choose_victim(&cluster).await?;
+    let (victim, led_groups) = choose_victim(&cluster).await?;
     cluster.kill(victim).await?;
-    bar.set_message(format!("groups {groups}, {victim} is away"));
+    bar.set_message(format!("groups {groups}, {victim} is stopped"));
 
     load.watch(2 * third).await?;
-    load.wait_for_new_leaders(&cluster, victim, &orphans)
+    load.wait_for_new_leaders(&cluster, victim, &led_groups)
         .await?;
-    cluster.revive(victim).await?;
-    bar.set_message(format!("groups {groups}, {victim} is back"));
+    cluster.restart(victim).await?;
+    bar.set_message(format!("groups {groups}, {victim} is restarted"));
 
     load.watch(args.run_time()).await?;
     let decided_per_second = load.decided() as f64 / load.begun.elapsed().as_secs_f64();
@@ -68,24 +68,24 @@ pub(crate) async fn run(args: &Args, groups: u32, bar: &ProgressBar) -> Result<R
         decided_per_second,
         latency: Histogram::new(3)?,
         longest_pause: Duration::ZERO,
-        moved: orphans.len(),
-        tally: Tally::default(),
+        moved: led_groups.len(),
+        log: LogCheck::default(),
         traffic,
         transports,
     };
     for (group, client) in (0..).zip(&load.clients) {
-        let harvest = ask(client, client::Retire).await?;
-        let legacies = cluster.retire(group).await?;
-        let tally = check(&legacies, &harvest).map_err(|err| format!("group {group}: {err}"))?;
-        report.latency.add(&harvest.latency)?;
-        report.longest_pause = report.longest_pause.max(harvest.longest_pause);
-        report.tally.slots += tally.slots;
-        report.tally.again += tally.again;
+        let client = ask(client, client::Retire).await?;
+        let replicas = cluster.retire(group).await?;
+        let log = check(&replicas, &client).map_err(|err| format!("group {group}: {err}"))?;
+        report.latency.add(&client.latency)?;
+        report.longest_pause = report.longest_pause.max(client.longest_pause);
+        report.log.instances += log.instances;
+        report.log.duplicates += log.duplicates;
     }
     Ok(report)
 }
 
-/// The clients of a run, and how far each of them has come.
+/// The clients of a run and the progress of each.
 struct Load<'a> {
     clients: Vec<Addr<Client>>,
     begun: Instant,
@@ -99,7 +99,7 @@ struct Load<'a> {
 struct Progress {
     decided: u64,
     open: usize,
-    /// When `decided` was last seen to grow.
+    /// When `decided` last grew.
     moved: Instant,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Load<'a> {
         groups: u32,
         bar: &'a ProgressBar,
     ) -> Result<Self, Failure> {
-        // The total is shared out as evenly as it goes, and every group has one session at least.
+        // The total is divided as evenly as possible; every group has at least one session.
         let sessions =
             |group| (args.clients / groups + u32::from(group < args.clients % groups)).max(1);
         let clients = (0..groups)
@@ -135,19 +135,19 @@ impl<'a> Load<'a> {
         self.progress.iter().map(|group| group.decided).sum()
     }
 
-    /// Lets the run go on until it is `age` old.
+    /// Continues the run until it is `age` old.
     async fn watch(&mut self, age: Duration) -> Result<(), Failure> {
         while self.begun.elapsed() < age {
-            sleep(LOOK.min(age.saturating_sub(self.begun.elapsed()))).await;
-            self.look().await?;
+            sleep(POLL_INTERVAL.min(age.saturating_sub(self.begun.elapsed()))).await;
+            self.poll().await?;
             let position = self.begun.elapsed().min(age).as_millis() as u64;
             self.bar.set_position(self.bar_begin + position);
         }
         Ok(())
     }
 
-    /// Sees how far every group has come, and fails if one has stopped.
-    async fn look(&mut self) -> Result<(), Failure> {
+    /// Updates the progress of every group, and fails if one has stalled.
+    async fn poll(&mut self) -> Result<(), Failure> {
         let clients = self.clients.iter();
         let seen = try_join_all(clients.map(|client| ask(client, client::Ask))).await?;
         let now = Instant::now();
@@ -157,82 +157,88 @@ impl<'a> Load<'a> {
             }
             progress.decided = seen.decided;
             progress.open = seen.open;
-            if seen.open > 0 && now.duration_since(progress.moved) > STALL {
-                return Err(format!("group {group} has decided nothing for {STALL:?}").into());
+            if seen.open > 0 && now.duration_since(progress.moved) > STALL_LIMIT {
+                return Err(
+                    format!("group {group} has decided nothing for {STALL_LIMIT:?}").into(),
+                );
             }
         }
         Ok(())
     }
 
-    /// Waits until somebody else leads each of the groups the victim led.
+    /// Waits until each group that the victim led has a new leader.
     async fn wait_for_new_leaders(
         &mut self,
         cluster: &Cluster,
         victim: NodeId,
-        orphans: &[usize],
+        led_groups: &[usize],
     ) -> Result<(), Failure> {
-        let deadline = Instant::now() + STALL;
+        let deadline = Instant::now() + STALL_LIMIT;
         loop {
-            self.look().await?;
+            self.poll().await?;
             let status = cluster.status().await?;
             let led = |&&group: &&usize| {
                 let others = NodeId::replicas().filter(|&node| node != victim);
                 others
                     .map(|node| status[group][node.index()])
-                    .any(|replica| replica.leads)
+                    .any(|replica| replica.is_leader)
             };
-            let Some(group) = orphans.iter().find(|group| !led(group)) else {
+            let Some(group) = led_groups.iter().find(|group| !led(group)) else {
                 return Ok(());
             };
             if Instant::now() > deadline {
-                return Err(format!("group {group} finds no leader after its own has died").into());
+                return Err(
+                    format!("group {group} has no leader after its own was stopped").into(),
+                );
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Lets every client finish what it asked for.
+    /// Waits until every client has the answers to its open requests.
     async fn drain(&mut self) -> Result<(), Failure> {
         for client in &self.clients {
-            ask(client, Hold).await?;
+            ask(client, StopAsking).await?;
         }
-        self.look().await?;
+        self.poll().await?;
         while self.progress.iter().any(|group| group.open > 0) {
-            sleep(LOOK / 5).await;
-            self.look().await?;
+            sleep(POLL_INTERVAL / 5).await;
+            self.poll().await?;
         }
         Ok(())
     }
 }
 
-/// Returns who leads group 0, and all the groups it leads: a third of them, unless some have held
-/// elections since the start.
+/// Returns the leader of group 0 and all groups that it leads. That is a third of them, unless
+/// there were elections since the start.
 async fn choose_victim(cluster: &Cluster) -> Result<(NodeId, Vec<usize>), Failure> {
-    let deadline = Instant::now() + STALL;
+    let deadline = Instant::now() + STALL_LIMIT;
     while Instant::now() < deadline {
         let status = cluster.status().await?;
-        let leads = |group: usize, node: NodeId| status[group][node.index()].leads;
+        let leads = |group: usize, node: NodeId| status[group][node.index()].is_leader;
         if let Some(victim) = NodeId::replicas().find(|&node| leads(0, node)) {
             let groups = (0..status.len()).filter(|&group| leads(group, victim));
             return Ok((victim, groups.collect()));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     Err("group 0 has no leader".into())
 }
 
-/// Waits until the replicas of every group have logs of one length and nothing is under way: all
-/// have heard of the last decision, and the one that was away of all it missed.
+/// Waits until the replicas of every group have logs of the same length and no open proposals. Then
+/// all have learned the last decision, and the restarted one has fetched what it missed.
 async fn wait_for_agreement(cluster: &Cluster) -> Result<(), Failure> {
-    let deadline = Instant::now() + STALL;
-    // Seen twice in a row, in case a proposal that a client repeated was still on its way.
+    let deadline = Instant::now() + STALL_LIMIT;
+    // Must hold twice in a row, in case a repeated proposal was still on its way.
     let mut seen = 0;
     while seen < 2 {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
         let status = cluster.status().await?;
         let settled = |group: &&Vec<Status>| {
-            let idle = group.iter().all(|replica| replica.under_way == 0);
-            idle && group.iter().all(|replica| replica.slots == group[0].slots)
+            let idle = group.iter().all(|replica| replica.open_proposals == 0);
+            idle && group
+                .iter()
+                .all(|replica| replica.instances == group[0].instances)
         };
         let Some(group) = status.iter().position(|group| !settled(&group)) else {
             seen += 1;
@@ -240,8 +246,11 @@ async fn wait_for_agreement(cluster: &Cluster) -> Result<(), Failure> {
         };
         seen = 0;
         if Instant::now() > deadline {
-            let slots: Vec<_> = status[group].iter().map(|replica| replica.slots).collect();
-            return Err(format!("group {group} does not come to rest: {slots:?} slots").into());
+            let instances: Vec<_> = status[group]
+                .iter()
+                .map(|replica| replica.instances)
+                .collect();
+            return Err(format!("group {group} does not settle: {instances:?} instances").into());
         }
     }
     Ok(())
