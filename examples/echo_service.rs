@@ -4,7 +4,8 @@
 //! cargo run --example echo_service
 //! ```
 //!
-//! Links are one-way, so an answer goes where the asker listens, which the question must say.
+//! Links are one-way, so `Echo` sends its answer to the address on which the asker listens. Here it
+//! is given that address at its start; in a real program the question would contain it.
 
 use std::net::SocketAddr;
 
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 const ECHO: GroupId = GroupId::new(1);
 const ANSWERS: GroupId = GroupId::new(2);
 
-/// Sends each question back in capitals.
+/// Sends each question back in upper case.
 struct Echo {
     transport: Transport,
     asker: SocketAddr,
@@ -38,7 +39,7 @@ impl Handler<Inbound> for Echo {
     }
 }
 
-/// Takes the answer.
+/// Receives the answer.
 struct Asker(Option<oneshot::Sender<String>>);
 
 impl Actor for Asker {
@@ -49,8 +50,8 @@ impl Handler<Inbound> for Asker {
     type Result = ();
 
     fn handle(&mut self, mut answers: Inbound, _: &mut Context<Self>) {
-        if let (Some(answer), Some(tell)) = (answers.next(), self.0.take()) {
-            let _ = tell.send(String::from_utf8_lossy(&answer).into_owned());
+        if let (Some(answer), Some(answered)) = (answers.next(), self.0.take()) {
+            let _ = answered.send(String::from_utf8_lossy(&answer).into_owned());
         }
     }
 }
@@ -62,8 +63,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
         let (transport, asker) = (there.clone(), here.local_addr());
         there.register(ECHO, Echo { transport, asker }.start().recipient())?;
-        let (tell, answer) = oneshot::channel();
-        here.register(ANSWERS, Asker(Some(tell)).start().recipient())?;
+        let (answered, answer) = oneshot::channel();
+        here.register(ANSWERS, Asker(Some(answered)).start().recipient())?;
 
         here.send(there.local_addr(), ECHO, "is anybody there?")
             .await?;

@@ -1,13 +1,13 @@
-//! A peer that panics, is restarted, and loses nothing that was queued.
+//! An actor that panics and is replaced, and a node that restarts without losing a queued frame.
 //!
 //! ```text
 //! cargo run --example supervised_restart
 //! ```
 //!
-//! A counting actor panics on an unlucky number. Its own supervisor (here: the loop in `main`) starts
-//! another and registers it anew; the batch in the panicking handler's hands is the price, and the
-//! counters say exactly what it was. Then the whole receiving node goes away and comes back on the
-//! same port: what is sent meanwhile waits in the queue and arrives.
+//! A counting actor panics on a certain number. Its supervisor (here the loop in `main`) starts
+//! another actor and registers it. The batch that the panicking handler held is lost, and the
+//! counters show how many frames that was. Then the whole receiving node stops and starts again on
+//! the same port. Frames sent in the meantime wait in the send queue and arrive.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ const FRAMES: u32 = 40;
 
 type Error = Box<dyn std::error::Error>;
 
-/// What happens, told to `main`.
-enum News {
+/// What the actors report to `main`.
+enum Report {
     Frame(u32),
     Ended,
     Event(PeerEvent),
 }
 
-/// Panics on the unlucky number, and is missed: its `Drop` tells.
-struct Counter(mpsc::UnboundedSender<News>);
+/// Panics on the unlucky number. Its `Drop` reports its end.
+struct Counter(mpsc::UnboundedSender<Report>);
 
 impl Actor for Counter {
     type Context = Context<Self>;
@@ -42,19 +42,19 @@ impl Handler<Inbound> for Counter {
         for payload in frames {
             let number = payload.as_ref().try_into().map_or(0, u32::from_be_bytes);
             assert_ne!(number, UNLUCKY, "an unlucky number");
-            let _ = self.0.send(News::Frame(number));
+            let _ = self.0.send(Report::Frame(number));
         }
     }
 }
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        let _ = self.0.send(News::Ended);
+        let _ = self.0.send(Report::Ended);
     }
 }
 
-/// Hears what becomes of the link.
-struct Watcher(mpsc::UnboundedSender<News>);
+/// Forwards the events of the link.
+struct Watcher(mpsc::UnboundedSender<Report>);
 
 impl Actor for Watcher {
     type Context = Context<Self>;
@@ -64,19 +64,19 @@ impl Handler<PeerEvent> for Watcher {
     type Result = ();
 
     fn handle(&mut self, event: PeerEvent, _: &mut Context<Self>) {
-        let _ = self.0.send(News::Event(event));
+        let _ = self.0.send(Report::Event(event));
     }
 }
 
 fn main() -> Result<(), Error> {
     System::new().block_on(async {
-        let (tell, mut news) = mpsc::unbounded_channel();
+        let (report, mut reports) = mpsc::unbounded_channel();
         let config = Config::default().redial_max(Duration::from_millis(400));
         let sender = Transport::builder().config(config).bind("127.0.0.1:0")?;
-        sender.subscribe(Watcher(tell.clone()).start().recipient());
+        sender.subscribe(Watcher(report.clone()).start().recipient());
         let mut receiver = Transport::builder().bind("127.0.0.1:0")?;
         let addr = receiver.local_addr();
-        receiver.register(GROUP, Counter(tell.clone()).start().recipient())?;
+        receiver.register(GROUP, Counter(report.clone()).start().recipient())?;
 
         println!(
             "sending 0 to {}, one a batch; {UNLUCKY} is unlucky",
@@ -84,22 +84,22 @@ fn main() -> Result<(), Error> {
         );
         for number in 0..FRAMES / 2 {
             sender.send(addr, GROUP, number.to_be_bytes()).await?;
-            // One at a time, so that the panic costs one.
+            // One frame at a time, so that the panic costs one frame.
             loop {
-                match next(&mut news).await? {
-                    News::Frame(got) if got == number => break,
-                    News::Ended => {
+                match next(&mut reports).await? {
+                    Report::Frame(got) if got == number => break,
+                    Report::Ended => {
                         println!("the actor panicked on {number}; a new one takes its place");
-                        receiver.register(GROUP, Counter(tell.clone()).start().recipient())?;
+                        receiver.register(GROUP, Counter(report.clone()).start().recipient())?;
                         break;
                     }
-                    News::Frame(_) => {}
-                    News::Event(event) => println!("  {event:?}"),
+                    Report::Frame(_) => {}
+                    Report::Event(event) => println!("  {event:?}"),
                 }
             }
         }
 
-        println!("the node at {addr} goes away");
+        println!("the node at {addr} stops");
         receiver.stop(Shutdown::Now).await;
         let inbound = receiver.stats().inbound;
         println!(
@@ -107,8 +107,9 @@ fn main() -> Result<(), Error> {
             inbound.delivered, inbound.dropped.actor_gone
         );
         loop {
-            // The link's end is seen while it is idle, so that no frame is written into the void.
-            if let News::Event(event @ PeerEvent::Down { .. }) = next(&mut news).await? {
+            // Wait until the sender has seen the end of the link, so that it writes no frame into
+            // it.
+            if let Report::Event(event @ PeerEvent::Down { .. }) = next(&mut reports).await? {
                 println!("  {event:?}");
                 break;
             }
@@ -118,18 +119,18 @@ fn main() -> Result<(), Error> {
         }
         println!("  meanwhile queued: {}", sender.stats().tcp.queued);
 
-        println!("it comes back on the same port");
+        println!("it starts again on the same port");
         receiver = Transport::builder().bind(addr)?;
-        receiver.register(GROUP, Counter(tell.clone()).start().recipient())?;
+        receiver.register(GROUP, Counter(report.clone()).start().recipient())?;
         let mut arrived = 0;
         while arrived < FRAMES / 2 {
-            match next(&mut news).await? {
-                News::Frame(number) => {
+            match next(&mut reports).await? {
+                Report::Frame(number) => {
                     assert_eq!(number, FRAMES / 2 + arrived, "in order");
                     arrived += 1;
                 }
-                News::Ended => {}
-                News::Event(event) => println!("  {event:?}"),
+                Report::Ended => {}
+                Report::Event(event) => println!("  {event:?}"),
             }
         }
         println!("  all {arrived} queued frames arrived, in order");
@@ -143,7 +144,7 @@ fn main() -> Result<(), Error> {
     })
 }
 
-async fn next(news: &mut mpsc::UnboundedReceiver<News>) -> Result<News, Error> {
-    let next = tokio::time::timeout(Duration::from_secs(20), news.recv()).await?;
-    next.ok_or_else(|| "everybody has gone".into())
+async fn next(reports: &mut mpsc::UnboundedReceiver<Report>) -> Result<Report, Error> {
+    let next = tokio::time::timeout(Duration::from_secs(20), reports.recv()).await?;
+    next.ok_or_else(|| "no actor is left that could report".into())
 }
