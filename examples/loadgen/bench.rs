@@ -1,17 +1,19 @@
-//! The bench: this crate beside raw sockets and beside a careful tokio program, in turns.
+//! The bench role: compares this crate with raw sockets and with a careful tokio program.
 //!
-//! Every run is two processes, a sender and a receiver, each this program started anew with the
-//! hidden command of `side.rs`. The rounds go through the contestants one after the other, so that
-//! whatever else the machine does hits all of them alike, and what is told is the median.
+//! Every run is two processes, a sender and a receiver: this program, started with the hidden
+//! command of `side.rs`. Each round runs all contestants one after the other, so that other load on
+//! the machine affects all of them alike. The result is the median.
 //!
-//! What all contestants have in common: the same frames on the wire, every payload written anew by
-//! whoever sends it, the first and the last byte of every payload looked at by whoever receives it,
-//! and the time taken by the receiver, from the first bytes to the last frame.
+//! The same for all contestants: the frames on the wire; the sender writes every payload anew; the
+//! receiver reads the first and the last byte of every payload; and the receiver measures the time,
+//! from the first bytes to the last frame.
 //!
-//! What is measured stands in `case.rs` and `work.rs`; the contestants in `raw.rs`, `framed.rs` and
-//! `ours.rs`, for datagrams in `datagrams.rs`, for round trips in `round_trip.rs`, and connections
-//! that rest in `idle.rs`; how they are run in `child.rs`, `side.rs`, `started.rs`, `goal.rs`, `pool.rs` and
-//! `cost.rs`; what is made of it in `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
+//! The files:
+//! - cases and their size: `case.rs` and `work.rs`;
+//! - contestants: `raw.rs`, `framed.rs` and `ours.rs`; `datagrams.rs` for datagrams, `round_trip.rs`
+//!   for round trips, `idle.rs` for idle connections;
+//! - running them: `child.rs`, `side.rs`, `started.rs`, `goal.rs`, `pool.rs` and `cost.rs`;
+//! - results: `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
 
 mod case;
 mod chart;
@@ -49,11 +51,11 @@ use crate::{Failure, node::Where};
 
 /// Compares this crate with raw sockets and with plain tokio; takes less than eight minutes.
 ///
-/// All runs are between processes on this machine, over the loopback, so the numbers are those of
+/// All runs are between processes on this machine, over loopback, so the results are those of
 /// the programs and not of a network.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How often each contestant has its turn in each case.
+    /// How often each contestant runs in each case.
     #[arg(long, value_name = "N", default_value = "5", default_value_if("quick", "true", "1"),
           value_parser = value_parser!(u32).range(1..))]
     rounds: u32,
@@ -62,24 +64,24 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 
-    /// Hardly any frames, and one round: shows that the bench works, and nothing else.
+    /// Few frames and one round: only checks that the bench works.
     #[arg(long)]
     quick: bool,
 
-    /// Pins the round trips, by `taskset`: to one core for both processes where everything runs on
-    /// one arbiter, else to one core for each.
+    /// Pins the round trips with `taskset`: both processes to one core if everything runs on one
+    /// arbiter, else each process to its own core.
     #[arg(long)]
     pin: bool,
 
-    /// Where the transport's actors run, save in the round trips, which are run with both.
+    /// Where the transport's actors run. Round trips are measured with both settings.
     #[arg(long, value_enum, default_value_t = Where::Dedicated)]
     placement: Where,
 
-    /// Reports as JSON: a line for each case, and one for the whole.
+    /// Reports as JSON: a line for each case, and a last line for the whole run.
     #[arg(long)]
     json: bool,
 
-    /// Draws the rates into this file, as SVG.
+    /// Draws the rates into this SVG file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
@@ -90,11 +92,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         cases.retain(|case| case.name.contains(name));
     }
     if cases.is_empty() {
-        return Err("no case has such a name".into());
+        return Err("no case has a name with this text".into());
     }
     let pin = Pin::new(args.pin);
     if args.pin && !pin.is_possible() {
-        let _ = writeln!(stderr(), "nothing is pinned: there is no taskset here");
+        let _ = writeln!(stderr(), "nothing is pinned: taskset is not installed");
     }
 
     let begun = Instant::now();
@@ -132,7 +134,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets the contestants run in turns.
+/// Runs all contestants of a case, one after the other in each round.
 fn measure(case: Case, rounds: u32, pin: &Pin, progress: &ProgressBar) -> Result<Row, Failure> {
     let mut row = Row::new(case);
     for _ in 0..row.case.rounds(rounds) {
@@ -146,7 +148,7 @@ fn measure(case: Case, rounds: u32, pin: &Pin, progress: &ProgressBar) -> Result
     Ok(row)
 }
 
-/// Shown on standard error, if that is a terminal.
+/// Returns a progress bar, which shows nothing if standard error is not a terminal.
 fn progress(cases: &[Case], rounds: u32) -> Result<ProgressBar, Failure> {
     let runs = cases.iter();
     let runs = runs.map(|case| u64::from(case.rounds(rounds)) * case.contestants.len() as u64);

@@ -18,14 +18,13 @@ use crate::{
     report::Report,
 };
 
-/// From this size on, the queue keeps the payload where it lies instead of copying it, if it is
-/// given away for good.
+/// From this size on, the queue keeps an owned payload where it is instead of copying it.
 const GIVE_AWAY: usize = 8 << 10;
 
-/// How often to look whether anything gets through.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often to check for progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The longest time that there is: a day.
+/// Longer than any run.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Sends as fast as the link takes it.
@@ -34,11 +33,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
 
-    /// Where to send to, in turns.
+    /// Addresses to send to, in turns.
     #[arg(long, value_name = "ADDR", value_delimiter = ',', required = true)]
     to: Vec<SocketAddr>,
 
-    /// How many frames to send, all addresses taken together.
+    /// How many frames to send in all.
     #[arg(long, value_name = "N")]
     frames: u64,
 
@@ -51,14 +50,14 @@ pub(crate) struct Args {
           value_parser = value_parser!(u32).range(1..=10_000))]
     groups: u32,
 
-    /// Gives up when nothing has got through for so many seconds.
+    /// Gives up after so many seconds without any frame written.
     #[arg(long, value_name = "S", default_value = "30s", value_parser = crate::seconds)]
     give_up: Duration,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    // At full speed the queue is always full, and on a slow link that takes its time. So no frame is
-    // ever too old, and what is given up is the link as a whole.
+    // At full speed the queue is always full, and on a slow link frames wait in it for long. So
+    // no frame ever goes stale; `give_up` watches the links as a whole.
     let mut node = Node::bind(&args.node, args.node.config().stale_after(DAY))?;
     let transport = node.transport.clone();
     let producer = Producer::new(&args, &transport)?;
@@ -70,11 +69,11 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         transport.stop(Shutdown::Drain(DAY)).await;
         Ok::<_, Failure>(())
     };
-    // None when told to end.
+    // `None` if the process was interrupted.
     let sent = tokio::select! {
         sent = sending => Some(sent),
         () = stall(&transport, args.give_up) => {
-            Some(Err(format!("nothing has got through for {:?}", args.give_up).into()))
+            Some(Err(format!("nothing was written for {:?}", args.give_up).into()))
         }
         () = &mut node.interrupt => None,
     };
@@ -87,22 +86,22 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         .measured(written, time)
         .with("undelivered", missing);
     match sent {
-        Some(Err(err)) => report.complain(format!("{err}, {missing} frames are undelivered")),
-        Some(Ok(())) if missing > 0 => report.complain(format!("{missing} frames are undelivered")),
-        // What the kernel held for a link that broke counts as written.
+        Some(Err(err)) => report.fail(format!("{err}, {missing} frames are undelivered")),
+        Some(Ok(())) if missing > 0 => report.fail(format!("{missing} frames are undelivered")),
+        // Frames that the kernel held for a broken link count as written.
         Some(Ok(())) if stats.links.connects > stats.links.peers => {
-            report.complain("a link was lost and made anew, frames may be missing".to_string());
+            report.fail("a link was lost and connected again, frames may be missing".to_string());
         }
         Some(Ok(())) | None => {}
     }
-    report.conclude(args.node.json)
+    report.print(args.node.json)
 }
 
-/// Waits until nothing has been written for so long.
-async fn stall(transport: &Transport, patience: Duration) {
+/// Returns once nothing has been written for this long.
+async fn stall(transport: &Transport, limit: Duration) {
     let (mut seen, mut since) = (Count::ZERO, Instant::now());
-    while since.elapsed() < patience {
-        sleep(LOOK).await;
+    while since.elapsed() < limit {
+        sleep(POLL_INTERVAL).await;
         let written = written(&transport.stats());
         if written != seen {
             (seen, since) = (written, Instant::now());
@@ -114,7 +113,7 @@ fn written(stats: &Stats) -> Count {
     stats.tcp.written + stats.udp.written
 }
 
-/// Makes the frames, each anew, as if it had something to say.
+/// Makes the frames; each payload is written anew, as a real program would.
 struct Producer {
     links: Vec<Link>,
     groups: u32,
@@ -134,16 +133,16 @@ impl Producer {
         })
     }
 
-    /// Starts to send; the answer comes when the last frame is accepted, or one is refused.
+    /// Starts to send. The answer comes when the last frame is accepted or one is refused.
     fn start(self, place: Where) -> oneshot::Receiver<Result<(), Failure>> {
         let arbiter = match place {
             Where::Current => Arbiter::current(),
             Where::Dedicated => Arbiter::new().handle(),
         };
-        let (tell, done) = oneshot::channel();
+        let (done_tx, done) = oneshot::channel();
         arbiter.spawn(async move {
-            // Nobody listens any more when we were told to end.
-            let _ = tell.send(self.send_all().await);
+            // Fails if the role was interrupted and no longer waits.
+            let _ = done_tx.send(self.send_all().await);
         });
         done
     }
@@ -154,7 +153,8 @@ impl Producer {
         let routes: Vec<_> = routes.collect();
         let mut buffer = vec![0; self.size];
         for (number, &(group, link)) in (0..self.frames).zip(routes.iter().cycle()) {
-            // Only what has to wait becomes a future: that takes longer than the send itself.
+            // Only a frame that has to wait becomes a future, because a future takes longer than
+            // the send itself.
             if self.size < GIVE_AWAY {
                 fill(&mut buffer, number);
                 if let Err(refused) = link.try_send(group, &buffer[..]) {

@@ -1,4 +1,4 @@
-//! The echo: sends what comes in to one address, in the group in which it came.
+//! The echo role: sends each received frame to one address, in the same group.
 
 use std::{
     net::SocketAddr,
@@ -14,17 +14,17 @@ use crate::{
     Failure,
     link::Link,
     node::{Node, NodeArgs},
+    received::{GetReceived, Received},
     report::Report,
-    tally::{Harvest, Tally},
 };
 
-/// Sends what comes in, for whatever group, to one address.
+/// Sends every received frame, of any group, to one address.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
 
-    /// Where ping listens. Links are one-way, so this cannot be learned from what comes in.
+    /// Where ping listens. Links are one-way, so the connection of ping does not show it.
     #[arg(long, value_name = "ADDR")]
     reply_to: SocketAddr,
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut node = Node::bind(&args.node, args.node.config())?;
     let echo = Echo {
         link: Link::new(&node.transport, args.reply_to, args.node.udp)?,
-        tally: Tally::default(),
+        received: Received::default(),
     };
     let echo = echo.start();
     node.transport.catch_all(Some(echo.clone().recipient()));
@@ -48,14 +48,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         () = &mut node.interrupt => {}
     }
     let stats = node.finish().await;
-    let tally = echo.send(Harvest).await?;
-    let report = Report::new("echo", stats).measured(tally.count, tally.time());
-    report.conclude(args.node.json)
+    let received = echo.send(GetReceived).await?;
+    let report = Report::new("echo", stats).measured(received.count, received.time());
+    report.print(args.node.json)
 }
 
 struct Echo {
     link: Link,
-    tally: Tally,
+    received: Received,
 }
 
 impl Actor for Echo {
@@ -65,26 +65,26 @@ impl Actor for Echo {
 impl Handler<Inbound> for Echo {
     type Result = ResponseFuture<()>;
 
-    /// The connection is read again when the future has resolved: while there is no room for the
-    /// answers, no more questions come in.
+    /// The transport reads the connection again when the future has resolved: while there is no
+    /// room for answers, no more questions come in.
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> ResponseFuture<()> {
-        self.tally.add(inbound.remaining(), Instant::now());
+        self.received.add(inbound.remaining(), Instant::now());
         let link = self.link.clone();
         Box::pin(async move {
             let group = inbound.group();
             for payload in inbound {
-                // What is refused, when the transport stops or a frame is too long for a datagram,
-                // stands in the counters.
+                // A frame is refused if the transport stops or the frame is too long for a
+                // datagram. The counters include it.
                 let _ = link.send(group, payload).await;
             }
         })
     }
 }
 
-impl Handler<Harvest> for Echo {
-    type Result = Tally;
+impl Handler<GetReceived> for Echo {
+    type Result = Received;
 
-    fn handle(&mut self, _: Harvest, _: &mut Context<Self>) -> Tally {
-        self.tally
+    fn handle(&mut self, _: GetReceived, _: &mut Context<Self>) -> Received {
+        self.received
     }
 }

@@ -1,4 +1,4 @@
-//! The way to another node, by connection or by datagrams, for those who have time to wait.
+//! Sending to another node, over a connection or by datagrams, for callers that may wait for room.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,7 +7,8 @@ use tokio::time::sleep;
 
 use crate::Failure;
 
-/// How long to leave a full queue of datagrams alone. It holds some ten milliseconds' worth.
+/// Pause before a datagram is offered again to a full queue, which holds some ten milliseconds'
+/// worth.
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Clone)]
@@ -18,7 +19,7 @@ pub(crate) enum Link {
 
 impl Link {
     pub(crate) fn new(transport: &Transport, to: SocketAddr, udp: bool) -> Result<Self, PeerError> {
-        // Asked for either way, as it says whether the address can be sent to.
+        // Also needed for UDP: it checks whether the address can be sent to.
         let peer = transport.peer(to)?;
         Ok(match udp {
             true => Link::Udp(transport.clone(), to),
@@ -47,7 +48,7 @@ impl Link {
         }
     }
 
-    /// Sends what was refused, as soon as there is room for it, if room was all that was missing.
+    /// Sends a refused frame as soon as there is room for it. Fails if there was another reason.
     pub(crate) async fn retry<P: Payload>(
         &self,
         group: GroupId,
@@ -59,7 +60,7 @@ impl Link {
             };
             let sent = match self {
                 Link::Tcp(peer) => peer.send(group, payload).await,
-                // Datagrams know no waiting for room, so it is polled for.
+                // There is no call that waits for room for a datagram, so try again after a pause.
                 Link::Udp(transport, to) => {
                     sleep(PAUSE).await;
                     transport.send_datagram(*to, group, payload)

@@ -10,13 +10,13 @@
 //!     --count 100000 --size 64
 //! ```
 //!
-//! Every role says `listening on ADDR` on standard error once it can be reached, reports on standard
-//! output when it is done or is sent SIGINT or SIGTERM, and fails if something was lost that should
-//! not have been, or if the transport's counters do not balance.
+//! Every role prints `listening on ADDR` to standard error once it can be reached. It prints its
+//! report to standard output when it is done or receives SIGINT or SIGTERM. It fails if something
+//! was lost that should not have been, or if the transport's counters do not balance.
 //!
-//! The roles stand in the files named after them. What they share: `node.rs` (a transport and its
-//! end), `link.rs` (the way to another node), `payload.rs` (what is sent), `tally.rs` (what has come
-//! in), `report.rs` (what is said at the end).
+//! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is
+//! stopped), `link.rs` (sending to another node), `payload.rs` (the payload's format), `received.rs`
+//! (counts what was received), `report.rs` (the report).
 
 mod bench;
 mod blast;
@@ -25,9 +25,9 @@ mod link;
 mod node;
 mod payload;
 mod ping;
+mod received;
 mod report;
 mod sink;
-mod tally;
 
 use std::{
     error::Error,
@@ -41,8 +41,8 @@ use clap::Parser;
 /// Measures a link, with one process for each role.
 #[derive(Parser)]
 #[command(after_help = "\
-Links are one-way, so an answer comes over a link of its own: echo has to be told where ping
-listens and ping where echo does. Both need fixed ports; who starts first does not matter.")]
+Links are one-way, so answers come over a second link: echo needs the address on which ping
+listens, and ping that of echo. Both need fixed ports; they can start in any order.")]
 enum Role {
     Sink(sink::Args),
     Blast(blast::Args),
@@ -68,12 +68,12 @@ async fn main() -> ExitCode {
     let Err(err) = done else {
         return ExitCode::SUCCESS;
     };
-    // Not `eprintln`, which panics when nobody reads: whoever started us may have gone.
+    // Not `eprintln`, which panics if standard error is closed: our parent process may be gone.
     let _ = writeln!(stderr(), "error: {err}");
     ExitCode::FAILURE
 }
 
-/// Reads a time of so many seconds: `30`, `30s` or `0.5`.
+/// Parses a number of seconds: `30`, `30s` or `0.5`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix('s').unwrap_or(text);
     let seconds = number.parse().map_err(|err| format!("{err}"))?;

@@ -1,4 +1,4 @@
-//! This process as a node: a transport on its address, and the ways in which it ends.
+//! This process as a node: a transport bound to an address, and how it is stopped.
 
 use std::{
     io::{self, Write, stderr},
@@ -12,11 +12,10 @@ use futures::future::LocalBoxFuture;
 
 use crate::Failure;
 
-/// How long what has been received or queued may take to be dealt with when a role ends.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a role may take at its end to deliver received frames and send queued ones.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// The longest payload that a datagram carries: the tool is to find out what the network makes of
-/// it, not the setting.
+/// The longest payload that UDP allows, so that the network sets the limit and not the setting.
 const LONGEST_DATAGRAM: usize = 65_503;
 
 #[derive(clap::Args)]
@@ -25,7 +24,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
 
-    /// Sends datagrams and takes them, too; without, only connections are used.
+    /// Sends datagrams, and receives them in addition to connections. Without this, only
+    /// connections are used.
     #[arg(long)]
     pub(crate) udp: bool,
 
@@ -33,8 +33,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_enum, default_value_t = Where::Dedicated)]
     pub(crate) placement: Where,
 
-    /// Reports as JSON, on one line, instead of a table. Bytes are those on the wire: of a frame,
-    /// its payload and the 8 of its header.
+    /// Reports as one line of JSON instead of a table. Bytes are those on the wire: the payload of
+    /// a frame and the 8 bytes of its header.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -61,7 +61,7 @@ impl NodeArgs {
 
 pub(crate) struct Node {
     pub(crate) transport: Transport,
-    /// Resolves when the process is told to end.
+    /// Resolves when the process receives a signal to end.
     pub(crate) interrupt: LocalBoxFuture<'static, ()>,
 }
 
@@ -73,20 +73,20 @@ impl Node {
         })
     }
 
-    /// Says that others may send now. Whoever starts several processes waits for this line, so
-    /// it is not to be written before the groups are served.
+    /// Prints that other processes may send now. A program that starts several processes waits for
+    /// this line, so the groups must be registered before.
     pub(crate) fn announce(&self) {
         let _ = writeln!(stderr(), "listening on {}", self.transport.local_addr());
     }
 
-    /// Ends the transport, once what is under way inside it is dealt with.
+    /// Stops the transport after it has dealt with what it holds, or after [`DRAIN_LIMIT`].
     pub(crate) async fn finish(&self) -> Stats {
-        self.transport.stop(Shutdown::Drain(LAST_WORDS)).await;
+        self.transport.stop(Shutdown::Drain(DRAIN_LIMIT)).await;
         self.transport.stats()
     }
 }
 
-/// Listens for the signals from the call on, not only once it is awaited.
+/// Catches the signals from this call on, not only from the first poll.
 #[cfg(unix)]
 fn interrupt() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

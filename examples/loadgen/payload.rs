@@ -1,17 +1,17 @@
-//! What is sent: a number, and bytes that change with it.
+//! The payload that is sent: a number, and filler bytes that change with it.
 //!
 //! ```text
 //! offset  size  field
 //! 0       8     number    u64 little-endian
-//! 8       n     filler    the number's lowest byte, again and again
+//! 8       n     filler    the number's lowest byte, repeated
 //! ```
 //!
-//! What is too short for the number is all filler.
+//! A payload that is too short for the number is all filler.
 
-/// Bytes of the number.
+/// Size of the number in bytes.
 pub(crate) const NUMBER: usize = size_of::<u64>();
 
-/// Writes all of `payload` anew.
+/// Overwrites all of `payload`.
 pub(crate) fn fill(payload: &mut [u8], number: u64) {
     payload.fill(number as u8);
     if let Some(head) = payload.first_chunk_mut() {
@@ -19,7 +19,7 @@ pub(crate) fn fill(payload: &mut [u8], number: u64) {
     }
 }
 
-/// Returns the number, if there is one.
+/// Returns the number, or `None` if the payload is too short for one.
 pub(crate) fn number(payload: &[u8]) -> Option<u64> {
     payload.first_chunk().copied().map(u64::from_le_bytes)
 }

@@ -1,4 +1,4 @@
-//! The ping: asks an echo, one question at a time, and takes the time until the answer.
+//! The ping role: sends one question at a time to an echo and measures the time to its answer.
 
 use std::{
     net::SocketAddr,
@@ -19,29 +19,29 @@ use crate::{
     report::Report,
 };
 
-/// What has no answer after this long is lost.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A question without an answer after this long counts as lost.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// Answers that may wait to be looked at. One is usual; more have come late.
-const PONGS: usize = 64;
+/// Answers in the channel. Usually there is one; more are late answers.
+const ANSWER_CAPACITY: usize = 64;
 
 const GROUP: GroupId = GroupId::new(0);
 
-/// Takes the time of the way to an echo and back, one frame at a time.
+/// Measures round trips to an echo, one frame at a time.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
 
-    /// Where echo listens. It has to be told where this listens, by `--reply-to`.
+    /// Where echo listens. Echo needs the address of this process: its `--reply-to`.
     #[arg(long, value_name = "ADDR")]
     to: SocketAddr,
 
-    /// How many to send and measure.
+    /// How many round trips to measure.
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: u64,
 
-    /// How many to send before, for both sides to warm up.
+    /// How many round trips to make before, so that both sides warm up.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     warmup: u64,
 
@@ -49,26 +49,28 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", value_parser = size)]
     size: usize,
 
-    /// Gives up when there was no answer for so many seconds.
+    /// Gives up after so many seconds without an answer.
     #[arg(long, value_name = "S", default_value = "30s", value_parser = crate::seconds)]
     give_up: Duration,
 }
 
-/// Answers are told from one another by the number in them.
+/// The number in an answer shows which question it belongs to.
 fn size(text: &str) -> Result<usize, String> {
     let size = text.parse().map_err(|err| format!("{err}"))?;
     match size < NUMBER {
-        true => Err(format!("a ping needs {NUMBER} bytes for its number")),
+        true => Err(format!(
+            "a ping needs at least {NUMBER} bytes, for its number"
+        )),
         false => Ok(size),
     }
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    // Nobody waits any longer for an answer, so nobody need hear the question.
-    let mut node = Node::bind(&args.node, args.node.config().stale_after(PATIENCE))?;
+    // After this time the answer no longer counts, so a queued question is no longer needed.
+    let mut node = Node::bind(&args.node, args.node.config().stale_after(ANSWER_LIMIT))?;
     let link = Link::new(&node.transport, args.to, args.node.udp)?;
-    let (told, pongs) = mpsc::channel(PONGS);
-    let pong = Pong { told }.start();
+    let (nonzero, pongs) = mpsc::channel(ANSWER_CAPACITY);
+    let pong = Pong { nonzero }.start();
     node.transport.register(GROUP, pong.recipient())?;
     node.announce();
 
@@ -86,9 +88,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         .with("p999_us", times.micros(0.999))
         .with("max_us", times.micros(1.0));
     if let Err(err) = pinged {
-        report.complain(err.to_string());
+        report.fail(err.to_string());
     }
-    report.conclude(args.node.json)
+    report.print(args.node.json)
 }
 
 async fn ping(
@@ -98,20 +100,20 @@ async fn ping(
     times: &mut Times,
 ) -> Result<(), Failure> {
     let mut payload = vec![0; args.size];
-    let mut heard = Instant::now();
+    let mut last_answer = Instant::now();
     for number in 0..args.warmup.saturating_add(args.count) {
         fill(&mut payload, number);
         let asked = Instant::now();
         link.send(GROUP, &payload[..]).await?;
-        // Answers to earlier questions, or to those of an earlier ping, are passed over.
+        // Skips answers to earlier questions, and to those of an earlier ping process.
         let answer = async { while pongs.recv().await != Some(number) {} };
-        let answered = timeout(PATIENCE, answer).await.is_ok();
+        let answered = timeout(ANSWER_LIMIT, answer).await.is_ok();
         if number >= args.warmup {
             times.add(answered.then(|| asked.elapsed()));
         }
         if answered {
-            heard = Instant::now();
-        } else if heard.elapsed() >= args.give_up {
+            last_answer = Instant::now();
+        } else if last_answer.elapsed() >= args.give_up {
             return Err(format!("no answer for {:?}", args.give_up).into());
         }
     }
@@ -121,9 +123,9 @@ async fn ping(
     }
 }
 
-/// Takes the answers and tells their numbers.
+/// Receives the answers and passes on their numbers.
 struct Pong {
-    told: mpsc::Sender<u64>,
+    nonzero: mpsc::Sender<u64>,
 }
 
 impl Actor for Pong {
@@ -135,8 +137,8 @@ impl Handler<Inbound> for Pong {
 
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
         for number in inbound.filter_map(|payload| payload::number(&payload)) {
-            // Full or closed, nobody waits for this one.
-            let _ = self.told.try_send(number);
+            // If the channel is full or closed, this answer is not awaited any more.
+            let _ = self.nonzero.try_send(number);
         }
     }
 }
@@ -150,7 +152,7 @@ struct Times {
 impl Times {
     fn new() -> Result<Self, Failure> {
         Ok(Self {
-            answered: Histogram::new_with_max(PATIENCE.as_nanos() as u64 * 2, 3)?,
+            answered: Histogram::new_with_max(ANSWER_LIMIT.as_nanos() as u64 * 2, 3)?,
             lost: 0,
         })
     }

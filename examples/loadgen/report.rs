@@ -1,4 +1,4 @@
-//! What a role says at the end, for people or for programs, and whether it went well.
+//! The report of a role, as a table or as JSON, and whether the role failed.
 
 use std::{
     io::{Write, stdout},
@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 use crate::Failure;
 
 pub(crate) struct Report {
-    /// In the order in which they are shown.
+    /// In the order of output.
     fields: Vec<(&'static str, Value)>,
     stats: Stats,
-    complaint: Option<String>,
+    failure: Option<String>,
 }
 
 impl Report {
-    /// Begins a report; counters that do not balance are its first complaint.
+    /// Starts a report; it fails if the counters do not balance.
     pub(crate) fn new(role: &'static str, stats: Stats) -> Self {
         Self {
             fields: vec![("role", role.into())],
             stats,
-            complaint: stats.balance().err().map(|err| err.to_string()),
+            failure: stats.balance().err().map(|err| err.to_string()),
         }
     }
 
@@ -33,7 +33,7 @@ impl Report {
         self
     }
 
-    /// Adds what came through in this time, and the rate.
+    /// Adds the frames that came through in this time, and their rate.
     pub(crate) fn measured(self, count: Count, time: Duration) -> Self {
         let seconds = time.as_secs_f64();
         let rate = match time.is_zero() {
@@ -46,15 +46,15 @@ impl Report {
             .with("frames_per_second", rate.round() as u64)
     }
 
-    /// Says that something went wrong. Only the first thing is told: others may follow from it.
-    pub(crate) fn complain(&mut self, complaint: String) {
-        self.complaint.get_or_insert(complaint);
+    /// Records a failure. Only the first is reported, because later ones may follow from it.
+    pub(crate) fn fail(&mut self, failure: String) {
+        self.failure.get_or_insert(failure);
     }
 
-    /// Prints the report; the complaint, if there is one, is the error.
-    pub(crate) fn conclude(mut self, json: bool) -> Result<(), Failure> {
-        if let Some(complaint) = &self.complaint {
-            self.fields.push(("failure", complaint.as_str().into()));
+    /// Prints the report. Returns the recorded failure, if there is one, as the error.
+    pub(crate) fn print(mut self, json: bool) -> Result<(), Failure> {
+        if let Some(failure) = &self.failure {
+            self.fields.push(("failure", failure.as_str().into()));
         }
         self.fields.push(("stats", counters(&self.stats)));
         let text = match json {
@@ -62,14 +62,14 @@ impl Report {
             false => table(&self.fields).to_string(),
         };
         writeln!(stdout(), "{text}")?;
-        match self.complaint {
-            Some(complaint) => Err(complaint.into()),
+        match self.failure {
+            Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
     }
 }
 
-/// The fields as an object. Put together here, as a JSON map would sort them.
+/// Formats the fields as a JSON object. Not with a JSON map, which would sort them.
 fn line(fields: &[(&str, Value)]) -> String {
     let field = |(name, value): &(&str, Value)| format!("\"{name}\":{value}");
     let fields: Vec<_> = fields.iter().map(field).collect();
@@ -88,13 +88,13 @@ fn table(fields: &[(&str, Value)]) -> Table {
     table
 }
 
-/// Adds a row for every value in `value`; of the counters, only for those that counted something.
+/// Adds a row for every value in `value`, but none for counters that are zero.
 fn add_rows(table: &mut Table, name: &str, value: &Value) {
     if let (Some(frames), Some(bytes)) = (value.get("frames"), value.get("bytes")) {
         table.add_row([name, &format!("{frames} frames, {bytes} bytes")]);
     } else if let Some(fields) = value.as_object() {
-        let told = |value: &Value| *value != 0 && *value != count(Count::ZERO);
-        for (field, value) in fields.iter().filter(|(_, value)| told(value)) {
+        let nonzero = |value: &Value| *value != 0 && *value != count(Count::ZERO);
+        for (field, value) in fields.iter().filter(|(_, value)| nonzero(value)) {
             add_rows(table, &format!("{name} {field}"), value);
         }
     } else {

@@ -1,4 +1,4 @@
-//! The sink: counts what comes in.
+//! The sink role: counts the frames it receives.
 
 use std::{
     hint::black_box,
@@ -14,20 +14,20 @@ use tokio::{sync::oneshot, time::sleep};
 use crate::{
     Failure,
     node::{Node, NodeArgs},
+    received::{GetReceived, Received},
     report::Report,
-    tally::{Harvest, Tally},
 };
 
-/// Bytes that a frame has beside its payload.
+/// Bytes of a frame in addition to its payload.
 const HEADER: u64 = 8;
 
-/// Counts what comes in, until there is enough of it.
+/// Counts received frames, up to a number or for a time.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
 
-    /// Ends when so many frames are there.
+    /// Ends when this many frames have arrived.
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     frames: Option<u64>,
 
@@ -43,11 +43,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut node = Node::bind(&args.node, args.node.config())?;
-    let (enough, has_enough) = oneshot::channel();
+    let (reached_tx, reached) = oneshot::channel();
     let counter = Counter {
-        tally: Tally::default(),
+        received: Received::default(),
         goal: args.frames,
-        enough: Some(enough),
+        reached_tx: Some(reached_tx),
     };
     let counter = counter.start();
     for group in 0..args.groups {
@@ -57,25 +57,25 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     node.announce();
 
     tokio::select! {
-        _ = has_enough => {}
+        _ = reached => {}
         Some(()) = OptionFuture::from(args.seconds.map(sleep)) => {}
         () = &mut node.interrupt => {}
     }
     let stats = node.finish().await;
-    let tally = counter.send(Harvest).await?;
-    let mut report = Report::new("sink", stats).measured(tally.count, tally.time());
+    let received = counter.send(GetReceived).await?;
+    let mut report = Report::new("sink", stats).measured(received.count, received.time());
     let delivered = stats.inbound.delivered;
-    if tally.count != delivered {
-        report.complain(format!("counted {}, not {delivered}", tally.count));
+    if received.count != delivered {
+        report.fail(format!("counted {}, not {delivered}", received.count));
     }
-    report.conclude(args.node.json)
+    report.print(args.node.json)
 }
 
 struct Counter {
-    tally: Tally,
+    received: Received,
     goal: Option<u64>,
     /// Taken when the goal is reached.
-    enough: Option<oneshot::Sender<()>>,
+    reached_tx: Option<oneshot::Sender<()>>,
 }
 
 impl Actor for Counter {
@@ -89,27 +89,27 @@ impl Handler<Inbound> for Counter {
         let begun = Instant::now();
         let mut count = Count::ZERO;
         for payload in inbound {
-            // Looked at, as anybody would who has a use for it: it has to come to this core.
+            // Reads the payload as a real program would, so that the bytes come to this core.
             black_box((payload.first(), payload.last()));
             count.frames += 1;
             count.bytes += HEADER + payload.len() as u64;
         }
-        self.tally.add(count, begun);
+        self.received.add(count, begun);
         if self
             .goal
-            .is_some_and(|goal| self.tally.count.frames >= goal)
-            && let Some(enough) = self.enough.take()
+            .is_some_and(|goal| self.received.count.frames >= goal)
+            && let Some(reached_tx) = self.reached_tx.take()
         {
-            // Nobody listens when the time was up at the same moment.
-            let _ = enough.send(());
+            // Fails if the time ended at the same moment.
+            let _ = reached_tx.send(());
         }
     }
 }
 
-impl Handler<Harvest> for Counter {
-    type Result = Tally;
+impl Handler<GetReceived> for Counter {
+    type Result = Received;
 
-    fn handle(&mut self, _: Harvest, _: &mut Context<Self>) -> Tally {
-        self.tally
+    fn handle(&mut self, _: GetReceived, _: &mut Context<Self>) -> Received {
+        self.received
     }
 }

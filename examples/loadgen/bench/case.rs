@@ -1,4 +1,4 @@
-//! The cases: what is measured, in which order, and with how many frames.
+//! The cases: their names, order, contestants and numbers of frames.
 
 use super::{
     side::Contestant::{self, Ours, Raw64, Raw256, Tokio},
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::node::Where;
 
-/// What `--quick` leaves of the frames: one in so many.
+/// `--quick` divides the numbers of frames by this.
 const QUICK: u64 = 500;
 
 pub(super) struct Case {
@@ -16,18 +16,18 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// How often each contestant has its turn.
+    /// Returns how often each contestant runs.
     pub(super) fn rounds(&self, rounds: u32) -> u32 {
         match self.work.task {
-            // Nothing happens in it, so every round would say the same.
+            // Its connections are idle, so every round would give the same result.
             Task::Idle => 1,
             _ => rounds,
         }
     }
 }
 
-/// Returns all cases. The numbers of frames are such that a run of ours takes about a second on a
-/// small machine.
+/// Returns all cases. With these numbers of frames a run of ours takes about a second on a small
+/// machine.
 pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
     const RAW: &[Contestant] = &[Raw64, Raw256, Tokio, Ours];
     const TOKIO: &[Contestant] = &[Tokio, Ours];
@@ -95,7 +95,7 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         round_trip("round-trip-dedicated", Task::RoundTrip, Where::Dedicated),
         Case {
             name: "idle-connections",
-            // As many in a quick run: it takes no time to speak of.
+            // The same number in a quick run: opening them takes hardly any time.
             work: Work {
                 frames: 1_000,
                 ..work(Task::Idle, 64, 0)

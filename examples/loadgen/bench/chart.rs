@@ -1,4 +1,4 @@
-//! The rates as bars, each beside the baseline of its case.
+//! Draws the rates as bars, relative to the baseline of each case.
 
 use std::{fs, path::Path};
 
@@ -13,17 +13,17 @@ use super::{
 };
 use crate::Failure;
 
-/// Pixels of a case, its two bars and the space between it and the next.
+/// Height of a case in pixels: its two bars and the space below.
 const CASE: u32 = 46;
 
-/// Pixels of everything that is not a case: the title, the axis and the legend.
+/// Height of everything else in pixels: the title, the axis and the legend.
 const FRAME: u32 = 130;
 
 const WIDTH: u32 = 900;
 
 const FONT: &str = "sans-serif";
 
-/// A case's bar, as parts of the baseline: the raw sockets, or tokio where there are none.
+/// One bar: a rate relative to the baseline, which is raw sockets, or tokio where there are none.
 struct Bar {
     contestant: Contestant,
     ratio: f64,
@@ -32,7 +32,7 @@ struct Bar {
 pub(super) fn draw(rows: &[Row], file: &Path) -> Result<(), Failure> {
     let cases: Vec<_> = rows.iter().filter_map(bars).collect();
     if cases.is_empty() {
-        return Err("nothing that could be drawn was measured".into());
+        return Err("no case was measured that the chart could show".into());
     }
     let mut svg = String::new();
     draw_into(&cases, &mut svg).map_err(|err| err.to_string())?;
@@ -64,13 +64,13 @@ fn draw_into(
     let most = most.map(|bar| bar.ratio).fold(1.0, f64::max);
     let mut chart = ChartBuilder::on(&area)
         .caption(
-            "Rate, beside raw sockets (beside tokio where there are none)",
+            "Rate relative to raw sockets (to tokio where there are none)",
             (FONT, 18),
         )
         .margin(12)
         .x_label_area_size(30)
         .y_label_area_size(170)
-        // From the top down.
+        // The first case is at the top.
         .build_cartesian_2d(0.0..most * 1.1, cases.len() as f64..0.0)?;
     chart
         .configure_mesh()

@@ -1,4 +1,4 @@
-//! The two processes of a run.
+//! Starts the two processes of a run and collects their figures.
 
 use std::{
     env::current_exe,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Failure, node::Where};
 
-/// Lets one contestant do its work once.
+/// Runs one contestant once.
 pub(super) fn run(contestant: Contestant, work: &Work, pin: &Pin) -> Result<Figures, Failure> {
     let start = |side, to: &str| Process::start(contestant, side, work, to, pin);
     let mut receiver = start(Side::Receive, "")?;
@@ -25,7 +25,7 @@ pub(super) fn run(contestant: Contestant, work: &Work, pin: &Pin) -> Result<Figu
     Ok(Figures::of_run(work.frames, &sent, &received))
 }
 
-/// Which core a process runs on, for those who want to know.
+/// Decides which core each process of a round trip runs on, if they are to be pinned.
 pub(super) struct Pin {
     cores: Option<usize>,
 }
@@ -48,7 +48,7 @@ impl Pin {
         self.cores.is_some()
     }
 
-    /// The core for one side, if it is to be a certain one.
+    /// Returns the core for one side, or `None` if it is not pinned.
     fn core(&self, side: Side, work: &Work) -> Option<usize> {
         let cores = self
             .cores
@@ -60,10 +60,10 @@ impl Pin {
     }
 }
 
-/// Killed when it is dropped before its end.
+/// A started process. `Drop` kills it if it has not ended.
 struct Process {
     child: Child,
-    /// Never written to: its end tells the process that we are gone.
+    /// Never written to. When this process ends, it closes, and the child ends, too.
     _stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
 }
@@ -104,14 +104,16 @@ impl Process {
         })
     }
 
-    /// Waits until it says where it listens.
+    /// Waits for the line with the child's addresses.
     fn announcement(&mut self) -> Result<String, Failure> {
         let line = self.line()?;
         let addrs = line.strip_prefix(ANNOUNCEMENT);
-        Ok(addrs.ok_or("does not say where it listens")?.to_string())
+        Ok(addrs
+            .ok_or("a process did not print where it listens")?
+            .to_string())
     }
 
-    /// Waits until it says what it measured, and for its end.
+    /// Waits for the line with the child's figures, and for its end.
     fn figures(mut self) -> Result<Figures, Failure> {
         let figures = self.line()?.parse()?;
         let status = self.child.wait()?;
@@ -123,13 +125,13 @@ impl Process {
 
     fn line(&mut self) -> Result<String, Failure> {
         let line = self.lines.next();
-        Ok(line.ok_or("a process ended before its time")??)
+        Ok(line.ok_or("a process ended too early")??)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended already, if all is well.
+        // If all went well, it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

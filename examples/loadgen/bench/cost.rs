@@ -1,12 +1,12 @@
-//! What a run costs this process: time on the cores, and memory.
+//! What a run costs this process: CPU time and memory.
 //!
-//! As Linux tells it; elsewhere nothing is told, and the columns stay empty.
+//! Measured on Linux only; elsewhere there are no values, and the columns stay empty.
 
 use std::time::Duration;
 
 use super::figures::Figures;
 
-/// Begun when everything is set up, told when everything is done.
+/// Created when the setup is done, read when the work is done.
 pub(super) struct Cost {
     begun: Option<Duration>,
 }
@@ -16,7 +16,7 @@ impl Cost {
         Cost { begun: cpu() }
     }
 
-    /// Returns the seconds on the cores since the beginning, of all threads.
+    /// Returns the CPU seconds of all threads since the beginning.
     pub(super) fn cpu(&self) -> Option<f64> {
         Some(cpu()?.saturating_sub(self.begun?).as_secs_f64())
     }
@@ -41,8 +41,8 @@ fn cpu() -> Option<Duration> {
     None
 }
 
-/// Returns one of the sizes in this process' status, in bytes. Not that of `getrusage`, which a
-/// process inherits from the one that started it.
+/// Returns one of the sizes in this process' status, in bytes. `getrusage` would not do: a process
+/// inherits its value from the parent.
 pub(super) fn memory(name: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

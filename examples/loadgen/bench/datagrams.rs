@@ -1,7 +1,7 @@
-//! Datagrams, by plain tokio and by this crate: what comes through, and what does not.
+//! Datagrams with plain tokio and with this crate: how many arrive, and how many are lost.
 //!
-//! Nothing keeps the sender from being faster than the receiver, so the rate is that of what has
-//! been received, and what is missing at the end is lost. The system's own buffers are as they are.
+//! Nothing slows a sender down that is faster than the receiver. So the rate is that of received
+//! datagrams, and those missing at the end are lost. The system's buffers have their default size.
 
 use std::{
     net::SocketAddr,
@@ -25,14 +25,14 @@ use super::{
 };
 use crate::{Failure, link::Link, payload::fill};
 
-/// Who has heard nothing for so long has heard everything.
+/// A receiver that has received nothing for this long has received everything.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// How often to look whether anything has come.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often to check for new datagrams.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long what is queued may take to leave.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long sending what is queued may take.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Bytes before the payload of a datagram: the group.
 const GROUP: usize = HEADER - PREFIX;
@@ -53,8 +53,8 @@ pub(super) async fn receive_plain(work: &Work) -> Result<Figures, Failure> {
     let socket = UdpSocket::bind(anywhere()).await?;
     let cost = Cost::begin();
     announce(&[socket.local_addr()?])?;
-    let heard = Arc::<AtomicU64>::default();
-    let counter = heard.clone();
+    let received = Arc::<AtomicU64>::default();
+    let counter = received.clone();
     tokio::spawn(async move {
         let mut datagram = vec![0; 64 << 10];
         while let Ok((n, _)) = socket.recv_from(&mut datagram).await {
@@ -62,7 +62,7 @@ pub(super) async fn receive_plain(work: &Work) -> Result<Figures, Failure> {
             counter.fetch_add(1, Relaxed);
         }
     });
-    listen(work, &heard, &cost).await
+    listen(work, &received, &cost).await
 }
 
 pub(super) async fn send_ours(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
@@ -77,24 +77,24 @@ pub(super) async fn send_ours(work: &Work, to: SocketAddr) -> Result<Figures, Fa
             link.retry(group, refused).await?;
         }
     }
-    transport.stop(Shutdown::Drain(LAST_WORDS)).await;
+    transport.stop(Shutdown::Drain(DRAIN_LIMIT)).await;
     Ok(cost.figures())
 }
 
 pub(super) async fn receive_ours(work: &Work) -> Result<Figures, Failure> {
     let transport = ours::bind(work.placement, true)?;
-    let heard = Arc::<AtomicU64>::default();
+    let received = Arc::<AtomicU64>::default();
     let receiver = Receiver {
-        heard: heard.clone(),
+        received: received.clone(),
     };
     transport.catch_all(Some(receiver.start().recipient()));
     let cost = Cost::begin();
     announce(&[transport.local_addr()])?;
-    listen(work, &heard, &cost).await
+    listen(work, &received, &cost).await
 }
 
 struct Receiver {
-    heard: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
 }
 
 impl Actor for Receiver {
@@ -110,16 +110,16 @@ impl Handler<Inbound> for Receiver {
             touch(payload);
             datagrams += 1;
         }
-        self.heard.fetch_add(datagrams, Relaxed);
+        self.received.fetch_add(datagrams, Relaxed);
     }
 }
 
-/// Waits until all has come, or what was to come has come.
-async fn listen(work: &Work, heard: &AtomicU64, cost: &Cost) -> Result<Figures, Failure> {
+/// Waits until all datagrams have arrived, or none has for [`SILENCE`].
+async fn listen(work: &Work, received: &AtomicU64, cost: &Cost) -> Result<Figures, Failure> {
     let (mut count, mut first, mut last) = (0, None, Instant::now());
     while count < work.frames && (first.is_none() || last.elapsed() < SILENCE) {
-        sleep(LOOK).await;
-        let now = heard.load(Relaxed);
+        sleep(POLL_INTERVAL).await;
+        let now = received.load(Relaxed);
         if now > count {
             (count, last) = (now, Instant::now());
             first.get_or_insert(last);
@@ -128,6 +128,6 @@ async fn listen(work: &Work, heard: &AtomicU64, cost: &Cost) -> Result<Figures, 
     let time = last - first.unwrap_or(last);
     let figures = cost.figures();
     Ok(figures
-        .with("seconds", time.max(LOOK).as_secs_f64())
+        .with("seconds", time.max(POLL_INTERVAL).as_secs_f64())
         .with("frames", count as f64))
 }

@@ -1,4 +1,4 @@
-//! Named numbers: what one side says at its end, and what is made of many such sayings.
+//! Named numbers: what one side measured, and what results from both sides.
 
 use std::{fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::Failure;
 
-/// As an object of JSON when they go from one process to another.
+/// Passed as a JSON object from one process to another.
 #[derive(Clone, Default)]
 pub(super) struct Figures(Map<String, Value>);
 
@@ -31,7 +31,7 @@ impl Figures {
         self.0.keys().map(String::as_str)
     }
 
-    /// Adds what the others say of what is not said here.
+    /// Adds those values of the other side that are missing here.
     pub(super) fn and(mut self, others: Figures) -> Self {
         for (name, value) in others.0 {
             self.0.entry(name).or_insert(value);
@@ -39,8 +39,8 @@ impl Figures {
         self
     }
 
-    /// Makes one of both sides: who took the time says how many came in it, and the costs are told
-    /// for a million frames.
+    /// Combines both sides. The side that measured the time also counted the frames; costs are per
+    /// million frames.
     pub(super) fn of_run(frames: u64, sent: &Figures, received: &Figures) -> Self {
         let both = sent.clone().and(received.clone());
         let arrived = both.get("frames").unwrap_or(frames as f64);
@@ -60,9 +60,9 @@ impl Figures {
         if arrived < frames as f64 {
             figures = figures.with("lost", 1.0 - arrived / frames as f64);
         }
-        // What only some cases have.
-        const TOLD: [&str; 5] = ["seconds", "frames", "cpu", "peak", "lost"];
-        for name in both.names().filter(|name| !TOLD.contains(name)) {
+        // Values that only some cases have.
+        const COMMON: [&str; 5] = ["seconds", "frames", "cpu", "peak", "lost"];
+        for name in both.names().filter(|name| !COMMON.contains(name)) {
             figures = figures.with_some(name, both.get(name));
         }
         figures

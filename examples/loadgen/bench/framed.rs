@@ -1,9 +1,9 @@
-//! A careful program on plain tokio, with the same wire format: what one would write without this
+//! A careful program on plain tokio with the same wire format: what one would write without this
 //! crate.
 //!
-//! All of a side runs on one thread. Who sends, gives owned frames to a bounded channel, from which a
-//! task for each connection takes what there is before it flushes. Nothing is counted, bounded in
-//! bytes or connected again.
+//! Each side runs on one thread. The sender gives owned frames to a bounded channel; one task for
+//! each connection takes all frames in the channel before it flushes. The program has no counters,
+//! no bound in bytes and no reconnects.
 
 use std::{io, net::SocketAddr};
 
@@ -25,14 +25,14 @@ use super::{
 };
 use crate::Failure;
 
-/// Bytes of a frame's group, which is a part of the frame to the codec.
+/// Bytes of a frame's group. The codec counts them as part of the frame.
 const GROUP: usize = 4;
 
-/// Bytes that are read at a time, and written.
+/// Bytes of one read or write.
 const BUFFER: usize = 64 << 10;
 
-/// Frames in a channel, at most; and bytes, save that there is room for a few frames of any size.
-/// More make nothing faster.
+/// Bounds of a channel in frames and in bytes; it always has room for a few frames of any size.
+/// Longer channels are not faster.
 const CHANNEL: usize = 1024;
 const CHANNEL_BYTES: usize = 1 << 20;
 const CHANNEL_AT_LEAST: usize = 8;
@@ -80,8 +80,8 @@ async fn produce(
             frame.extend_from_slice(&route.group.to_le_bytes());
             append(frame, work.size, number);
         });
-        // Only what has to wait becomes a future, as that takes longer, and yields now and then, so
-        // that the writers would find the channels almost empty.
+        // Only a frame that has to wait becomes a future. A future takes longer and sometimes
+        // yields, and then the writers would find the channels almost empty.
         let channel = &channels[route.peer];
         if let Err(TrySendError::Full(frame)) = channel.try_send(frame) {
             channel.send(frame).await?;
@@ -120,7 +120,7 @@ pub(super) async fn receive(work: &Work) -> Result<Figures, Failure> {
             read(stream, &goal).await
         });
     }
-    // Lost when all the tasks have ended before.
+    // Without this, the wait below would not end when all tasks have failed.
     drop(goal);
     let time = reached.await?.as_secs_f64();
     let figures = cost.figures();

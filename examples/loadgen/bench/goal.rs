@@ -1,4 +1,4 @@
-//! What a receiver waits for: so many frames, and the time from the first to the last.
+//! Waits for a number of frames, and measures the time from the first to the last.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Shared by all who receive.
+/// A handle to the goal; all tasks that receive share it.
 #[derive(Clone)]
 pub(super) struct Goal(Arc<State>);
 
@@ -22,24 +22,24 @@ struct State {
 }
 
 impl Goal {
-    /// Returns the goal, and who is told the time when it is reached.
+    /// Returns the goal, and a receiver of the time it took to reach it.
     pub(super) fn new(frames: u64) -> (Self, oneshot::Receiver<Duration>) {
-        let (tell, reached) = oneshot::channel();
+        let (reached_tx, reached) = oneshot::channel();
         let state = State {
             left: AtomicU64::new(frames),
             begun: OnceLock::new(),
-            reached: Mutex::new(Some(tell)),
+            reached: Mutex::new(Some(reached_tx)),
         };
         (Goal(Arc::new(state)), reached)
     }
 
-    /// Notes that something has come; the time runs from the first such moment.
+    /// Starts the clock. Only the first call does; each receiver calls it when bytes arrive.
     #[inline]
     pub(super) fn begin(&self) {
         self.0.begun.get_or_init(Instant::now);
     }
 
-    /// Takes off what has been dealt with. To be called after `begin`, once for many frames.
+    /// Subtracts frames that were handled. Called after `begin`, once for many frames.
     #[inline]
     pub(super) fn add(&self, frames: u64) {
         if frames > 0 && self.0.left.fetch_sub(frames, Relaxed) == frames {
@@ -50,9 +50,9 @@ impl Goal {
     fn reach(&self) {
         let time = self.0.begun.get().map_or(Duration::ZERO, Instant::elapsed);
         let reached = self.0.reached.lock();
-        if let Some(tell) = reached.unwrap_or_else(PoisonError::into_inner).take() {
-            // Nobody listens any more when the receiver is about to end anyway.
-            let _ = tell.send(time);
+        if let Some(reached_tx) = reached.unwrap_or_else(PoisonError::into_inner).take() {
+            // Fails if the receiver is already ending.
+            let _ = reached_tx.send(time);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections on which nothing happens any more: what they cost a node in memory and in time.
+//! Idle connections: what they cost a node in memory and in CPU time.
 
 use std::{
     io::{Read, Write},
@@ -19,16 +19,16 @@ use super::{
 };
 use crate::Failure;
 
-/// How often to look whether all have come.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often to check whether all have arrived.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long connections take to come to rest.
-const REST: Duration = Duration::from_millis(500);
+/// How long to wait until the connections are idle.
+const SETTLE: Duration = Duration::from_millis(500);
 
-/// How long they are watched.
+/// How long the CPU time of idle connections is measured.
 const WATCH: Duration = Duration::from_secs(5);
 
-/// Opens the connections, each of which says one thing and then no more, until the other side ends.
+/// Opens the connections, sends one frame over each, and holds them until the other side ends.
 pub(super) fn send(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
     let mut frame = header(0, work.size).to_vec();
     frame.resize(HEADER + work.size, 0);
@@ -39,7 +39,7 @@ pub(super) fn send(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
         streams.push(stream);
     }
     if let Some(stream) = streams.first_mut() {
-        // It ends with the other side, in whatever way.
+        // Blocks until the other side ends; the result does not matter.
         let _ = stream.read(&mut [0]);
     }
     Ok(Figures::default())
@@ -48,13 +48,13 @@ pub(super) fn send(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
 pub(super) async fn receive(work: &Work) -> Result<Figures, Failure> {
     let transport = ours::bind(work.placement, false)?;
     transport.catch_all(Some(Receiver.start().recipient()));
-    sleep(REST).await;
+    sleep(SETTLE).await;
     let before = memory("VmRSS");
     announce(&[transport.local_addr()])?;
     while transport.stats().inbound.delivered.frames < work.frames {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
-    sleep(REST).await;
+    sleep(SETTLE).await;
 
     let after = memory("VmRSS");
     let grown = after.zip(before).map(|(after, before)| after - before);

@@ -1,4 +1,4 @@
-//! This crate, as its users would have it: producers on arbiters of their own, one actor that
+//! This crate, used as its users would: producers on their own arbiters, and one actor that
 //! receives.
 
 use std::{net::SocketAddr, time::Duration};
@@ -17,19 +17,20 @@ use super::{
 };
 use crate::{Failure, link::Link, node::Where, payload::fill};
 
-/// Bytes queued for a peer, at most: six of the largest frames. A queue that is always full and longer
-/// than the caches has every byte go through memory twice; the default is for bursts, not for that.
+/// Bytes queued for a peer, at most: six of the largest frames. If a queue is always full and
+/// larger than the caches, every byte goes through memory twice. The default size is for bursts
+/// instead.
 const QUEUE: usize = 1600 << 10;
 
-/// No frame is longer, or the queue could not hold it.
+/// The longest frame. The queue could not hold a longer one.
 const FRAME: usize = 1 << 20;
 
 /// Longer than any run takes.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Makes a transport for one side of a run.
+/// Binds a transport for one side of a run.
 pub(super) fn bind(placement: Where, udp: bool) -> Result<Transport, Failure> {
-    // A queue that is always full takes its time on a slow machine: nothing is ever too old.
+    // On a slow machine frames wait long in a queue that is always full, so none may go stale.
     let config = Config::default()
         .stale_after(DAY)
         .max_frame(FRAME)
@@ -55,10 +56,10 @@ pub(super) async fn send(work: Work, to: &[SocketAddr]) -> Result<Figures, Failu
             Where::Current => Arbiter::current(),
             Where::Dedicated => Arbiter::new().handle(),
         };
-        let (tell, done) = oneshot::channel();
+        let (done_tx, done) = oneshot::channel();
         arbiter.spawn(async move {
-            // Somebody listens, unless another producer has failed.
-            let _ = tell.send(produce(&work, producer, &links).await);
+            // Fails only if another producer has failed.
+            let _ = done_tx.send(produce(&work, producer, &links).await);
         });
         producers.push(done);
     }
@@ -74,9 +75,10 @@ async fn produce(work: &Work, producer: u64, links: &[Link]) -> Result<(), Failu
     let mut pool = Pool::default();
     for (number, route) in work.frames_of(producer) {
         let (link, group) = (&links[route.peer], GroupId::new(route.group));
-        // Only what has to wait becomes a future: that takes longer than the send itself.
+        // Only a frame that has to wait becomes a future: a future takes longer than the send
+        // itself.
         if work.size < LARGE {
-            // It is copied into the queue, so it may be borrowed.
+            // A small payload is copied into the queue, so a borrowed one will do.
             fill(&mut buffer, number);
             if let Err(refused) = link.try_send(group, &buffer[..]) {
                 link.retry(group, refused).await?;
@@ -92,7 +94,7 @@ async fn produce(work: &Work, producer: u64, links: &[Link]) -> Result<(), Failu
 }
 
 pub(super) async fn receive(work: &Work) -> Result<Figures, Failure> {
-    // Nobody has a hundred transports, each with its own threads.
+    // A real program has no hundred transports each with its own threads.
     let placement = match work.peers {
         1 => work.placement,
         _ => Where::Current,

@@ -1,21 +1,22 @@
-//! Buffers for large payloads, filled again once whoever wrote them has let them go.
+//! Buffers for large payloads, used again once the writer has released them.
 //!
-//! Who sends many megabytes a second does not ask the system for fresh memory for each: to map it
-//! takes as long as to write it. Small payloads are better made by themselves.
+//! A program that sends many megabytes a second does not allocate fresh memory for each payload:
+//! mapping it takes as long as writing it. For small payloads a new allocation is cheaper.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// From this size on a buffer is worth keeping.
+/// Buffers of at least this size are kept.
 pub(super) const LARGE: usize = 8 << 10;
 
-/// What one producer has sent, the oldest first. As long as the queue, or the channel, it sends to.
+/// The buffers that one producer has sent, the oldest first. It grows to the length of the queue or
+/// channel behind it.
 #[derive(Default)]
 pub(super) struct Pool(VecDeque<Bytes>);
 
 impl Pool {
-    /// Makes what is to be sent next, in a buffer used before if one is free.
+    /// Returns a filled buffer, one that was used before if the oldest is free.
     pub(super) fn make(&mut self, size: usize, fill: impl FnOnce(&mut BytesMut)) -> Bytes {
         let mut buffer = match self.0.pop_front().map(Bytes::try_into_mut) {
             Some(Ok(free)) => free,

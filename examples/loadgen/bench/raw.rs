@@ -1,9 +1,9 @@
-//! Raw blocking sockets with the same wire format: as fast as it gets without a transport.
+//! Raw blocking sockets with the same wire format: the fastest way without a transport.
 //!
-//! Who sends, writes into a buffer before the socket; where several send, they share it under a lock,
-//! as frames must not be torn. Who receives, has a thread for each connection and one buffer for all
-//! of its reads, which the next one overwrites. Nothing is counted, nobody is told of anything, and
-//! a peer that does not read blocks everybody.
+//! The sender writes into a buffer in front of the socket. Several producers share it under a lock,
+//! so that frames stay whole. The receiver has one thread for each connection and one buffer for
+//! all its reads; each read overwrites the last. There are no counters and no events, and a peer
+//! that does not read blocks all senders.
 
 use std::{
     io::{self, BufWriter, Read, Write},
@@ -100,7 +100,7 @@ fn receive(work: &Work) -> Result<Figures, Failure> {
             read(stream, size, &goal)
         });
     }
-    // Lost when all the threads have ended before.
+    // Without this, the wait below would not end when all threads have failed.
     drop(goal);
     let time = reached.blocking_recv()?.as_secs_f64();
     let figures = cost.figures();
@@ -109,9 +109,9 @@ fn receive(work: &Work) -> Result<Figures, Failure> {
         .with("frames", work.frames as f64))
 }
 
-/// Reads until there is nothing more to come.
+/// Reads until the end of the stream.
 fn read(mut stream: TcpStream, size: usize, goal: &Goal) -> io::Result<()> {
-    // What is left over is less than a frame.
+    // What a read leaves over is less than a frame.
     let mut buffer = vec![0; HEADER + size + READ];
     let mut end = 0;
     loop {

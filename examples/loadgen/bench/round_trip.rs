@@ -1,4 +1,4 @@
-//! Round trips, by plain tokio and by this crate: one frame there and back, again and again.
+//! Round trips with plain tokio and with this crate: one frame there and back at a time.
 
 use std::{
     net::SocketAddr,
@@ -23,23 +23,23 @@ use super::{
 };
 use crate::{Failure, payload::fill};
 
-/// Round trips that are not measured, for both sides to warm up.
+/// Round trips before the measurement, so that both sides warm up.
 const WARM_UP: u64 = 1_000;
 
-/// Nothing takes longer; if it does, it counts as this.
+/// Longest time on record; a longer one counts as this.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// How long the last answer may take to leave.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long sending the last answer may take.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// Links are one-way, so who asks says here where it listens.
+/// Links are one-way, so the asker sends its own address to this group first.
 const INTRODUCTION: GroupId = GroupId::new(1);
 
 const GROUP: GroupId = GroupId::new(0);
 
-/// What has been measured so far.
+/// The times measured so far.
 struct Times {
-    /// Still to come, the warm-up included.
+    /// Round trips still to make, those of the warm-up included.
     left: u64,
     measured: u64,
     asked: Instant,
@@ -59,7 +59,7 @@ impl Times {
         })
     }
 
-    /// Notes that the answer is there and that the next question is asked now, if there is one.
+    /// Records the time of an answer and starts the next. Returns whether there is a next one.
     fn next(&mut self) -> bool {
         let now = Instant::now();
         if self.left <= self.measured {
@@ -137,12 +137,12 @@ pub(super) async fn echo_plain(work: &Work) -> Result<Figures, Failure> {
 pub(super) async fn ask_ours(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
     let transport = ours::bind(work.placement, false)?;
     let peer = transport.peer(to)?;
-    let (tell, done) = oneshot::channel();
+    let (done_tx, done) = oneshot::channel();
     let asker = Asker {
         peer: peer.clone(),
         payload: vec![0; work.size],
         times: Some(Times::new(work)?),
-        tell: Some(tell),
+        done_tx: Some(done_tx),
     };
     transport.register(GROUP, asker.start().recipient())?;
 
@@ -152,13 +152,13 @@ pub(super) async fn ask_ours(work: &Work, to: SocketAddr) -> Result<Figures, Fai
     Ok(done.await?.figures(&cost))
 }
 
-/// Asks as soon as it is answered.
+/// Sends the next question as soon as the last one is answered.
 struct Asker {
     peer: Peer,
     payload: Vec<u8>,
-    /// Told when there is nothing left to ask.
+    /// Taken and sent when all questions are answered.
     times: Option<Times>,
-    tell: Option<oneshot::Sender<Times>>,
+    done_tx: Option<oneshot::Sender<Times>>,
 }
 
 impl Actor for Asker {
@@ -176,11 +176,11 @@ impl Handler<Inbound> for Asker {
             };
             if times.next() {
                 fill(&mut self.payload, times.left);
-                // There is room: nothing else is under way. If the transport has stopped, the run
-                // has failed, and its patience ends.
+                // There is room, because nothing else is in the queue. If the transport has
+                // stopped, the run has failed and ends by its time limit.
                 let _ = self.peer.try_send(GROUP, &self.payload[..]);
-            } else if let Some((tell, times)) = self.tell.take().zip(self.times.take()) {
-                let _ = tell.send(times);
+            } else if let Some((done_tx, times)) = self.done_tx.take().zip(self.times.take()) {
+                let _ = done_tx.send(times);
             }
         }
     }
@@ -188,27 +188,27 @@ impl Handler<Inbound> for Asker {
 
 pub(super) async fn echo_ours(work: &Work) -> Result<Figures, Failure> {
     let transport = ours::bind(work.placement, false)?;
-    let (tell, done) = oneshot::channel();
+    let (done_tx, done) = oneshot::channel();
     let echo = Echo {
         transport: transport.clone(),
         peer: None,
         left: work.frames + WARM_UP,
-        tell: Some(tell),
+        done_tx: Some(done_tx),
     };
     transport.catch_all(Some(echo.start().recipient()));
     let cost = Cost::begin();
     announce(&[transport.local_addr()])?;
     done.await?;
-    transport.stop(Shutdown::Drain(LAST_WORDS)).await;
+    transport.stop(Shutdown::Drain(DRAIN_LIMIT)).await;
     Ok(cost.figures())
 }
 
-/// Answers whoever introduced itself last.
+/// Sends each question back to the peer that introduced itself last.
 struct Echo {
     transport: Transport,
     peer: Option<Peer>,
     left: u64,
-    tell: Option<oneshot::Sender<()>>,
+    done_tx: Option<oneshot::Sender<()>>,
 }
 
 impl Actor for Echo {
@@ -229,14 +229,14 @@ impl Handler<Inbound> for Echo {
             }
             touch(payload);
             if let Some(peer) = &self.peer {
-                // There is room: nobody asks before it is answered.
+                // There is room, because the peer asks only after an answer.
                 let _ = peer.try_send(group, payload);
             }
             self.left -= 1;
             if self.left == 0
-                && let Some(tell) = self.tell.take()
+                && let Some(done_tx) = self.done_tx.take()
             {
-                let _ = tell.send(());
+                let _ = done_tx.send(());
             }
         }
     }

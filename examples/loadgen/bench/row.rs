@@ -1,4 +1,4 @@
-//! What has been measured of one case, by contestant.
+//! The measurements of one case, by contestant.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(super) struct Row {
     samples: BTreeMap<Contestant, Vec<Figures>>,
 }
 
-/// The least, the middle and the most of what was measured.
+/// Minimum, median and maximum of a measured value.
 #[derive(Copy, Clone)]
 struct Spread {
     min: f64,
@@ -41,7 +41,7 @@ impl Row {
         Some(self.spread(contestant, name)?.median)
     }
 
-    /// Returns the raw sockets that did better, if they took part.
+    /// Returns the faster of the two raw sockets, if they took part.
     pub(super) fn raw(&self) -> Option<Contestant> {
         let rate = |contestant| self.median(contestant, "per_second");
         let [narrow, wide] = [Raw64, Raw256].map(rate);
@@ -51,7 +51,7 @@ impl Row {
         }
     }
 
-    /// Returns how one contestant does beside another, by the rate: above 1 it does better.
+    /// Returns the rate of one contestant divided by that of another: above 1 the first is faster.
     pub(super) fn ratio(&self, contestant: Contestant, beside: Contestant) -> Option<f64> {
         let rate = |contestant| self.median(contestant, "per_second");
         Some(rate(contestant)? / rate(beside)?)

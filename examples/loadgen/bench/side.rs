@@ -1,6 +1,6 @@
 //! One side of one contestant: what a process started by the bench does.
 //!
-//! At its end it says on standard output what it measured.
+//! At its end it prints its figures to standard output.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::Failure;
 
-/// Started by bench, for one side of one run.
+/// One side of one run; the bench starts it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[arg(value_enum)]
@@ -65,9 +65,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         return Err(format!("{} addresses for {} peers", to.len(), work.peers).into());
     }
     let figures = match args.contestant {
-        Contestant::Raw64 => apart(move || raw::run(args.side, &work, &to, 64 << 10))?,
-        Contestant::Raw256 => apart(move || raw::run(args.side, &work, &to, 256 << 10))?,
-        Contestant::Tokio => apart(move || with_tokio(args.side, work, &to))?,
+        Contestant::Raw64 => on_own_thread(move || raw::run(args.side, &work, &to, 64 << 10))?,
+        Contestant::Raw256 => on_own_thread(move || raw::run(args.side, &work, &to, 256 << 10))?,
+        Contestant::Tokio => on_own_thread(move || with_tokio(args.side, work, &to))?,
         Contestant::Ours => match (work.task, args.side) {
             (Task::Stream, Side::Send) => ours::send(work, &to).await?,
             (Task::Stream, Side::Receive) => ours::receive(&work).await?,
@@ -87,8 +87,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs what has no use for the actors of this thread.
-fn apart<T: Send + 'static>(
+/// Runs a contestant that needs no actors on a thread without an actix system.
+fn on_own_thread<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     match thread::spawn(run).join() {

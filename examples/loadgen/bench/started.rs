@@ -1,7 +1,7 @@
-//! What every process that is started for a side of a run has in common, whatever it runs.
+//! What all processes have in common that the bench starts for one side of a run.
 //!
-//! A receiver says on standard output where it listens. No such process outlives the one that started
-//! it, whose end closes its standard input, nor a minute.
+//! A receiver prints to standard output where it listens. Such a process ends when its standard
+//! input is closed, which happens when its parent ends, and after a minute at the latest.
 
 use std::{
     io::{Read, Write, stderr, stdin, stdout},
@@ -16,9 +16,9 @@ use clap::ValueEnum;
 use crate::Failure;
 
 /// How long a run may take: some fifty times as long as it should.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// What stands before the addresses.
+/// The text before the addresses.
 pub(super) const ANNOUNCEMENT: &str = "listening on ";
 
 #[derive(Copy, Clone, Eq, PartialEq, ValueEnum)]
@@ -27,28 +27,28 @@ pub(super) enum Side {
     Receive,
 }
 
-/// Sees to it that this process comes to an end.
+/// Ends this process when its parent has ended, or after [`TIME_LIMIT`].
 pub(super) fn live_no_longer_than_it_should() {
     thread::spawn(|| {
-        // Nothing is ever written to it, so what ends this is the end of it.
+        // The parent never writes to it, so this returns when the parent has ended.
         let _ = stdin().read(&mut [0]);
         exit(1);
     });
     thread::spawn(|| {
-        thread::sleep(PATIENCE);
-        let _ = writeln!(stderr(), "not done after {PATIENCE:?}");
+        thread::sleep(TIME_LIMIT);
+        let _ = writeln!(stderr(), "not done after {TIME_LIMIT:?}");
         exit(1);
     });
 }
 
-/// Says where to send to.
+/// Prints the addresses to which the other side sends.
 pub(super) fn announce(addrs: &[SocketAddr]) -> Result<(), Failure> {
     let addrs: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
     writeln!(stdout(), "{ANNOUNCEMENT}{}", addrs.join(","))?;
     Ok(())
 }
 
-/// Returns the local address with a port of the system's choice.
+/// Returns the loopback address, with a port that the system chooses.
 pub(super) fn anywhere() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
 }

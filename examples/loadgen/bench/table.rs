@@ -1,4 +1,4 @@
-//! The rows as a table, for people.
+//! Formats the rows as a table.
 
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
@@ -22,9 +22,9 @@ const COLUMNS: [&str; 10] = [
 ];
 
 const LEGEND: &str = "\
-Medians. Frames, datagrams or round trips a second, with the middle time of a round trip; cpu is
-seconds on the cores for a million of them, both sides together; memory is the most that the sender
-and the receiver had at a time, in MiB. Ratios are of rates: above 1, ours does better.
+All values are medians. Rates are frames, datagrams or round trips a second, with the median time of
+a round trip. cpu is CPU seconds for a million of them, both sides together. memory is the peak of
+the sender and of the receiver, in MiB. Ratios are of rates: above 1, ours is faster.
 ";
 
 pub(super) fn render(rows: &[Row]) -> String {
@@ -48,7 +48,7 @@ pub(super) fn render(rows: &[Row]) -> String {
     }
     text += &widths(&busy);
     text.extend(busy.iter().filter_map(|row| lost(row)));
-    text.extend(idle.iter().filter_map(|row| rest(row)));
+    text.extend(idle.iter().filter_map(|row| idle_line(row)));
     text
 }
 
@@ -89,7 +89,7 @@ fn memory(row: &Row) -> Option<String> {
     Some(format!("{:.0} + {:.0}", mib(sender?), mib(receiver?)))
 }
 
-/// Says which raw sockets did better.
+/// Says which of the raw sockets were faster.
 fn widths(rows: &[&Row]) -> String {
     let names = |better| {
         let rows = rows.iter().filter(|row| row.raw() == Some(better));
@@ -109,16 +109,16 @@ fn lost(row: &Row) -> Option<String> {
     }
     let percent = |contestant| 100.0 * row.median(contestant, "lost").unwrap_or(0.0);
     Some(format!(
-        "{}: the rate is of what was received; lost were {:.1} % of tokio's and {:.1} % of ours.\n",
+        "{}: the rate is that of received ones; tokio lost {:.1} % and ours {:.1} %.\n",
         row.case.name,
         percent(Tokio),
         percent(Ours),
     ))
 }
 
-fn rest(row: &Row) -> Option<String> {
+fn idle_line(row: &Row) -> Option<String> {
     Some(format!(
-        "{}: {} of them take {:.0} bytes each in the process, and all together {:.2} % of a core.\n",
+        "{}: {} of them take {:.0} bytes each in the process, and {:.2} % of a core in all.\n",
         row.case.name,
         row.case.work.frames,
         row.median(Ours, "bytes_per_connection")?,

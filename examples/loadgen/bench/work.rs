@@ -1,4 +1,4 @@
-//! What is to be carried in one run: the same for all contestants.
+//! The work of one run: the same for all contestants.
 
 use std::hint::black_box;
 
@@ -7,23 +7,23 @@ use clap::ValueEnum;
 
 use crate::{node::Where, payload::NUMBER};
 
-/// Bytes of a frame before its payload.
+/// Bytes of a frame's header.
 pub(super) const HEADER: usize = 8;
 
-/// Bytes of a frame before its group.
+/// Bytes of a frame before its group, that is, of its length.
 pub(super) const PREFIX: usize = 4;
 
 #[derive(Copy, Clone, Eq, PartialEq, ValueEnum)]
 pub(super) enum Task {
-    /// Frames over connections, as fast as they go.
+    /// Frames over connections, as fast as possible.
     Stream,
-    /// Datagrams, as fast as they go.
+    /// Datagrams, as fast as possible.
     Datagrams,
-    /// One frame there and back, again and again.
+    /// One frame there and back at a time.
     RoundTrip,
-    /// The same, but the plain program, too, has a connection for each direction.
+    /// The same, but plain tokio also uses one connection for each direction.
     OneWayRoundTrip,
-    /// Connections on which nothing happens.
+    /// Connections that are idle.
     Idle,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct Work {
     /// Frames, datagrams, round trips or connections.
     #[arg(long)]
     pub(super) frames: u64,
-    /// Who send, side by side.
+    /// Number of senders that work in parallel.
     #[arg(long)]
     pub(super) producers: u64,
-    /// Groups sent to, in turns.
+    /// Number of groups to send to, in turns.
     #[arg(long)]
     pub(super) groups: u32,
-    /// Addresses sent to, in turns.
+    /// Number of addresses to send to, in turns.
     #[arg(long)]
     pub(super) peers: usize,
     /// Where the actors of our transport run.
@@ -51,16 +51,16 @@ pub(super) struct Work {
     pub(super) placement: Where,
 }
 
-/// Where a frame goes.
+/// The destination of a frame.
 #[derive(Copy, Clone)]
 pub(super) struct Route {
-    /// Which of the addresses.
+    /// Index into the addresses.
     pub(super) peer: usize,
     pub(super) group: u32,
 }
 
 impl Work {
-    /// Returns the command line that says this.
+    /// Returns the command-line arguments for this work.
     pub(super) fn to_args(&self) -> Vec<String> {
         let task = value_name(&self.task);
         let placement = value_name(&self.placement);
@@ -75,7 +75,7 @@ impl Work {
         ]
     }
 
-    /// Returns the numbers of the frames that one of the producers sends, and where to.
+    /// Returns the numbers of the frames that one producer sends, with their routes.
     pub(super) fn frames_of(&self, producer: u64) -> impl Iterator<Item = (u64, Route)> {
         let numbers =
             self.frames * producer / self.producers..self.frames * (producer + 1) / self.producers;
@@ -95,7 +95,7 @@ impl Work {
     }
 }
 
-/// Appends a payload, in the form of `payload.rs`, to what is written once and given away.
+/// Appends a payload in the format of `payload.rs`, for a buffer that is then given away.
 pub(super) fn append(frame: &mut impl BufMut, size: usize, number: u64) {
     let mut rest = size;
     if size >= NUMBER {
@@ -105,7 +105,7 @@ pub(super) fn append(frame: &mut impl BufMut, size: usize, number: u64) {
     frame.put_bytes(number as u8, rest);
 }
 
-/// Returns the eight bytes before a payload.
+/// Returns the header of a frame.
 pub(super) fn header(group: u32, size: usize) -> [u8; HEADER] {
     let length = (HEADER + size) as u32;
     let mut header = [0; HEADER];
@@ -114,13 +114,13 @@ pub(super) fn header(group: u32, size: usize) -> [u8; HEADER] {
     header
 }
 
-/// Looks at a payload as little as anybody would who has a use for it: it has to come to this core.
+/// Reads a little of a payload, as any real program would, so that its bytes come to this core.
 #[inline]
 pub(super) fn touch(payload: &[u8]) {
     black_box((payload.first().copied(), payload.last().copied()));
 }
 
-/// Returns the name by which clap knows a value.
+/// Returns the name that clap uses for a value.
 pub(super) fn value_name(value: &impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_string())

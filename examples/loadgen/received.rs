@@ -1,4 +1,4 @@
-//! What has come in, and when: kept by the actor it comes to, harvested at the end.
+//! Counts what an actor receives and notes when; the role asks for it at the end.
 
 use std::time::{Duration, Instant};
 
@@ -6,19 +6,19 @@ use actix::{Message, dev::MessageResponse};
 use actix_transport::Count;
 
 #[derive(Copy, Clone, Default, MessageResponse)]
-pub(crate) struct Tally {
+pub(crate) struct Received {
     pub(crate) count: Count,
     first: Option<Instant>,
     last: Option<Instant>,
 }
 
-/// Asks an actor for its tally.
+/// Asks an actor for its counts.
 #[derive(Message)]
-#[rtype(Tally)]
-pub(crate) struct Harvest;
+#[rtype(Received)]
+pub(crate) struct GetReceived;
 
-impl Tally {
-    /// Adds what came at `begun` and is dealt with now.
+impl Received {
+    /// Adds frames whose handling began at `begun` and ends now.
     pub(crate) fn add(&mut self, count: Count, begun: Instant) {
         self.count += count;
         self.first.get_or_insert(begun);
