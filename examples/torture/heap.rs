@@ -1,7 +1,8 @@
-//! What is asked for and not given back, to the byte.
+//! Counts allocated bytes exactly.
 //!
-//! What the kernel says of a process moves by pages, arenas and chance; a leak of one task in a round
-//! is seen here at once, and so is memory that was asked for and never touched.
+//! The kernel's figures for a process change by pages and depend on the allocator. With this count
+//! a leak of one task in a round shows at once, and so does memory that was allocated and never
+//! used.
 
 use std::alloc::System;
 
@@ -10,10 +11,10 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Bytes that this process holds.
-pub(crate) fn held() -> u64 {
+/// Returns the bytes that this process has allocated and not freed.
+pub(crate) fn allocated() -> u64 {
     let stats = HEAP.stats();
-    // The two are read one after the other, and others go on meanwhile.
+    // Not one atomic read of both: other threads may allocate or free in between.
     stats
         .bytes_allocated
         .saturating_sub(stats.bytes_deallocated) as u64

@@ -1,34 +1,38 @@
-//! Tortures the transport: faults, hostile input and long runs, each with a verdict and figures.
+//! Fault tests of the transport: faults, hostile input and long runs, each with a verdict and
+//! figures.
 //!
 //! ```sh
 //! cargo run --release --example torture -- gate             # everything, in minutes
 //! cargo run --release --example torture -- long             # everything, in less than an hour
-//! cargo run --release --example torture -- cuts --tier long # one row of it
-//! cargo run --release --example torture -- cuts --seed 7    # as it went when it failed
-//! cargo run --example torture -- defects                    # whether the tests would find anything
+//! cargo run --release --example torture -- cuts --tier long # one row, at the size of a tier
+//! cargo run --release --example torture -- cuts --seed 7    # repeats a failed run
+//! cargo run --example torture -- defects                    # checks that the tests find defects
 //! ```
 //!
-//! A row is one line of the table: what is done to the transport and what must hold meanwhile. The
-//! rows stand in files of their own under `rows/`; `row.rs` says what a row is. They share: `proxy.rs`
-//! (a connection that is cut, slowed or bent on purpose), `stamp.rs` (frames that say who they are),
-//! `reconcile.rs` (what was sent against what came), `traffic.rs` (threads that offer, actors that
-//! take), `track.rs` (what became of a sequence), `world.rs` (nodes, processes, what they cost),
-//! `eye.rs` (snapshots, all the time), `heap.rs` (what is held, to the byte).
+//! A row is one line of the output: a fault, and what must hold under it. Each row has a file in
+//! `rows/`, and `row.rs` defines what a row is. The shared parts:
+//! - `proxy.rs`: a proxy that cuts, slows or corrupts connections;
+//! - `stamp.rs`: frames that identify themselves and carry a checksum;
+//! - `traffic.rs`: threads that send, and actors that receive;
+//! - `reconcile.rs`, `receive_log.rs`, `track.rs`: compare what was sent with what was received;
+//! - `balance_watch.rs`: takes snapshots of the counters all the time;
+//! - `world.rs`: nodes, child processes and what they cost; `sink.rs`: a node in a child process;
+//! - `netns.rs`: a network namespace; `heap.rs`: allocated bytes; `progress.rs`: the progress line.
 //!
-//! Rows run one after another, each on a thread of its own. The exit code is 1 when one fails.
+//! Rows run one after another, each on its own thread. The exit code is 1 if one fails.
 
+mod balance_watch;
 mod defects;
-mod eye;
 mod heap;
 mod netns;
 mod progress;
 mod proxy;
+mod receive_log;
 mod reconcile;
 mod row;
 mod rows;
 mod sink;
 mod stamp;
-mod tally;
 mod track;
 mod traffic;
 mod world;
@@ -42,28 +46,28 @@ use crate::{
     row::{Outcome, Row, Run, Tier},
 };
 
-/// Tortures the transport, and says what held.
+/// Runs the transport's fault tests.
 #[derive(Parser)]
 struct Args {
     /// `gate` or `long` for all rows, or the names of rows.
     #[arg(required_unless_present = "list", value_name = "TIER|ROW")]
     what: Vec<String>,
 
-    /// How much of the rows that are named.
+    /// The size of the rows that are named.
     #[arg(long, value_enum)]
     tier: Option<Tier>,
 
-    /// What chance is drawn from. Without, it is drawn from the clock; it is printed either way.
+    /// Seed of all random choices. By default it comes from the clock; it is always printed.
     #[arg(long)]
     seed: Option<u64>,
 
-    /// Lists the rows and runs nothing.
+    /// Lists the rows and runs none.
     #[arg(long)]
     list: bool,
 }
 
 fn main() -> ExitCode {
-    // A row that needs a process of its own starts this program again.
+    // A row that needs another process starts this program again.
     if let Some(code) = world::run_as_child(rows::ROLES) {
         return code;
     }
@@ -86,11 +90,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let seed = args.seed.unwrap_or_else(seed_of_the_day);
+    let seed = args.seed.unwrap_or_else(seed_from_clock);
     println!("tier {tier} · seed {seed}");
     let mut failed = 0;
     for row in &rows {
-        let progress = Progress::of(row.name, std::io::stderr().is_terminal());
+        let progress = Progress::new(row.name, std::io::stderr().is_terminal());
         let (outcome, took) = row.run(Run {
             tier,
             seed,
@@ -110,7 +114,7 @@ fn main() -> ExitCode {
         0 => ExitCode::SUCCESS,
         _ => {
             println!(
-                "{failed} of {} rows failed; again with: --seed {seed}",
+                "{failed} of {} rows failed; repeat with: --seed {seed}",
                 rows.len()
             );
             ExitCode::FAILURE
@@ -118,12 +122,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The tier and the rows that are asked for.
+/// Returns the tier and the rows that the arguments name.
 fn choose(args: &Args) -> Result<(Tier, Vec<&'static Row>), String> {
     let mut tier = args.tier;
     let mut chosen = Vec::new();
     for word in &args.what {
-        if let Some(all_of) = Tier::named(word) {
+        if let Some(all_of) = Tier::from_name(word) {
             tier.get_or_insert(all_of);
             chosen.extend(rows::ROWS);
             continue;
@@ -134,8 +138,8 @@ fn choose(args: &Args) -> Result<(Tier, Vec<&'static Row>), String> {
     Ok((tier.unwrap_or(Tier::Gate), chosen))
 }
 
-/// Not the same twice, and short enough to type.
-fn seed_of_the_day() -> u64 {
+/// Returns a seed that differs from run to run and is short enough to type.
+fn seed_from_clock() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     u64::from(now.map_or(0, |now| now.subsec_nanos())) % 1_000_000
 }

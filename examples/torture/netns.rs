@@ -1,4 +1,4 @@
-//! A network namespace with a cable to this one, where the machine and the user's rights allow it.
+//! A network namespace, connected by a veth pair, where the machine and the user's rights allow it.
 
 use std::{
     net::Ipv4Addr,
@@ -8,21 +8,21 @@ use std::{
 
 use crate::row::Failure;
 
-/// The namespace; it and the cable go when this does.
+/// A namespace. `Drop` removes it and the veth pair.
 pub(crate) struct Namespace {
     name: String,
-    /// This end of the cable.
+    /// Name of this end of the veth pair.
     pub(crate) cable: String,
     /// The address of this end.
     pub(crate) here: Ipv4Addr,
-    /// The address of the other, in the namespace.
+    /// The address of the other end, in the namespace.
     pub(crate) there: Ipv4Addr,
 }
 
 impl Namespace {
-    /// Makes one. Skipped where that cannot be done.
+    /// Creates a namespace. The row is skipped where that is not possible.
     pub(crate) fn new() -> Result<Self, Failure> {
-        // So that several can stand side by side, of several runs too.
+        // Makes the names unique, so that several namespaces can exist, also of several runs.
         static NEXT: AtomicU8 = AtomicU8::new(0);
         let index = NEXT.fetch_add(1, Relaxed);
         let unique = format!("{}{index}", id() % 100_000);
@@ -54,32 +54,32 @@ impl Namespace {
             format!("ip -n {name} link set lo up"),
         ];
         for step in steps {
-            say(&step).map_err(skip)?;
+            run_here(&step).map_err(skip)?;
         }
         Ok(namespace)
     }
 
-    /// What starts a program inside.
-    pub(crate) fn inside(&self) -> [&str; 4] {
+    /// Returns the words in front of a command that runs it inside.
+    pub(crate) fn exec_prefix(&self) -> [&str; 4] {
         ["ip", "netns", "exec", &self.name]
     }
 
-    /// Runs a command inside; returns what it says.
+    /// Runs a command inside and returns its output.
     pub(crate) fn run(&self, command: &str) -> Result<String, Failure> {
-        let mut words = self.inside().to_vec();
+        let mut words = self.exec_prefix().to_vec();
         words.extend(command.split_whitespace());
         run(&words)
     }
 
-    /// Pulls the cable out of the far end, or puts it in again.
-    pub(crate) fn pulled(&self, pulled: bool) -> Result<(), Failure> {
+    /// Takes the far end of the cable down, or up again.
+    pub(crate) fn set_cable_pulled(&self, pulled: bool) -> Result<(), Failure> {
         let state = if pulled { "down" } else { "up" };
         self.run(&format!("ip link set {}p {state}", self.cable))
             .map(drop)
     }
 
-    /// Sends all answers from inside nowhere, or where they belong again.
-    pub(crate) fn black_hole(&self, hole: bool) -> Result<(), Failure> {
+    /// Drops all packets from inside to this end, or lets them through again.
+    pub(crate) fn set_black_hole(&self, hole: bool) -> Result<(), Failure> {
         let change = if hole { "add" } else { "del" };
         self.run(&format!("ip route {change} blackhole {}/32", self.here))
             .map(drop)
@@ -88,25 +88,25 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // The cable's ends go together.
+        // Deleting one end also deletes the other.
         let _ = run(&["ip", "link", "del", &self.cable]);
         let _ = run(&["ip", "netns", "del", &self.name]);
     }
 }
 
-/// Runs a command; returns what it says.
-pub(crate) fn say(command: &str) -> Result<String, Failure> {
+/// Runs a command and returns its output.
+pub(crate) fn run_here(command: &str) -> Result<String, Failure> {
     run(&command.split_whitespace().collect::<Vec<_>>())
 }
 
 fn run(words: &[&str]) -> Result<String, Failure> {
     let output = Command::new(words[0]).args(&words[1..]).output();
-    let output = output.map_err(|err| Failure::stuck(format!("{}: {err}", words[0])))?;
+    let output = output.map_err(|err| Failure::error(format!("{}: {err}", words[0])))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().next().unwrap_or("no word");
-        return Err(Failure::stuck(format!(
-            "`{}` says: {said}",
+        let output = String::from_utf8_lossy(&output.stderr);
+        let output = output.lines().next().unwrap_or("no message");
+        return Err(Failure::error(format!(
+            "`{}` failed: {output}",
             words.join(" ")
         )));
     }

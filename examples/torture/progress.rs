@@ -1,5 +1,4 @@
-//! What is shown while a row runs: a line that moves where somebody looks, one now and then where a
-//! log is written.
+//! Shows progress while a row runs: a progress bar on a terminal, or a line now and then in a log.
 
 use std::{
     io::Write,
@@ -12,10 +11,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often a log gets a line.
+/// Least time between two lines in a log.
 const LOG_EVERY: Duration = Duration::from_secs(15);
 
-/// The line of one row. Cheap to clone, and any thread may move it.
+/// The progress of one row. Cheap to clone; any thread may update it.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Inner>);
 
@@ -24,13 +23,13 @@ struct Inner {
     bar: ProgressBar,
     done: AtomicU64,
     total: AtomicU64,
-    /// When a log was last written to; none where there is a bar to look at.
-    logged: Option<Mutex<Instant>>,
+    /// When the last line was logged. `None` on a terminal.
+    last_log: Option<Mutex<Instant>>,
 }
 
 impl Progress {
-    pub(crate) fn of(row: &'static str, watched: bool) -> Self {
-        let bar = match watched {
+    pub(crate) fn new(row: &'static str, is_terminal: bool) -> Self {
+        let bar = match is_terminal {
             true => ProgressBar::no_length(),
             false => ProgressBar::hidden(),
         };
@@ -43,31 +42,31 @@ impl Progress {
             bar,
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
-            logged: (!watched).then(|| Mutex::new(Instant::now())),
+            last_log: (!is_terminal).then(|| Mutex::new(Instant::now())),
         }))
     }
 
-    /// How much there is to do.
+    /// Sets the total amount of work.
     pub(crate) fn total(&self, total: u64) {
         self.0.total.store(total, Relaxed);
         self.0.bar.set_length(total);
     }
 
-    /// How much of it is done.
-    pub(crate) fn at(&self, done: u64) {
+    /// Sets the amount of work done.
+    pub(crate) fn set_done(&self, done: u64) {
         self.0.done.store(done, Relaxed);
         self.0.bar.set_position(done);
         self.log("");
     }
 
-    /// So much more of it is done.
+    /// Adds to the amount of work done.
     pub(crate) fn add(&self, more: u64) {
         let done = self.0.done.fetch_add(more, Relaxed) + more;
-        self.at(done);
+        self.set_done(done);
     }
 
-    /// What is being done.
-    pub(crate) fn say(&self, what: impl Into<String>) {
+    /// Shows what the row is doing.
+    pub(crate) fn set_message(&self, what: impl Into<String>) {
         let what = what.into();
         self.log(&what);
         self.0.bar.set_message(what);
@@ -78,14 +77,14 @@ impl Progress {
     }
 
     fn log(&self, what: &str) {
-        let Some(logged) = &self.0.logged else {
+        let Some(last_log) = &self.0.last_log else {
             return;
         };
-        let mut logged = logged.lock().expect("nobody panics here");
-        if logged.elapsed() < LOG_EVERY {
+        let mut last_log = last_log.lock().expect("no holder of this lock panics");
+        if last_log.elapsed() < LOG_EVERY {
             return;
         }
-        *logged = Instant::now();
+        *last_log = Instant::now();
         let (done, total) = (self.0.done.load(Relaxed), self.0.total.load(Relaxed));
         let _ = writeln!(
             std::io::stderr(),

@@ -1,12 +1,12 @@
-//! The fault proxy: stands between a sender and a receiver and ends, slows or bends their
+//! The fault proxy: sits between a sender and a receiver, and cuts, slows or corrupts their
 //! connections as a plan says.
 //!
-//! Real sockets on both sides, one direction as the links have it. Each connection through it is a
-//! [`Passage`], with a ledger of its own: what it took from the sender, what it forwarded, and what it
-//! threw away. It dials the receiver from an address of its own, `127.id.hi.lo`, so that the receiver
-//! knows which connection a frame came by.
+//! It uses real sockets on both sides, and forwards in one direction, because links are one-way. It
+//! keeps a [`ProxyConnection`] for each connection: what it read from the sender, what it
+//! forwarded, and what it threw away. Each connection to the receiver has its own source address,
+//! `127.id.hi.lo`, so that the receiver knows over which connection a frame came.
 
-mod passage;
+mod connection;
 mod plan;
 mod trace;
 
@@ -28,19 +28,19 @@ use tokio::{
 #[cfg(test)]
 pub(crate) use self::trace::tests::wire;
 pub(crate) use self::{
-    passage::{Ended, Passage},
-    plan::{CUTS, Cut, Ending, Meet, Pace, Plan, Side},
+    connection::{Ended, ProxyConnection},
+    plan::{CUTS, Cut, Ending, OnAccept, Pace, Plan, Side},
     trace::Trace,
 };
 
-/// The proxy; it ends when this goes, and all its connections with it.
+/// A proxy. When it is dropped, it ends with all its connections.
 pub(crate) struct Proxy {
     inner: Arc<Inner>,
     accepting: Mutex<Option<JoinHandle<()>>>,
     runtime: Handle,
     sockets: Sockets,
-    /// Keeps the port while nobody listens: a socket that is bound and does not listen itself.
-    _seat: Socket,
+    /// Keeps the port while the proxy refuses connections: a bound socket that does not listen.
+    _port_guard: Socket,
 }
 
 struct Inner {
@@ -48,26 +48,27 @@ struct Inner {
     addr: SocketAddr,
     target: SocketAddr,
     plan: Mutex<Box<dyn FnMut(u64) -> Plan + Send>>,
-    ledger: Mutex<Vec<Passage>>,
-    /// Whether nothing is taken and nothing forwarded.
-    hole: watch::Sender<bool>,
-    /// The cut that all passages suffer at once, and how many there were.
+    connections: Mutex<Vec<ProxyConnection>>,
+    /// Whether reading and forwarding is suspended on all connections.
+    black_hole: watch::Sender<bool>,
+    /// A cut of all connections at once, and how many such cuts there were.
     cut: watch::Sender<(u64, Option<Cut>)>,
-    over: Notify,
+    shutdown: Notify,
 }
 
-/// What the proxy's listening socket is like.
+/// Options of the proxy's listening socket.
 #[derive(Debug, Copy, Clone, Default)]
 pub(crate) struct Sockets {
-    /// Bytes that the kernel takes in before the proxy reads them.
-    pub(crate) room: Option<usize>,
-    /// The longest segment, which bounds what the sender's kernel takes before it is acknowledged.
+    /// Size of the receive buffer: how much the kernel takes before the proxy reads.
+    pub(crate) receive_buffer: Option<usize>,
+    /// The longest TCP segment, which bounds what the sender's kernel takes before it is
+    /// acknowledged.
     pub(crate) segment: Option<u32>,
 }
 
 impl Proxy {
-    /// Starts a proxy towards `target` whose `n`-th connection, from 0 on, fares as `plan(n)` says.
-    /// No two proxies to one receiver have the same id.
+    /// Starts a proxy to `target`. `plan(n)` describes its `n`-th connection, from 0 on. Two
+    /// proxies to one receiver must have different ids.
     pub(crate) fn start(
         runtime: &Handle,
         id: u8,
@@ -75,42 +76,48 @@ impl Proxy {
         sockets: Sockets,
         plan: impl FnMut(u64) -> Plan + Send + 'static,
     ) -> io::Result<Self> {
-        let seat = bind((Ipv4Addr::LOCALHOST, 0).into(), sockets)?;
-        let addr = seat.local_addr()?.as_socket().expect("an ip address");
+        let port_guard = bind((Ipv4Addr::LOCALHOST, 0).into(), sockets)?;
+        let addr = port_guard.local_addr()?.as_socket().expect("an ip address");
         let proxy = Proxy {
             inner: Arc::new(Inner {
                 id,
                 addr,
                 target,
                 plan: Mutex::new(Box::new(plan)),
-                ledger: Mutex::default(),
-                hole: watch::Sender::new(false),
+                connections: Mutex::default(),
+                black_hole: watch::Sender::new(false),
                 cut: watch::Sender::new((0, None)),
-                over: Notify::new(),
+                shutdown: Notify::new(),
             }),
             accepting: Mutex::new(None),
             runtime: runtime.clone(),
             sockets,
-            _seat: seat,
+            _port_guard: port_guard,
         };
         proxy.open()?;
         Ok(proxy)
     }
 
-    /// Where the sender is to dial.
+    /// Returns the address that the sender dials.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.inner.addr
     }
 
-    /// Closes the door, so that dials are refused, or opens it again.
-    pub(crate) async fn refuse(&self, refuse: bool) -> io::Result<()> {
-        let task = self.accepting.lock().expect("nobody panics here").take();
+    /// Stops listening, so that dials are refused, or listens again.
+    pub(crate) async fn set_refusing(&self, refuse: bool) -> io::Result<()> {
+        let task = self
+            .accepting
+            .lock()
+            .expect("no holder of this lock panics")
+            .take();
         if let Some(task) = task {
             task.abort();
-            // Only then does nobody listen any more.
+            // The listening socket is closed only when the task has ended.
             let _ = task.await;
-            // Who knocked and was not let in yet is sent away with what it had written.
-            self.inner.ledger().push(Passage::shut_out());
+            // The kernel closes connections in the backlog, with what was written to them.
+            self.inner
+                .connections()
+                .push(ProxyConnection::never_accepted());
         }
         match refuse {
             true => Ok(()),
@@ -125,16 +132,19 @@ impl Proxy {
         let _runtime = self.runtime.enter();
         let listener = TcpListener::from_std(listener.into())?;
         let task = self.runtime.spawn(self.inner.clone().accept(listener));
-        *self.accepting.lock().expect("nobody panics here") = Some(task);
+        *self
+            .accepting
+            .lock()
+            .expect("no holder of this lock panics") = Some(task);
         Ok(())
     }
 
-    /// Lets nothing through and takes nothing, on any connection, or goes on with it.
-    pub(crate) fn hole(&self, hole: bool) {
-        self.inner.hole.send_replace(hole);
+    /// Suspends reading and forwarding on all connections, or resumes it.
+    pub(crate) fn set_black_hole(&self, black_hole: bool) {
+        self.inner.black_hole.send_replace(black_hole);
     }
 
-    /// Cuts all connections there are, wherever they stand.
+    /// Cuts all present connections at once.
     pub(crate) fn cut(&self, ending: Ending, side: Side) {
         let cut = Cut {
             after: 0,
@@ -146,26 +156,30 @@ impl Proxy {
             .send_modify(|(count, latest)| (*count, *latest) = (*count + 1, Some(cut)));
     }
 
-    /// All connections so far, in their order.
-    pub(crate) fn ledger(&self) -> Vec<Passage> {
-        self.inner.ledger().clone()
+    /// Returns all connections so far, in order.
+    pub(crate) fn connections(&self) -> Vec<ProxyConnection> {
+        self.inner.connections().clone()
     }
 
-    /// How many connections there were, and how many of them were cut.
+    /// Returns how many connections there were, and how many of them were cut.
     pub(crate) fn count(&self) -> (usize, usize) {
-        let ledger = self.inner.ledger();
-        let cut = ledger.iter().filter(|passage| passage.was_cut()).count();
-        (ledger.len(), cut)
+        let connections = self.inner.connections();
+        let cut = connections
+            .iter()
+            .filter(|connection| connection.was_cut())
+            .count();
+        (connections.len(), cut)
     }
 
-    /// Waits until every connection has come to its end, and is read as far as it is to be.
+    /// Waits until every connection has ended and is read as far as it should be. Returns whether
+    /// that happened within `limit`.
     pub(crate) async fn settled(&self, limit: Duration) -> bool {
         let settled = async {
             while self
                 .inner
-                .ledger()
+                .connections()
                 .iter()
-                .any(|passage| !passage.is_settled())
+                .any(|connection| !connection.is_settled())
             {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -179,13 +193,15 @@ impl Drop for Proxy {
         if let Some(task) = self.accepting.lock().ok().and_then(|mut task| task.take()) {
             task.abort();
         }
-        self.inner.over.notify_waiters();
+        self.inner.shutdown.notify_waiters();
     }
 }
 
 impl Inner {
-    fn ledger(&self) -> MutexGuard<'_, Vec<Passage>> {
-        self.ledger.lock().expect("nobody panics here")
+    fn connections(&self) -> MutexGuard<'_, Vec<ProxyConnection>> {
+        self.connections
+            .lock()
+            .expect("no holder of this lock panics")
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
@@ -195,33 +211,33 @@ impl Inner {
                 continue;
             };
             let number = {
-                let mut ledger = self.ledger();
-                ledger.push(Passage::default());
-                ledger.len() as u64 - 1
+                let mut connections = self.connections();
+                connections.push(ProxyConnection::default());
+                connections.len() as u64 - 1
             };
             let plan = (self.plan.lock().expect("plans do not panic"))(number);
-            self.ledger()[number as usize].pace = plan.pace;
+            self.connections()[number as usize].pace = plan.pace;
             let inner = self.clone();
             tokio::spawn(async move {
-                let over = inner.clone();
+                let shutdown = inner.clone();
                 tokio::select! {
-                    () = passage::pass(&inner, number, &plan, sender) => {}
-                    () = over.over.notified() => {}
+                    () = connection::run(&inner, number, &plan, sender) => {}
+                    () = shutdown.shutdown.notified() => {}
                 }
             });
         }
     }
 }
 
-/// The address that connection `number` of proxy `id` is seen to come from.
+/// Returns the source address of connection `number` of proxy `id`.
 pub(crate) fn source_of(id: u8, number: u64) -> Ipv4Addr {
     let [hi, lo] = u16::try_from(number)
-        .expect("so many connections")
+        .expect("fewer than 65,536 connections")
         .to_be_bytes();
     Ipv4Addr::new(127, id, hi, lo)
 }
 
-/// Which connection of which proxy such an address is.
+/// Returns the proxy and the number of the connection with this source address.
 pub(crate) fn number_of(source: SocketAddr) -> Option<(u8, u64)> {
     let SocketAddr::V4(source) = source else {
         return None;
@@ -233,8 +249,8 @@ pub(crate) fn number_of(source: SocketAddr) -> Option<(u8, u64)> {
 fn bind(addr: SocketAddr, sockets: Sockets) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    if let Some(room) = sockets.room {
-        socket.set_recv_buffer_size(room)?;
+    if let Some(size) = sockets.receive_buffer {
+        socket.set_recv_buffer_size(size)?;
     }
     if let Some(segment) = sockets.segment {
         socket.set_tcp_mss(segment)?;

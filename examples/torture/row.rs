@@ -1,4 +1,4 @@
-//! What a row is: something done to the transport, and what must hold meanwhile.
+//! Defines a row: a fault test, its result, and how it is run.
 
 use std::{
     fmt, panic,
@@ -11,59 +11,59 @@ use clap::ValueEnum;
 
 use crate::progress::Progress;
 
-/// One line of the table.
+/// One fault test.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    /// What is done, and what must hold, in one line.
+    /// The fault, and what must hold under it, in one line.
     pub(crate) what: &'static str,
-    /// Runs on a thread of its own. Ends with [`Figures::verdict`], or early with a [`Failure`].
+    /// Runs on its own thread. Ends with [`Figures::verdict`], or early with a [`Failure`].
     pub(crate) run: fn(&Run) -> Result<Figures, Failure>,
 }
 
-/// How much of it.
+/// The size of a run.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Tier {
-    /// Within minutes, before anything lands.
+    /// Minutes; run before each merge.
     Gate,
-    /// For as long as it takes.
+    /// Up to an hour.
     Long,
 }
 
 impl Tier {
-    pub(crate) fn named(word: &str) -> Option<Self> {
+    pub(crate) fn from_name(word: &str) -> Option<Self> {
         Self::from_str(word, false).ok()
     }
 
-    /// What of the two is this tier's.
-    pub(crate) fn of<T>(self, gate: T, long: T) -> T {
+    /// Returns the value for this tier.
+    pub(crate) fn pick<T>(self, gate: T, long: T) -> T {
         match self {
             Tier::Gate => gate,
             Tier::Long => long,
         }
     }
 
-    /// How long a row may take before it counts as hanging.
-    fn patience(self) -> Duration {
-        self.of(Duration::from_secs(240), Duration::from_secs(2 * 3600))
+    /// Returns the time after which a row counts as hanging.
+    fn time_limit(self) -> Duration {
+        self.pick(Duration::from_secs(240), Duration::from_secs(2 * 3600))
     }
 }
 
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.of("gate", "long"))
+        f.write_str(self.pick("gate", "long"))
     }
 }
 
-/// What a row is given.
+/// The parameters of a row.
 #[derive(Clone)]
 pub(crate) struct Run {
     pub(crate) tier: Tier,
-    /// What every draw of the row comes from.
+    /// Seed of all random choices in the row.
     pub(crate) seed: u64,
     pub(crate) progress: Progress,
 }
 
-/// What a row found, in its order, and what of it is not as it must be.
+/// The measurements of a row, in order, and the requirements that did not hold.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pairs: Vec<(&'static str, String)>,
@@ -71,30 +71,30 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Notes a figure.
+    /// Adds a figure.
     pub(crate) fn add(&mut self, label: &'static str, value: impl fmt::Display) {
         self.pairs.push((label, value.to_string()));
     }
 
-    /// Notes what does not hold. The row goes on, so that all of it is seen.
-    pub(crate) fn must(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+    /// Records a problem unless `holds`. The row continues, so that the report shows all problems.
+    pub(crate) fn require(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
         if !holds {
             self.problems.push(otherwise());
         }
     }
 
-    /// Held, or not.
+    /// Returns the figures, or a failure if there are problems.
     pub(crate) fn verdict(self) -> Result<Figures, Failure> {
         match self.problems.is_empty() {
             true => Ok(self),
-            false => Err(Failure::Broken(self)),
+            false => Err(Failure::Violated(self)),
         }
     }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // More would bury the first, which is the one to look at.
+        // More would hide the first, which matters most.
         const PROBLEMS: usize = 8;
         for problem in self.problems.iter().take(PROBLEMS) {
             write!(f, "{problem}; ")?;
@@ -110,15 +110,15 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Why a row has no good end.
+/// Why a row did not pass.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Something did not hold.
-    Broken(Figures),
-    /// This machine cannot do it; with the reason.
+    /// A requirement did not hold.
+    Violated(Figures),
+    /// This machine cannot run the row, for this reason.
     Skipped(String),
-    /// It could not be carried through: what is tested, or the test, is broken.
-    Stuck(String),
+    /// The row could not finish: the transport or the test itself is broken.
+    Error(String),
 }
 
 impl Failure {
@@ -126,22 +126,22 @@ impl Failure {
         Failure::Skipped(reason.into())
     }
 
-    pub(crate) fn stuck(problem: impl Into<String>) -> Self {
-        Failure::Stuck(problem.into())
+    pub(crate) fn error(problem: impl Into<String>) -> Self {
+        Failure::Error(problem.into())
     }
 }
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(err: E) -> Self {
-        Failure::Stuck(err.to_string())
+        Failure::Error(err.to_string())
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Broken(figures) => figures.fmt(f),
-            Failure::Skipped(text) | Failure::Stuck(text) => f.write_str(text),
+            Failure::Violated(figures) => figures.fmt(f),
+            Failure::Skipped(text) | Failure::Error(text) => f.write_str(text),
         }
     }
 }
@@ -154,23 +154,23 @@ pub(crate) enum Outcome {
 }
 
 impl Row {
-    /// Runs the row; says how it ended and how long it took. A row that panics or hangs has failed.
+    /// Runs the row, and returns its outcome and how long it took. A row that panics or hangs
+    /// fails.
     pub(crate) fn run(&self, run: Run) -> (Outcome, Duration) {
         let began = Instant::now();
-        let (tell, told) = mpsc::channel();
-        let (row, patience) = (self.run, run.tier.patience());
+        let (ended_tx, ended_rx) = mpsc::channel();
+        let (row, time_limit) = (self.run, run.tier.time_limit());
         let builder = thread::Builder::new().name(self.name.into());
         let thread = builder.spawn(move || {
             let ended = panic::catch_unwind(panic::AssertUnwindSafe(|| row(&run)));
-            let ended = ended.unwrap_or_else(|panic| Err(Failure::Stuck(message(&*panic))));
-            let _ = tell.send(ended);
+            let ended = ended.unwrap_or_else(|panic| Err(Failure::Error(message(&*panic))));
+            let _ = ended_tx.send(ended);
         });
         let ended = match thread {
-            // A thread that hangs is left behind: there is no way to end it, and the others can
-            // still be looked at.
-            Ok(_) => told
-                .recv_timeout(patience)
-                .unwrap_or_else(|_| Err(Failure::Stuck(format!("no end after {patience:?}")))),
+            // There is no way to end a thread that hangs. It stays, and the other rows still run.
+            Ok(_) => ended_rx
+                .recv_timeout(time_limit)
+                .unwrap_or_else(|_| Err(Failure::Error(format!("no end after {time_limit:?}")))),
             Err(err) => Err(err.into()),
         };
         let outcome = match ended {

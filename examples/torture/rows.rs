@@ -1,4 +1,4 @@
-//! The rows, in the order in which they run, and what their processes do.
+//! The list of rows, in the order in which they run, and of their child processes.
 
 mod clean;
 mod cuts;
@@ -22,7 +22,7 @@ mod storm;
 
 use crate::{row::Row, sink, world::Role};
 
-/// All of them.
+/// All rows.
 pub(crate) const ROWS: &[Row] = &[
     clean::ROW,
     cuts::ROW,
@@ -42,7 +42,7 @@ pub(crate) const ROWS: &[Row] = &[
     soak::ROW,
 ];
 
-/// What a process of its own can be started as ([`world::Child`](crate::world::Child)).
+/// The roles in which a child process can be started ([`world::Child`](crate::world::Child)).
 pub(crate) const ROLES: &[Role] = &[
     sink::ROLE,
     sigstop::ROLE,

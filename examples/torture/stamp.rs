@@ -1,29 +1,30 @@
-//! Frames that say who they are: sender, incarnation, group, sequence, length and a checksum, all in
-//! the payload, so that a receiver knows what is corrupt, doubled, out of order or missing.
+//! Frames that identify themselves. The payload contains sender, incarnation, group, sequence,
+//! length and a checksum, so that a receiver sees which frame is corrupt, duplicate, reordered or
+//! missing.
 //!
 //! ```text
 //! short, 8 to 31 bytes      long, 32 bytes and more
 //! offset  size  field       offset  size  field
-//! 0       3     sequence    0       4     checksum of all that follows, and of the length
+//! 0       3     sequence    0       4     checksum of all that follows
 //! 3       1     group       4       4     length
 //! 4       1     sender·16   8       8     sequence
 //!               + incarn.   16      4     group
 //! 5       3     checksum    20      4     sender
-//! 8       n     filling     24      4     incarnation
-//!                           28      n     filling
+//! 8       n     filler      24      4     incarnation
+//!                           28      n     filler
 //! ```
 //!
-//! All numbers are little-endian. The filling is drawn from the sequence, so that no two frames look
-//! alike. A short stamp's checksum covers the length too. Sequences count all frames from one sender
-//! to one peer in one incarnation, whatever their group.
+//! All numbers are little-endian. The filler depends on the sequence, so that no two frames are
+//! alike. The checksum of a short stamp also covers the length. Sequences count all frames from one
+//! sender to one peer in one incarnation, over all groups.
 
 /// A payload shorter than this has a short stamp.
 const LONG: usize = 32;
 
-/// No payload is shorter.
+/// The shortest payload.
 pub(crate) const SHORTEST: usize = 8;
 
-/// What the stamp of a frame says.
+/// The content of a stamp.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub(crate) struct Stamp {
     pub(crate) sender: u32,
@@ -33,8 +34,8 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// A payload of `len` bytes with this stamp. Short ones carry small numbers only: senders and
-    /// incarnations below 16, groups below 256, sequences below 2²⁴.
+    /// Returns a payload of `len` bytes with this stamp. Short ones hold small numbers only:
+    /// senders and incarnations below 16, groups below 256, sequences below 2²⁴.
     pub(crate) fn payload(&self, len: usize) -> Vec<u8> {
         assert!(len >= SHORTEST, "no room for a stamp");
         let mut payload = vec![0; len];
@@ -66,26 +67,26 @@ impl Stamp {
         payload
     }
 
-    /// What a payload says it is, if it is what its sender made it.
+    /// Returns the stamp of a payload, or `None` if the payload is not as its sender made it.
     pub(crate) fn check(payload: &[u8]) -> Option<Stamp> {
         let stamp = Stamp::peek(payload)?;
-        let sound = match payload.len() < LONG {
+        let intact = match payload.len() < LONG {
             true => payload[5..8] == short_sum(payload),
             false => {
                 word(payload, 4) as usize == payload.len()
                     && word(payload, 0) == crc32fast::hash(&payload[4..])
             }
         };
-        sound.then_some(stamp)
+        intact.then_some(stamp)
     }
 
-    /// What a payload of `payload.len()` bytes says it is, true or not.
+    /// Returns the stamp of a payload without checking it.
     fn peek(payload: &[u8]) -> Option<Stamp> {
         Stamp::peek_of(payload, payload.len())
     }
 
-    /// What a payload of `len` bytes says it is, of which no more than the beginning is there. None
-    /// when that is too little to say.
+    /// Returns the stamp of a payload of `len` bytes from its beginning, without checking it, or
+    /// `None` if the beginning is too short.
     pub(crate) fn peek_of(beginning: &[u8], len: usize) -> Option<Stamp> {
         if len < LONG {
             if beginning.len() < SHORTEST {
@@ -110,14 +111,14 @@ impl Stamp {
     }
 }
 
-/// Bytes of a payload that [`Stamp::peek_of`] needs at most.
+/// The longest beginning that [`Stamp::peek_of`] needs.
 pub(crate) const PEEK: usize = 28;
 
 fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(*bytes[at..].first_chunk().expect("four bytes"))
 }
 
-/// The checksum of a short payload, over all of it but the checksum itself.
+/// Returns the checksum of a short payload, over all but the checksum itself.
 fn short_sum(payload: &[u8]) -> [u8; 3] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[payload.len() as u8]);
@@ -147,20 +148,20 @@ mod tests {
     };
 
     #[test]
-    fn a_payload_says_who_it_is_and_no_bit_of_it_can_be_turned_over() {
+    fn check_returns_the_stamp_and_detects_every_flipped_bit() {
         for len in [8, 9, 31, 32, 33, 100] {
             let payload = STAMP.payload(len);
             assert_eq!(Stamp::check(&payload), Some(STAMP), "of {len} bytes");
             for bit in 0..len * 8 {
-                let mut bent = payload.clone();
-                bent[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(Stamp::check(&bent), None, "bit {bit} of {len} bytes");
+                let mut flipped = payload.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Stamp::check(&flipped), None, "bit {bit} of {len} bytes");
             }
         }
     }
 
     #[test]
-    fn a_payload_that_is_cut_or_has_something_behind_it_is_none() {
+    fn check_rejects_a_payload_that_is_too_short_or_too_long() {
         for len in [8, 16, 31, 32, 33, 100] {
             let mut payload = STAMP.payload(len);
             assert_eq!(

@@ -1,4 +1,4 @@
-//! Traffic: threads that offer frames, and actors that take them.
+//! Load: threads that send frames, and actors that receive them.
 
 use std::{
     sync::{
@@ -15,24 +15,25 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::row::Failure;
 
-/// Now, in nanoseconds, on the clock that all processes of a machine share.
+/// Returns nanoseconds on a clock that all processes of a machine share.
 pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-// ---- out -----------------------------------------------------------------------------------------
+// ---- out
+// -----------------------------------------------------------------------------------------
 
 /// How fast frames are offered.
 #[derive(Debug, Copy, Clone)]
 pub(crate) enum Pace {
-    /// As fast as they are taken.
+    /// As fast as they are accepted.
     Flat,
-    /// So many at a time, every so often.
+    /// This many frames at each interval.
     Each(Duration, u64),
 }
 
-/// What became of an offer. Nobody takes what is offered after `Stopped`.
+/// Result of an offer. After `Stopped` no more offers are accepted.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) enum Offer {
     Taken,
@@ -40,13 +41,13 @@ pub(crate) enum Offer {
     Stopped,
 }
 
-/// What a peer said to a frame.
+/// Offers a frame to a peer.
 pub(crate) fn offer(peer: &Peer, group: u32, payload: Vec<u8>) -> Offer {
-    said(peer.try_send(GroupId::new(group), payload))
+    outcome(peer.try_send(GroupId::new(group), payload))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what is refused goes here")]
-pub(crate) fn said<P>(sent: Result<(), SendError<P>>) -> Offer {
+#[expect(clippy::needless_pass_by_value, reason = "drops a refused payload")]
+pub(crate) fn outcome<P>(sent: Result<(), SendError<P>>) -> Offer {
     match sent {
         Ok(()) => Offer::Taken,
         Err(SendError::Full { .. }) => Offer::Full,
@@ -54,7 +55,7 @@ pub(crate) fn said<P>(sent: Result<(), SendError<P>>) -> Offer {
     }
 }
 
-/// A thread that offers frames until it is told to end, or nobody takes them any more.
+/// A thread that offers frames until it is stopped or the transport has stopped.
 pub(crate) struct Offering {
     end: Arc<AtomicBool>,
     taken: Arc<AtomicU64>,
@@ -63,21 +64,21 @@ pub(crate) struct Offering {
 }
 
 impl Offering {
-    /// Starts one. `send` is given the number of the frame, which is the next one's as well if this
-    /// one is refused: numbers have no gaps.
+    /// Starts a thread. `send` gets the number of the frame; a refused frame's number is used
+    /// again, so that numbers have no gaps.
     pub(crate) fn start(pace: Pace, mut send: impl FnMut(u64) -> Offer + Send + 'static) -> Self {
         let end = Arc::new(AtomicBool::new(false));
         let (taken, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (over, took, full) = (end.clone(), taken.clone(), refused.clone());
+        let (stop, taken_count, refused_count) = (end.clone(), taken.clone(), refused.clone());
         let thread = thread::spawn(move || {
             let mut due = Instant::now();
             let mut number = 0;
-            while !over.load(Relaxed) {
+            while !stop.load(Relaxed) {
                 let at_once = match pace {
                     Pace::Flat => 64,
                     Pace::Each(every, at_once) => {
                         due += every;
-                        // Who was late does not make up for it: that would be another pace.
+                        // A late thread does not catch up: that would be another pace.
                         due = due.max(Instant::now() - every);
                         thread::sleep(due.saturating_duration_since(Instant::now()));
                         at_once
@@ -87,10 +88,10 @@ impl Offering {
                     match send(number) {
                         Offer::Taken => {
                             number += 1;
-                            took.store(number, Relaxed);
+                            taken_count.store(number, Relaxed);
                         }
                         Offer::Full => {
-                            full.fetch_add(1, Relaxed);
+                            refused_count.fetch_add(1, Relaxed);
                             if matches!(pace, Pace::Flat) {
                                 thread::yield_now();
                             }
@@ -109,17 +110,17 @@ impl Offering {
         }
     }
 
-    /// How many frames were taken so far.
+    /// Returns the number of frames accepted so far.
     pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Relaxed)
     }
 
-    /// How many times there was no room so far.
+    /// Returns how often an offer was refused so far.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
     }
 
-    /// Ends it; says how many frames were taken.
+    /// Stops the thread and returns the number of accepted frames.
     pub(crate) fn end(mut self) -> u64 {
         self.join();
         self.taken()
@@ -128,7 +129,7 @@ impl Offering {
     fn join(&mut self) {
         self.end.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("offers and panics not");
+            thread.join().expect("this thread does not panic");
         }
     }
 }
@@ -139,9 +140,10 @@ impl Drop for Offering {
     }
 }
 
-// ---- in ------------------------------------------------------------------------------------------
+// ---- in
+// ------------------------------------------------------------------------------------------
 
-/// An actor that does one thing with what it gets.
+/// An actor that calls a function for each message.
 struct Sink<F>(F);
 
 impl<F: Unpin + 'static> Actor for Sink<F> {
@@ -156,7 +158,7 @@ impl<F: FnMut(Inbound) + Unpin + 'static> Handler<Inbound> for Sink<F> {
     }
 }
 
-/// Has one actor serve these groups.
+/// Registers one actor for these groups.
 pub(crate) fn serve(
     transport: &Transport,
     groups: impl IntoIterator<Item = u32>,
@@ -169,8 +171,8 @@ pub(crate) fn serve(
     Ok(())
 }
 
-/// The same on a thread of its own, for rows that wait for other processes on theirs.
-pub(crate) fn serve_apart(
+/// The same with the actor on its own thread, for rows that block while they wait for processes.
+pub(crate) fn serve_on_own_thread(
     transport: &Transport,
     groups: impl IntoIterator<Item = u32>,
     take: impl FnMut(Inbound) + Send + Unpin + 'static,
@@ -182,16 +184,16 @@ pub(crate) fn serve_apart(
     Ok(())
 }
 
-/// A number that only grows, shared.
-pub(crate) type Tally = Arc<AtomicU64>;
+/// A shared counter.
+pub(crate) type Counter = Arc<AtomicU64>;
 
-/// Has one actor count the frames of these groups.
+/// Registers one actor that counts the frames of these groups.
 pub(crate) fn count(
     transport: &Transport,
     groups: impl IntoIterator<Item = u32>,
-) -> Result<Tally, Failure> {
-    let tally = Tally::default();
-    let count = tally.clone();
+) -> Result<Counter, Failure> {
+    let counter = Counter::default();
+    let count = counter.clone();
     serve(transport, groups, move |mut inbound| {
         let mut frames = 0;
         while inbound.next_slice().is_some() {
@@ -199,5 +201,5 @@ pub(crate) fn count(
         }
         count.fetch_add(frames, Relaxed);
     })?;
-    Ok(tally)
+    Ok(counter)
 }

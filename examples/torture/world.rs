@@ -1,7 +1,7 @@
-//! Nodes, processes, and what they cost.
+//! Nodes, events, child processes, and what a process costs.
 //!
-//! A row that needs a process of its own, to be stopped or killed for real, starts this program again
-//! as one of the [`Role`]s in `rows.rs`, and talks with it by lines.
+//! A row that needs to stop or kill a whole process starts this program again in one of the
+//! [`Role`]s of `rows.rs`. They exchange lines over standard input and output.
 
 use std::{
     fs,
@@ -24,32 +24,32 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::row::Failure;
 
-/// The first argument of a process that was started by a row.
+/// The first argument of a child process.
 const CHILD: &str = "as-child";
 
-/// Runs a row's work in an actix system of its own.
+/// Runs a row's work in its own actix system.
 pub(crate) fn system<T>(work: impl Future<Output = T>) -> T {
     System::new().block_on(work)
 }
 
-/// A transport on a free port of localhost.
+/// Binds a transport to a free port on loopback.
 pub(crate) fn node(config: Config) -> Result<Transport, Failure> {
     Ok(Transport::builder().config(config).bind("127.0.0.1:0")?)
 }
 
-/// One thread to read and one to write: as much as two cores are good for.
+/// One thread to read and one to write: as many as two cores can use.
 pub(crate) const ONE_EACH: Placement = Placement::Dedicated {
     readers: 1,
     writers: 1,
 };
 
-/// A thread with a runtime of its own, for what stands between nodes. It ends with this.
-pub(crate) struct Beside {
+/// A thread with its own runtime for proxies. It ends when this is dropped.
+pub(crate) struct ProxyRuntime {
     pub(crate) runtime: tokio::runtime::Handle,
     _end: tokio::sync::oneshot::Sender<()>,
 }
 
-impl Beside {
+impl ProxyRuntime {
     pub(crate) fn start() -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -61,97 +61,102 @@ impl Beside {
             .spawn(move || {
                 let _ = runtime.block_on(ended);
             })?;
-        Ok(Beside {
+        Ok(ProxyRuntime {
             runtime: handle,
             _end: end,
         })
     }
 }
 
-/// An eye on the machine: how late a thread is woken that wants nothing but to be woken. What has to
-/// be done within a time cannot be done while nothing is, so limits are longer by that.
-pub(crate) struct Stall {
+/// A thread that sleeps and measures how late it wakes. Where the machine is busy, limits on time
+/// are extended by this delay.
+pub(crate) struct WakeDelay {
     worst: Arc<Mutex<Duration>>,
     over: Arc<AtomicBool>,
 }
 
-impl Stall {
-    pub(crate) fn watch() -> Result<Self, Failure> {
-        const NAP: Duration = Duration::from_millis(2);
+impl WakeDelay {
+    pub(crate) fn start() -> Result<Self, Failure> {
+        const SLEEP: Duration = Duration::from_millis(2);
 
-        let stall = Stall {
+        let wake_delay = WakeDelay {
             worst: Arc::default(),
             over: Arc::default(),
         };
-        let (worst, over) = (stall.worst.clone(), stall.over.clone());
-        thread::Builder::new().name("stall".into()).spawn(move || {
-            while !over.load(Relaxed) {
-                let began = Instant::now();
-                thread::sleep(NAP);
-                let late = began.elapsed().saturating_sub(NAP);
-                let mut worst = worst.lock().expect("nobody panics here");
-                *worst = late.max(*worst);
-            }
-        })?;
-        Ok(stall)
+        let (worst, over) = (wake_delay.worst.clone(), wake_delay.over.clone());
+        thread::Builder::new()
+            .name("wake_delay".into())
+            .spawn(move || {
+                while !over.load(Relaxed) {
+                    let began = Instant::now();
+                    thread::sleep(SLEEP);
+                    let late = began.elapsed().saturating_sub(SLEEP);
+                    let mut worst = worst.lock().expect("no holder of this lock panics");
+                    *worst = late.max(*worst);
+                }
+            })?;
+        Ok(wake_delay)
     }
 
-    /// The worst since this was asked the last time.
+    /// Returns the longest delay since the last call.
     pub(crate) fn take(&self) -> Duration {
-        std::mem::take(&mut *self.worst.lock().expect("nobody panics here"))
+        std::mem::take(&mut *self.worst.lock().expect("no holder of this lock panics"))
     }
 }
 
-impl Drop for Stall {
+impl Drop for WakeDelay {
     fn drop(&mut self) {
         self.over.store(true, Relaxed);
     }
 }
 
-/// What a transport tells, and when it told it. Cheap to clone.
+/// The events of a transport, with their times. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Watch(Arc<Mutex<Vec<(Instant, PeerEvent)>>>);
+pub(crate) struct EventLog(Arc<Mutex<Vec<(Instant, PeerEvent)>>>);
 
-impl Watch {
-    pub(crate) fn on(transport: &Transport) -> Self {
-        let watch = Watch::default();
-        transport.subscribe(Watcher(watch.clone()).start().recipient());
-        watch
+impl EventLog {
+    pub(crate) fn start(transport: &Transport) -> Self {
+        let log = EventLog::default();
+        transport.subscribe(EventRecorder(log.clone()).start().recipient());
+        log
     }
 
-    /// All that was told.
+    /// Returns all events so far.
     pub(crate) fn all(&self) -> Vec<(Instant, PeerEvent)> {
-        self.0.lock().expect("nobody panics here").clone()
+        self.0
+            .lock()
+            .expect("no holder of this lock panics")
+            .clone()
     }
 
-    /// When the first event as wanted was told, of those told since `since`.
+    /// Returns the first matching event from `since` on.
     pub(crate) fn first(
         &self,
         since: Instant,
         wanted: impl Fn(&PeerEvent) -> bool,
     ) -> Option<(Instant, PeerEvent)> {
-        let events = self.0.lock().expect("nobody panics here");
+        let events = self.0.lock().expect("no holder of this lock panics");
         let mut events = events.iter().filter(|(at, _)| *at >= since);
         events.find(|(_, event)| wanted(event)).cloned()
     }
 }
 
-struct Watcher(Watch);
+struct EventRecorder(EventLog);
 
-impl Actor for Watcher {
+impl Actor for EventRecorder {
     type Context = Context<Self>;
 }
 
-impl Handler<PeerEvent> for Watcher {
+impl Handler<PeerEvent> for EventRecorder {
     type Result = ();
 
     fn handle(&mut self, event: PeerEvent, _: &mut Context<Self>) {
-        let mut events = self.0.0.lock().expect("nobody panics here");
+        let mut events = self.0.0.lock().expect("no holder of this lock panics");
         events.push((Instant::now(), event));
     }
 }
 
-/// Waits until `fact` holds; fails when it does not within `limit`.
+/// Waits until `fact` holds, and returns how long that took. Fails after `limit`.
 pub(crate) async fn until(
     what: &str,
     limit: Duration,
@@ -160,27 +165,28 @@ pub(crate) async fn until(
     let began = Instant::now();
     while !fact() {
         if began.elapsed() > limit {
-            return Err(Failure::stuck(format!("not within {limit:?}: {what}")));
+            return Err(Failure::error(format!("not within {limit:?}: {what}")));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(began.elapsed())
 }
 
-/// The first word of a panic that is wanted.
-pub(crate) const WANTED: &str = "wanted";
+/// The beginning of the message of an expected panic.
+pub(crate) const EXPECTED_PANIC: &str = "expected";
 
-/// Lets panics that are wanted go without a word on standard error.
-pub(crate) fn hush() {
+/// Keeps expected panics from printing their message.
+pub(crate) fn silence_expected_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let tell = panic::take_hook();
+        let former = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let text = info.payload().downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| info.payload().downcast_ref::<&str>().copied());
-            let wanted = |text: &str| text.starts_with(WANTED) || text.starts_with("failpoint");
+            let wanted =
+                |text: &str| text.starts_with(EXPECTED_PANIC) || text.starts_with("failpoint");
             if !text.is_some_and(wanted) {
-                tell(info);
+                former(info);
             }
         }));
     });
@@ -188,15 +194,15 @@ pub(crate) fn hush() {
 
 // ---- processes ---------------------------------------------------------------------------------
 
-/// What a process of its own can be started as.
+/// A role in which a child process can be started.
 pub(crate) struct Role {
     pub(crate) name: &'static str,
-    /// Gets the arguments behind the role's name. Standard input and output are lines to and from
+    /// Gets the arguments after the role's name. Standard input and output are lines from and to
     /// the row that started it.
     pub(crate) run: fn(&[String]) -> Result<(), Failure>,
 }
 
-/// Runs the role that this process was started as, if it was started as one.
+/// Runs this process' role if it was started as a child.
 pub(crate) fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [marker, name, rest @ ..] = &args[..] else {
@@ -218,12 +224,12 @@ pub(crate) fn run_as_child(roles: &[Role]) -> Option<ExitCode> {
     }
 }
 
-/// The lines that the row says to this process, until it has nothing more to say.
+/// Returns the lines that the row sends to this process. The channel closes when the row ends.
 pub(crate) fn questions() -> tokio::sync::mpsc::UnboundedReceiver<String> {
-    let (ask, questions) = tokio::sync::mpsc::unbounded_channel();
+    let (questions_tx, questions) = tokio::sync::mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
-            if ask.send(line).is_err() {
+            if questions_tx.send(line).is_err() {
                 return;
             }
         }
@@ -231,22 +237,22 @@ pub(crate) fn questions() -> tokio::sync::mpsc::UnboundedReceiver<String> {
     questions
 }
 
-/// A process started as a role. It is killed when this goes.
+/// A child process. `Drop` kills it.
 pub(crate) struct Child {
     process: process::Child,
     input: Option<ChildStdin>,
     lines: mpsc::Receiver<(Instant, String)>,
 }
 
-/// How long a process may take to say what it is asked.
-const ANSWER: Duration = Duration::from_secs(60);
+/// How long a process may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 impl Child {
     pub(crate) fn start(role: &str, args: &[String]) -> Result<Self, Failure> {
         Self::start_with(&[], role, args)
     }
 
-    /// The same, by way of another program: `ip netns exec …`.
+    /// The same, through another program such as `ip netns exec …`.
     pub(crate) fn start_with(by: &[&str], role: &str, args: &[String]) -> Result<Self, Failure> {
         let own = std::env::current_exe()?;
         let mut command = match by {
@@ -265,10 +271,10 @@ impl Child {
             .stdout(Stdio::piped())
             .spawn()?;
         let output = process.stdout.take().expect("piped");
-        let (tell, lines) = mpsc::channel();
+        let (lines_tx, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if tell.send((Instant::now(), line)).is_err() {
+                if lines_tx.send((Instant::now(), line)).is_err() {
                     return;
                 }
             }
@@ -284,50 +290,50 @@ impl Child {
         self.process.id()
     }
 
-    /// Waits for the next line that the process says.
+    /// Waits for the next line of the process.
     pub(crate) fn line(&mut self) -> Result<String, Failure> {
-        match self.lines.recv_timeout(ANSWER) {
+        match self.lines.recv_timeout(ANSWER_LIMIT) {
             Ok((_, line)) => Ok(line),
-            Err(err) => Err(Failure::stuck(format!("a process does not answer: {err}"))),
+            Err(err) => Err(Failure::error(format!("a process does not answer: {err}"))),
         }
     }
 
-    /// The next line that the process has said already, and when.
-    pub(crate) fn said(&mut self) -> Option<(Instant, String)> {
+    /// Returns the next line that has already arrived, and when it did.
+    pub(crate) fn try_line(&mut self) -> Option<(Instant, String)> {
         self.lines.try_recv().ok()
     }
 
-    /// The next line, as a number or an address.
+    /// Waits for the next line and parses it.
     pub(crate) fn parse<T: std::str::FromStr>(&mut self) -> Result<T, Failure> {
         let line = self.line()?;
         let parsed = line.trim().parse();
-        parsed.map_err(|_| Failure::stuck(format!("a process said `{line}`")))
+        parsed.map_err(|_| Failure::error(format!("a process answered `{line}`")))
     }
 
-    /// Says a line to the process, and waits for the line that it answers.
+    /// Sends a line to the process and waits for the answer.
     pub(crate) fn ask(&mut self, question: &str) -> Result<String, Failure> {
-        self.tell(question)?;
+        self.send_line(question)?;
         self.line()
     }
 
-    /// Says a line to the process.
-    pub(crate) fn tell(&mut self, line: &str) -> Result<(), Failure> {
-        let input = self.input.as_mut().expect("taken with the process only");
+    /// Sends a line to the process.
+    pub(crate) fn send_line(&mut self, line: &str) -> Result<(), Failure> {
+        let input = self.input.as_mut().expect("standard input is piped");
         writeln!(input, "{line}")?;
         Ok(input.flush()?)
     }
 
-    /// SIGSTOP: it stands still, sockets open.
+    /// Sends SIGSTOP: the process stops, its sockets stay open.
     pub(crate) fn stop(&self) -> Result<(), Failure> {
         self.signal(Signal::STOP)
     }
 
-    /// SIGCONT: it goes on.
-    pub(crate) fn go_on(&self) -> Result<(), Failure> {
+    /// Sends SIGCONT: the process continues.
+    pub(crate) fn resume(&self) -> Result<(), Failure> {
         self.signal(Signal::CONT)
     }
 
-    /// SIGKILL: it is gone, and the kernel closes what it had.
+    /// Sends SIGKILL: the process ends, and the kernel closes its sockets.
     pub(crate) fn kill(&mut self) -> Result<(), Failure> {
         self.process.kill()?;
         self.process.wait()?;
@@ -347,35 +353,36 @@ impl Drop for Child {
     }
 }
 
-// ---- what a process costs ------------------------------------------------------------------------
+// ---- what a process costs
+// ------------------------------------------------------------------------
 
-/// What a process costs at the moment, as the kernel has it.
+/// What a process uses now, according to the kernel.
 #[derive(Debug, Copy, Clone, Default)]
 pub(crate) struct Cost {
-    /// Memory that is there, in bytes.
+    /// Resident memory in bytes.
     pub(crate) memory: u64,
-    /// Time on processors so far.
+    /// CPU time so far.
     pub(crate) cpu: Duration,
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
 }
 
 impl Cost {
-    /// This process'.
+    /// Returns the cost of this process.
     pub(crate) fn own() -> Result<Self, Failure> {
         Self::of(process::id())
     }
 
     pub(crate) fn of(pid: u32) -> Result<Self, Failure> {
-        // What Linux calls a page and a tick on every machine this runs on.
+        // The page size and clock tick of Linux on the machines that run this.
         const PAGE: u64 = 4096;
         const TICK: Duration = Duration::from_millis(10);
 
         let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
         let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse().ok());
-        let pages: u64 = pages.ok_or_else(|| Failure::stuck("statm is not as expected"))?;
+        let pages: u64 = pages.ok_or_else(|| Failure::error("statm is not as expected"))?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name may hold anything, so what is looked at stands behind its last bracket.
+        // The process name may contain anything, so the fields are read after its last bracket.
         let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
         let ticks = fields.split_whitespace().skip(11).take(2);
         let ticks: u32 = ticks.filter_map(|n| n.parse::<u32>().ok()).sum();
@@ -388,12 +395,12 @@ impl Cost {
     }
 }
 
-/// Bytes as mebibytes, for figures.
+/// Formats bytes as mebibytes.
 pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Blocks for `time`. For rows that drive processes and have no runtime.
+/// Blocks the thread for `time`. For rows without a runtime.
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
 }

@@ -1,60 +1,60 @@
-//! What is to happen to a connection.
+//! Describes what the proxy does to a connection.
 
 use std::time::Duration;
 
-/// What is to happen to one connection.
+/// What the proxy does to one connection.
 #[derive(Debug, Copy, Clone, Default)]
 pub(crate) struct Plan {
-    pub(crate) meet: Meet,
+    pub(crate) on_accept: OnAccept,
     pub(crate) cut: Option<Cut>,
     pub(crate) pace: Pace,
-    /// The bit that is turned over, counted from the first byte's lowest.
+    /// The bit to flip, counted from the lowest bit of the first byte.
     pub(crate) flip: Option<u64>,
-    /// After so many bytes nothing more is taken and nothing said: a black hole.
-    pub(crate) hole: Option<u64>,
+    /// After this many bytes the proxy reads and forwards nothing more: a black hole.
+    pub(crate) black_hole: Option<u64>,
 }
 
-/// How a connection begins.
+/// What happens to a new connection.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
-pub(crate) enum Meet {
-    /// It goes through.
+pub(crate) enum OnAccept {
+    /// It is forwarded to the receiver.
     #[default]
     Forward,
-    /// It is closed as soon as it was accepted.
+    /// It is closed as soon as it is accepted.
     Close,
 }
 
-/// How a connection ends before its time.
+/// How a connection is cut.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) struct Cut {
-    /// Once so many bytes have been forwarded.
+    /// After this many forwarded bytes.
     pub(crate) after: u64,
     pub(crate) ending: Ending,
     pub(crate) side: Side,
 }
 
-/// What one side sees of the end.
+/// How the chosen side sees the end.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) enum Ending {
     Fin,
     Rst,
 }
 
-/// Whose end of the connection is cut. The other's ends in good order:
+/// The side that is cut. The other side sees an orderly end:
 ///
 /// | cut | sender sees | receiver sees |
 /// |---|---|---|
-/// | sender, FIN | FIN; all that it had written is read, and thrown away | FIN |
-/// | sender, RST | RST; what the kernel held is gone | FIN |
-/// | receiver, FIN | a close, which is a RST when it had written more | FIN |
-/// | receiver, RST | FIN; all that it had written is read, and thrown away | RST; what it had not read is gone |
+/// | sender, FIN | FIN; the proxy reads all that it had written, and throws it away | FIN |
+/// | sender, RST | RST; bytes in the kernel are lost | FIN |
+/// | receiver, FIN | a close, which is an RST if it had written more | FIN |
+/// | receiver, RST | FIN; the proxy reads all that it had written, and throws it away | RST; unread bytes are lost |
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) enum Side {
     Sender,
     Receiver,
 }
 
-/// All four.
+/// All four combinations.
 pub(crate) const CUTS: [(Ending, Side); 4] = [
     (Ending::Fin, Side::Sender),
     (Ending::Rst, Side::Sender),
@@ -62,16 +62,16 @@ pub(crate) const CUTS: [(Ending, Side); 4] = [
     (Ending::Rst, Side::Receiver),
 ];
 
-/// How fast bytes go through.
+/// How fast bytes are forwarded.
 #[derive(Debug, Copy, Clone, Default, PartialEq)]
 pub(crate) enum Pace {
-    /// As they come.
+    /// As they arrive.
     #[default]
     Free,
-    /// One at a time, each a write of its own.
+    /// One byte at a time, each with its own write.
     OneByOne,
-    /// So many a second.
+    /// At most this many bytes a second.
     Throttle(u32),
-    /// Each piece waits for up to so long, drawn from the connection's number.
+    /// Each piece waits for a random time up to this; the random seed is the connection's number.
     Jitter(Duration),
 }

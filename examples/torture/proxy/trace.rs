@@ -1,33 +1,33 @@
-//! The frames in a stream of bytes, by their stamps.
+//! Finds the frames in a stream of bytes, by their stamps.
 
 use crate::stamp::{self, Stamp};
 
 /// Bytes of a frame before its payload.
 const HEADER: usize = 8;
 
-/// What a stream of bytes was made of, as far as it came.
+/// The frames found so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trace {
     /// Bytes so far.
     pub(crate) bytes: u64,
-    /// The sequences of the whole frames, as runs of neighbours: first and last.
+    /// The sequences of the complete frames, as runs of consecutive ones: first and last.
     pub(crate) runs: Vec<(u64, u64)>,
-    /// Whole frames.
+    /// Number of complete frames.
     pub(crate) frames: u64,
-    /// The beginning of the frame that is not whole: its header and its stamp.
+    /// The beginning of the incomplete frame: its header and its stamp.
     begun: Vec<u8>,
     /// Bytes of that frame so far.
     have: usize,
 }
 
 impl Trace {
-    /// Follows the stream on.
+    /// Adds the next bytes of the stream.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         while !bytes.is_empty() {
             let wanted = HEADER + stamp::PEEK;
             let more = (wanted - self.begun.len().min(wanted)).min(bytes.len());
-            // No frame ends before its header does; behind it, no byte of the next one is taken.
+            // Do not read beyond the header before the length is known, nor into the next frame.
             let more = match self.len() {
                 Some(len) => more.min(len - self.have),
                 None => more.min(HEADER - self.begun.len()),
@@ -49,7 +49,7 @@ impl Trace {
         }
     }
 
-    /// Bytes of a frame that has begun and is not whole.
+    /// Returns the received bytes of the incomplete frame.
     pub(crate) fn partial(&self) -> usize {
         self.have
     }
@@ -62,15 +62,15 @@ impl Trace {
         self.runs.last().map(|run| run.1)
     }
 
-    /// The sequences of the whole frames, in their order.
+    /// Returns the sequences of the complete frames, in order.
     pub(crate) fn sequences(&self) -> impl Iterator<Item = u64> {
         self.runs.iter().flat_map(|&(first, last)| first..=last)
     }
 
-    /// The length of the frame that has begun, once it can be known.
+    /// Returns the length of the incomplete frame, once its length field is complete.
     fn len(&self) -> Option<usize> {
         let length = self.begun.first_chunk()?;
-        // What is malformed is not followed: nothing here makes such frames.
+        // No row sends a malformed length through a proxy.
         Some((u32::from_be_bytes(*length) as usize).max(HEADER))
     }
 
@@ -93,7 +93,7 @@ impl Trace {
 pub(crate) mod tests {
     use super::*;
 
-    /// Frames as they stand on the wire, of all sorts of lengths.
+    /// Returns frames of various lengths as bytes on the wire.
     pub(crate) fn wire(sequences: impl IntoIterator<Item = u64>) -> Vec<u8> {
         let mut wire = Vec::new();
         for sequence in sequences {
@@ -112,7 +112,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn frames_are_found_however_the_stream_is_cut_into_pieces() {
+    fn frames_are_found_in_pieces_of_any_size() {
         let wire = wire((0..20).chain(30..40));
         for piece in 1..200 {
             let mut trace = Trace::default();
@@ -123,7 +123,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_frame_that_lacks_a_byte_is_partial() {
+    fn a_frame_without_its_last_byte_is_partial() {
         let wire = wire(0..3);
         let mut trace = Trace::default();
         trace.feed(&wire[..wire.len() - 1]);

@@ -1,8 +1,7 @@
-//! No fault at all: everything arrives, and the tools say so; and faults that the tools must see.
-//! Were this row not here, the others might hold because nobody looks.
+//! Without a fault everything arrives and every check passes; faults that the checks must detect
+//! are detected. Without this row the others could pass because they check nothing.
 //!
-//! Beside it, what a queue drops on a connection that nothing happens to: of what was dropped nothing
-//! comes, and all of the rest does.
+//! It also tests a queue that drops frames: no dropped frame is received, and all others are.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,7 +9,7 @@ use actix_transport::{Config, GroupId, Overflow, ReceiveStats, SendStats, Shutdo
 use tokio::runtime::Handle;
 
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     proxy::{Pace, Plan, Proxy, Sockets},
     reconcile::{Reconciled, Record, reconcile},
     row::{Failure, Figures, Row, Run},
@@ -20,28 +19,28 @@ use crate::{
 
 pub(crate) const ROW: Row = Row {
     name: "clean",
-    what: "no fault: all frames arrive, none of the dropped; any bit turned over: it is told",
+    what: "no fault: all frames arrive, no dropped one does; a flipped bit is always detected",
     run,
 };
 
 const GROUPS: u64 = 4;
-/// Frames that are offered in one go to a queue that drops.
-const HEAP: u64 = 2_000;
+/// Frames offered in one burst to a queue that drops.
+const BURST: u64 = 2_000;
 const LONG: Duration = Duration::from_secs(30);
 
 fn run(run: &Run) -> Result<Figures, Failure> {
     world::system(async {
-        let frames = run.tier.of(20_000, 1_000_000);
+        let frames = run.tier.pick(20_000, 1_000_000);
         let mut figures = Figures::default();
-        let eye = whole(frames, &mut figures).await?;
-        bits(&mut figures).await?;
-        drops(run.tier.of(20_000, 200_000), &mut figures).await?;
-        eye.tell(&mut figures);
+        let snapshots = all_arrive(frames, &mut figures).await?;
+        flipped_bits(&mut figures).await?;
+        drops(run.tier.pick(20_000, 200_000), &mut figures).await?;
+        snapshots.add_to(&mut figures);
         figures.verdict()
     })
 }
 
-/// A frame's length on the wire.
+/// Returns the length of a frame on the wire.
 fn len(sequence: u64) -> u64 {
     8 + 40 + sequence % 100
 }
@@ -57,26 +56,26 @@ fn frame(sequence: u64) -> (GroupId, Vec<u8>) {
     (GroupId::new(stamp.group), payload)
 }
 
-/// Everything arrives.
-async fn whole(frames: u64, figures: &mut Figures) -> Result<Eye, Failure> {
-    let way = Way::new(Config::default(), Plan::default())?;
-    let eye = Eye::on([&way.sender, &way.receiver]);
-    way.send(frames).await?;
-    let record = way.record.clone();
-    until("all arrived", LONG, || record.book().frames == frames).await?;
-    let end = way.end().await?;
+/// Sends frames without a fault; all must arrive.
+async fn all_arrive(frames: u64, figures: &mut Figures) -> Result<BalanceWatch, Failure> {
+    let link = TestLink::new(Config::default(), Plan::default())?;
+    let snapshots = BalanceWatch::start([&link.sender, &link.receiver]);
+    link.send(frames).await?;
+    let record = link.record.clone();
+    until("all arrived", LONG, || record.lock().frames == frames).await?;
+    let end = link.end().await?;
     figures.add("frames", frames);
-    figures.must(end.reconciled.received == frames, || {
+    figures.require(end.reconciled.received == frames, || {
         "not all arrived".into()
     });
-    end.reconciled.tell(end.corrupt, figures);
-    Ok(eye)
+    end.reconciled.add_to(end.corrupt, figures);
+    Ok(snapshots)
 }
 
-/// One bit of the second of two frames turned over: any bit of its header, and one of each byte of its
-/// payload. The first is whole; of the second nobody takes a word.
-async fn bits(figures: &mut Figures) -> Result<(), Failure> {
-    let (mut corrupt, mut senseless) = (0, 0);
+/// Flips one bit in the second of two frames: each bit of the header, and one in each byte of the
+/// payload. The first frame must arrive intact, and the second must be recognised as corrupt.
+async fn flipped_bits(figures: &mut Figures) -> Result<(), Failure> {
+    let (mut corrupt, mut malformed) = (0, 0);
     let header = 0..8 * 8;
     let payload = (8..len(1)).map(|byte| byte * 8 + byte % 8);
     for bit in header.chain(payload) {
@@ -85,30 +84,31 @@ async fn bits(figures: &mut Figures) -> Result<(), Failure> {
             pace: Pace::Jitter(Duration::from_millis(1)),
             ..Plan::default()
         };
-        let way = Way::new(Config::default(), plan)?;
-        way.send(2).await?;
-        let end = way.end().await?;
+        let link = TestLink::new(Config::default(), plan)?;
+        link.send(2).await?;
+        let end = link.end().await?;
         let ended = end.inbound.malformed + end.inbound.truncated;
-        figures.must(end.frames - end.corrupt == 1, || {
-            format!("bit {bit}: {} whole", end.frames - end.corrupt)
+        figures.require(end.frames - end.corrupt == 1, || {
+            format!("bit {bit}: {} intact", end.frames - end.corrupt)
         });
-        figures.must(end.corrupt + ended > 0, || {
-            format!("bit {bit} turned over, and nobody saw it")
+        figures.require(end.corrupt + ended > 0, || {
+            format!("bit {bit} was flipped and not detected")
         });
         corrupt += u64::from(end.corrupt > 0);
-        senseless += u64::from(end.corrupt == 0);
+        malformed += u64::from(end.corrupt == 0);
     }
     figures.add(
-        "one bit turned over, a corrupt frame, or none that ends",
-        format!("{corrupt}, {senseless}"),
+        "one bit flipped: corrupt frames, ended connections",
+        format!("{corrupt}, {malformed}"),
     );
-    figures.must(corrupt > 0 && senseless > 0, || {
-        "lengths and contents are not both turned over".into()
+    figures.require(corrupt > 0 && malformed > 0, || {
+        "not both kinds of damage occurred".into()
     });
     Ok(())
 }
 
-/// More than goes through: what is dropped, as the oldest of a full queue or as stale, does not come.
+/// Offers more frames than the link can carry. Frames dropped as stale or as the oldest of a full
+/// queue must not arrive.
 async fn drops(frames: u64, figures: &mut Figures) -> Result<(), Failure> {
     let config = Config::default()
         .overflow(Overflow::DropOldest)
@@ -116,27 +116,27 @@ async fn drops(frames: u64, figures: &mut Figures) -> Result<(), Failure> {
         .stale_after(Duration::from_millis(50))
         .redial_first(Duration::from_millis(1))
         .redial_max(Duration::from_millis(20));
-    let way = Way::new(config, Plan::default())?;
-    let eye = Eye::on([&way.sender, &way.receiver]);
-    let peer = way.sender.peer(way.proxy.addr())?;
-    // The first heap finds nobody there until a part of it is stale.
-    way.proxy.refuse(true).await?;
+    let link = TestLink::new(config, Plan::default())?;
+    let snapshots = BalanceWatch::start([&link.sender, &link.receiver]);
+    let peer = link.sender.peer(link.proxy.addr())?;
+    // The first burst waits for a connection until a part of it is stale.
+    link.proxy.set_refusing(true).await?;
     let mut refused = 0;
     for sequence in 0..frames {
-        // Heaps that are more than the queue holds, and pauses in which a part of it flows.
-        if sequence % HEAP == 0 {
+        // Bursts are larger than the queue; in the pauses a part of each is written.
+        if sequence % BURST == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if sequence == HEAP {
-            let stale = || !way.sender.stats().tcp.dropped.stale.is_zero();
+        if sequence == BURST {
+            let stale = || !link.sender.stats().tcp.dropped.stale.is_zero();
             until("something stale", LONG, stale).await?;
-            way.proxy.refuse(false).await?;
+            link.proxy.set_refusing(false).await?;
         }
         let (group, payload) = frame(sequence);
-        // What a link has in its hands is not dropped for another: if that is all, it is refused.
+        // A batch that the link has taken is not dropped for new frames: the offer is refused then.
         refused += u64::from(peer.try_send(group, payload).is_err());
     }
-    let end = way.end().await?;
+    let end = link.end().await?;
     let SendStats {
         accepted,
         written,
@@ -144,23 +144,23 @@ async fn drops(frames: u64, figures: &mut Figures) -> Result<(), Failure> {
         ..
     } = end.sent;
     let all = written + dropped.stale + dropped.overflow;
-    figures.must(
+    figures.require(
         accepted.frames + refused == frames && all == accepted,
         || format!("{accepted} accepted, {written} written, {dropped:?}"),
     );
-    figures.must(
+    figures.require(
         !dropped.stale.is_zero() && !dropped.overflow.is_zero(),
-        || format!("not every drop: {dropped:?}"),
+        || format!("not both kinds of drop: {dropped:?}"),
     );
-    // Each that came is another of those accepted, and they are as many as were written: so none of
-    // the others came.
-    figures.must(end.frames == written.frames, || {
+    // All received frames are distinct and were accepted, and their number is that of the written
+    // ones. So no dropped frame was received.
+    figures.require(end.frames == written.frames, || {
         format!("{written} written, {} came", end.frames)
     });
     let twice = end.frames - end.distinct;
-    figures.must(end.corrupt + twice + end.reordered == 0, || {
+    figures.require(end.corrupt + twice + end.reordered == 0, || {
         format!(
-            "{} corrupt, {twice} twice, {} out of order",
+            "{} corrupt, {twice} duplicate, {} reordered",
             end.corrupt, end.reordered
         )
     });
@@ -171,39 +171,39 @@ async fn drops(frames: u64, figures: &mut Figures) -> Result<(), Failure> {
             accepted.frames, dropped.stale.frames, dropped.overflow.frames, end.frames
         ),
     );
-    eye.holds()
+    snapshots.check()
 }
 
-/// A sender, a proxy, and a node that keeps what comes.
-struct Way {
+/// A sender, a proxy, and a receiver that records its frames.
+struct TestLink {
     sender: Transport,
     proxy: Proxy,
     receiver: Transport,
     record: Record,
 }
 
-/// What became of it.
-struct End {
+/// The counts at the end.
+struct Results {
     reconciled: Reconciled,
     sent: SendStats,
     inbound: ReceiveStats,
     frames: u64,
-    /// Frames that are not another one once more.
+    /// Frames without duplicates.
     distinct: u64,
     reordered: u64,
     corrupt: u64,
 }
 
-impl Way {
+impl TestLink {
     fn new(config: Config, plan: Plan) -> Result<Self, Failure> {
         let receiver = world::node(Config::default().placement(ONE_EACH))?;
         let record = Record::default();
-        receiver.catch_all(Some(record.keeper()));
+        receiver.catch_all(Some(record.recorder()));
         let sender = world::node(config.placement(ONE_EACH))?;
         let target = receiver.local_addr();
         let sockets = Sockets::default();
         let proxy = Proxy::start(&Handle::current(), 1, target, sockets, move |_| plan)?;
-        Ok(Way {
+        Ok(TestLink {
             sender,
             proxy,
             receiver,
@@ -216,47 +216,48 @@ impl Way {
         for sequence in 0..frames {
             let (group, payload) = frame(sequence);
             if peer.send(group, payload).await.is_err() {
-                return Err(Failure::stuck("a send was refused"));
+                return Err(Failure::error("a send was refused"));
             }
         }
         Ok(())
     }
 
-    /// Waits until all is written or dropped, and all that was written has come or its connection is
-    /// over.
-    async fn end(self) -> Result<End, Failure> {
+    /// Waits until all frames are written or dropped, and all written ones have arrived or their
+    /// connection has ended.
+    async fn end(self) -> Result<Results, Failure> {
         self.sender.stop(Shutdown::Drain(LONG)).await;
-        // What was written to a connection may be there before the proxy knows of it.
+        // The sender may have written to a connection that the proxy has not accepted yet.
         let made = self.sender.stats().links.connects as usize;
         let known = || self.proxy.count().0 >= made;
         until("the proxy accepted", LONG, known).await?;
         if !self.proxy.settled(LONG).await {
-            return Err(Failure::stuck(
-                "a connection through the proxy does not end",
-            ));
+            return Err(Failure::error("a connection through the proxy did not end"));
         }
         let receiver = &self.receiver;
-        let ledger = self.proxy.ledger();
-        let stood = ledger.iter().filter(|passage| passage.stood).count() as u64;
+        let connections = self.proxy.connections();
+        let established = connections
+            .iter()
+            .filter(|connection| connection.established)
+            .count() as u64;
         let over = || {
             let links = receiver.stats().links;
-            links.accepted == stood && links.connections == 0
+            links.accepted == established && links.connections == 0
         };
         until("the receiver read all", LONG, over).await?;
         receiver.stop(Shutdown::Drain(LONG)).await;
         let sent = self.sender.stats().tcp;
-        let book = self.record.book();
-        Ok(End {
-            reconciled: reconcile(1, &sent, &ledger, &book, len),
+        let arrived = self.record.lock();
+        Ok(Results {
+            reconciled: reconcile(1, &sent, &connections, &arrived, len),
             distinct: {
-                let all = book.arrivals.values().flat_map(|came| &came.sequences);
+                let all = arrived.arrivals.values().flat_map(|came| &came.sequences);
                 all.collect::<BTreeSet<_>>().len() as u64
             },
-            reordered: book.arrivals.values().map(|came| came.reordered).sum(),
+            reordered: arrived.arrivals.values().map(|came| came.reordered).sum(),
             sent,
             inbound: receiver.stats().inbound,
-            frames: book.frames,
-            corrupt: book.corrupt,
+            frames: arrived.frames,
+            corrupt: arrived.corrupt,
         })
     }
 }

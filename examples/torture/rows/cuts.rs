@@ -1,5 +1,5 @@
-//! Connections cut at random, again and again, under load: every frame is received once or is
-//! missing for a reason.
+//! Connections are cut at random under load: every frame is received once, or its loss is
+//! explained.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,17 @@ use actix_transport::{Config, GroupId, Peer, Shutdown, Transport};
 use futures::future::try_join_all;
 
 use crate::{
-    eye::Eye,
-    proxy::{CUTS, Cut, Ended, Meet, Pace, Plan, Proxy, Sockets},
+    balance_watch::BalanceWatch,
+    proxy::{CUTS, Cut, Ended, OnAccept, Pace, Plan, Proxy, Sockets},
     reconcile::{Reconciled, Record, reconcile},
     row::{Failure, Figures, Row, Run},
     stamp::Stamp,
-    world::{self, Beside, ONE_EACH, mib, until},
+    world::{self, ONE_EACH, ProxyRuntime, mib, until},
 };
 
 pub(crate) const ROW: Row = Row {
     name: "cuts",
-    what: "random cuts, 3 senders × 8 groups: none corrupt, doubled, reordered or unexplained",
+    what: "random cuts, 3 senders × 8 groups: none corrupt, duplicate, reordered or unexplained",
     run,
 };
 
@@ -26,17 +26,18 @@ const GROUPS: u64 = 8;
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const LONG: Duration = Duration::from_secs(60);
 
-/// Small, so that a cut costs hundreds of kilobytes and not megabytes, and writes are partial often.
+/// Small buffers, so that a cut loses hundreds of kilobytes instead of megabytes, and writes are
+/// often partial.
 const SOCKETS: Sockets = Sockets {
-    room: Some(32 << 10),
+    receive_buffer: Some(32 << 10),
     segment: Some(1400),
 };
 
-/// How connections went that took a frame.
-const PACES: [&str; 4] = ["free", "byte by byte", "throttled", "with jitter"];
+/// The paces of connections, for the figures.
+const PACE_NAMES: [&str; 4] = ["free", "byte by byte", "throttled", "with jitter"];
 
-/// The place of a pace among them.
-fn place(pace: Pace) -> usize {
+/// Returns the index of a pace in [`PACE_NAMES`].
+fn pace_index(pace: Pace) -> usize {
     match pace {
         Pace::Free => 0,
         Pace::OneByOne => 1,
@@ -50,7 +51,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
 }
 
 async fn torture(run: &Run) -> Result<Figures, Failure> {
-    let (frames, cuts) = run.tier.of((1_000_000, 1_000), (20_000_000, 20_000));
+    let (frames, cuts) = run.tier.pick((1_000_000, 1_000), (20_000_000, 20_000));
     let began = Instant::now();
     let config = Config::default()
         .placement(ONE_EACH)
@@ -61,34 +62,33 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
         .stable_after(Duration::ZERO);
     let receiver = world::node(config.clone())?;
     let record = Record::default();
-    receiver.catch_all(Some(record.keeper()));
+    receiver.catch_all(Some(record.recorder()));
 
-    let beside = Beside::start()?;
+    let proxy_runtime = ProxyRuntime::start()?;
     let each = Share {
         seed: run.seed,
         frames: frames / u64::from(SENDERS) + 1,
         cuts: cuts / u64::from(SENDERS) + 1,
     };
     run.progress.total(each.frames * u64::from(SENDERS));
-    let senders = (1..=SENDERS).map(|id| Sender::start(id, &config, &receiver, &beside, each));
+    let senders =
+        (1..=SENDERS).map(|id| Sender::start(id, &config, &receiver, &proxy_runtime, each));
     let senders = senders.collect::<Result<Vec<_>, _>>()?;
-    let eye = Eye::on(
+    let snapshots = BalanceWatch::start(
         senders
             .iter()
             .map(|sender| &sender.transport)
             .chain([&receiver]),
     );
     try_join_all(senders.iter().map(|sender| sender.send(run))).await?;
-    run.progress.say("draining");
+    run.progress.set_message("draining");
     for sender in &senders {
         let report = sender.transport.stop(Shutdown::Drain(LONG)).await;
         if !report.undelivered.is_empty() {
-            return Err(Failure::stuck("not all was written in the end"));
+            return Err(Failure::error("not all frames were written"));
         }
         if !sender.proxy.settled(LONG).await {
-            return Err(Failure::stuck(
-                "a connection through the proxy does not end",
-            ));
+            return Err(Failure::error("a connection through the proxy did not end"));
         }
     }
     until("the receiver read all", LONG, || {
@@ -103,19 +103,19 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
     let mut all = Reconciled::default();
     let (mut connections, mut cut, mut by_kind, mut sent) = (0, 0, [0; CUTS.len()], 0);
-    let (mut refused, mut paces) = ([0; 2], [0; PACES.len()]);
-    let book = record.book();
+    let (mut refused, mut paces) = ([0; 2], [0; PACE_NAMES.len()]);
+    let arrived = record.lock();
     for sender in &senders {
         let stats = sender.transport.stats();
         stats.balance()?;
         sent += stats.tcp.written.frames;
-        let ledger = sender.proxy.ledger();
-        for passage in &ledger {
-            connections += u64::from(passage.ended != Some(Ended::Refused));
-            refused[0] += u64::from(passage.ended == Some(Ended::Refused));
-            refused[1] += u64::from(passage.ended == Some(Ended::Closed));
-            paces[place(passage.pace)] += u64::from(passage.taken.first().is_some());
-            if let Some(Ended::Cut(Cut { ending, side, .. })) = passage.ended {
+        let proxied = sender.proxy.connections();
+        for connection in &proxied {
+            connections += u64::from(connection.ended != Some(Ended::Refused));
+            refused[0] += u64::from(connection.ended == Some(Ended::Refused));
+            refused[1] += u64::from(connection.ended == Some(Ended::Closed));
+            paces[pace_index(connection.pace)] += u64::from(connection.taken.first().is_some());
+            if let Some(Ended::Cut(Cut { ending, side, .. })) = connection.ended {
                 cut += 1;
                 let kind = CUTS.iter().position(|kind| *kind == (ending, side));
                 by_kind[kind.expect("one of all")] += 1;
@@ -123,13 +123,13 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
         }
         let id = sender.id;
         let len = |sequence| each.len(id, sequence);
-        all.add(reconcile(id, &stats.tcp, &ledger, &book, len));
+        all.add(reconcile(id, &stats.tcp, &proxied, &arrived, len));
     }
-    figures.must(cut >= cuts, || format!("only {cut} cuts"));
-    figures.must(sent >= frames, || format!("only {sent} frames"));
+    figures.require(cut >= cuts, || format!("only {cut} cuts"));
+    figures.require(sent >= frames, || format!("only {sent} frames"));
     let counted = received.inbound.delivered.frames;
-    figures.must(counted == all.received && counted == book.frames, || {
-        format!("{counted} counted as delivered, {} came", book.frames)
+    figures.require(counted == all.received && counted == arrived.frames, || {
+        format!("{counted} counted as delivered, {} came", arrived.frames)
     });
     figures.add("written", sent);
     figures.add("cuts", cut);
@@ -141,16 +141,16 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     figures.add("connections", connections);
     for (what, number) in ["times refused", "closed at once"].into_iter().zip(refused) {
         figures.add(what, number);
-        figures.must(number > 0, || format!("never {what}"));
+        figures.require(number > 0, || format!("never {what}"));
     }
-    for (what, number) in PACES.into_iter().zip(paces) {
+    for (what, number) in PACE_NAMES.into_iter().zip(paces) {
         figures.add(what, number);
-        figures.must(number > 0, || format!("none {what}"));
+        figures.require(number > 0, || format!("none {what}"));
     }
     figures.add("ended within a frame", truncated);
-    figures.add("payload received", mib(book.bytes));
-    all.tell(book.corrupt, &mut figures);
-    eye.tell(&mut figures);
+    figures.add("payload received", mib(arrived.bytes));
+    all.add_to(arrived.corrupt, &mut figures);
+    snapshots.add_to(&mut figures);
     figures.add(
         "frames/s",
         (sent as f64 / began.elapsed().as_secs_f64()).round(),
@@ -158,7 +158,7 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     figures.verdict()
 }
 
-/// What one sender does.
+/// The work of one sender.
 #[derive(Debug, Copy, Clone)]
 struct Share {
     seed: u64,
@@ -167,14 +167,14 @@ struct Share {
 }
 
 impl Share {
-    /// What is drawn for a number, the same whenever it is asked for.
+    /// Returns a random generator for a number that is the same at every call.
     fn draw(&self, id: u8, what: u64, number: u64) -> fastrand::Rng {
         let seed = self.seed ^ u64::from(id) << 56 ^ what << 48 ^ number;
         fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
-    /// The length of a frame on the wire: from 8 B to 256 KiB of payload, most of them short, so that
-    /// a million fit into a minute.
+    /// Returns the length of a frame on the wire: from 8 B to 256 KiB of payload. Most are short,
+    /// so that a million frames take about a minute.
     fn len(&self, id: u8, sequence: u64) -> u64 {
         let mut draw = self.draw(id, 1, sequence);
         let (shortest, longest) = match draw.u32(..1000) {
@@ -182,35 +182,39 @@ impl Share {
             900..995 => (256, 8 << 10),
             _ => (8 << 10, 256 << 10),
         };
-        // As many between 1 and 2 as between 100 and 200.
+        // Logarithmic: as many lengths between 1 and 2 as between 100 and 200.
         let doublings = f64::log2(f64::from(longest) / f64::from(shortest)) * draw.f64();
         8 + (f64::from(shortest) * doublings.exp2()) as u64
     }
 
-    /// What befalls a connection.
+    /// Returns what happens to a connection.
     fn plan(&self, id: u8, number: u64, cuts_left: bool) -> Plan {
         if !cuts_left {
             return Plan::default();
         }
         let mut draw = self.draw(id, 2, number);
         let (ending, side) = CUTS[draw.usize(..CUTS.len())];
-        // A frame has some 700 bytes in the mean. What resets take with them is not counted here, so
-        // cuts must be closer than that.
+        // A frame has some 700 bytes on average. The frames that resets lose are not in this
+        // calculation, so the cuts must be closer together.
         let apart = self.frames * 500 / self.cuts;
         let after = match draw.u32(..4) {
             // Within the first frames.
             0 => draw.u64(..100),
             _ => draw.u64(..2 * apart),
         };
-        let (meet, pace, after) = match draw.u32(..100) {
-            0..3 => (Meet::Close, Pace::Free, after),
-            3..5 => (Meet::Forward, Pace::OneByOne, after.min(300)),
-            5..8 => (Meet::Forward, Pace::Jitter(Duration::from_millis(2)), after),
-            8..10 => (Meet::Forward, Pace::Throttle(4 << 20), after),
-            _ => (Meet::Forward, Pace::Free, after),
+        let (on_accept, pace, after) = match draw.u32(..100) {
+            0..3 => (OnAccept::Close, Pace::Free, after),
+            3..5 => (OnAccept::Forward, Pace::OneByOne, after.min(300)),
+            5..8 => (
+                OnAccept::Forward,
+                Pace::Jitter(Duration::from_millis(2)),
+                after,
+            ),
+            8..10 => (OnAccept::Forward, Pace::Throttle(4 << 20), after),
+            _ => (OnAccept::Forward, Pace::Free, after),
         };
         Plan {
-            meet,
+            on_accept,
             pace,
             cut: Some(Cut {
                 after,
@@ -222,7 +226,7 @@ impl Share {
     }
 }
 
-/// One of those who send, with the proxy that it sends through.
+/// One sender and its proxy.
 struct Sender {
     id: u8,
     share: Share,
@@ -236,7 +240,7 @@ impl Sender {
         id: u8,
         config: &Config,
         receiver: &Transport,
-        beside: &Beside,
+        proxy_runtime: &ProxyRuntime,
         share: Share,
     ) -> Result<Self, Failure> {
         let transport = world::node(config.clone())?;
@@ -244,10 +248,10 @@ impl Sender {
         let mut cuts = 0;
         let plan = move |number| {
             let plan = share.plan(id, number, cuts < share.cuts);
-            cuts += u64::from(plan.cut.is_some() && plan.meet == Meet::Forward);
+            cuts += u64::from(plan.cut.is_some() && plan.on_accept == OnAccept::Forward);
             plan
         };
-        let proxy = Proxy::start(&beside.runtime, id, target, SOCKETS, plan)?;
+        let proxy = Proxy::start(&proxy_runtime.runtime, id, target, SOCKETS, plan)?;
         Ok(Sender {
             id,
             share,
@@ -257,7 +261,7 @@ impl Sender {
         })
     }
 
-    /// Sends its frames, and more until all cuts have been made.
+    /// Sends its frames, and then more until all cuts have been made.
     async fn send(&self, run: &Run) -> Result<(), Failure> {
         let mut sequence = 0;
         loop {
@@ -268,17 +272,17 @@ impl Sender {
                 if enough && cut || sequence >= 3 * self.share.frames {
                     return Ok(());
                 }
-                // A door that is closed for a moment.
+                // Sometimes dials are refused for a moment.
                 if self.share.draw(self.id, 3, sequence).u32(..50) == 0 {
-                    self.proxy.refuse(true).await?;
+                    self.proxy.set_refusing(true).await?;
                     tokio::time::sleep(Duration::from_millis(5)).await;
-                    self.proxy.refuse(false).await?;
+                    self.proxy.set_refusing(false).await?;
                 }
             }
-            // Some of the time as much as goes, most of it what the network carries away, so that a
-            // cut finds buffers full, and empty.
-            let hurry = self.share.draw(self.id, 4, sequence / 4096).u32(..5) < 2;
-            if !hurry && sequence % 32 == 0 {
+            // Two fifths of the time at full speed, else at a rate that the network can carry, so
+            // that cuts happen with full and with empty buffers.
+            let full_speed = self.share.draw(self.id, 4, sequence / 4096).u32(..5) < 2;
+            if !full_speed && sequence % 32 == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let group = (sequence % GROUPS) as u32;
@@ -291,7 +295,7 @@ impl Sender {
             let len = self.share.len(self.id, sequence) - 8;
             let payload = stamp.payload(len as usize);
             let sent = self.peer.send(GroupId::new(group), payload).await;
-            sent.map_err(|err| Failure::stuck(err.to_string()))?;
+            sent.map_err(|err| Failure::error(err.to_string()))?;
             sequence += 1;
         }
     }

@@ -1,5 +1,6 @@
-//! A process that is out of descriptors, for real, with connections to accept and to make: it waits
-//! and does not spin, what it has goes on, and it recovers when there are some again.
+//! A process runs out of file descriptors while connections wait to be accepted and dialled. It
+//! waits instead of spinning, its present links keep working, and it recovers when descriptors are
+//! free.
 
 use std::{
     fs::File,
@@ -13,61 +14,63 @@ use actix_transport::{Config, GroupId, Shutdown, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     row::{Failure, Figures, Row, Run},
-    traffic::{Offering, Pace, Tally, count, offer},
+    traffic::{Counter, Offering, Pace, count, offer},
     world::{Child, Cost, ONE_EACH, Role, node, questions, system, until},
 };
 
 pub(crate) const ROW: Row = Row {
     name: "descriptors",
     what: "out of descriptors in accept and in dial: CPU < 5 %, nothing lost, recovers within 2 s",
-    run: |run| system(drought(run)),
+    run: |run| system(run_out(run)),
 };
 
 pub(crate) const ROLE: Role = Role {
     name: "choked",
-    run: choked,
+    run: child,
 };
 
-/// Who waits to be accepted, and who waits to be dialled.
+/// Connections that wait to be accepted, and peers that wait to be dialled.
 const WAITING: u64 = 50;
 
-/// Descriptors that the process may have.
+/// The process' limit on descriptors.
 const LIMIT: u64 = 256;
 
-/// Where the honest links' frames go, those of who waits to be accepted, and those of who is dialled.
+/// Groups of the frames: over the honest links, from accepted connections, to dialled peers.
 const HONEST: u32 = 1;
 const ACCEPTED: u32 = 2;
 const DIALLED: u32 = 3;
 
-/// The honest links': 50 frames a second.
+/// Each honest link sends 50 frames a second.
 const PACE: Pace = Pace::Each(Duration::from_millis(20), 1);
 
 const RECOVERY: Duration = Duration::from_secs(2);
 
-async fn drought(run: &Run) -> Result<Figures, Failure> {
-    let time = run.tier.of(Duration::from_secs(5), Duration::from_secs(30));
+async fn run_out(run: &Run) -> Result<Figures, Failure> {
+    let time = run
+        .tier
+        .pick(Duration::from_secs(5), Duration::from_secs(30));
     let mut figures = Figures::default();
-    // Reached by many addresses, each a peer of its own.
+    // Reached at many addresses; each is a peer of the child.
     let other = Transport::builder()
         .config(Config::default().placement(ONE_EACH))
         .bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let (honest, dialled) = (count(&other, [HONEST])?, count(&other, [DIALLED])?);
     let mut child = Child::start(ROLE.name, &[other.local_addr().port().to_string()])?;
     let to: SocketAddr = child.parse()?;
-    let eye = Eye::on([&other]);
+    let snapshots = BalanceWatch::start([&other]);
     let peer = other.peer(to)?;
     let offering = Offering::start(PACE, move |_| offer(&peer, HONEST, vec![0; 100]));
     let both = || other.stats().tcp.written.frames > 10 && honest.load(Relaxed) > 10;
     until("links both ways", Duration::from_secs(10), both).await?;
 
     run.progress.total(1);
-    run.progress.say("out of descriptors");
+    run.progress.set_message("out of descriptors");
     let held = child.ask("choke")?;
     let mut waiting = Vec::new();
     for _ in 0..WAITING {
-        // The kernel takes them in; the process has no descriptor for them.
+        // The kernel accepts these into the backlog; the process has no descriptor for them.
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
         stream.write_all(&[&16u32.to_be_bytes()[..], &ACCEPTED.to_le_bytes(), &[0; 8]].concat())?;
         waiting.push(stream);
@@ -82,9 +85,9 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     let early = dialled.load(Relaxed);
     let meanwhile = child.ask("counters")?;
 
-    run.progress.say("some again");
+    run.progress.set_message("descriptors are free again");
     let (freed, limit) = (Instant::now(), Duration::from_secs(20));
-    child.tell("free")?;
+    child.send_line("free")?;
     let dials = || dialled.load(Relaxed) == WAITING;
     let all_dialled = until("all dialled", limit, dials)
         .await
@@ -101,9 +104,9 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     let ended = child.ask("end")?;
     let numbers: Vec<u64> = ended.split(' ').filter_map(|n| n.parse().ok()).collect();
     let [came, written] = numbers[..] else {
-        return Err(Failure::stuck(format!("not two numbers: {ended}")));
+        return Err(Failure::error(format!("not two numbers: {ended}")));
     };
-    // Of what the child wrote, those that waited to be dialled are no honest ones.
+    // The frames to the dialled peers are part of what the child wrote.
     let honest_written = written - dialled.load(Relaxed);
     let _ = until("all here", limit, || honest.load(Relaxed) == honest_written).await;
     let honest_came = honest.load(Relaxed);
@@ -118,41 +121,41 @@ async fn drought(run: &Run) -> Result<Figures, Failure> {
     );
     figures.add("honest in", format!("{came} of {offered}"));
     figures.add("honest out", format!("{honest_came} of {honest_written}"));
-    figures.must(share < 0.05, || {
+    figures.require(share < 0.05, || {
         format!("{:.1} % of a processor", share * 100.0)
     });
     let stalls: f64 = meanwhile.split(' ').next().map_or(Ok(0.0), str::parse)?;
-    figures.must(early == 0 && !meanwhile.contains(" 0 failed"), || {
-        format!("there were descriptors: {early} dialled, {meanwhile}")
+    figures.require(early == 0 && !meanwhile.contains(" 0 failed"), || {
+        format!("descriptors were not used up: {early} dialled, {meanwhile}")
     });
-    // The waits are bounded by a second: who tries ten times as often turns in circles, if slowly.
-    figures.must(
+    // Waits between attempts grow to a second. Ten times as many attempts would be a busy loop.
+    figures.require(
         stalls > 0.0 && stalls <= 10.0 * lasted.as_secs_f64(),
-        || format!("{stalls} tries to accept"),
+        || format!("{stalls} attempts to accept"),
     );
-    figures.must(came_meanwhile as f64 > lasted.as_secs_f64() * 40.0, || {
-        format!("the honest link stood: {came_meanwhile} frames meanwhile")
+    figures.require(came_meanwhile as f64 > lasted.as_secs_f64() * 40.0, || {
+        format!("the honest link stalled: {came_meanwhile} frames meanwhile")
     });
-    figures.must(came == offered, || format!("{came} of {offered} came in"));
-    figures.must(honest_came == honest_written, || {
+    figures.require(came == offered, || format!("{came} of {offered} came in"));
+    figures.require(honest_came == honest_written, || {
         format!("{honest_came} of {honest_written} came out")
     });
-    figures.must(all_accepted.is_some_and(|took| took <= RECOVERY), || {
-        "accepts late".into()
+    figures.require(all_accepted.is_some_and(|took| took <= RECOVERY), || {
+        "accepts too late".into()
     });
-    figures.must(all_dialled.is_ok_and(|took| took <= RECOVERY), || {
-        "dials late".into()
+    figures.require(all_dialled.is_ok_and(|took| took <= RECOVERY), || {
+        "dials too late".into()
     });
     other.stop(Shutdown::Now).await;
     drop(waiting);
-    eye.tell(&mut figures);
+    snapshots.add_to(&mut figures);
     figures.verdict()
 }
 
 // ---- the other process -------------------------------------------------------------------------
 
-/// A node that runs out of descriptors when it is told to.
-fn choked(args: &[String]) -> Result<(), Failure> {
+/// The child: a node that runs out of descriptors on command.
+fn child(args: &[String]) -> Result<(), Failure> {
     let port: u16 = args
         .first()
         .and_then(|port| port.parse().ok())
@@ -160,41 +163,41 @@ fn choked(args: &[String]) -> Result<(), Failure> {
     system(async {
         let config = Config::default()
             .placement(ONE_EACH)
-            // The back-off of the dials is bounded by this, and so is the recovery.
+            // Bounds the back-off between dials, and so the time to recover.
             .redial_max(Duration::from_secs(1))
             .stale_after(Duration::from_secs(300));
         let node = node(config)?;
         let (honest, accepted) = (count(&node, [HONEST])?, count(&node, [ACCEPTED])?);
-        let eye = Eye::on([&node]);
+        let snapshots = BalanceWatch::start([&node]);
         let peer = node.peer((Ipv4Addr::LOCALHOST, port).into())?;
         let mut offering = Some(Offering::start(PACE, move |_| {
             offer(&peer, HONEST, vec![0; 100])
         }));
         println!("{}", node.local_addr());
-        let mut hoard = Vec::new();
+        let mut taken = Vec::new();
         let mut questions = questions();
         while let Some(question) = questions.recv().await {
             match &*question {
                 "choke" => {
-                    hoard = hoard_all()?;
-                    println!("{LIMIT}, {} of them taken away", hoard.len());
+                    taken = take_all()?;
+                    println!("{LIMIT}, {} of them used up", taken.len());
                 }
                 "dial" => {
                     for index in 1..=WAITING {
                         let to = (Ipv4Addr::new(127, 0, 3, index as u8), port);
                         node.try_send(to.into(), GroupId::new(DIALLED), vec![0; 8])
-                            .map_err(|err| Failure::stuck(err.to_string()))?;
+                            .map_err(|err| Failure::error(err.to_string()))?;
                     }
                     println!("dialling");
                 }
                 "free" => {
-                    hoard.clear();
+                    taken.clear();
                     println!("{}", recovered(&accepted).await?.as_micros());
                 }
                 "end" => {
                     let _ = offering.take().map(Offering::end);
                     node.stop(Shutdown::Drain(Duration::from_secs(5))).await;
-                    eye.holds()?;
+                    snapshots.check()?;
                     println!(
                         "{} {}",
                         honest.load(Relaxed),
@@ -215,8 +218,8 @@ fn choked(args: &[String]) -> Result<(), Failure> {
     })
 }
 
-/// Lowers the limit, and takes what is left below it.
-fn hoard_all() -> Result<Vec<File>, Failure> {
+/// Lowers the limit, and opens files until no descriptor is left.
+fn take_all() -> Result<Vec<File>, Failure> {
     let limit = Rlimit {
         current: Some(LIMIT),
         ..getrlimit(Resource::Nofile)
@@ -225,8 +228,8 @@ fn hoard_all() -> Result<Vec<File>, Failure> {
     Ok(std::iter::from_fn(|| File::open("/dev/null").ok()).collect())
 }
 
-/// Waits until all who waited were heard; says how long that took.
-async fn recovered(accepted: &Tally) -> Result<Duration, Failure> {
+/// Waits until a frame of each waiting connection has arrived, and returns how long that took.
+async fn recovered(accepted: &Counter) -> Result<Duration, Failure> {
     let all = || accepted.load(Relaxed) == WAITING;
     until("all accepted", Duration::from_secs(20), all).await
 }

@@ -1,10 +1,10 @@
-//! Six frames, cut at every byte, by FIN and by RST, on either side; and six frames of which the
-//! sender's kernel took every number of bytes and not one more.
+//! Six frames cut after every byte, by FIN and by RST, on either side; and six frames of which the
+//! sender's kernel took every possible number of bytes.
 //!
-//! The first half has the kernel take all and the network lose some: what was whole arrives, what was
-//! not is lost, and nothing comes twice. The second half fills the kernel's buffers up to a byte of
-//! the six, so that the transport knows of a frame that is written in part: it must come again, whole,
-//! on the next connection, and none before it may.
+//! In the first half the kernel takes everything and the network loses a part: complete frames
+//! arrive, the others are lost, and none is received twice. In the second half the kernel's buffers
+//! are full after a certain byte of the six, so the transport knows which frame it has written in
+//! part. It must send this frame again, whole, on the next connection, and none before it.
 
 use std::{cell::Cell, time::Duration};
 
@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
-    proxy::{CUTS, Cut, Ending, Passage, Plan, Proxy, Side, Sockets},
+    proxy::{CUTS, Cut, Ending, Plan, Proxy, ProxyConnection, Side, Sockets},
     reconcile::{Reconciled, Record, reconcile},
     row::{Failure, Figures, Row, Run},
     stamp::Stamp,
@@ -22,28 +22,28 @@ use crate::{
 
 pub(crate) const ROW: Row = Row {
     name: "every-byte",
-    what: "6 frames cut at every byte × FIN/RST × either side: a frame in part arrives once",
+    what: "6 frames cut at every byte × FIN/RST × either side: a partial frame is received once",
     run,
 };
 
-/// The payloads, of short stamps and of long ones.
-const SIX: [usize; 6] = [8, 41, 13, 64, 32, 37];
+/// Payload lengths of the six frames, with short and with long stamps.
+const PAYLOADS: [usize; 6] = [8, 41, 13, 64, 32, 37];
 const MS: Duration = Duration::from_millis(1);
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const LONG: Duration = Duration::from_secs(30);
-/// Cases at a time.
-const ABREAST: usize = 48;
+/// Cases that run concurrently.
+const AT_A_TIME: usize = 48;
 
-/// Small, so that little fills them.
-const TIGHT: Sockets = Sockets {
-    room: Some(16 << 10),
+/// Small buffers, so that little data fills them.
+const SMALL: Sockets = Sockets {
+    receive_buffer: Some(16 << 10),
     segment: Some(1400),
 };
 
-/// Where each of the six begins on the wire, behind one another, and where the last ends.
+/// Returns the offset of each of the six frames on the wire, and the end of the last.
 fn bounds() -> [u64; 7] {
     let mut bounds = [0; 7];
-    for (index, payload) in SIX.iter().enumerate() {
+    for (index, payload) in PAYLOADS.iter().enumerate() {
         bounds[index + 1] = bounds[index] + 8 + *payload as u64;
     }
     bounds
@@ -59,7 +59,7 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     run.progress.total(2 * cases().count() as u64);
     let mut figures = Figures::default();
 
-    run.progress.say("cut by the network");
+    run.progress.set_message("cut by the network");
     let lost = stream::iter(cases())
         .map(|(at, ending, side)| async move {
             let cut = Cut {
@@ -70,13 +70,13 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
             run.progress.add(1);
             cut_on_the_way(cut).await
         })
-        .buffer_unordered(ABREAST);
+        .buffer_unordered(AT_A_TIME);
     let (all, corrupt) = sum(lost.try_collect().await?);
     figures.add("cut on the way", cases().count());
-    all.tell(corrupt, &mut figures);
+    all.add_to(corrupt, &mut figures);
 
-    run.progress.say("cut in the kernel");
-    // Learnt as it goes: how much the kernel takes of a connection that nobody reads.
+    run.progress.set_message("cut in the kernel");
+    // How much the kernel takes of a connection that nobody reads; each case updates it.
     let room = Cell::new(
         fill(1 << 20, Ending::Fin, Side::Sender)
             .await?
@@ -88,7 +88,7 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
         .map(|(at, ending, side)| async move {
             run.progress.add(1);
             let mut found = fill(room.get() - at, ending, side).await?;
-            // Where the kernel took another number this time, it is tried anew, with what it took.
+            // If the kernel took another number of bytes this time, try again with that number.
             for _ in 0..3 {
                 let Some(took) = found
                     .took
@@ -104,7 +104,7 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
             }
             Ok::<_, Failure>(found)
         })
-        .buffer_unordered(ABREAST);
+        .buffer_unordered(AT_A_TIME);
     let again: Vec<Filled> = again.try_collect().await?;
     let mut covered = vec![false; bytes as usize + 1];
     let mut all = Reconciled::default();
@@ -121,16 +121,16 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     }
     figures.add("cut in the kernel", cases().count());
     for problem in problems {
-        figures.must(false, || problem);
+        figures.require(false, || problem);
     }
     let covered = covered.iter().filter(|covered| **covered).count();
     figures.add("bytes of the six after which the kernel was full", covered);
-    figures.must(covered as u64 > bytes * 9 / 10, || {
-        "too few of the six's bytes".into()
+    figures.require(covered as u64 > bytes * 9 / 10, || {
+        "too few byte positions were covered".into()
     });
-    let again = all.again;
-    figures.must(again > 0, || "no frame was cut".into());
-    all.tell(corrupt, &mut figures);
+    let resent = all.resent;
+    figures.require(resent > 0, || "no frame was cut".into());
+    all.add_to(corrupt, &mut figures);
     figures.verdict()
 }
 
@@ -167,7 +167,7 @@ impl Case {
             .stable_after(Duration::ZERO);
         let receiver = world::node(config.clone())?;
         let record = Record::default();
-        receiver.catch_all(Some(record.keeper()));
+        receiver.catch_all(Some(record.recorder()));
         let sender = world::node(config)?;
         let target = receiver.local_addr();
         let proxy = Proxy::start(&Handle::current(), 1, target, sockets, plan)?;
@@ -191,66 +191,66 @@ impl Case {
         let sent = self
             .peer
             .try_send(GroupId::new(group), stamp.payload(payload));
-        sent.map_err(|err| Failure::stuck(err.to_string()))
+        sent.map_err(|err| Failure::error(err.to_string()))
     }
 
-    /// Waits until the last frame is there, ends all, and says what became of the frames.
+    /// Waits for the last frame, stops everything, and reconciles the frames.
     async fn end(self, last: u64) -> Result<(Reconciled, u64), Failure> {
         let came = |sequence| {
-            let book = self.record.book();
-            let mut arrivals = book.arrivals.values();
+            let arrived = self.record.lock();
+            let mut arrivals = arrived.arrivals.values();
             arrivals.any(|arrivals| arrivals.sequences.contains(&sequence))
         };
         until("the last frame came", LONG, || came(last)).await?;
         self.sender.stop(Shutdown::Drain(LONG)).await;
         self.proxy.settled(LONG).await;
-        let gone = || self.receiver.stats().links.connections == 0;
-        until("the receiver read all", LONG, gone).await?;
+        let closed = || self.receiver.stats().links.connections == 0;
+        until("the receiver read all", LONG, closed).await?;
         self.receiver.stop(Shutdown::Drain(LONG)).await;
         let stats = self.sender.stats();
         stats.balance()?;
         self.receiver.stats().balance()?;
-        let book = self.record.book();
-        // What was lost is never more than a few kilobytes here, so lengths do not matter.
-        let found = reconcile(1, &stats.tcp, &self.proxy.ledger(), &book, |_| 100);
-        Ok((found, book.corrupt))
+        let arrived = self.record.lock();
+        // At most a few kilobytes are lost here, so the lengths do not matter.
+        let found = reconcile(1, &stats.tcp, &self.proxy.connections(), &arrived, |_| 100);
+        Ok((found, arrived.corrupt))
     }
 }
 
-/// Six frames, the connection cut while they are on the way, and six more.
+/// Sends six frames, cuts the connection while they are on the way, and sends six more.
 async fn cut_on_the_way(cut: Cut) -> Result<(Reconciled, u64), Failure> {
     let case = Case::start(Sockets::default(), move |number| Plan {
         cut: (number == 0).then_some(cut),
         ..Plan::default()
     })?;
-    for (sequence, payload) in (0..).zip(SIX) {
+    for (sequence, payload) in (0..).zip(PAYLOADS) {
         case.send(sequence, payload)?;
     }
-    // A connection that is reset at once may never have been one.
+    // A connection that is reset at once may not count as connected.
     let noticed = || {
         let links = case.sender.stats().links;
         links.disconnects > 0 || links.dials > 1
     };
     until("the cut was noticed", LONG, noticed).await?;
-    for (sequence, payload) in (6..).zip(SIX) {
+    for (sequence, payload) in (6..).zip(PAYLOADS) {
         case.send(sequence, payload)?;
     }
     let whole = bounds()[1..]
         .iter()
         .filter(|end| **end <= cut.after)
         .count() as u64;
-    let (proxy, receiver) = (case.proxy.ledger(), cut.side == Side::Receiver);
+    let (proxy, receiver) = (case.proxy.connections(), cut.side == Side::Receiver);
     let forwarded = proxy[0].forwarded.clone();
     let (mut found, corrupt) = case.end(11).await?;
-    // All six were written at once, so that the proxy had as many as it was to have, unless the
-    // sender saw the end before it wrote.
+    // All six were written at once, so the proxy forwarded up to the cut, unless the sender saw
+    // the end before it wrote.
     let early = forwarded.bytes == 0;
     if !early && (forwarded.bytes != cut.after || forwarded.frames != whole) {
         let problem = format!("{cut:?}: forwarded {} bytes", forwarded.bytes);
         found.unexplained.push(problem);
     }
-    // The second six are all there, and of the first what was whole: less than that only when the
-    // receiver's kernel was told to forget.
+    // The second six all arrive, and the complete ones of the first. Fewer arrive only if a reset
+    // discards bytes in the receiver's kernel.
     let forgets = receiver && cut.ending == Ending::Rst;
     if found.received < 6 + whole && !forgets && !early {
         let problem = format!("{cut:?}: {} came, {whole} were whole", found.received);
@@ -259,86 +259,86 @@ async fn cut_on_the_way(cut: Cut) -> Result<(Reconciled, u64), Failure> {
     Ok((found, corrupt))
 }
 
-/// What became of frames behind a connection that was filled.
+/// Result of a case with a full connection.
 struct Filled {
     all: Reconciled,
     corrupt: u64,
     /// Bytes that the kernel took, where that can be known.
     took: Option<u64>,
-    /// How many bytes of the six.
+    /// How many of them belong to the six.
     into: Option<u64>,
     problem: Option<String>,
 }
 
-/// A filler of `filler` bytes on the wire, the six, and nobody who reads, until the connection is
-/// cut. What was whole by the sender's count must not come again, the one behind it must.
+/// Sends a filler of `filler` bytes and the six on a connection that nobody reads, until it is cut.
+/// Frames that were written, by the sender's count, must not be sent again; the next one must.
 async fn fill(filler: u64, ending: Ending, side: Side) -> Result<Filled, Failure> {
-    let case = Case::start(TIGHT, move |number| Plan {
-        hole: (number == 0).then_some(0),
+    let case = Case::start(SMALL, move |number| Plan {
+        black_hole: (number == 0).then_some(0),
         ..Plan::default()
     })?;
     case.send(0, filler as usize - 8)?;
-    for (sequence, payload) in (1..).zip(SIX) {
+    for (sequence, payload) in (1..).zip(PAYLOADS) {
         case.send(sequence, payload)?;
     }
     // More than any kernel takes.
     case.send(7, 512 << 10)?;
-    let stands = || {
+    let established = || {
         case.proxy
-            .ledger()
+            .connections()
             .first()
-            .is_some_and(|passage| passage.stood)
+            .is_some_and(|connection| connection.established)
     };
-    until("the connection stands", LONG, stands).await?;
+    until("the connection is established", LONG, established).await?;
     let writing = || {
         let frames = case.peer.stats().frames;
         frames.written.frames + frames.in_flight.frames > 0
     };
     until("the writer writes", LONG, writing).await?;
-    // The kernel takes what it takes at once, but nobody says when it is full.
+    // The kernel takes bytes at once, but nothing reports when it is full.
     sleep(20 * MS).await;
-    case.proxy.refuse(true).await?;
+    case.proxy.set_refusing(true).await?;
     case.proxy.cut(ending, side);
     until("the cut was noticed", LONG, || {
         case.sender.stats().links.disconnects == 1
     })
     .await?;
     let written = case.peer.stats().frames.written.frames;
-    case.proxy.refuse(false).await?;
+    case.proxy.set_refusing(false).await?;
     case.send(8, 8)?;
     let (proxy, sees_all) = (
         &case.proxy,
         (ending == Ending::Fin) == (side == Side::Sender),
     );
-    let drained = || proxy.ledger()[0].drained;
+    let drained = || proxy.connections()[0].drained;
     if sees_all {
         let read = until("the proxy read the rest", LONG, drained).await;
         read.map_err(|failure| {
-            let Passage {
+            let ProxyConnection {
                 taken,
                 ended,
                 failed,
                 ..
-            } = &proxy.ledger()[0];
+            } = &proxy.connections()[0];
             let bytes = taken.bytes;
-            Failure::stuck(format!("{failure}: {bytes} bytes, {ended:?}, {failed:?}"))
+            Failure::error(format!("{failure}: {bytes} bytes, {ended:?}, {failed:?}"))
         })?;
     }
-    let first = proxy.ledger()[0].clone();
+    let first = proxy.connections()[0].clone();
     let second = async {
         until("the next connection", LONG, || {
             proxy
-                .ledger()
+                .connections()
                 .iter()
                 .skip(1)
-                .any(|passage| passage.taken.first().is_some())
+                .any(|connection| connection.taken.first().is_some())
         })
         .await?;
-        let ledger = proxy.ledger();
-        let mut later = ledger
+        let connections = proxy.connections();
+        let mut later = connections
             .iter()
             .skip(1)
-            .filter_map(|passage| passage.taken.first());
+            .filter_map(|connection| connection.taken.first());
         Ok::<_, Failure>(later.next())
     };
     let next = second.await?;

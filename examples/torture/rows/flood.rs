@@ -1,4 +1,4 @@
-//! One peer floods, nine behave: each of the nine gets on as if it were alone, to us and from us.
+//! One peer floods and nine do not: each of the nine keeps its rate, to us and from us.
 
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -8,9 +8,9 @@ use std::{
 use actix_transport::{Config, Shutdown, Transport};
 
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     row::{Failure, Figures, Row, Run},
-    traffic::{Offering, Pace, Tally, count, offer},
+    traffic::{Counter, Offering, Pace, count, offer},
     world::{ONE_EACH, node, system},
 };
 
@@ -22,20 +22,20 @@ pub(crate) const ROW: Row = Row {
 
 const NORMAL: usize = 9;
 
-/// 2,000 frames of 1 KiB a second, in portions of a clock's tick.
+/// 2,000 frames of 1 KiB a second, sent every 5 ms.
 const PACE: Pace = Pace::Each(Duration::from_millis(5), 10);
 const LEN: usize = 1 << 10;
-/// What each is offered in a second.
+/// Frames offered to each peer in a second.
 const OFFERED: u64 = 2_000;
 
-/// What a flood is made of.
-const DROP: usize = 200;
+/// Length of the flood's frames.
+const FLOOD_LEN: usize = 200;
 
 async fn both(run: &Run) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
     run.progress.total(2);
     for (index, way) in ["in", "out"].into_iter().enumerate() {
-        run.progress.say(way);
+        run.progress.set_message(way);
         let rates = flood(run, way == "in").await?;
         let alone: u64 = rates.alone.iter().sum();
         let kept = rates.kept();
@@ -50,33 +50,36 @@ async fn both(run: &Run) -> Result<Figures, Failure> {
         );
         figures.add("worst of the nine keeps", format!("{:.0} %", worst * 100.0));
         figures.add("flood", format!("{}/s", rates.flood));
-        figures.must(worst >= 0.8, || format!("{way}: the nine keep {kept:.2?}"));
-        // Who is not heard when it is alone keeps its rate whatever happens.
-        figures.must(rates.alone.iter().all(|rate| *rate > OFFERED / 2), || {
-            format!("{way}: alone the nine come to {:?}/s", rates.alone)
+        figures.require(worst >= 0.8, || format!("{way}: the nine keep {kept:.2?}"));
+        // A link that carries nothing when alone would pass any comparison.
+        figures.require(rates.alone.iter().all(|rate| *rate > OFFERED / 2), || {
+            format!(
+                "{way}: without the flood the nine reach only {:?}/s",
+                rates.alone
+            )
         });
-        // What does not flood proves nothing.
-        figures.must(rates.flood > alone, || {
-            format!("{way}: {}/s is no flood", rates.flood)
+        // Otherwise the flood would prove nothing.
+        figures.require(rates.flood > alone, || {
+            format!("{way}: {}/s is not a flood", rates.flood)
         });
         run.progress.add(1);
     }
     figures.verdict()
 }
 
-/// Frames a second that were delivered.
+/// Frames delivered per second.
 struct Rates {
     alone: Vec<u64>,
-    beside: Vec<u64>,
+    during_flood: Vec<u64>,
     flood: u64,
 }
 
 impl Rates {
-    /// What each of the nine kept of its rate.
+    /// Returns the share of its rate that each of the nine kept.
     fn kept(&self) -> Vec<f64> {
-        let pairs = self.alone.iter().zip(&self.beside);
+        let pairs = self.alone.iter().zip(&self.during_flood);
         pairs
-            .map(|(alone, beside)| *beside as f64 / *alone as f64)
+            .map(|(alone, during_flood)| *during_flood as f64 / *alone as f64)
             .collect()
     }
 }
@@ -88,12 +91,12 @@ async fn flood(run: &Run, into: bool) -> Result<Rates, Failure> {
     let others: Vec<Transport> = (0..=NORMAL)
         .map(|_| node(config.clone()))
         .collect::<Result<_, _>>()?;
-    let eye = Eye::on(others.iter().chain([&one]));
-    let mut tallies = Vec::new();
+    let snapshots = BalanceWatch::start(others.iter().chain([&one]));
+    let mut counters = Vec::new();
     let mut peers = Vec::new();
     for (index, other) in others.iter().enumerate() {
         let (from, to) = if into { (other, &one) } else { (&one, other) };
-        tallies.push(count(to, [index as u32])?);
+        counters.push(count(to, [index as u32])?);
         peers.push(from.peer(to.local_addr())?);
     }
     let flooded = peers.pop().expect("the last of ten");
@@ -104,19 +107,20 @@ async fn flood(run: &Run, into: bool) -> Result<Rates, Failure> {
         .collect();
     settle().await;
     let alone = rates(
-        &tallies,
-        run.tier.of(Duration::from_secs(3), Duration::from_secs(10)),
+        &counters,
+        run.tier
+            .pick(Duration::from_secs(3), Duration::from_secs(10)),
     )
     .await;
     let group = NORMAL as u32;
     offerings.push(Offering::start(Pace::Flat, move |_| {
-        offer(&flooded, group, vec![0; DROP])
+        offer(&flooded, group, vec![0; FLOOD_LEN])
     }));
     settle().await;
-    let beside = rates(
-        &tallies,
+    let during_flood = rates(
+        &counters,
         run.tier
-            .of(Duration::from_secs(10), Duration::from_secs(60)),
+            .pick(Duration::from_secs(10), Duration::from_secs(60)),
     )
     .await;
     for offering in offerings {
@@ -125,25 +129,25 @@ async fn flood(run: &Run, into: bool) -> Result<Rates, Failure> {
     for transport in others.iter().chain([&one]) {
         transport.stop(Shutdown::Now).await;
     }
-    eye.holds()?;
+    snapshots.check()?;
     for transport in others.iter().chain([&one]) {
         transport.stats().balance()?;
     }
     Ok(Rates {
         alone: alone[..NORMAL].to_vec(),
-        beside: beside[..NORMAL].to_vec(),
-        flood: beside[NORMAL],
+        during_flood: during_flood[..NORMAL].to_vec(),
+        flood: during_flood[NORMAL],
     })
 }
 
-/// Until what has begun is in its stride.
+/// Waits until new load has reached its full rate.
 async fn settle() {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
-/// What each tally grows by in a second.
-async fn rates(tallies: &[Tally], time: Duration) -> Vec<u64> {
-    let read = || tallies.iter().map(|tally| tally.load(Relaxed));
+/// Returns the frames per second of each counter.
+async fn rates(counters: &[Counter], time: Duration) -> Vec<u64> {
+    let read = || counters.iter().map(|counter| counter.load(Relaxed));
     let (before, began): (Vec<_>, _) = (read().collect(), Instant::now());
     tokio::time::sleep(time).await;
     let seconds = began.elapsed().as_secs_f64();

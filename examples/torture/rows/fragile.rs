@@ -1,5 +1,5 @@
-//! A node in a process of its own, whose actors can be made to panic while it sends and receives: what
-//! the rows `panics` and `soak` are about. It keeps track of what comes, and answers questions.
+//! A node in a child process whose actors can be made to panic under load, for the rows `panics`
+//! and `soak`. It tracks what it receives and answers questions. Its load is in `fragile_load.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -10,15 +10,15 @@ use std::{
 
 use actix_transport::{Config, Failpoint, Failpoints, Inbound, Shutdown, Stats, Transport, Via};
 
-use super::fragile_load::{self, Hand, LONGEST, Load};
+use super::fragile_load::{self, LONGEST, Load, LoadControl};
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     heap,
     row::Failure,
     stamp::Stamp,
     track::Track,
-    traffic::{Offering, serve_apart},
-    world::{ONE_EACH, Role, hush, questions, system, until},
+    traffic::{Offering, serve_on_own_thread},
+    world::{ONE_EACH, Role, questions, silence_expected_panics, system, until},
 };
 
 pub(crate) const ROLE: Role = Role {
@@ -26,7 +26,7 @@ pub(crate) const ROLE: Role = Role {
     run: |args| system(answer(args.to_vec())),
 };
 
-/// Every point where an actor can be made to panic.
+/// Every failpoint of the transport's actors.
 pub(crate) const POINTS: [Failpoint; 8] = [
     Failpoint::Listener,
     Failpoint::Reader,
@@ -38,12 +38,12 @@ pub(crate) const POINTS: [Failpoint; 8] = [
     Failpoint::Udp,
 ];
 
-/// Groups that frames may come to.
+/// Number of groups that receive frames.
 pub(crate) const GROUPS: u32 = 16;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Restarts and redials that keep nobody waiting, and frames that wait for as long as it takes.
+/// Short waits before restarts and dials, and frames that do not go stale.
 pub(crate) fn config() -> Config {
     Config::default()
         .placement(ONE_EACH)
@@ -55,52 +55,52 @@ pub(crate) fn config() -> Config {
         .stale_after(Duration::from_secs(600))
 }
 
-/// What came to a node, by the group and what it came by. Cheap to clone.
+/// What a node received, by group and by kind of link. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Tracks(Arc<Mutex<Book>>);
+pub(crate) struct Tracks(Arc<Mutex<Flows>>);
 
 #[derive(Default)]
-pub(crate) struct Book {
-    flows: BTreeMap<(u32, bool), Flow>,
+pub(crate) struct Flows {
+    by_key: BTreeMap<(u32, bool), Flow>,
     pub(crate) corrupt: u64,
 }
 
 /// The frames of one sender for one group.
 #[derive(Default)]
 pub(crate) struct Flow {
-    /// Of the sender's latest life.
+    /// Of the sender's latest incarnation.
     pub(crate) track: Track,
     incarnation: u32,
-    /// What was wrong in its former ones.
+    /// Faults in earlier incarnations.
     wrong: u64,
 }
 
 impl Flow {
-    /// What must not be: frames that came twice, out of order, or with one missing before them on the
-    /// same connection.
-    pub(crate) fn wrong(&self) -> u64 {
-        self.wrong + self.track.doubled + self.track.disordered + self.track.holes
+    /// Returns the number of faults: frames received twice, out of order, or with a gap before them
+    /// on the same connection.
+    pub(crate) fn faults(&self) -> u64 {
+        self.wrong + self.track.duplicates + self.track.reordered + self.track.gaps
     }
 }
 
 impl Tracks {
-    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().expect("nobody panics here")
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Flows> {
+        self.0.lock().expect("no holder of this lock panics")
     }
 
     pub(crate) fn serve(&self, transport: &Transport) -> Result<(), Failure> {
         let tracks = self.clone();
-        serve_apart(transport, 0..GROUPS, move |inbound| {
-            tracks.book().note(inbound);
+        serve_on_own_thread(transport, 0..GROUPS, move |inbound| {
+            tracks.lock().note(inbound);
         })
     }
 }
 
-impl Book {
+impl Flows {
     fn note(&mut self, mut inbound: Inbound) {
         let (group, from) = (inbound.group().get(), inbound.from());
         let flow = self
-            .flows
+            .by_key
             .entry((group, inbound.via() == Via::Udp))
             .or_default();
         while let Some(payload) = inbound.next_slice() {
@@ -111,11 +111,11 @@ impl Book {
             if stamp.incarnation > flow.incarnation {
                 *flow = Flow {
                     incarnation: stamp.incarnation,
-                    wrong: flow.wrong(),
+                    wrong: flow.faults(),
                     ..Flow::default()
                 };
             }
-            // What a former life left on its way.
+            // Late frames of an earlier incarnation are ignored.
             if stamp.incarnation == flow.incarnation {
                 flow.track.note(from, stamp.sequence);
             }
@@ -123,57 +123,61 @@ impl Book {
     }
 
     pub(crate) fn flow(&mut self, group: u32, via: Via) -> &Flow {
-        self.flows.entry((group, via == Via::Udp)).or_default()
+        self.by_key.entry((group, via == Via::Udp)).or_default()
     }
 
-    /// Over all flows that came by connections.
-    pub(crate) fn wrong(&self) -> u64 {
-        let tcp = self.flows.iter().filter(|((_, udp), _)| !udp);
-        tcp.map(|(_, flow)| flow.wrong()).sum()
+    /// Returns the faults of all flows over connections.
+    pub(crate) fn faults(&self) -> u64 {
+        let tcp = self.by_key.iter().filter(|((_, udp), _)| !udp);
+        tcp.map(|(_, flow)| flow.faults()).sum()
     }
 
-    /// What is wrong, and where.
-    pub(crate) fn story(&self) -> String {
-        let wrong = self.flows.iter().filter(|(_, flow)| flow.wrong() > 0);
-        let stories = wrong.map(|((group, udp), flow)| {
+    /// Describes the faults of each flow.
+    pub(crate) fn describe_faults(&self) -> String {
+        let wrong = self.by_key.iter().filter(|(_, flow)| flow.faults() > 0);
+        let texts = wrong.map(|((group, udp), flow)| {
             let Flow { track, wrong, .. } = flow;
             let via = if *udp { "datagrams" } else { "frames" };
             format!(
-                "{via} of group {group}: {} twice, {} out of order, {} holes, {wrong} in former lives",
-                track.doubled, track.disordered, track.holes
+                "{via} of group {group}: {} duplicate, {} reordered, {} gaps, {wrong} faults in earlier incarnations",
+                track.duplicates, track.reordered, track.gaps
             )
         });
-        let stories: Vec<_> = stories.collect();
-        format!("{} corrupt, {}", self.corrupt, stories.join(", "))
+        let texts: Vec<_> = texts.collect();
+        format!("{} corrupt, {}", self.corrupt, texts.join(", "))
     }
 
     pub(crate) fn came(&self) -> u64 {
-        self.flows.values().map(|flow| flow.track.came).sum()
+        self.by_key.values().map(|flow| flow.track.received).sum()
     }
 }
 
-/// The arguments: `<listen> <incarnation> <first group> <datagrams to, or -> <peer>…`. It sends to each
-/// peer's group by its place, from the first group on.
+/// Runs the child. Its arguments: `<listen> <incarnation> <first group> <datagrams to, or ->
+/// <peer>…`. The first peer gets frames for the first group, the next peer for the next, and so on.
 async fn answer(args: Vec<String>) -> Result<(), Failure> {
-    hush();
+    silence_expected_panics();
     let [listen, incarnation, first, datagrams, peers @ ..] = &args[..] else {
-        return Err(Failure::stuck("too few arguments"));
+        return Err(Failure::error("too few arguments"));
     };
-    let faults = Failpoints::default();
+    let failpoints = Failpoints::default();
     let node = Transport::builder()
         .config(config())
-        .failpoints(faults.clone())
+        .failpoints(failpoints.clone())
         .bind(listen.parse::<SocketAddr>()?)?;
     let tracks = Tracks::default();
     tracks.serve(&node)?;
     println!("{}", node.local_addr());
 
     let (incarnation, first): (u32, u32) = (incarnation.parse()?, first.parse()?);
-    let hand = Hand::default();
+    let control = LoadControl::default();
     let mut load = Vec::new();
     for (group, peer) in (first..).zip(peers) {
         let to = node.peer(peer.parse()?)?;
-        load.push(fragile_load::frames(Load { incarnation, group }, to, &hand));
+        load.push(fragile_load::frames(
+            Load { incarnation, group },
+            to,
+            &control,
+        ));
     }
     if let Ok(to) = datagrams.parse() {
         let group = first + load.len() as u32;
@@ -181,12 +185,12 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
             Load { incarnation, group },
             &node,
             to,
-            &hand,
+            &control,
         ));
     }
-    let eye = Eye::on([&node]);
+    let snapshots = BalanceWatch::start([&node]);
     let arm = |point: &str| -> Result<(), Failure> {
-        faults.arm(POINTS[point.parse::<usize>()?]);
+        failpoints.arm(POINTS[point.parse::<usize>()?]);
         Ok(())
     };
     let mut armed = 0;
@@ -195,100 +199,106 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
         let words: Vec<&str> = question.split(' ').collect();
         match words[..] {
             ["go"] => {
-                hand.go(true);
+                control.set_running(true);
                 println!("going");
             }
             ["pause"] => {
-                hand.go(false);
+                control.set_running(false);
                 println!("paused");
             }
-            // Panics at the point as soon as somebody passes it.
+            // The next pass of this failpoint panics.
             ["arm", point] => {
                 arm(point)?;
                 armed += 1;
                 println!("armed");
             }
-            // The same, and answers when the one that panicked is there again: how many microseconds
-            // that took, and what was sent by then.
+            // The same; answers when the actor has been restarted: the microseconds until then, and
+            // the frames sent by then.
             ["strike", point] => {
                 armed += 1;
                 arm(point)?;
-                plug_until_spent(&faults, &hand).await?;
+                wait_until_spent(&failpoints, &control).await?;
                 let again = || node.stats().links.restarts == armed;
                 let took = until("a restart", LONG, again).await?;
                 let taken = join(load.iter().map(Offering::taken));
                 println!("{} {taken}", took.as_micros());
             }
-            // Answers when all that was armed has happened.
+            // Answers when all armed panics have happened.
             ["spent"] => {
-                plug_until_spent(&faults, &hand).await?;
+                wait_until_spent(&failpoints, &control).await?;
                 let spent = || node.stats().links.restarts == armed;
                 if until("all restarts", LONG, spent).await.is_err() {
                     let (sent, links) = (node.stats().tcp, node.stats().links);
-                    let text = format!("armed {armed}: {faults:?}, {sent:?}, {links:?}");
-                    return Err(Failure::stuck(text));
+                    let text = format!("armed {armed}: {failpoints:?}, {sent:?}, {links:?}");
+                    return Err(Failure::error(text));
                 }
                 println!("{armed}");
             }
-            // What was sent so far, flow by flow.
+            // Frames sent so far, by flow.
             ["taken"] => println!("{}", join(load.iter().map(Offering::taken))),
-            // How far each flow has come in.
+            // One more than the highest sequence received, by flow.
             ["heard"] => {
-                let book = tracks.book();
-                println!("{}", join(book.flows.values().map(|flow| flow.track.end)));
+                let flows = tracks.lock();
+                println!("{}", join(flows.by_key.values().map(|flow| flow.track.end)));
             }
-            // Answers when nothing is on its way any more, and whether that came to be.
+            // Answers when no frame is queued or in flight, and whether that was reached.
             ["still"] => {
                 let still = |stats: Stats| {
                     (stats.tcp.queued + stats.tcp.in_flight + stats.inbound.in_delivery).is_zero()
                 };
-                let came = until("rest", LONG, || still(node.stats())).await;
+                let came = until("idle", LONG, || still(node.stats())).await;
                 println!("{}", u8::from(came.is_ok()));
             }
-            ["heap"] => println!("{}", heap::held()),
-            // What is missing of a flow that came by connections, given how much of it was written.
+            ["heap"] => println!("{}", heap::allocated()),
+            // Lost frames and gaps of a flow over connections, of which `end` frames were written.
             ["lost", group, end] => {
-                let mut book = tracks.book();
-                let lost = book.flow(group.parse()?, Via::Tcp).track.lost(end.parse()?);
+                let mut flows = tracks.lock();
+                let lost = flows
+                    .flow(group.parse()?, Via::Tcp)
+                    .track
+                    .lost(end.parse()?);
                 println!("{} {}", lost.frames, lost.runs);
             }
             ["came"] => {
-                let book = tracks.book();
-                println!("{} {} {}", book.came(), book.wrong(), book.corrupt);
+                let flows = tracks.lock();
+                println!("{} {} {}", flows.came(), flows.faults(), flows.corrupt);
             }
-            // The same in words, flow by flow.
-            ["wrong"] => println!("{}", tracks.book().story()),
+            // Describes the faults of each flow.
+            ["wrong"] => println!("{}", tracks.lock().describe_faults()),
             ["end"] => {
                 let taken = join(std::mem::take(&mut load).into_iter().map(Offering::end));
                 node.stop(Shutdown::Drain(LONG)).await;
                 let stats = node.stats();
                 let left = stats.tcp.dropped.total().frames + stats.udp.dropped.total().frames;
-                // What a part that panicked had read, and was about to hand over.
+                // Frames that a panicking actor had received and not yet delivered.
                 let given_up = stats.inbound.dropped.total().frames;
                 println!("{armed} {} {left} {given_up}", stats.links.restarts);
                 println!("{taken}");
-                println!("{}", eye.wrong().unwrap_or_else(|| "balanced".into()));
+                println!(
+                    "{}",
+                    snapshots
+                        .first_imbalance()
+                        .unwrap_or_else(|| "balanced".into())
+                );
             }
-            _ => return Err(Failure::stuck(format!("no such question: {question}"))),
+            _ => return Err(Failure::error(format!("no such question: {question}"))),
         }
     }
     Ok(())
 }
 
-/// Waits until all panics that are armed have happened. A writer is in the middle of a write when it
-/// has much to write and the other side is slow, which can be helped and not forced.
-async fn plug_until_spent(faults: &Failpoints, hand: &Hand) -> Result<(), Failure> {
+/// Waits until all armed panics have happened. A writer is in the middle of a write only if it has
+/// much to write and the other side is slow; a large frame makes that likely.
+async fn wait_until_spent(failpoints: &Failpoints, control: &LoadControl) -> Result<(), Failure> {
     const SOON: Duration = Duration::from_millis(50);
 
     for _ in 0..LONG.as_millis() / SOON.as_millis() {
-        if until("a panic", SOON, || faults.spent()).await.is_ok() {
+        if until("a panic", SOON, || failpoints.spent()).await.is_ok() {
             return Ok(());
         }
-        hand.plug();
+        control.send_blocking_frame();
     }
-    Err(Failure::stuck(
-        "nobody passed the point where a panic was due",
-    ))
+    Err(Failure::error("no actor passed the armed failpoint"))
 }
 
 fn join(numbers: impl Iterator<Item = u64>) -> String {

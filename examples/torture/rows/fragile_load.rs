@@ -1,4 +1,4 @@
-//! What fragile nodes send: frames of all sizes, stamped.
+//! The load of fragile nodes: stamped frames of various lengths, and datagrams.
 
 use std::{
     net::SocketAddr,
@@ -13,10 +13,10 @@ use actix_transport::{GroupId, Peer, Transport};
 
 use crate::{
     stamp::Stamp,
-    traffic::{Offer, Offering, Pace, offer, said},
+    traffic::{Offer, Offering, Pace, offer, outcome},
 };
 
-/// Whose frames they are.
+/// The stamp's fields that are the same for all frames of a flow.
 #[derive(Debug, Copy, Clone)]
 pub(crate) struct Load {
     pub(crate) incarnation: u32,
@@ -40,8 +40,8 @@ const FRAMES: Pace = Pace::Each(Duration::from_millis(2), 10);
 
 const DATAGRAMS: Pace = Pace::Each(Duration::from_millis(1), 1);
 
-/// Mostly small ones, behind one another as bytes. In every thousand, eighty that are chained and one
-/// that is large.
+/// Mostly short frames, which the queue copies. In every thousand there are eighty that it chains,
+/// and one large one.
 fn len(sequence: u64) -> usize {
     match sequence % 1_000 {
         0 => 256 << 10,
@@ -50,42 +50,42 @@ fn len(sequence: u64) -> usize {
     }
 }
 
-/// A frame of which the kernel takes a part, and then waits for the other side.
-const PLUG: usize = 16 << 20;
+/// A frame so large that the kernel takes only a part, so that the writer waits for the other side.
+const BLOCKING_FRAME: usize = 16 << 20;
 
-/// The longest of all these.
-pub(crate) const LONGEST: usize = PLUG + 8;
+/// The longest frame.
+pub(crate) const LONGEST: usize = BLOCKING_FRAME + 8;
 
-/// The hand on all load of a process.
+/// Controls all load of a process.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Hand(Arc<Switches>);
+pub(crate) struct LoadControl(Arc<Switches>);
 
 #[derive(Debug, Default)]
 struct Switches {
-    going: AtomicBool,
-    plug: AtomicBool,
+    running: AtomicBool,
+    blocking_frame: AtomicBool,
 }
 
-impl Hand {
-    pub(crate) fn go(&self, going: bool) {
-        self.0.going.store(going, Relaxed);
+impl LoadControl {
+    pub(crate) fn set_running(&self, running: bool) {
+        self.0.running.store(running, Relaxed);
     }
 
-    /// Has the next frame, whoever's it is, be a plug.
-    pub(crate) fn plug(&self) {
-        self.0.plug.store(true, Relaxed);
+    /// Makes the next frame of any flow so large that it blocks the writer.
+    pub(crate) fn send_blocking_frame(&self) {
+        self.0.blocking_frame.store(true, Relaxed);
     }
 }
 
-/// Sends frames to `peer`, while going.
-pub(crate) fn frames(load: Load, peer: Peer, hand: &Hand) -> Offering {
-    let Hand(hand) = hand.clone();
+/// Starts to send frames to `peer` while the load is running.
+pub(crate) fn frames(load: Load, peer: Peer, control: &LoadControl) -> Offering {
+    let LoadControl(control) = control.clone();
     Offering::start(FRAMES, move |sequence| {
-        if !hand.going.load(Relaxed) {
+        if !control.running.load(Relaxed) {
             return Offer::Full;
         }
-        let len = match hand.plug.swap(false, Relaxed) {
-            true => PLUG,
+        let len = match control.blocking_frame.swap(false, Relaxed) {
+            true => BLOCKING_FRAME,
             false => len(sequence),
         };
         offer(&peer, load.group, load.payload(sequence, len))
@@ -93,13 +93,18 @@ pub(crate) fn frames(load: Load, peer: Peer, hand: &Hand) -> Offering {
 }
 
 /// The same with datagrams.
-pub(crate) fn datagrams(load: Load, node: &Transport, to: SocketAddr, hand: &Hand) -> Offering {
-    let (node, Hand(hand)) = (node.clone(), hand.clone());
+pub(crate) fn datagrams(
+    load: Load,
+    node: &Transport,
+    to: SocketAddr,
+    control: &LoadControl,
+) -> Offering {
+    let (node, LoadControl(control)) = (node.clone(), control.clone());
     Offering::start(DATAGRAMS, move |sequence| {
-        if !hand.going.load(Relaxed) {
+        if !control.running.load(Relaxed) {
             return Offer::Full;
         }
         let payload = load.payload(sequence, 100);
-        said(node.send_datagram(to, GroupId::new(load.group), payload))
+        outcome(node.send_datagram(to, GroupId::new(load.group), payload))
     })
 }

@@ -1,5 +1,5 @@
-//! A link whose other end is out of reach without a word: the cable is pulled, or the answers go
-//! nowhere. The transport gives it up in time, and comes back when it can.
+//! The other end of a link becomes unreachable without notice: the cable is pulled, or its answers
+//! are dropped. The transport gives up the link in time, and connects again when it can.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use tokio::time::sleep;
 
 use crate::{
     netns::Namespace,
+    receive_log::FromSender,
     row::{Failure, Figures, Row, Run},
     sink::Sink,
     stamp::Stamp,
-    tally::Seen,
-    world::{self, ONE_EACH, Stall, Watch, until},
+    world::{self, EventLog, ONE_EACH, WakeDelay, until},
 };
 
 pub(crate) const ROW: Row = Row {
     name: "half-open",
-    what: "cable pulled, answers in a black hole: the link is down within TCP_USER_TIMEOUT + 1 s",
+    what: "cable pulled, answers dropped: the link is down within TCP_USER_TIMEOUT + 1 s",
     run,
 };
 
@@ -33,11 +33,11 @@ enum Fault {
 }
 
 fn run(run: &Run) -> Result<Figures, Failure> {
-    let times = run.tier.of(1, 20);
+    let times = run.tier.pick(1, 20);
     run.progress.total(2 * times);
     world::system(async {
         let namespace = Namespace::new()?;
-        let mut sink = Sink::start(&namespace.inside(), &format!("{}:0", namespace.there))?;
+        let mut sink = Sink::start(&namespace.exec_prefix(), &format!("{}:0", namespace.there))?;
         let config = Config::default()
             .placement(ONE_EACH)
             .udp(false)
@@ -47,20 +47,20 @@ fn run(run: &Run) -> Result<Figures, Failure> {
             .stale_after(SECOND);
         let bind = format!("{}:0", namespace.here);
         let transport = Transport::builder().config(config).bind(bind.as_str())?;
-        let watch = Watch::on(&transport);
+        let events = EventLog::start(&transport);
         let peer = transport.peer(sink.addr)?;
         let mut figures = Figures::default();
         let mut sequence = 0;
-        let (stall, mut worst) = (Stall::watch()?, Duration::ZERO);
+        let (wake_delay, mut worst) = (WakeDelay::start()?, Duration::ZERO);
         for fault in [Fault::Cable, Fault::BlackHole] {
             let (mut slowest, mut back) = (Duration::ZERO, Duration::ZERO);
             for _ in 0..times {
-                stall.take();
+                wake_delay.take();
                 let (down, again) =
-                    once(fault, &namespace, &transport, &watch, &peer, &mut sequence).await?;
-                let stood = stall.take();
-                worst = worst.max(stood);
-                figures.must(down <= USER_TIMEOUT + SECOND + stood, || {
+                    once(fault, &namespace, &transport, &events, &peer, &mut sequence).await?;
+                let delay = wake_delay.take();
+                worst = worst.max(delay);
+                figures.require(down <= USER_TIMEOUT + SECOND + delay, || {
                     format!("{fault:?}: down after {down:?}")
                 });
                 slowest = slowest.max(down);
@@ -74,24 +74,26 @@ fn run(run: &Run) -> Result<Figures, Failure> {
             figures.add(what, format!("{slowest:.2?}"));
             figures.add(then, format!("{back:.0?}"));
         }
-        let (tally, _) = sink.tally()?;
-        let came = tally.came();
-        figures.must(came.wrong().is_none(), || came.wrong().unwrap_or_default());
+        let (log, _) = sink.receive_log()?;
+        let came = log.lock();
+        figures.require(came.faults().is_none(), || {
+            came.faults().unwrap_or_default()
+        });
         transport.stats().balance()?;
         let tcp = transport.stats().tcp;
-        figures.must(came.frames <= tcp.written.frames, || {
+        figures.require(came.frames <= tcp.written.frames, || {
             "more came than was written".into()
         });
-        // What is lost is lost with a link: one gap for each, and no other.
-        let gaps = |seen: &Seen| seen.gaps(seen.last().map_or(0, |last| last + 1));
-        let gaps = came.of.values().map(gaps).sum::<u64>();
+        // Frames are lost only with a link: at most one gap for each.
+        let gaps = |seen: &FromSender| seen.gaps(seen.last().map_or(0, |last| last + 1));
+        let gaps = came.by_sender.values().map(gaps).sum::<u64>();
         let links = transport.stats().links;
-        figures.must(gaps <= links.disconnects, || {
-            let runs: Vec<_> = came.of.values().map(|seen| &seen.runs).collect();
-            format!("{gaps} gaps: {runs:?}, {links:?}, {:?}", watch.all())
+        figures.require(gaps <= links.disconnects, || {
+            let runs: Vec<_> = came.by_sender.values().map(|seen| &seen.runs).collect();
+            format!("{gaps} gaps: {runs:?}, {links:?}, {:?}", events.all())
         });
         figures.add("times each", times);
-        figures.add("machine stood still for at most", format!("{worst:.0?}"));
+        figures.add("threads woken late by at most", format!("{worst:.0?}"));
         figures.add("TCP_USER_TIMEOUT", format!("{USER_TIMEOUT:?}"));
         figures.add("written", tcp.written.frames);
         figures.add("received", came.frames);
@@ -102,21 +104,21 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     })
 }
 
-/// One fault: says how long it took until the link was told to be down, and, the fault mended, until
-/// there was one again.
+/// Sets and removes one fault. Returns how long it took until the link was reported down, and then
+/// until there was a link again.
 async fn once(
     fault: Fault,
     namespace: &Namespace,
     transport: &Transport,
-    watch: &Watch,
+    events: &EventLog,
     peer: &Peer,
     sequence: &mut u64,
 ) -> Result<(Duration, Duration), Failure> {
     let set = |on| match fault {
-        Fault::Cable => namespace.pulled(on),
-        Fault::BlackHole => namespace.black_hole(on),
+        Fault::Cable => namespace.set_cable_pulled(on),
+        Fault::BlackHole => namespace.set_black_hole(on),
     };
-    // Something is on its way all the time: what is not acknowledged is what counts.
+    // Frames are sent all the time, because the timeout counts unacknowledged data.
     let mut offer = async || {
         let stamp = Stamp {
             sender: 1,
@@ -132,7 +134,7 @@ async fn once(
     while !peer.stats().connected || settled.elapsed() < SECOND / 4 {
         offer().await;
         if settled.elapsed() > LONG {
-            return Err(Failure::stuck("no link"));
+            return Err(Failure::error("no link"));
         }
     }
     set(true)?;
@@ -140,12 +142,12 @@ async fn once(
     let down = loop {
         offer().await;
         let down = |event: &PeerEvent| matches!(event, PeerEvent::Down { .. });
-        if let Some((at, _)) = watch.first(began, down) {
+        if let Some((at, _)) = events.first(began, down) {
             break at - began;
         }
         if began.elapsed() > LONG {
-            return Err(Failure::stuck(format!(
-                "{fault:?}: the link is never told to be down"
+            return Err(Failure::error(format!(
+                "{fault:?}: the link was not reported down"
             )));
         }
     };
@@ -154,7 +156,7 @@ async fn once(
     while !peer.stats().connected {
         offer().await;
         if began.elapsed() > LONG {
-            return Err(Failure::stuck(format!("{fault:?}: no link again")));
+            return Err(Failure::error(format!("{fault:?}: no link again")));
         }
     }
     let again = began.elapsed();

@@ -1,5 +1,5 @@
-//! Thousands of connections that mean no good, and one honest link between them: it loses nothing and
-//! is hardly slower, and what they cost is little.
+//! Thousands of hostile connections beside one honest link: the link loses nothing and is hardly
+//! slower, and the connections cost little memory.
 
 use std::{
     net::SocketAddr,
@@ -14,9 +14,9 @@ use std::{
 use actix_transport::{Config, Shutdown, Transport};
 use hdrhistogram::Histogram;
 
-use super::hostile_clients::{KINDS, besiege};
+use super::hostile_clients::{self, KINDS};
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     heap,
     row::{Failure, Figures, Row, Run},
     traffic::{Offering, Pace, now, offer, serve},
@@ -26,70 +26,72 @@ use crate::{
 pub(crate) const ROW: Row = Row {
     name: "hostile",
     what: "hostile connections of six kinds: the honest link loses 0, p99 ≤ 3 × quiet, memory bounded",
-    run: |run| system(siege(run)),
+    run: |run| system(attack(run)),
 };
 
 pub(crate) const ROLE: Role = Role {
-    name: "besieged",
-    run: besieged,
+    name: "hostile-target",
+    run: child,
 };
 
-/// The honest link's: 5,000 frames of 256 B a second.
+/// The honest link sends 5,000 frames of 256 B a second.
 const PACE: Pace = Pace::Each(Duration::from_millis(1), 5);
 const LEN: usize = 256;
 
-/// What a connection may cost, its buffer included, in bytes asked for.
-const EACH: u64 = 4 << 10;
+/// The most heap that a connection may use, its buffer included.
+const PER_CONNECTION: u64 = 4 << 10;
 
-/// What they may cost together beside that: the accepting, the tables.
-const ALL: u64 = 8 << 20;
+/// The most heap that they may use in addition, for accepting and for tables.
+const FIXED: u64 = 8 << 20;
 
-/// How long a frame may take, so that those that trickle are told off within the row.
+/// How long a frame may take. Short enough that trickling clients are disconnected within the row.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(8);
 
-async fn siege(run: &Run) -> Result<Figures, Failure> {
-    let count = run.tier.of(2_000, 10_000);
-    let quiet = run.tier.of(Duration::from_secs(5), Duration::from_secs(15));
-    let siege = run
+async fn attack(run: &Run) -> Result<Figures, Failure> {
+    let count = run.tier.pick(2_000, 10_000);
+    let quiet = run
         .tier
-        .of(Duration::from_secs(20), Duration::from_secs(60));
+        .pick(Duration::from_secs(5), Duration::from_secs(15));
+    let attack = run
+        .tier
+        .pick(Duration::from_secs(20), Duration::from_secs(60));
     let mut figures = Figures::default();
     let mut child = Child::start(ROLE.name, &[])?;
     let to: SocketAddr = child.parse()?;
     let (honest, offering) = honest(to)?;
-    let eye = Eye::on([&honest]);
-    // The same, left in peace: what others on this machine do to the one they do to the other.
+    let snapshots = BalanceWatch::start([&honest]);
+    // A second server that is not attacked: other load on this machine affects both alike.
     let mut twin = Child::start(ROLE.name, &[])?;
     let (honest_twin, twin_offering) = self::honest(twin.parse()?)?;
 
     run.progress.total(2);
-    run.progress.say("quiet");
+    run.progress.set_message("quiet");
     tokio::time::sleep(Duration::from_secs(1)).await;
     child.ask("begin")?;
     tokio::time::sleep(quiet).await;
     let alone = Latencies::of(&child.ask("latencies")?)?;
     run.progress.add(1);
 
-    run.progress.say("besieged");
-    let besiegers = besiege(to, count, run.seed);
-    // The storm of their coming is not what they are when they are there; it has its own row.
-    let there = Instant::now();
-    while besiegers.open() < count * 2 / 5 && there.elapsed() < Duration::from_secs(20) {
+    run.progress.set_message("under attack");
+    let clients = hostile_clients::start(to, count, run.seed);
+    // Wait until they are connected; the rush of connecting is not measured.
+    let waiting = Instant::now();
+    while clients.open() < count * 2 / 5 && waiting.elapsed() < Duration::from_secs(20) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (mut memory, began) = (0, Instant::now());
-    let (calm, cpu) = (Cost::of(child.pid())?, Cost::of(child.pid())?.cpu);
+    let (before, cpu) = (Cost::of(child.pid())?, Cost::of(child.pid())?.cpu);
     child.ask("begin")?;
     twin.ask("begin")?;
-    while began.elapsed() < siege {
+    while began.elapsed() < attack {
         memory = memory.max(Cost::of(child.pid())?.memory);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let beside = Latencies::of(&child.ask("latencies")?)?;
-    let beside_twin = Latencies::of(&twin.ask("latencies")?)?;
+    let during = Latencies::of(&child.ask("latencies")?)?;
+    let twin_meanwhile = Latencies::of(&twin.ask("latencies")?)?;
     let cpu = Cost::of(child.pid())?.cpu - cpu;
-    let open = besiegers.open();
-    let kinds = besiegers.end();
+    let open = clients.open();
+    let kinds = clients.end();
     run.progress.add(1);
 
     let offered = offering.taken();
@@ -102,20 +104,22 @@ async fn siege(run: &Run) -> Result<Figures, Failure> {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let came: u64 = number(&child.ask("came")?)?;
     let (base, peak): (u64, u64) = pair(&child.ask("heap")?)?;
-    let told = child.ask("counters")?;
+    let counts = child.ask("counters")?;
     let grown = peak.saturating_sub(base);
 
     figures.add("connections", format!("{open} open"));
     for (kind, made) in KINDS.iter().zip(kinds) {
         figures.add(kind.name(), made);
-        figures.must(made > 0, || format!("nobody of kind {}", kind.name()));
+        figures.require(made > 0, || {
+            format!("no connection of kind {}", kind.name())
+        });
     }
-    figures.add("they were", told);
+    figures.add("closed by the server", counts);
     let written = stats.tcp.written.frames;
     figures.add("honest", format!("{written} written, {came} came"));
     figures.add("quiet", &alone);
-    figures.add("besieged", &beside);
-    figures.add("its twin in peace meanwhile", &beside_twin);
+    figures.add("under attack", &during);
+    figures.add("undisturbed twin meanwhile", &twin_meanwhile);
     figures.add(
         "heap",
         format!(
@@ -126,36 +130,36 @@ async fn siege(run: &Run) -> Result<Figures, Failure> {
     );
     figures.add(
         "resident",
-        format!("{}, from {}", mib(memory), mib(calm.memory)),
+        format!("{}, from {}", mib(memory), mib(before.memory)),
     );
     figures.add(
         "processor",
-        format!("{:.0} %", cpu.as_secs_f64() / siege.as_secs_f64() * 100.0),
+        format!("{:.0} %", cpu.as_secs_f64() / attack.as_secs_f64() * 100.0),
     );
-    figures.must(open >= count * 2 / 5, || {
-        format!("only {open} of {count} are there, where half are not thrown out")
+    figures.require(open >= count * 2 / 5, || {
+        format!("only {open} of {count} are open; half of them should stay")
     });
-    figures.must(refused == 0, || {
-        format!("{refused} times no room for the honest")
+    figures.require(refused == 0, || {
+        format!("{refused} honest offers were refused")
     });
-    figures.must(
+    figures.require(
         written == stats.tcp.offered.frames && written >= offered,
         || format!("{} offered, {written} written", stats.tcp.offered.frames),
     );
-    figures.must(came == written, || format!("{came} of {written} came"));
-    let quiet = alone.p99.max(beside_twin.p99);
-    figures.must(beside.p99 <= quiet * 3, || {
-        format!("p99 {:.0?} where quiet is {quiet:.0?}", beside.p99)
+    figures.require(came == written, || format!("{came} of {written} came"));
+    let quiet = alone.p99.max(twin_meanwhile.p99);
+    figures.require(during.p99 <= quiet * 3, || {
+        format!("p99 {:.0?}, quiet it is {quiet:.0?}", during.p99)
     });
-    let bound = EACH * count as u64 + ALL;
-    eye.tell(&mut figures);
-    figures.must(grown <= bound, || {
-        format!("{} where {} is the bound", mib(grown), mib(bound))
+    let bound = PER_CONNECTION * count as u64 + FIXED;
+    snapshots.add_to(&mut figures);
+    figures.require(grown <= bound, || {
+        format!("{}, and {} is the bound", mib(grown), mib(bound))
     });
     figures.verdict()
 }
 
-/// A node that sends honest frames there.
+/// Starts a node that sends honest frames to this address.
 fn honest(to: SocketAddr) -> Result<(Transport, Offering), Failure> {
     let honest = node(Config::default().placement(ONE_EACH))?;
     let peer = honest.peer(to)?;
@@ -168,7 +172,7 @@ fn honest(to: SocketAddr) -> Result<(Transport, Offering), Failure> {
     Ok((honest, offering))
 }
 
-/// What the honest frames took from being offered to being handled.
+/// Times from the offer of an honest frame to its handler.
 struct Latencies {
     frames: u64,
     p50: Duration,
@@ -180,7 +184,7 @@ impl Latencies {
     fn of(line: &str) -> Result<Self, Failure> {
         let numbers: Vec<u64> = line.split(' ').filter_map(|n| n.parse().ok()).collect();
         let [frames, p50, p99, max] = numbers[..] else {
-            return Err(Failure::stuck(format!("not four numbers: {line}")));
+            return Err(Failure::error(format!("not four numbers: {line}")));
         };
         Ok(Latencies {
             frames,
@@ -205,7 +209,7 @@ impl std::fmt::Display for Latencies {
 
 fn number(line: &str) -> Result<u64, Failure> {
     line.parse()
-        .map_err(|_| Failure::stuck(format!("not a number: {line}")))
+        .map_err(|_| Failure::error(format!("not a number: {line}")))
 }
 
 fn pair(line: &str) -> Result<(u64, u64), Failure> {
@@ -215,14 +219,14 @@ fn pair(line: &str) -> Result<(u64, u64), Failure> {
 
 // ---- the other process -------------------------------------------------------------------------
 
-/// What the actor of the honest group has seen.
+/// What the honest group's actor has received.
 struct Seen {
     latencies: Histogram<u64>,
     came: u64,
 }
 
-/// A node that answers questions about itself.
-fn besieged(_: &[String]) -> Result<(), Failure> {
+/// The child: a node that receives and answers questions about itself.
+fn child(_: &[String]) -> Result<(), Failure> {
     let seen = Arc::new(Mutex::new(Seen {
         // Up to a minute.
         latencies: Histogram::new_with_bounds(1, 60_000_000_000, 3)?,
@@ -232,17 +236,17 @@ fn besieged(_: &[String]) -> Result<(), Failure> {
         let config = Config::default()
             .placement(ONE_EACH)
             .frame_timeout(FRAME_TIMEOUT)
-            // So that the announcement of a large frame gains nobody time.
+            // High, so that announcing a large frame buys no extra time.
             .frame_floor(64 << 20);
         let node = node(config)?;
-        let eye = Eye::on([&node]);
+        let snapshots = BalanceWatch::start([&node]);
         let noting = seen.clone();
         serve(&node, [1], move |mut inbound| {
-            let mut seen = noting.lock().expect("nobody panics here");
+            let mut seen = noting.lock().expect("no holder of this lock panics");
             while let Some(payload) = inbound.next_slice() {
                 let stamp = payload[8..16].try_into().map_or(0, u64::from_le_bytes);
                 let number = payload[..8].try_into().map_or(u64::MAX, u64::from_le_bytes);
-                // One that comes twice, or out of order, counts for none.
+                // A frame that is duplicate or out of order does not count.
                 seen.came += u64::from(number == seen.came);
                 seen.latencies
                     .saturating_record(now().saturating_sub(stamp));
@@ -254,23 +258,29 @@ fn besieged(_: &[String]) -> Result<(), Failure> {
         while let Some(question) = questions.recv().await {
             match &*question {
                 "begin" => {
-                    seen.lock().expect("nobody panics here").latencies.reset();
+                    seen.lock()
+                        .expect("no holder of this lock panics")
+                        .latencies
+                        .reset();
                     watch.get_or_insert_with(PeakWatch::start);
                     println!("begun");
                 }
                 "latencies" => {
-                    let seen = seen.lock().expect("nobody panics here");
+                    let seen = seen.lock().expect("no holder of this lock panics");
                     let taken = &seen.latencies;
                     let (p50, p99) = (taken.value_at_quantile(0.5), taken.value_at_quantile(0.99));
                     println!("{} {p50} {p99} {}", taken.len(), taken.max());
                 }
-                "came" => println!("{}", seen.lock().expect("nobody panics here").came),
+                "came" => println!(
+                    "{}",
+                    seen.lock().expect("no holder of this lock panics").came
+                ),
                 "heap" => {
                     let (base, peak) = watch.take().map_or((0, 0), PeakWatch::end);
                     println!("{base} {peak}");
                 }
                 _ => {
-                    eye.holds()?;
+                    snapshots.check()?;
                     println!("{}", counters(&node));
                 }
             }
@@ -288,7 +298,7 @@ fn counters(node: &Transport) -> String {
     )
 }
 
-/// A thread that looks at the heap every few milliseconds.
+/// A thread that reads the allocated bytes every few milliseconds.
 struct PeakWatch {
     base: u64,
     over: Arc<AtomicBool>,
@@ -302,13 +312,13 @@ impl PeakWatch {
         let thread = std::thread::spawn(move || {
             let mut peak = 0;
             while !done.load(Relaxed) {
-                peak = peak.max(heap::held());
+                peak = peak.max(heap::allocated());
                 std::thread::sleep(Duration::from_millis(5));
             }
             peak
         });
         PeakWatch {
-            base: heap::held(),
+            base: heap::allocated(),
             over,
             thread,
         }

@@ -1,4 +1,4 @@
-//! Those who mean no good: connections by the thousand, in raw bytes, on a thread of their own.
+//! Hostile clients: thousands of connections that send raw bytes, on their own thread.
 
 use std::{
     io,
@@ -21,17 +21,17 @@ use tokio::{
 /// What a hostile connection does.
 #[derive(Debug, Copy, Clone)]
 pub(crate) enum Kind {
-    /// Says nothing.
+    /// Sends nothing.
     Idle,
-    /// Announces the longest frame there may be, and says no more.
+    /// Announces the longest allowed frame and sends nothing more.
     Header,
-    /// Sends a frame, a byte a second.
+    /// Sends a frame at one byte a second.
     Trickle,
-    /// Sends what comes to its mind.
+    /// Sends random bytes.
     Garbage,
-    /// Takes us for a web server.
+    /// Sends an HTTP request.
     Http,
-    /// Takes us for one with secrets.
+    /// Sends a TLS hello.
     Tls,
 }
 
@@ -44,8 +44,9 @@ pub(crate) const KINDS: [Kind; 6] = [
     Kind::Tls,
 ];
 
-/// Those that are thrown out at once, which is half of them, come back after a while; so many of them a second, all together.
-const AGAIN: usize = 1_000;
+/// Half of the clients are disconnected at once and come back after a pause; this many do so in a
+/// second, all together.
+const RECONNECTS_PER_SECOND: usize = 1_000;
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
@@ -59,9 +60,9 @@ impl Kind {
         }
     }
 
-    /// What it says, at once.
+    /// Returns the bytes that it sends at once.
     fn bytes(self, rng: &mut Rng) -> Vec<u8> {
-        // As long as frames may be by default.
+        // The default limit on a frame.
         const LONGEST: u32 = 10 << 20;
         match self {
             Kind::Idle | Kind::Trickle => Vec::new(),
@@ -73,8 +74,8 @@ impl Kind {
     }
 }
 
-/// The besiegers. They go when this goes.
-pub(crate) struct Besiegers {
+/// A handle to the clients. They end when it is dropped.
+pub(crate) struct HostileClients {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -86,10 +87,10 @@ struct Shared {
     made: [AtomicU64; KINDS.len()],
 }
 
-/// Keeps `count` connections to `to` open, as far as they are let.
-pub(crate) fn besiege(to: SocketAddr, count: usize, seed: u64) -> Besiegers {
+/// Keeps `count` connections to `to` open, as far as the server allows.
+pub(crate) fn start(to: SocketAddr, count: usize, seed: u64) -> HostileClients {
     let shared = Arc::new(Shared::default());
-    let besieging = shared.clone();
+    let in_thread = shared.clone();
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -97,48 +98,48 @@ pub(crate) fn besiege(to: SocketAddr, count: usize, seed: u64) -> Besiegers {
             .expect("a runtime");
         runtime.block_on(async {
             for index in 0..count {
-                let shared = besieging.clone();
-                tokio::spawn(besieger(shared, to, index, count, seed));
-                // They come as fast as the backlog takes them, not faster.
+                let shared = in_thread.clone();
+                tokio::spawn(client(shared, to, index, count, seed));
+                // Connect no faster than the backlog can take.
                 if index % 50 == 49 {
                     sleep(Duration::from_millis(10)).await;
                 }
             }
-            while !besieging.over.load(Relaxed) {
+            while !in_thread.over.load(Relaxed) {
                 sleep(Duration::from_millis(20)).await;
             }
         });
     });
-    Besiegers {
+    HostileClients {
         shared,
         thread: Some(thread),
     }
 }
 
-impl Besiegers {
-    /// How many connections are open.
+impl HostileClients {
+    /// Returns how many connections are open.
     pub(crate) fn open(&self) -> usize {
         self.shared.open.load(Relaxed)
     }
 
-    /// Ends it; says how many connections of each kind there were.
+    /// Stops the clients, and returns how many connections of each kind there were.
     pub(crate) fn end(mut self) -> [u64; KINDS.len()] {
         self.shared.over.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("besieges and panics not");
+            thread.join().expect("this thread does not panic");
         }
         self.shared.made.each_ref().map(|made| made.load(Relaxed))
     }
 }
 
-impl Drop for Besiegers {
+impl Drop for HostileClients {
     fn drop(&mut self) {
         self.shared.over.store(true, Relaxed);
     }
 }
 
-/// One of them: connects, misbehaves, and comes back when it was thrown out.
-async fn besieger(shared: Arc<Shared>, to: SocketAddr, index: usize, count: usize, seed: u64) {
+/// One client: connects, misbehaves, and connects again after it was disconnected.
+async fn client(shared: Arc<Shared>, to: SocketAddr, index: usize, count: usize, seed: u64) {
     let mut rng = Rng::with_seed(seed ^ (index as u64) << 32);
     let kind = KINDS[index % KINDS.len()];
     loop {
@@ -150,35 +151,37 @@ async fn besieger(shared: Arc<Shared>, to: SocketAddr, index: usize, count: usiz
         }
         let pause = match kind {
             Kind::Idle | Kind::Header | Kind::Trickle => 0.05,
-            Kind::Garbage | Kind::Http | Kind::Tls => (count / 2) as f64 / AGAIN as f64,
+            Kind::Garbage | Kind::Http | Kind::Tls => {
+                (count / 2) as f64 / RECONNECTS_PER_SECOND as f64
+            }
         };
         sleep(Duration::from_secs_f64(pause * (0.5 + rng.f64()))).await;
     }
 }
 
-/// Connects from one of many addresses, each of which has ports of its own.
+/// Connects from one of many source addresses, since each has its own range of ports.
 async fn connect(to: SocketAddr, index: usize) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::new(127, 0, 2, (index % 200) as u8 + 1), 0).into())?;
     let stream = socket.connect(to).await?;
-    // Leaves nothing behind.
+    // Closes with an RST, so that no TIME_WAIT entry remains.
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     Ok(stream)
 }
 
-/// Says what its kind says, and stays until it is thrown out.
+/// Sends the bytes of its kind, and waits until it is disconnected.
 async fn misbehave(kind: Kind, mut stream: TcpStream, rng: &mut Rng) {
-    let said = stream.write_all(&kind.bytes(rng)).await;
+    let sent = stream.write_all(&kind.bytes(rng)).await;
     let mut read = [0];
     match kind {
-        _ if said.is_err() => {}
+        _ if sent.is_err() => {}
         Kind::Trickle => {
-            // A frame that would be welcome, were it not so slow.
+            // The frame is valid, but too slow.
             let frame = [&1_000u32.to_be_bytes()[..], &1u32.to_le_bytes(), &[1; 992]].concat();
             for byte in frame {
                 let second = Duration::from_secs(1);
-                let thrown_out = timeout(second, stream.read(&mut read)).await.is_ok();
-                if thrown_out || stream.write_all(&[byte]).await.is_err() {
+                let disconnected = timeout(second, stream.read(&mut read)).await.is_ok();
+                if disconnected || stream.write_all(&[byte]).await.is_err() {
                     return;
                 }
             }

@@ -1,6 +1,6 @@
-//! Three processes that all send to each other, of which one after another is killed and started
-//! again on its port: each incarnation's counters balance, no frame comes twice, and there is traffic
-//! again, both ways, as soon as the back-off allows.
+//! Three processes send to each other. One after another is killed and restarted on its port. The
+//! counters of each incarnation balance, no frame is received twice, and traffic resumes both ways
+//! as soon as the back-off allows.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,11 +15,11 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
 
 use crate::{
+    receive_log::{FromSender, ReceiveLog},
     row::{Failure, Figures, Row, Run},
-    sink::say,
+    sink::print_line,
     stamp::Stamp,
-    tally::{Seen, Tally},
-    world::{self, Child, ONE_EACH, Role, Stall, pause},
+    world::{self, Child, ONE_EACH, Role, WakeDelay, pause},
 };
 
 pub(crate) const ROW: Row = Row {
@@ -38,21 +38,21 @@ const GROUPS: u64 = 4;
 const MS: Duration = Duration::from_millis(1);
 /// The longest wait between two dials.
 const BACK_OFF: Duration = Duration::from_millis(500);
-/// Events kept of each.
-const TOLD: usize = 12;
-/// Frames a second from each to each.
+/// Number of events kept for each member.
+const EVENTS_KEPT: usize = 12;
+/// Frames a second from each member to each other.
 const PER_SECOND: u64 = 5_000;
 
 fn run(run: &Run) -> Result<Figures, Failure> {
-    let kills = run.tier.of(20, 500);
+    let kills = run.tier.pick(20, 500);
     run.progress.total(kills);
     let mut draw = fastrand::Rng::with_seed(run.seed);
-    let seats = [(); MEMBERS].map(|()| seat());
+    let ports = [(); MEMBERS].map(|()| reserve_port());
     let mut addrs = Vec::new();
-    for seat in &seats {
-        let addr = seat
+    for port in &ports {
+        let addr = port
             .as_ref()
-            .map_err(|err| Failure::stuck(err.to_string()))?;
+            .map_err(|err| Failure::error(err.to_string()))?;
         addrs.push(addr.local_addr()?.as_socket().expect("an ip address"));
     }
     let mut members = Vec::new();
@@ -64,151 +64,157 @@ fn run(run: &Run) -> Result<Figures, Failure> {
 
     let mut figures = Figures::default();
     let (mut slowest, mut times) = (Duration::ZERO, Vec::new());
-    let mut lives = Lives::default();
-    let (stall, mut worst) = (Stall::watch()?, Duration::ZERO);
+    let mut incarnations = AllIncarnations::default();
+    let (wake_delay, mut worst) = (WakeDelay::start()?, Duration::ZERO);
     for kill in 0..kills {
         let index = draw.usize(..MEMBERS);
         pause(MS * draw.u32(50..150));
-        // What it has to say it says before, as it will not be asked.
+        // Ask for its report now, because it will be killed.
         let last = members[index].report()?;
-        lives.note(index, &last);
+        incarnations.note(index, &last);
         let incarnation = members[index].incarnation + 1;
         members[index].child.kill()?;
-        // Long enough, now and then, for the others' waits to be long.
+        // Sometimes long enough for the others' back-off to grow.
         pause(MS * draw.u32(..2_000) / draw.u32(1..10));
         members[index] = Member::start(index, incarnation, &addrs)?;
         let listening = Instant::now();
-        stall.take();
+        wake_delay.take();
         let took = all_heard(&mut members, Some(index), listening)?;
-        let stood = stall.take();
-        worst = worst.max(stood);
-        figures.must(took <= BACK_OFF + Duration::from_secs(1) + stood, || {
-            let stories: Vec<_> = members
+        let delay = wake_delay.take();
+        worst = worst.max(delay);
+        figures.require(took <= BACK_OFF + Duration::from_secs(1) + delay, || {
+            let events: Vec<_> = members
                 .iter()
-                .map(|member| member.story(listening))
+                .map(|member| member.recent_events(listening))
                 .collect();
-            let stories = stories.join(" ");
-            format!("kill {kill} of {index}: traffic again after {took:?}: {stories}")
+            let events = events.join(" ");
+            format!("kill {kill} of {index}: traffic again after {took:?}: {events}")
         });
         slowest = slowest.max(took);
         times.push(took);
         run.progress.add(1);
     }
-    // Quiet first, so that all that is written has come.
+    // Stop the load first, so that all written frames arrive.
     for member in &mut members {
-        member.child.tell("quiet")?;
+        member.child.send_line("quiet")?;
         member.wait_for("quiet")?;
     }
     pause(200 * MS);
     let mut ends = Vec::new();
     for (index, member) in members.iter_mut().enumerate() {
-        let tally = member.report()?;
-        lives.note(index, &tally);
-        member.child.tell("end")?;
+        let log = member.report()?;
+        incarnations.note(index, &log);
+        member.child.send_line("end")?;
         ends.push((member.incarnation, member.wait_for("end")?));
     }
-    // What came from their last lives is what they wrote, or less: a peer died with the rest.
+    // Of the last incarnations' frames at most those written are received; links to killed members
+    // have lost some.
     let (mut accepted, mut written, mut received) = (0, 0, 0);
     for (index, (incarnation, end)) in ends.into_iter().enumerate() {
         let numbers: Vec<u64> = end.split(' ').filter_map(|n| n.parse().ok()).collect();
         let [taken, wrote] = numbers[..] else {
-            figures.must(false, || format!("member {index}: {end}"));
+            figures.require(false, || format!("member {index}: {end}"));
             continue;
         };
-        let came = lives.from(index as u32, incarnation);
-        figures.must(came <= wrote && wrote <= taken, || {
+        let came = incarnations.from(index as u32, incarnation);
+        figures.require(came <= wrote && wrote <= taken, || {
             format!("member {index}: {taken} accepted, {wrote} written, {came} received")
         });
         accepted += taken;
         written += wrote;
         received += came;
     }
-    lives.tell(&mut figures);
+    incarnations.add_to(&mut figures);
     times.sort();
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     figures.add("kills", kills);
     figures.add("traffic again after, median", format!("{median:.0?}"));
     figures.add("slowest", format!("{slowest:.0?}"));
-    figures.add("machine stood still for at most", format!("{worst:.0?}"));
+    figures.add("threads woken late by at most", format!("{worst:.0?}"));
     figures.add("back-off", format!("{BACK_OFF:?}"));
     figures.add(
-        "of the last lives, accepted, written, received",
+        "of the last incarnations, accepted, written, received",
         format!("{accepted}, {written}, {received}"),
     );
     figures.verdict()
 }
 
-/// What all members got in all their lives.
+/// What all members received in all incarnations.
 #[derive(Default)]
-struct Lives {
-    /// By the receiver, and the sender and its incarnation: across the receiver's lives.
-    seen: BTreeMap<(usize, u32, u32), Seen>,
+struct AllIncarnations {
+    /// By the receiver, the sender and the sender's incarnation: over all incarnations of the
+    /// receiver.
+    seen: BTreeMap<(usize, u32, u32), FromSender>,
     number: u64,
     frames: u64,
-    /// Frames that came once in one life and again in another.
-    again: u64,
+    /// Frames received in two incarnations of the receiver.
+    in_two_incarnations: u64,
     wrong: Vec<String>,
 }
 
-impl Lives {
-    fn note(&mut self, receiver: usize, tally: &Tally) {
-        let came = tally.came();
-        let wrong = came.wrong();
+impl AllIncarnations {
+    fn note(&mut self, receiver: usize, log: &ReceiveLog) {
+        let came = log.lock();
+        let wrong = came.faults();
         self.wrong
             .extend(wrong.map(|wrong| format!("member {receiver}: {wrong}")));
         self.number += 1;
         self.frames += came.frames;
-        for ((sender, incarnation), of) in &came.of {
+        for ((sender, incarnation), of) in &came.by_sender {
             let key = (receiver, *sender, *incarnation);
             let seen = self.seen.entry(key).or_default();
             for sequence in of.sequences() {
-                self.again += u64::from(!seen.mark(sequence));
+                self.in_two_incarnations += u64::from(!seen.mark(sequence));
             }
         }
     }
 
-    /// How many frames of a sender's life came to anybody.
+    /// Returns how many frames of a sender's incarnation were received by all members.
     fn from(&self, sender: u32, incarnation: u32) -> u64 {
-        let of = |(key, _): &(&(usize, u32, u32), &Seen)| (key.1, key.2) == (sender, incarnation);
+        let of =
+            |(key, _): &(&(usize, u32, u32), &FromSender)| (key.1, key.2) == (sender, incarnation);
         let seen = self.seen.iter().filter(of);
         seen.map(|(_, seen)| seen.frames).sum()
     }
 
-    fn tell(&self, figures: &mut Figures) {
-        figures.must(self.wrong.is_empty(), || self.wrong.join("; "));
-        figures.must(self.again == 0, || {
-            format!("{} frames came in two lives", self.again)
+    fn add_to(&self, figures: &mut Figures) {
+        figures.require(self.wrong.is_empty(), || self.wrong.join("; "));
+        figures.require(self.in_two_incarnations == 0, || {
+            format!(
+                "{} frames were received in two incarnations",
+                self.in_two_incarnations
+            )
         });
-        figures.add("lives whose counters balance", self.number);
+        figures.add("incarnations whose counters balance", self.number);
         figures.add("frames received", self.frames);
         figures.add(
-            "members that saw one corrupt, twice or out of order; frames in two lives",
-            format!("{}; {}", self.wrong.len(), self.again),
+            "members with corrupt, duplicate or reordered frames; frames in two incarnations",
+            format!("{}; {}", self.wrong.len(), self.in_two_incarnations),
         );
     }
 }
 
-/// A socket that keeps a port while nobody listens there.
-fn seat() -> io::Result<Socket> {
+/// Binds a socket that keeps a port while no process listens there.
+fn reserve_port() -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     Ok(socket)
 }
 
-/// The row's end of a process.
+/// The row's handle to a process.
 struct Member {
     child: Child,
     index: usize,
     incarnation: u32,
-    /// Whom it has heard, and when.
+    /// The time, sender and incarnation of each first frame from an incarnation.
     heard: Vec<(Instant, u32, u32)>,
-    /// What its transport told, and when, lately.
-    told: VecDeque<(Instant, String)>,
+    /// The latest events of its transport.
+    events: VecDeque<(Instant, String)>,
 }
 
 impl Member {
-    /// Starts it and waits until it listens.
+    /// Starts the process and waits until it listens.
     fn start(index: usize, incarnation: u32, addrs: &[SocketAddr]) -> Result<Self, Failure> {
         let mut args = vec![index.to_string(), incarnation.to_string()];
         args.extend(addrs.iter().map(SocketAddr::to_string));
@@ -217,23 +223,23 @@ impl Member {
             index,
             incarnation,
             heard: Vec::new(),
-            told: VecDeque::new(),
+            events: VecDeque::new(),
         };
         member.wait_for("listening")?;
         Ok(member)
     }
 
-    /// Its tally; that its counters balance it looks after itself.
-    fn report(&mut self) -> Result<Tally, Failure> {
-        self.child.tell("report")?;
-        Tally::parse(&self.wait_for("report")?)
+    /// Returns its receive log. The process itself checks that its counters balance.
+    fn report(&mut self) -> Result<ReceiveLog, Failure> {
+        self.child.send_line("report")?;
+        ReceiveLog::parse(&self.wait_for("report")?)
     }
 
-    /// Waits for a line that begins with `word`; returns the rest of it.
+    /// Waits for a line that begins with `word`, and returns the rest of it.
     fn wait_for(&mut self, word: &str) -> Result<String, Failure> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
-            match self.child.said() {
+            match self.child.try_line() {
                 Some((at, line)) => {
                     if let Some(rest) = self.note(at, line)?.strip_prefix(word) {
                         return Ok(rest.trim().into());
@@ -242,13 +248,13 @@ impl Member {
                 None => pause(MS),
             }
         }
-        Err(Failure::stuck(format!(
-            "member {} does not say `{word}`",
+        Err(Failure::error(format!(
+            "member {} did not print `{word}`",
             self.index
         )))
     }
 
-    /// Notes whom it has heard; returns what else it says.
+    /// Records a `heard` or `event` line, and returns any other.
     fn note(&mut self, at: Instant, line: String) -> Result<String, Failure> {
         let mut words = line.split_whitespace();
         match words.next() {
@@ -258,31 +264,35 @@ impl Member {
                 Ok(String::new())
             }
             Some("event") => {
-                self.told.push_back((at, line));
-                if self.told.len() > TOLD {
-                    self.told.pop_front();
+                self.events.push_back((at, line));
+                if self.events.len() > EVENTS_KEPT {
+                    self.events.pop_front();
                 }
                 Ok(String::new())
             }
-            Some("wrong") => Err(Failure::stuck(format!("member {}: {line}", self.index))),
+            Some("wrong") => Err(Failure::error(format!("member {}: {line}", self.index))),
             _ => Ok(line),
         }
     }
 
-    /// What its transport told from `since` on, for whoever has to find out.
-    fn story(&self, since: Instant) -> String {
-        let told = self
-            .told
+    /// Formats the kept events with their times relative to `since`, for failure messages.
+    fn recent_events(&self, since: Instant) -> String {
+        let events = self
+            .events
             .iter()
             .map(|(at, line)| match at.checked_duration_since(since) {
                 Some(after) => format!("+{} ms {line}", after.as_millis()),
                 None => format!("-{} ms {line}", (since - *at).as_millis()),
             });
-        format!("{}: [{}]", self.index, told.collect::<Vec<_>>().join(", "))
+        format!(
+            "{}: [{}]",
+            self.index,
+            events.collect::<Vec<_>>().join(", ")
+        )
     }
 
     fn when_heard(&mut self, other: usize, incarnation: u32) -> Result<Option<Instant>, Failure> {
-        while let Some((at, line)) = self.child.said() {
+        while let Some((at, line)) = self.child.try_line() {
             self.note(at, line)?;
         }
         let of = |heard: &&(Instant, u32, u32)| (heard.1, heard.2) == (other as u32, incarnation);
@@ -290,8 +300,8 @@ impl Member {
     }
 }
 
-/// Waits until everybody has heard everybody's present incarnation, with an ear to those from and to
-/// `only`; says how long after `since` that was.
+/// Waits until every member has received a frame from each other's present incarnation; with
+/// `only`, just the links from and to that member. Returns how long after `since` that was.
 fn all_heard(
     members: &mut [Member],
     only: Option<usize>,
@@ -311,7 +321,9 @@ fn all_heard(
                     break;
                 }
                 if Instant::now() > deadline {
-                    return Err(Failure::stuck(format!("{to} never hears {from} again")));
+                    return Err(Failure::error(format!(
+                        "member {to} receives nothing from member {from}"
+                    )));
                 }
                 pause(MS);
             }
@@ -320,7 +332,7 @@ fn all_heard(
     Ok(latest - since)
 }
 
-/// One of the three: sends to the others at its pace, keeps what it gets, looks at its counters.
+/// The child: sends to the others at a fixed pace, records what it receives, checks its counters.
 fn member(args: &[String]) -> Result<(), Failure> {
     let (index, incarnation): (u32, u32) = (args[0].parse()?, args[1].parse()?);
     let addrs: Result<Vec<SocketAddr>, _> = args[2..].iter().map(|addr| addr.parse()).collect();
@@ -332,17 +344,17 @@ fn member(args: &[String]) -> Result<(), Failure> {
             .stale_after(Duration::from_secs(1))
             .redial_max(BACK_OFF);
         let transport = bind(config, addrs[index as usize]).await?;
-        let tally = Tally::default();
-        let keeper = tally.keeper(|sender, incarnation| {
-            let _ = say(format!("heard {sender} {incarnation}"));
+        let log = ReceiveLog::default();
+        let keeper = log.recorder(|sender, incarnation| {
+            let _ = print_line(format!("heard {sender} {incarnation}"));
         });
         transport.catch_all(Some(keeper));
-        transport.subscribe(Teller.start().recipient());
-        say("listening")?;
-        let (tell, mut told) = mpsc::unbounded_channel();
+        transport.subscribe(EventPrinter.start().recipient());
+        print_line("listening")?;
+        let (lines_tx, mut lines) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
             for line in io::stdin().lock().lines().map_while(Result::ok) {
-                let _ = tell.send(line);
+                let _ = lines_tx.send(line);
             }
         });
         let mut pace = tokio::time::interval(MS);
@@ -350,19 +362,19 @@ fn member(args: &[String]) -> Result<(), Failure> {
         let (mut sequence, mut quiet) = (0, false);
         loop {
             tokio::select! {
-                line = told.recv() => match line.as_deref() {
-                    Some("report") => say(format!("report {}", tally.line()))?,
+                line = lines.recv() => match line.as_deref() {
+                    Some("report") => print_line(format!("report {}", log.to_line()))?,
                     Some("quiet") => {
                         quiet = true;
-                        say("quiet")?;
+                        print_line("quiet")?;
                     }
                     Some("end") => break,
-                    // The row is gone.
+                    // The row has ended.
                     _ => return Ok(()),
                 },
                 _ = pace.tick() => {
                     if let Err(imbalance) = transport.stats().balance() {
-                        say(format!("wrong {imbalance}"))?;
+                        print_line(format!("wrong {imbalance}"))?;
                     }
                     let due = began.elapsed().as_millis() as u64 * PER_SECOND / 1000;
                     while sequence < due && !quiet {
@@ -379,34 +391,38 @@ fn member(args: &[String]) -> Result<(), Failure> {
             Ok(()) => {
                 let sent = transport.stats().tcp;
                 let (accepted, written) = (sent.accepted.frames, sent.written.frames);
-                say(format!("end {accepted} {written}"))
+                print_line(format!("end {accepted} {written}"))
             }
-            Err(imbalance) => say(format!("end {imbalance}")),
+            Err(imbalance) => print_line(format!("end {imbalance}")),
         }
     })
 }
 
-/// Tells the row what the transport tells.
-struct Teller;
+/// Prints the transport's events for the row.
+struct EventPrinter;
 
-impl Actor for Teller {
+impl Actor for EventPrinter {
     type Context = Context<Self>;
 }
 
-impl Handler<PeerEvent> for Teller {
+impl Handler<PeerEvent> for EventPrinter {
     type Result = ();
 
     fn handle(&mut self, event: PeerEvent, _: &mut Context<Self>) {
         let _ = match event {
-            PeerEvent::Up { peer, .. } => say(format!("event up {peer}")),
-            PeerEvent::Down { peer, reason, .. } => say(format!("event down {peer} {reason:?}")),
-            PeerEvent::Unreachable { peer, error, .. } => say(format!("event no {peer} {error:?}")),
+            PeerEvent::Up { peer, .. } => print_line(format!("event up {peer}")),
+            PeerEvent::Down { peer, reason, .. } => {
+                print_line(format!("event down {peer} {reason:?}"))
+            }
+            PeerEvent::Unreachable { peer, error, .. } => {
+                print_line(format!("event no {peer} {error:?}"))
+            }
             _ => Ok(()),
         };
     }
 }
 
-/// Binds the port of the one before, which may take the kernel a moment to let go.
+/// Binds the port of the former process, which the kernel may need a moment to release.
 async fn bind(config: Config, addr: SocketAddr) -> Result<Transport, Failure> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
@@ -428,7 +444,7 @@ fn send(transport: &Transport, addrs: &[SocketAddr], from: u32, incarnation: u32
     for (index, addr) in addrs.iter().enumerate() {
         if index != from as usize {
             let len = [40, 100, 1_000][sequence as usize % 3];
-            // A peer that is away has a full queue at times: that is counted, and no fault.
+            // The queue of an absent peer is sometimes full: that is counted, and no fault.
             let _ = transport.try_send(*addr, GroupId::new(group), stamp.payload(len));
         }
     }

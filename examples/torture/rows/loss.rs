@@ -1,4 +1,4 @@
-//! Packets lost on the way: TCP makes up for it, and of datagrams every one is accounted for.
+//! Packets are lost on the way: TCP sends them again, and every lost datagram is accounted for.
 
 use std::time::{Duration, Instant};
 
@@ -6,23 +6,23 @@ use actix_transport::{Config, GroupId, PeerEvent, Transport};
 use tokio::time::sleep;
 
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     netns::Namespace,
+    receive_log::FromSender,
     row::{Failure, Figures, Row, Run, Tier},
     sink::Sink,
     stamp::Stamp,
-    tally::Seen,
-    world::{self, ONE_EACH, Watch, mib, until},
+    world::{self, EventLog, ONE_EACH, mib, until},
 };
 
 pub(crate) const ROW: Row = Row {
     name: "loss",
-    what: "packets lost: TCP none corrupt, doubled, reordered; UDP sent = delivered + lost, exactly",
+    what: "packets lost: TCP none corrupt, duplicate, reordered; UDP sent = delivered + lost, exactly",
     run,
 };
 
 const MS: Duration = Duration::from_millis(1);
-/// At 20 % it takes TCP a while to get through what is queued.
+/// With 20 % loss TCP needs a while for what is queued.
 const LONG: Duration = Duration::from_secs(180);
 
 fn run(run: &Run) -> Result<Figures, Failure> {
@@ -47,26 +47,29 @@ async fn lossy(
     figures: &mut Figures,
 ) -> Result<(), Failure> {
     let namespace = Namespace::new()?;
-    let mut sink = Sink::start(&namespace.inside(), &format!("{}:0", namespace.there))?;
+    let mut sink = Sink::start(&namespace.exec_prefix(), &format!("{}:0", namespace.there))?;
     lose(&namespace, percent)?;
     let config = Config::default()
         .placement(ONE_EACH)
         .max_frame(64 << 10)
-        // Little waits, so that the end is not far when the time is over.
+        // A small queue, so that draining it at the end takes little time.
         .queue_bytes(256 << 10)
         .stale_after(Duration::from_secs(600))
         .connect_timeout(Duration::from_secs(30))
         .user_timeout(LONG);
     let bind = format!("{}:0", namespace.here);
     let transport = Transport::builder().config(config).bind(bind.as_str())?;
-    let (watch, eye) = (Watch::on(&transport), Eye::on([&transport]));
+    let (events, snapshots) = (
+        EventLog::start(&transport),
+        BalanceWatch::start([&transport]),
+    );
     let peer = transport.peer(sink.addr)?;
-    let (lost_before, no_room_before) = (lost(&namespace)?, sink.tally()?.1);
+    let (lost_before, no_room_before) = (lost(&namespace)?, sink.receive_log()?.1);
     let began = Instant::now();
     let (mut streamed, mut datagrams) = (0, 0);
     let mut shown = 0;
     while began.elapsed() < time {
-        // As much as goes through.
+        // As much as the link takes.
         for _ in 0..20 {
             let payload =
                 stamp(1, streamed).payload([40, 300, 3_000, 20_000][streamed as usize % 4]);
@@ -75,7 +78,7 @@ async fn lossy(
             }
             streamed += 1;
         }
-        // Some ten thousand a second, each within one packet.
+        // Some ten thousand datagrams a second, each in one packet.
         for _ in 0..20 {
             let payload = stamp(2, datagrams).payload([40, 300, 1_300][datagrams as usize % 3]);
             let sent = transport.send_datagram(sink.addr, GroupId::new(2), payload);
@@ -100,58 +103,67 @@ async fn lossy(
     let written = stats.tcp.written.frames;
     let deadline = Instant::now() + LONG;
     loop {
-        // The links that were lost took some along; the one that stands brings all up to the last.
-        let last = sink.tally()?.0.came().of.get(&(1, 0)).and_then(Seen::last);
+        // A lost link loses frames; the present one carries everything up to the last.
+        let last = sink
+            .receive_log()?
+            .0
+            .lock()
+            .by_sender
+            .get(&(1, 0))
+            .and_then(FromSender::last);
         let all = last.is_some_and(|last| last + 1 == streamed);
         if all || !peer.stats().connected || Instant::now() > deadline {
             break;
         }
         sleep(20 * MS).await;
     }
-    // Whatever of datagrams is still on the cable.
+    // Wait for datagrams that are still on the way.
     sleep(200 * MS).await;
-    let (tally, no_room) = sink.tally()?;
+    let (log, no_room) = sink.receive_log()?;
     let no_room = no_room - no_room_before;
     let (packets, gone) = lost(&namespace)?;
     let (packets, gone) = (packets - lost_before.0, gone - lost_before.1);
-    let came = tally.came();
+    let came = log.lock();
     let arrived = came.streamed();
     let text = |text: &str| format!("{percent} %: {text}");
-    figures.must(came.wrong().is_none(), || {
-        text(&came.wrong().unwrap_or_default())
+    figures.require(came.faults().is_none(), || {
+        text(&came.faults().unwrap_or_default())
     });
-    // A link that was given up takes what was on it along, in one piece, and nothing else is missing.
+    // A link that was given up loses one run of frames; nothing else may be missing.
     let lost_links = transport.stats().links.disconnects;
-    let gaps = came.of.get(&(1, 0)).map_or(1, |seen| seen.gaps(streamed));
-    figures.must(gaps <= lost_links, || {
+    let gaps = came
+        .by_sender
+        .get(&(1, 0))
+        .map_or(1, |seen| seen.gaps(streamed));
+    figures.require(gaps <= lost_links, || {
         text(&format!(
             "{written} written, {arrived} came, {gaps} gaps, {lost_links} links lost"
         ))
     });
-    figures.must(written == streamed, || {
+    figures.require(written == streamed, || {
         text(&format!("{streamed} accepted, {written} written"))
     });
-    figures.must(lost_links == 0 || percent > 5, || {
+    figures.require(lost_links == 0 || percent > 5, || {
         text(&format!("{lost_links} links lost"))
     });
-    eye.holds()?;
+    snapshots.check()?;
     let sent = stats.udp.written.frames;
-    figures.must(sent == datagrams, || {
+    figures.require(sent == datagrams, || {
         text("datagrams were refused by the system")
     });
-    figures.must(sent == came.datagrams + gone + no_room, || {
+    figures.require(sent == came.datagrams + gone + no_room, || {
         text(&format!(
             "{sent} datagrams, {} came, {gone} lost, {no_room} no room",
             came.datagrams
         ))
     });
-    figures.must(gone > 0 && packets > 0, || text("nothing was lost"));
+    figures.require(gone > 0 && packets > 0, || text("nothing was lost"));
     figures.add("loss", format!("{percent} %"));
     figures.add("TCP packets lost", packets);
     figures.add("frames written", written);
     figures.add("received", arrived);
     figures.add("links lost, and gaps", format!("{lost_links}, {gaps}"));
-    for (at, event) in watch.all() {
+    for (at, event) in events.all() {
         if let PeerEvent::Down { reason, .. } = event {
             let after = at - began;
             figures.add("for", format!("{reason:?} after {after:.0?}"));
@@ -171,7 +183,7 @@ async fn lossy(
 
 fn stamp(group: u32, sequence: u64) -> Stamp {
     Stamp {
-        // The stream and the datagrams count for themselves.
+        // Frames and datagrams have separate sequences, so each kind has its own sender number.
         sender: group,
         incarnation: 0,
         group,
@@ -179,7 +191,7 @@ fn stamp(group: u32, sequence: u64) -> Stamp {
     }
 }
 
-/// Has so many of a hundred packets dropped, both ways.
+/// Drops this percentage of packets, both ways for TCP.
 fn lose(namespace: &Namespace, percent: u32) -> Result<(), Failure> {
     let steps = [
         "nft add table inet torture".into(),
@@ -205,7 +217,7 @@ fn rule(chain: &str, protocol: &str, percent: u32, counter: &str) -> String {
     )
 }
 
-/// How many packets of connections and how many datagrams were dropped.
+/// Returns how many TCP packets and how many datagrams were dropped.
 fn lost(namespace: &Namespace) -> Result<(u64, u64), Failure> {
     let count = |counter: &str| {
         let said = namespace.run(&format!("nft list counter inet torture {counter}"))?;
@@ -213,7 +225,7 @@ fn lost(namespace: &Namespace) -> Result<(u64, u64), Failure> {
             .split_whitespace()
             .skip_while(|word| *word != "packets");
         let packets = words.nth(1).and_then(|word| word.parse().ok());
-        packets.ok_or_else(|| Failure::stuck(format!("nft says `{said}`")))
+        packets.ok_or_else(|| Failure::error(format!("nft printed `{said}`")))
     };
     Ok((count("stream")?, count("datagrams")?))
 }

@@ -1,5 +1,5 @@
-//! The transport's own actors panic, one after another, at every point where that can be arranged,
-//! under load: each is started anew, and every frame is where it must be.
+//! The transport's own actors panic under load, one after another, at every failpoint. Each is
+//! restarted, and every frame is accounted for.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,7 +10,7 @@ use actix_transport::{Failpoint, Shutdown, Transport, Via};
 
 use super::{
     fragile::{self, POINTS, Tracks},
-    fragile_load::{self, Hand, Load},
+    fragile_load::{self, Load, LoadControl},
 };
 use crate::{
     row::{Failure, Figures, Row, Run},
@@ -21,26 +21,27 @@ use crate::{
 pub(crate) const ROW: Row = Row {
     name: "panics",
     what: "every point of every actor: restarts = panics, frames add up, traffic again ≤ 1 s, no abort",
-    run: |run| system(strikes(run)),
+    run: |run| system(panics(run)),
 };
 
-/// The fragile node's peers, all of them us, so that a burst of panics is spread over some writers.
+/// Number of the fragile node's peers. All are this node; several spread a burst over several
+/// writers.
 const FLOWS: u32 = 4;
 
-/// Our own flows' group, and that of our datagrams; the fragile one's are 0 to 3 and, for datagrams, 4.
+/// Groups of our frames and of our datagrams. The fragile node uses 0 to 3, and 4 for datagrams.
 const OURS: u32 = 8;
 const OUR_DATAGRAMS: u32 = 9;
 
-/// After a burst, everybody lives long enough for the waits between lives to start over: one who ends
-/// ten times without that waits for as long as a second.
-const REST: Duration = Duration::from_millis(1_100);
+/// Pause after a burst, long enough for the restart delays to start over. An actor that ends ten
+/// times without such a pause waits for a second.
+const PAUSE_AFTER_BURST: Duration = Duration::from_millis(1_100);
 const BURST: u64 = 4;
 
-const AGAIN: Duration = Duration::from_secs(1);
+const TRAFFIC_LIMIT: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(20);
 
-async fn strikes(run: &Run) -> Result<Figures, Failure> {
-    let each = run.tier.of(20, 1_000);
+async fn panics(run: &Run) -> Result<Figures, Failure> {
+    let each = run.tier.pick(20, 1_000);
     let mut figures = Figures::default();
     let us = Transport::builder()
         .config(fragile::config())
@@ -55,8 +56,8 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
     let mut fragile = Child::start(fragile::ROLE.name, &args)?;
     let to: SocketAddr = fragile.parse()?;
 
-    let hand = Hand::default();
-    hand.go(true);
+    let control = LoadControl::default();
+    control.set_running(true);
     let (ours, datagrams) = (
         Load {
             incarnation: 0,
@@ -68,8 +69,8 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
         },
     );
     let load = [
-        fragile_load::frames(ours, us.peer(to)?, &hand),
-        fragile_load::datagrams(datagrams, &us, to, &hand),
+        fragile_load::frames(ours, us.peer(to)?, &control),
+        fragile_load::datagrams(datagrams, &us, to, &control),
     ];
     fragile.ask("go")?;
     let overrun = overruns()?;
@@ -82,7 +83,7 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
             let offered = load.each_ref().map(Offering::taken);
             traffic_again(&mut fragile, &tracks, &struck[1..], &offered).await?;
             let took = Duration::from_micros(restarted) + began.elapsed();
-            slow += u64::from(took > AGAIN);
+            slow += u64::from(took > TRAFFIC_LIMIT);
             longest = if took > longest.0 {
                 (took, point)
             } else {
@@ -91,11 +92,11 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
             run.progress.add(1);
         }
         if round % BURST == BURST - 1 {
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(PAUSE_AFTER_BURST).await;
         }
     }
-    run.progress.say("reckoning");
-    hand.go(false);
+    run.progress.set_message("checking");
+    control.set_running(false);
     let [offered, datagrams] = load.map(Offering::end);
     let written = || us.stats().tcp.written.frames == offered;
     until("all written", LONG, written).await?;
@@ -120,12 +121,12 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
         "traffic again after",
         format!("{:.0?} at most ({:?})", longest.0, longest.1),
     );
-    let (mut theirs, mut book) = (0, tracks.book());
+    let (mut theirs, mut arrived) = (0, tracks.lock());
     for (group, sent) in (0..).zip(flows) {
-        let flow = book.flow(group, Via::Tcp);
-        theirs += flow.track.came;
-        let (came, lost) = (flow.track.came, flow.track.lost(*sent));
-        figures.must(came == *sent && lost.frames == 0, || {
+        let flow = arrived.flow(group, Via::Tcp);
+        theirs += flow.track.received;
+        let (came, lost) = (flow.track.received, flow.track.lost(*sent));
+        figures.require(came == *sent && lost.frames == 0, || {
             format!("flow {group}: {came} of {sent} came, {lost:?}")
         });
     }
@@ -140,7 +141,7 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
             offered - lost
         ),
     );
-    let here_datagrams = book.flow(FLOWS, Via::Udp).track.came;
+    let here_datagrams = arrived.flow(FLOWS, Via::Udp).track.received;
     let there_datagrams = came.saturating_sub(offered - lost);
     let sent_datagrams = datagrams + their_datagrams.iter().sum::<u64>();
     let (came_datagrams, overrun) = (here_datagrams + there_datagrams, overruns()? - overrun);
@@ -150,40 +151,40 @@ async fn strikes(run: &Run) -> Result<Figures, Failure> {
             "{came_datagrams} of {sent_datagrams}, no room for {overrun}, {given_up} frames given up in delivery"
         ),
     );
-    figures.must(here.is_ok(), || {
-        format!("not all that was written came: {sent:?}")
+    figures.require(here.is_ok(), || {
+        format!("not all written frames arrived: {sent:?}")
     });
-    figures.must(
+    figures.require(
         restarts == armed && armed == each * POINTS.len() as u64,
         || format!("{armed} panics, {restarts} restarts"),
     );
-    figures.must(left == 0, || format!("{left} frames dropped"));
-    figures.must(wrong + book.wrong() == 0, || {
+    figures.require(left == 0, || format!("{left} frames dropped"));
+    figures.require(wrong + arrived.faults() == 0, || {
         format!(
-            "{wrong} there and {} here twice, out of order or missing: {}",
-            book.wrong(),
-            book.story()
+            "{wrong} there and {} here duplicate, reordered or missing: {}",
+            arrived.faults(),
+            arrived.describe_faults()
         )
     });
-    figures.must(corrupt + book.corrupt == 0, || {
-        format!("{corrupt} there and {} here corrupt", book.corrupt)
+    figures.require(corrupt + arrived.corrupt == 0, || {
+        format!("{corrupt} there and {} here corrupt", arrived.corrupt)
     });
-    // Only a reader that goes takes connections with it, and what their kernels held.
-    figures.must(gaps <= readers, || {
+    // Only a reader's panic loses connections, with the bytes in their kernels' buffers.
+    figures.require(gaps <= readers, || {
         format!("{gaps} gaps, {readers} ends of readers")
     });
-    figures.must(
+    figures.require(
         came_datagrams + overrun + given_up >= sent_datagrams,
         || "datagrams are missing".into(),
     );
-    figures.must(slow == 0, || {
-        format!("{slow} times no traffic after {AGAIN:?}")
+    figures.require(slow == 0, || {
+        format!("{slow} times no traffic after {TRAFFIC_LIMIT:?}")
     });
-    figures.must(balance == "balanced", || balance.clone());
+    figures.require(balance == "balanced", || balance.clone());
     figures.verdict()
 }
 
-/// Waits until frames that were offered after the panic have come, on every flow, both ways.
+/// Waits until frames offered after the panic have arrived on every flow, both ways.
 async fn traffic_again(
     fragile: &mut Child,
     tracks: &Tracks,
@@ -195,7 +196,7 @@ async fn traffic_again(
     let began = Instant::now();
     while heard.len() < offered.len() || heard.iter().zip(offered).any(|(end, sent)| end < sent) {
         if began.elapsed() > LONG {
-            return Err(Failure::stuck(format!(
+            return Err(Failure::error(format!(
                 "no traffic to it: {heard:?} of {offered:?}"
             )));
         }
@@ -205,16 +206,17 @@ async fn traffic_again(
     Ok(())
 }
 
-/// Whether each of the fragile node's flows has come so far; the last are its datagrams.
+/// Returns whether each of the fragile node's flows has arrived up to `sent`; the last is
+/// datagrams.
 fn heard_here(tracks: &Tracks, sent: &[u64]) -> bool {
-    let mut book = tracks.book();
+    let mut arrived = tracks.lock();
     (0..).zip(sent).all(|(group, sent)| {
         let via = if group < FLOWS { Via::Tcp } else { Via::Udp };
-        book.flow(group, via).track.end >= *sent
+        arrived.flow(group, via).track.end >= *sent
     })
 }
 
-/// Waits until nothing more comes to the fragile node.
+/// Waits until no more frames arrive at the fragile node.
 async fn settled(fragile: &mut Child) -> Result<(), Failure> {
     let mut before = String::new();
     loop {
@@ -235,10 +237,10 @@ pub(super) fn numbers(line: &str) -> Vec<u64> {
 
 pub(super) fn fixed<const N: usize>(numbers: &[u64]) -> Result<[u64; N], Failure> {
     let found = numbers.try_into();
-    found.map_err(|_| Failure::stuck(format!("not {N} numbers: {numbers:?}")))
+    found.map_err(|_| Failure::error(format!("not {N} numbers: {numbers:?}")))
 }
 
-/// Datagrams that this machine's kernel had no room for so far.
+/// Returns how many datagrams this machine's kernel has dropped so far for want of room.
 fn overruns() -> Result<u64, Failure> {
     let table = std::fs::read_to_string("/proc/net/snmp")?;
     let mut rows = table.lines().filter(|line| line.starts_with("Udp:"));
@@ -246,5 +248,5 @@ fn overruns() -> Result<u64, Failure> {
     let mut pairs = names.split(' ').zip(values.split(' '));
     let found = pairs.find(|(name, _)| *name == "RcvbufErrors");
     let overruns = found.and_then(|(_, value)| value.parse().ok());
-    overruns.ok_or_else(|| Failure::stuck("the kernel does not count overruns"))
+    overruns.ok_or_else(|| Failure::error("the kernel does not count overruns"))
 }

@@ -1,9 +1,9 @@
-//! A peer that stands still for seconds: what went stale meanwhile is dropped and counted, and nothing
-//! that is too old is written when it goes on.
+//! A peer is paused for seconds. Frames that go stale meanwhile are dropped and counted, and
+//! nothing too old is written when the peer resumes.
 //!
-//! How old a frame was when it was written cannot be asked, but a frame that was not yet written when
-//! the counters were looked at was written later, and one that was, before. So each frame has an age
-//! that it had at least, and one that it had at most.
+//! The age of a frame when it was written is not known exactly. But a sample of the counters shows
+//! which frames were written before it. So each frame has a lower and an upper bound for its age:
+//! from the last sample before it was written, and from the first sample after.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use actix_transport::{Config, GroupId, Peer};
 use tokio::time::sleep;
 
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     row::{Failure, Figures, Row, Run, Tier},
     sink::Sink,
     stamp::Stamp,
@@ -54,11 +54,14 @@ fn run(run: &Run) -> Result<Figures, Failure> {
             .user_timeout(Duration::from_secs(600));
         let transport = world::node(config)?;
         let peer = transport.peer(sink.addr)?;
-        let (sampler, eye) = (Sampler::start(peer.clone())?, Eye::on([&transport]));
+        let (sampler, snapshots) = (
+            Sampler::start(peer.clone())?,
+            BalanceWatch::start([&transport]),
+        );
         let offering = Arc::new(AtomicBool::new(true));
         let (going, offered) = (offering.clone(), peer.clone());
         let offer = actix::spawn(async move { offer(&offered, &going).await });
-        let mut tallied = pause_and_look(run, sink, &pauses).await?;
+        let mut sink = pause_sink(run, sink, &pauses).await?;
         offering.store(false, Relaxed);
         let accepted_at = offer.await??;
         let done = || {
@@ -69,84 +72,90 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         let frames = peer.stats().frames;
         let samples = sampler.stop();
         let deadline = Instant::now() + LONG;
-        let tally = loop {
-            let (tally, _) = tallied.tally()?;
-            if tally.came().frames >= frames.written.frames || Instant::now() > deadline {
-                break tally;
+        let log = loop {
+            let (log, _) = sink.receive_log()?;
+            if log.lock().frames >= frames.written.frames || Instant::now() > deadline {
+                break log;
             }
             sleep(10 * MS).await;
         };
-        let came = tally.came();
+        let came = log.lock();
         transport.stats().balance()?;
 
         let mut figures = Figures::default();
         let count = came.frames;
         let (accepted, dropped) = (frames.accepted.frames, frames.dropped.stale.frames);
-        let order: Vec<u64> = came.of.values().flat_map(|seen| seen.sequences()).collect();
+        let order: Vec<u64> = came
+            .by_sender
+            .values()
+            .flat_map(|seen| seen.sequences())
+            .collect();
         let ages = ages(&order, &samples.seen, &accepted_at);
         let (late, timely): (Vec<_>, Vec<_>) = ages
             .into_iter()
             .partition(|age| age.at_least > STALE + SLACK);
-        // Between two looks that are far apart anything may have been written.
+        // If two samples are far apart, the bounds say little.
         let unknown = timely.iter().filter(|age| age.at_most > STALE + SLACK);
         let unknown = unknown.count() as u64;
-        figures.must(unknown <= count / 100, || {
-            format!("{unknown} of {count} may have been too old: nobody looked")
+        figures.require(unknown <= count / 100, || {
+            format!("{unknown} of {count} may have been too old: the samples are too far apart")
         });
-        // A frame that has begun is finished whatever its age: one a pause, the first behind it.
+        // A frame that was begun is finished at any age: at most one for each pause.
         let begun = |rank: u64| samples.longest_at(rank) > STALE / 2;
         let wrong: Vec<_> = late.iter().filter(|age| !begun(age.rank)).collect();
-        figures.must(wrong.is_empty(), || format!("written too late: {wrong:?}"));
-        figures.must(late.len() <= pauses.len(), || {
+        figures.require(wrong.is_empty(), || format!("written too late: {wrong:?}"));
+        figures.require(late.len() <= pauses.len(), || {
             format!("{} written late", late.len())
         });
         let oldest = timely.iter().map(|age| age.at_least).max();
         let oldest = oldest.unwrap_or_default();
         let epoch = peer.stats().epoch;
-        figures.must(epoch == 1, || format!("{epoch} connections"));
-        figures.must(dropped > 0, || "nothing went stale".into());
+        figures.require(epoch == 1, || format!("{epoch} connections"));
+        figures.require(dropped > 0, || "nothing went stale".into());
         let written = frames.written.frames;
-        figures.must(accepted == written + dropped, || {
-            "some neither written nor stale".into()
+        figures.require(accepted == written + dropped, || {
+            "some frames are neither written nor stale".into()
         });
-        figures.must(count == written, || {
+        figures.require(count == written, || {
             format!("{written} written, {count} came")
         });
-        figures.must(came.wrong().is_none(), || came.wrong().unwrap_or_default());
+        figures.require(came.faults().is_none(), || {
+            came.faults().unwrap_or_default()
+        });
         figures.add("pauses", pauses.len());
         figures.add("stale after", format!("{STALE:?}"));
         figures.add("oldest when written, at least", format!("{oldest:.0?}"));
-        figures.add("may have been older than they may be", unknown);
-        figures.add("begun before the pause and finished behind it", late.len());
+        figures.add("possibly too old", unknown);
+        figures.add("begun before a pause and finished after it", late.len());
         figures.add("accepted", accepted);
         figures.add("written and received", count);
         figures.add("stale", dropped);
-        figures.add("looked at the counters", samples.looks);
+        figures.add("samples of the counters", samples.count);
         figures.add(
-            "longest between two looks",
-            format!("{:.1?}", samples.blind),
+            "longest between two samples",
+            format!("{:.1?}", samples.longest_gap),
         );
-        eye.tell(&mut figures);
+        snapshots.add_to(&mut figures);
         figures.verdict()
     })
 }
 
 /// Pauses the sink again and again.
-async fn pause_and_look(run: &Run, sink: Sink, pauses: &[u64]) -> Result<Sink, Failure> {
+async fn pause_sink(run: &Run, sink: Sink, pauses: &[u64]) -> Result<Sink, Failure> {
     sleep(500 * MS).await;
     for &pause in pauses {
         sink.child.stop()?;
         sleep(pause as u32 * MS).await;
-        sink.child.go_on()?;
+        sink.child.resume()?;
         run.progress.add(pause);
-        // What is queued flows, and what follows is fresh.
+        // Long enough to write what is queued, so that the next frames are fresh.
         sleep(700 * MS).await;
     }
     Ok(sink)
 }
 
-/// Sends some 15 MB a second, more than the kernel keeps of half a second; says when each frame was
-/// accepted.
+/// Sends some 15 MB a second, more than the kernel takes in half a second. Returns when each frame
+/// was accepted.
 async fn offer(peer: &Peer, going: &AtomicBool) -> Result<Vec<Instant>, Failure> {
     let mut accepted_at = Vec::new();
     while going.load(Relaxed) {
@@ -158,8 +167,8 @@ async fn offer(peer: &Peer, going: &AtomicBool) -> Result<Vec<Instant>, Failure>
                 sequence: accepted_at.len() as u64,
             };
             let sent = peer.try_send(GroupId::new(1), stamp.payload(len));
-            sent.map_err(|err| Failure::stuck(err.to_string()))?;
-            // Behind it, so that a frame is no younger than this says.
+            sent.map_err(|err| Failure::error(err.to_string()))?;
+            // Read after the send, so that no frame is younger than this.
             accepted_at.push(Instant::now());
         }
         sleep(3 * MS).await;
@@ -167,7 +176,7 @@ async fn offer(peer: &Peer, going: &AtomicBool) -> Result<Vec<Instant>, Failure>
     Ok(accepted_at)
 }
 
-/// Looks at the counters all the time, on a thread of its own.
+/// Samples the counters all the time, on its own thread.
 struct Sampler {
     over: Arc<AtomicBool>,
     thread: thread::JoinHandle<Samples>,
@@ -175,28 +184,28 @@ struct Sampler {
 
 #[derive(Default)]
 struct Samples {
-    /// How many frames were written, and when that was seen first and last.
+    /// The number of written frames, with the first and last time it was seen.
     seen: Vec<(u64, Instant, Instant)>,
-    looks: u64,
-    /// The longest time between two looks.
-    blind: Duration,
+    count: u64,
+    /// The longest time between two samples.
+    longest_gap: Duration,
 }
 
 impl Sampler {
     fn start(peer: Peer) -> Result<Self, Failure> {
         let over = Arc::new(AtomicBool::new(false));
-        let told = over.clone();
+        let stop = over.clone();
         let thread = thread::Builder::new()
             .name("sampler".into())
             .spawn(move || {
                 let mut samples = Samples::default();
                 let mut last = Instant::now();
-                while !told.load(Relaxed) {
-                    // Before it is looked: what is not written then was not written now.
+                while !stop.load(Relaxed) {
+                    // Read before the sample: frames not in the sample were written after this.
                     let now = Instant::now();
                     let written = peer.stats().frames.written.frames;
-                    samples.looks += 1;
-                    samples.blind = samples.blind.max(now - last);
+                    samples.count += 1;
+                    samples.longest_gap = samples.longest_gap.max(now - last);
                     last = now;
                     match samples.seen.last_mut() {
                         Some((same, _, until)) if *same == written => *until = now,
@@ -216,32 +225,31 @@ impl Sampler {
 }
 
 impl Samples {
-    /// For how long `rank` frames, and no more, were written.
+    /// Returns how long exactly `rank` frames were written.
     fn longest_at(&self, rank: u64) -> Duration {
         let at = self.seen.iter().find(|(written, ..)| *written == rank);
         at.map_or(Duration::ZERO, |(_, first, last)| *last - *first)
     }
 }
 
-/// How old a frame was when it was written.
+/// Bounds for the age of a frame when it was written.
 #[derive(Debug)]
 struct Age {
-    /// Its place in the order of writing, which on one connection is that of coming.
+    /// Its place in the order of writing, which on one connection is the order of arrival.
     rank: u64,
     at_least: Duration,
     at_most: Duration,
 }
 
 fn ages(order: &[u64], seen: &[(u64, Instant, Instant)], accepted_at: &[Instant]) -> Vec<Age> {
-    let mut looks = seen.iter().peekable();
+    let mut samples = seen.iter().peekable();
     let mut unwritten = None;
     let ages = (0..).zip(order).map(|(rank, &sequence)| {
-        // The last look at which no more than those before it were written, and the first at which
-        // it was.
-        while let Some((_, _, last)) = looks.next_if(|(written, ..)| *written <= rank) {
+        // The last sample before the frame was written, and the first after.
+        while let Some((_, _, last)) = samples.next_if(|(written, ..)| *written <= rank) {
             unwritten = Some(*last);
         }
-        let written = looks.peek().map(|(_, first, _)| *first);
+        let written = samples.peek().map(|(_, first, _)| *first);
         let accepted = accepted_at.get(sequence as usize).copied();
         let age = |look: Option<Instant>| {
             let (look, accepted) = look.zip(accepted)?;

@@ -1,5 +1,5 @@
-//! A peer that stands still while as much as possible is sent to it: memory stays within the queue's
-//! bound, and comes back; nothing is lost when the peer goes on.
+//! A peer is stopped while a sender offers it as much as possible. The sender's memory stays within
+//! the queue's bound and shrinks afterwards, and nothing is lost when the peer resumes.
 
 use std::{
     io::BufRead,
@@ -15,16 +15,16 @@ use std::{
 use actix_transport::{Config, GroupId, SendError};
 
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     row::{Failure, Figures, Row, Run},
-    sink::{Sink, say},
+    sink::{Sink, print_line},
     stamp::Stamp,
     world::{self, Child, Cost, ONE_EACH, Role, mib, pause},
 };
 
 pub(crate) const ROW: Row = Row {
     name: "sigstop",
-    what: "a peer stopped under full offer, bound 64 MiB: memory within it, back afterwards",
+    what: "a peer stopped under full load, bound 64 MiB: memory stays within it and shrinks afterwards",
     run,
 };
 
@@ -37,77 +37,80 @@ const BOUND: u64 = 64 << 20;
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const MS: Duration = Duration::from_millis(1);
 
-/// Has the allocator map what is longer than this, so that it gives it back when it is freed. It keeps
-/// tens of megabytes otherwise, in pieces, which says nothing about who had them.
-const GIVES_BACK: [&str; 2] = ["env", "MALLOC_MMAP_THRESHOLD_=4096"];
+/// Makes the allocator map each larger block on its own, and return it to the system when it is
+/// freed. By default it keeps tens of megabytes of freed blocks, which would hide what the queue
+/// holds.
+const ALLOCATOR: [&str; 2] = ["env", "MALLOC_MMAP_THRESHOLD_=4096"];
 
-/// What the queue keeps beside its bytes, and what the allocator keeps, within reason.
+/// What the queue may use in addition to its bytes, and what the allocator may keep.
 const MARGIN: u64 = BOUND / 10;
 
-/// What may be left when all is written: what the allocator keeps in pieces.
-const REST: u64 = 2 << 20;
+/// What may remain when all is written: small blocks that the allocator keeps.
+const LEFTOVER: u64 = 2 << 20;
 
 fn run(run: &Run) -> Result<Figures, Failure> {
     let stopped = run
         .tier
-        .of(Duration::from_secs(15), Duration::from_secs(60));
+        .pick(Duration::from_secs(15), Duration::from_secs(60));
     run.progress.total(stopped.as_secs());
     let mut sink = Sink::start(&[], "127.0.0.1:0")?;
-    let mut offer = Child::start_with(&GIVES_BACK, ROLE.name, &[sink.addr.to_string()])?;
+    let mut offer = Child::start_with(&ALLOCATOR, ROLE.name, &[sink.addr.to_string()])?;
     let memory = |offer: &Child| Ok::<_, Failure>(Cost::of(offer.pid())?.memory);
-    // Until code and buffers are where they will be: the flow has run, and rests.
-    offer.tell("warm up")?;
+    // Send some load first, so that code and buffers are in memory.
+    offer.send_line("warm up")?;
     offer.line()?;
     pause(Duration::from_secs(3));
     let base = memory(&offer)?;
 
     sink.child.stop()?;
-    offer.tell("offer")?;
+    offer.send_line("offer")?;
     let began = Instant::now();
     let mut most = 0;
     while began.elapsed() < stopped {
         most = most.max(memory(&offer)?);
-        run.progress.at(began.elapsed().as_secs());
+        run.progress.set_done(began.elapsed().as_secs());
         pause(5 * MS);
     }
-    offer.tell("enough")?;
+    offer.send_line("enough")?;
     let refused: u64 = offer.parse()?;
     let held: u64 = offer.parse()?;
     most = most.max(memory(&offer)?);
-    sink.child.go_on()?;
+    sink.child.resume()?;
     let (accepted, written): (u64, u64) = (offer.parse()?, offer.parse()?);
-    // The kernel's share is on its way.
+    // The frames in the kernel's buffers are still on the way.
     let deadline = Instant::now() + Duration::from_secs(30);
-    let (mut tally, _) = sink.tally()?;
-    while tally.came().frames < accepted && Instant::now() < deadline {
+    let (mut log, _) = sink.receive_log()?;
+    while log.lock().frames < accepted && Instant::now() < deadline {
         pause(10 * MS);
-        (tally, _) = sink.tally()?;
+        (log, _) = sink.receive_log()?;
     }
     let mut after = memory(&offer)?;
-    while after > base + REST && Instant::now() < deadline {
+    while after > base + LEFTOVER && Instant::now() < deadline {
         pause(50 * MS);
         after = memory(&offer)?;
     }
 
     let mut figures = Figures::default();
-    let came = tally.came();
+    let came = log.lock();
     let over = most.saturating_sub(base);
-    figures.must(over <= BOUND + MARGIN, || {
+    figures.require(over <= BOUND + MARGIN, || {
         format!("{} over the base", mib(over))
     });
-    figures.must(after <= base + REST, || "memory did not come back".into());
-    figures.must(held > BOUND - (128 << 10), || {
+    figures.require(after <= base + LEFTOVER, || "memory did not shrink".into());
+    figures.require(held > BOUND - (128 << 10), || {
         "the queue was not full".into()
     });
-    figures.must(refused > 0, || "nothing was refused".into());
-    figures.must(written == accepted, || {
+    figures.require(refused > 0, || "nothing was refused".into());
+    figures.require(written == accepted, || {
         format!("{accepted} accepted, {written} written")
     });
     let frames = came.frames;
-    figures.must(frames == accepted, || {
+    figures.require(frames == accepted, || {
         format!("{accepted} accepted, {frames} came")
     });
-    figures.must(came.wrong().is_none(), || came.wrong().unwrap_or_default());
+    figures.require(came.faults().is_none(), || {
+        came.faults().unwrap_or_default()
+    });
     figures.add("stopped for", format!("{stopped:?}"));
     figures.add("base", mib(base));
     figures.add("most over it", mib(over));
@@ -119,8 +122,8 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     figures.verdict()
 }
 
-/// The sender, whose memory is looked at: it has a process to itself. Lengths go around, so that
-/// copied payloads and chained ones are both there; the long ones are as long as whole pages hold.
+/// The child: the sender whose memory is measured. Payload lengths alternate, so that the queue
+/// holds copied and chained ones; the long ones just fill whole pages.
 fn offer(args: &[String]) -> Result<(), Failure> {
     const LENGTHS: [usize; 8] = [8, 64, 200, 1_000, 4_000, 12_200, 20_400, 65_400];
 
@@ -135,7 +138,7 @@ fn offer(args: &[String]) -> Result<(), Failure> {
             .user_timeout(Duration::from_secs(3600));
         let transport = world::node(config)?;
         let peer = transport.peer(to)?;
-        let eye = Eye::on([&transport]);
+        let snapshots = BalanceWatch::start([&transport]);
         let mut lines = std::io::stdin().lock().lines().map_while(Result::ok);
         let mut sequence = 0;
         let next = |sequence: u64| {
@@ -151,7 +154,7 @@ fn offer(args: &[String]) -> Result<(), Failure> {
             )
         };
 
-        // As much as will be queued, while it flows.
+        // As much as the queue will hold, while the peer reads.
         lines.next();
         let mut bytes = 0;
         while bytes < BOUND {
@@ -164,15 +167,15 @@ fn offer(args: &[String]) -> Result<(), Failure> {
         }
         let written = || peer.stats().frames.written.frames;
         world::until("written", Duration::from_secs(30), || written() == sequence).await?;
-        say("warm")?;
+        print_line("warm")?;
 
         lines.next();
         drop(lines);
         let enough = Arc::new(AtomicBool::new(false));
-        let told = enough.clone();
+        let stop = enough.clone();
         thread::spawn(move || {
             std::io::stdin().lock().read_line(&mut String::new()).ok();
-            told.store(true, Relaxed);
+            stop.store(true, Relaxed);
         });
         let mut refused = 0_u64;
         let (mut group, mut payload) = next(sequence);
@@ -185,7 +188,7 @@ fn offer(args: &[String]) -> Result<(), Failure> {
                 Err(SendError::Full { payload: back, .. }) => {
                     payload = back;
                     refused += 1;
-                    // Full offer, and a core left for those who look.
+                    // Full load, but leave a core for the measuring process.
                     if refused.is_multiple_of(1000) {
                         tokio::time::sleep(MS).await;
                     }
@@ -194,20 +197,20 @@ fn offer(args: &[String]) -> Result<(), Failure> {
             }
         }
         let frames = peer.stats().frames;
-        say(refused)?;
-        say(frames.queued.bytes + frames.in_flight.bytes)?;
+        print_line(refused)?;
+        print_line(frames.queued.bytes + frames.in_flight.bytes)?;
         world::until("written", Duration::from_secs(60), || written() == sequence).await?;
         let frames = peer.stats().frames;
         transport.stats().balance()?;
-        eye.holds()?;
-        say(frames.accepted.frames)?;
-        say(frames.written.frames)?;
-        // Stays as it is, to be looked at, until the row ends it.
+        snapshots.check()?;
+        print_line(frames.accepted.frames)?;
+        print_line(frames.written.frames)?;
+        // Stay until the row has measured and ends this process.
         std::future::pending().await
     })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn refusal<P>(err: SendError<P>) -> Failure {
-    Failure::stuck(err.to_string())
+    Failure::error(err.to_string())
 }

@@ -1,5 +1,5 @@
-//! Everything at once, for a while: a node under mixed load whose links are cut, whose actors panic
-//! and one of whose peers is killed time and again does not grow.
+//! Everything at once for a while: a node under mixed load does not grow, though its links are cut,
+//! its actors panic, and one of its peers is killed again and again.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -23,46 +23,46 @@ use crate::{
 
 pub(crate) const ROW: Row = Row {
     name: "soak",
-    what: "mixed load, 4 cuts/s, 1 panic/s, a peer killed every 5 s: memory ≤ +64 KiB/min, nothing left",
+    what: "mixed load, 4 cuts/s, 1 panic/s, a peer killed every 5 s: memory ≤ +64 KiB/min, no leaks",
     run: |run| system(soak(run)),
 };
 
-/// What is bounded, in KiB a minute.
+/// The most that memory may grow, in KiB a minute.
 const SLOPE: f64 = 64.0;
 
-/// What is resident moves by arenas and pages: its slope says nothing in a minute, and in ten it does.
-/// So in the short run this is all that it may grow by, in bytes.
+/// The most that resident memory may grow in the short run, in bytes. It changes by arenas and
+/// pages, so its slope means something over ten minutes, but not over one.
 const RESIDENT: u64 = 16 << 20;
 
-/// An allocator that keeps little of what is given back: with an arena for every thread, and blocks
-/// carved from it, what is resident moves by megabytes while what is held does not.
-const GIVES_BACK: [&str; 3] = ["env", "MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=4096"];
+/// An allocator that keeps little freed memory. With an arena for each thread, resident memory
+/// would change by megabytes while allocated memory does not.
+const ALLOCATOR: [&str; 3] = ["env", "MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=4096"];
 
-/// The load goes on for so long, then it rests, and what is held then is compared.
+/// Duration of the load in each cycle. Then the load pauses, and allocated memory is compared.
 const CYCLE: Duration = Duration::from_millis(5_450);
 
-/// At its end, without cuts and deaths, links are made again, and by them links and connections give
-/// back what they had while they were busy, when they have been idle for a second.
-const MEND: Duration = Duration::from_millis(400);
-const GIVE_BACK: Duration = Duration::from_millis(1_300);
+/// Time without faults at the end of the load, so that links connect again; and time without load,
+/// so that links and connections free their buffers, which they do after a second of idling.
+const NO_FAULTS: Duration = Duration::from_millis(400);
+const SHRINK: Duration = Duration::from_millis(1_300);
 
-/// How often something happens while the load goes on: as often as the row says over all of its time,
-/// rests included, and a fifth more.
+/// Intervals between faults during the load. Over the whole run, pauses included, faults are as
+/// frequent as the row's text says, and a fifth more.
 const CUT: Duration = Duration::from_millis(150);
 const PANIC: Duration = Duration::from_millis(600);
 const KILL: Duration = Duration::from_millis(3_100);
 
-/// How long a link stands still so that somebody is in the middle of a write.
-const HOLE: Duration = Duration::from_millis(300);
+/// How long a link takes no bytes, so that a writer is in the middle of a write.
+const STANDSTILL: Duration = Duration::from_millis(300);
 
-/// Nobody's outgoing connection has a port of these.
+/// Addresses that no outgoing connection uses, so that their ports stay free.
 const NODE: [u8; 4] = [127, 0, 4, 1];
 const STEADY: [u8; 4] = [127, 0, 4, 2];
-const MORTAL: [u8; 4] = [127, 0, 4, 3];
+const VICTIM: [u8; 4] = [127, 0, 4, 3];
 
 async fn soak(run: &Run) -> Result<Figures, Failure> {
-    let cycles = run.tier.of(9, 92);
-    let warm = run.tier.of(3, 18);
+    let cycles = run.tier.pick(9, 92);
+    let warm = run.tier.pick(3, 18);
     run.progress.total(cycles);
     let mut figures = Figures::default();
     let mut world = World::start(run.seed)?;
@@ -71,8 +71,8 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
     let began = Instant::now();
     for cycle in 0..cycles {
         world.load(CYCLE).await?;
-        let (held, rested) = world.rest().await?;
-        figures.must(rested, || format!("cycle {cycle}: frames are stuck"));
+        let (held, settled) = world.settle().await?;
+        figures.require(settled, || format!("cycle {cycle}: frames are stuck"));
         let memory = Cost::of(world.node.pid())?.memory;
         samples.push((
             began.elapsed().as_secs_f64() / 60.0,
@@ -80,7 +80,7 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
             memory as f64,
         ));
         run.progress
-            .say(format!("held {}, resident {}", mib(held), mib(memory)));
+            .set_message(format!("allocated {}, resident {}", mib(held), mib(memory)));
         run.progress.add(1);
     }
     let samples = samples.split_off(warm as usize);
@@ -98,7 +98,7 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
         ("kills", world.kills, 5.0),
     ] {
         figures.add(what, number);
-        figures.must(number as f64 >= seconds / every, || {
+        figures.require(number as f64 >= seconds / every, || {
             format!("{number} {what} in {seconds:.0} s")
         });
     }
@@ -107,20 +107,20 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
         "resident",
         format!("{resident:+.1} KiB/min over the last {minutes:.1} min"),
     );
-    figures.must(held <= SLOPE, || {
-        format!("what is held grows by {held:.1} KiB/min: {samples:.0?}")
+    figures.require(held <= SLOPE, || {
+        format!("allocated memory grows by {held:.1} KiB/min: {samples:.0?}")
     });
-    figures.must(run.tier == Tier::Gate || resident <= SLOPE, || {
-        format!("what is resident grows by {resident:.1} KiB/min: {samples:.0?}")
+    figures.require(run.tier == Tier::Gate || resident <= SLOPE, || {
+        format!("resident memory grows by {resident:.1} KiB/min: {samples:.0?}")
     });
-    figures.must(grown <= RESIDENT, || {
-        format!("{} more are resident", mib(grown))
+    figures.require(grown <= RESIDENT, || {
+        format!("resident memory grew by {}", mib(grown))
     });
-    world.reckon(start, &mut figures).await?;
+    world.check_end(start, &mut figures).await?;
     figures.verdict()
 }
 
-/// The straight line through points, by its slope, in KiB.
+/// Returns the slope of the best straight line through the points, in KiB.
 fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
     let n = points.clone().count() as f64;
     let mean_x = points.clone().map(|(x, _)| x).sum::<f64>() / n;
@@ -133,53 +133,54 @@ fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
     above / below / 1024.0
 }
 
-/// The node, its peers, and what stands between them.
+/// The node, its peers and the proxies between them.
 struct World {
     node: Child,
-    /// Lives through all of it, behind proxies both ways.
+    /// Lives through the whole run, behind proxies both ways.
     steady: Child,
-    /// Is killed and comes back.
-    mortal: Child,
-    mortal_args: [String; 5],
+    /// Is killed and restarted.
+    victim: Child,
+    victim_args: [String; 5],
     incarnation: u32,
     proxies: [Proxy; 2],
     rng: Rng,
-    /// How long there was load.
+    /// Total time under load.
     loaded: Duration,
-    /// When, by that, the next cut, panic and kill are due.
+    /// The times under load at which the next cut, panic and kill are due.
     due: [Duration; 3],
     panics: u64,
     kills: u64,
-    /// What a node had seen that must not be.
+    /// Faults that nodes have reported.
     wrong: Vec<String>,
 }
 
 impl World {
     fn start(seed: u64) -> Result<Self, Failure> {
-        let [node, steady, mortal] = [vacant(NODE)?, vacant(STEADY)?, vacant(MORTAL)?];
-        let runtime = apart()?;
+        let [node, steady, victim] = [free_port(NODE)?, free_port(STEADY)?, free_port(VICTIM)?];
+        let runtime = proxy_runtime()?;
         let proxy = |id, target| {
-            // So little that a large frame is taken in part when the proxy takes nothing.
+            // Small buffers, so that a large frame is written in part while the proxy takes
+            // nothing.
             let sockets = Sockets {
-                room: Some(32 << 10),
+                receive_buffer: Some(32 << 10),
                 segment: Some(1_000),
             };
             Proxy::start(&runtime, id, target, sockets, |_| Plan::default())
         };
         let proxies = [proxy(1, steady)?, proxy(2, node)?];
         let to = proxies.each_ref().map(|proxy| proxy.addr().to_string());
-        let [node, steady, mortal] = [node, steady, mortal].map(|addr| addr.to_string());
+        let [node, steady, victim] = [node, steady, victim].map(|addr| addr.to_string());
         let [to_steady, to_node] = to;
         let words = |words: [&str; 5]| words.map(String::from);
-        let mortal_args = words([&mortal, "0", "5", "-", &node]);
+        let victim_args = words([&victim, "0", "5", "-", &node]);
         let mut node_args = words([&node, "0", "0", &steady, &to_steady]).to_vec();
-        node_args.push(mortal);
+        node_args.push(victim);
         let steady_args = words([&steady, "0", "4", "-", &to_node]);
         let mut world = World {
-            node: Child::start_with(&GIVES_BACK, fragile::ROLE.name, &node_args)?,
+            node: Child::start_with(&ALLOCATOR, fragile::ROLE.name, &node_args)?,
             steady: Child::start(fragile::ROLE.name, &steady_args)?,
-            mortal: Child::start(fragile::ROLE.name, &mortal_args)?,
-            mortal_args,
+            victim: Child::start(fragile::ROLE.name, &victim_args)?,
+            victim_args,
             incarnation: 0,
             proxies,
             rng: Rng::with_seed(seed),
@@ -189,15 +190,15 @@ impl World {
             kills: 0,
             wrong: Vec::new(),
         };
-        for child in [&mut world.node, &mut world.steady, &mut world.mortal] {
+        for child in [&mut world.node, &mut world.steady, &mut world.victim] {
             child.line()?;
-            // Who answers has started all that it starts.
+            // An answer shows that the node has started everything.
             child.ask("pause")?;
         }
         Ok(world)
     }
 
-    /// Load, cuts, panics and deaths for a while.
+    /// Runs load with cuts, panics and kills for this time.
     async fn load(&mut self, time: Duration) -> Result<(), Failure> {
         self.ask_all("go")?;
         let began = Instant::now();
@@ -207,11 +208,11 @@ impl World {
             let now = began.elapsed();
             let loaded = self.loaded + now;
             if hole.is_some_and(|end| now >= end) {
-                self.proxies[0].hole(false);
+                self.proxies[0].set_black_hole(false);
                 hole = None;
             }
-            let mending = now + MEND >= time;
-            if mending {
+            let no_faults = now + NO_FAULTS >= time;
+            if no_faults {
                 continue;
             }
             let [cut, panic, kill] = self.due.map(|due| loaded >= due);
@@ -226,9 +227,9 @@ impl World {
                 self.node.ask(&format!("arm {point}"))?;
                 self.panics += 1;
                 if POINTS[point] == Failpoint::MidWrite {
-                    // Nobody is in the middle of a write while the other side takes everything.
-                    self.proxies[0].hole(true);
-                    hole = Some(now + HOLE);
+                    // A writer is in the middle of a write only if the other side takes nothing.
+                    self.proxies[0].set_black_hole(true);
+                    hole = Some(now + STANDSTILL);
                 }
             }
             if kill {
@@ -237,13 +238,13 @@ impl World {
             }
         }
         self.loaded += began.elapsed();
-        self.proxies[0].hole(false);
-        // All that is armed strikes, while there is somebody who passes by.
+        self.proxies[0].set_black_hole(false);
+        // All armed failpoints must be passed while there is load.
         self.node.ask("spent")?;
         Ok(())
     }
 
-    /// Connections that were cut; one that was asked to be when there was none does not count.
+    /// Returns how many connections were cut. A cut while there was no connection does not count.
     fn cuts(&self) -> u64 {
         self.proxies
             .iter()
@@ -251,43 +252,43 @@ impl World {
             .sum()
     }
 
-    /// The mortal one's end, and its next life.
+    /// Kills the victim and starts its next incarnation.
     fn kill(&mut self) -> Result<(), Failure> {
-        self.wrong.extend(wrong(&mut self.mortal)?);
-        self.mortal.kill()?;
+        self.wrong.extend(wrong(&mut self.victim)?);
+        self.victim.kill()?;
         self.kills += 1;
         self.incarnation += 1;
-        self.mortal_args[1] = self.incarnation.to_string();
-        self.mortal = Child::start(fragile::ROLE.name, &self.mortal_args)?;
-        self.mortal.line()?;
-        self.mortal.ask("go")?;
+        self.victim_args[1] = self.incarnation.to_string();
+        self.victim = Child::start(fragile::ROLE.name, &self.victim_args)?;
+        self.victim.line()?;
+        self.victim.ask("go")?;
         Ok(())
     }
 
-    /// Stops the load and waits until nothing moves; says what the node holds then, and whether
-    /// nothing is stuck.
-    async fn rest(&mut self) -> Result<(u64, bool), Failure> {
+    /// Stops the load and waits until all nodes are idle. Returns what the node has allocated then,
+    /// and whether no frame is stuck.
+    async fn settle(&mut self) -> Result<(u64, bool), Failure> {
         self.ask_all("pause")?;
-        let rested = self.ask_all("still")?.iter().all(|still| still == "1");
-        tokio::time::sleep(GIVE_BACK).await;
+        let settled = self.ask_all("still")?.iter().all(|still| still == "1");
+        tokio::time::sleep(SHRINK).await;
         let [held] = fixed(&numbers(&self.node.ask("heap")?))?;
-        Ok((held, rested))
+        Ok((held, settled))
     }
 
     fn ask_all(&mut self, question: &str) -> Result<[String; 3], Failure> {
-        // The node last: what the others have sent, it has to take in.
-        let [steady, mortal] = [self.steady.ask(question)?, self.mortal.ask(question)?];
-        Ok([steady, mortal, self.node.ask(question)?])
+        // The node comes last, because it still has to receive what the others have sent.
+        let [steady, victim] = [self.steady.ask(question)?, self.victim.ask(question)?];
+        Ok([steady, victim, self.node.ask(question)?])
     }
 
-    /// The end of all, with a look at what is left of the load.
-    async fn reckon(mut self, start: Cost, figures: &mut Figures) -> Result<(), Failure> {
+    /// Stops everything, and checks frames, descriptors, threads and restarts.
+    async fn check_end(mut self, start: Cost, figures: &mut Figures) -> Result<(), Failure> {
         let taken = numbers(&self.node.ask("taken")?);
         let came = numbers(&self.node.ask("came")?);
         let links = self.proxies.each_ref().map(|proxy| proxy.count().0 as u64);
         let sent = taken.first().copied().unwrap_or(0);
         let [lost, gaps] = fixed(&numbers(&self.steady.ask(&format!("lost 0 {sent}"))?))?;
-        for node in [&mut self.node, &mut self.steady, &mut self.mortal] {
+        for node in [&mut self.node, &mut self.steady, &mut self.victim] {
             self.wrong.extend(wrong(node)?);
         }
         figures.add("out", taken.iter().sum::<u64>());
@@ -296,20 +297,20 @@ impl World {
             "lost to cuts",
             format!("{lost} in {gaps} gaps, {} links", links[0]),
         );
-        figures.must(gaps <= links[0], || {
+        figures.require(gaps <= links[0], || {
             format!("{gaps} gaps at {} ends of links", links[0])
         });
-        figures.must(self.wrong.is_empty(), || self.wrong.join("; "));
+        figures.require(self.wrong.is_empty(), || self.wrong.join("; "));
 
         let World {
             mut node,
             steady,
-            mortal,
+            victim,
             proxies,
             panics,
             ..
         } = self;
-        drop((steady, mortal, proxies));
+        drop((steady, victim, proxies));
         let mut end = Cost::of(node.pid())?;
         let as_at_start = || {
             end = Cost::of(node.pid()).unwrap_or(end);
@@ -327,34 +328,34 @@ impl World {
             "threads",
             format!("{threads}, at the start {}", start.threads),
         );
-        figures.must(same, || "descriptors or threads are left".into());
+        figures.require(same, || "descriptors or threads were left behind".into());
 
         let [armed, restarts, dropped, _given_up] = fixed(&numbers(&node.ask("end")?))?;
         let _taken = node.line()?;
         let balance = node.line()?;
         figures.add("restarts", restarts);
-        figures.must(panics == armed && armed == restarts, || {
+        figures.require(panics == armed && armed == restarts, || {
             format!("{armed} of {panics} panics, {restarts} restarts")
         });
-        figures.must(dropped == 0, || format!("{dropped} frames dropped"));
-        figures.must(balance == "balanced", || balance.clone());
+        figures.require(dropped == 0, || format!("{dropped} frames dropped"));
+        figures.require(balance == "balanced", || balance.clone());
         Ok(())
     }
 }
 
-/// What a node saw that must not be, if there is anything.
+/// Returns a description of the faults that a node has seen, if there are any.
 fn wrong(node: &mut Child) -> Result<Option<String>, Failure> {
     let [_, wrong, corrupt] = fixed(&numbers(&node.ask("came")?))?;
-    let story = match wrong + corrupt {
+    let text = match wrong + corrupt {
         0 => None,
         _ => Some(node.ask("wrong")?),
     };
-    Ok(story)
+    Ok(text)
 }
 
-/// A runtime on a thread of its own: who asks the processes waits, and the proxies must not. It goes
-/// with this process.
-fn apart() -> Result<Handle, Failure> {
+/// Starts a runtime for the proxies on its own thread, because this one blocks while it waits for
+/// processes. It ends with this process.
+fn proxy_runtime() -> Result<Handle, Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -363,7 +364,7 @@ fn apart() -> Result<Handle, Failure> {
     Ok(handle)
 }
 
-/// An address with a port that is free at the moment.
-fn vacant(ip: [u8; 4]) -> Result<SocketAddr, Failure> {
+/// Returns an address with a port that is free now.
+fn free_port(ip: [u8; 4]) -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind(SocketAddr::from((ip, 0)))?.local_addr()?)
 }

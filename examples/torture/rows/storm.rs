@@ -1,5 +1,5 @@
-//! Hundreds of peers go away at once and come back at once: the dials to them are spread, and only so
-//! many are made at a time.
+//! Hundreds of peers disappear and return at once. Dials to them are spread over time, and their
+//! number at a time is bounded.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
@@ -10,7 +10,7 @@ use actix_transport::{Config, Peer, Shutdown, Transport};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    eye::Eye,
+    balance_watch::BalanceWatch,
     row::{Failure, Figures, Row, Run},
     traffic::{Offer, Offering, Pace, count, offer},
     world::{ONE_EACH, node, system, until},
@@ -22,38 +22,38 @@ pub(crate) const ROW: Row = Row {
     run: |run| system(outage(run)),
 };
 
-/// The first part of the outage: nobody answers. Long enough for all dials to wait for their time-out.
+/// First part of the outage: no dial is answered. Long enough for all dials to reach their timeout.
 const SILENT: Duration = Duration::from_secs(10);
 
-/// The second: dials are refused.
+/// Second part: dials are refused.
 const REFUSED: Duration = Duration::from_secs(20);
 
-/// Of that, how long the waits need to grow up and the dials to forget what they had in common.
-const SCATTER: Duration = Duration::from_secs(6);
+/// Start of the second part that is not measured: the back-off grows, and the dials spread.
+const SPREAD: Duration = Duration::from_secs(6);
 
-/// The waits' bound, lower than by default: more dials make the bins say more.
+/// The longest back-off. It is lower than the default, so that each bin has more dials.
 const REDIAL_MAX: Duration = Duration::from_secs(2);
 
 const BIN: Duration = Duration::from_millis(100);
 
 async fn outage(run: &Run) -> Result<Figures, Failure> {
-    let count_of_peers = run.tier.of(200, 1_000);
+    let count_of_peers = run.tier.pick(200, 1_000);
     let config = Config::default()
         .placement(ONE_EACH)
         .udp(false)
         .redial_max(REDIAL_MAX);
     let max_dials = config.max_dials;
     let a = node(config.clone())?;
-    let eye = Eye::on([&a]);
+    let snapshots = BalanceWatch::start([&a]);
     let there = hub(&config, 0)?;
     let port = there.local_addr().port();
     let peers = peers(&a, count_of_peers, port)?;
-    let talking = peers.clone();
+    let to_offer = peers.clone();
     let mut next = (0..peers.len()).cycle();
-    // Every peer has something to say all the time, or nobody would be dialled.
+    // Every peer always has frames to send, because an idle peer is not dialled.
     let offering = Offering::start(
         Pace::Each(BIN, count_of_peers as u64),
-        move |_| match offer(&talking[next.next().unwrap_or(0)], 1, vec![0; 100]) {
+        move |_| match offer(&to_offer[next.next().unwrap_or(0)], 1, vec![0; 100]) {
             Offer::Full => Offer::Taken,
             offer => offer,
         },
@@ -63,38 +63,38 @@ async fn outage(run: &Run) -> Result<Figures, Failure> {
         linked() == peers.len()
     })
     .await?;
-    // Links that lived, so that the waits start over.
+    // Let the links live long enough for the back-off to start over.
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     run.progress.total(3);
-    run.progress.say("nobody answers");
+    run.progress.set_message("no answers");
     there.stop(Shutdown::Now).await;
-    let silence = Silence::at(port)?;
+    let full_backlog = FullBacklog::at(port)?;
     let (began, mut at_once, mut looks) = (Instant::now(), 0, [0; 10]);
     while began.elapsed() < SILENT {
-        // The table is not read in one moment: dials that end and those that begin may all be in it.
-        // What is too many stays so for as long as dials take, which is seconds.
+        // The kernel's table is not read atomically, so ended and new dials may be in it together.
+        // Too many dials at once would last for seconds, as dials do.
         looks.rotate_left(1);
         looks[looks.len() - 1] = dialling(port)?;
         at_once = at_once.max(looks.into_iter().min().unwrap_or(0));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    drop(silence);
+    drop(full_backlog);
     run.progress.add(1);
 
-    run.progress.say("refused");
-    tokio::time::sleep(SCATTER).await;
+    run.progress.set_message("refused");
+    tokio::time::sleep(SPREAD).await;
     let mut bins = Bins::start(&a);
     let began = Instant::now();
-    bins.fill_until(&a, || began.elapsed() >= REFUSED - SCATTER)
+    bins.fill_until(&a, || began.elapsed() >= REFUSED - SPREAD)
         .await;
     run.progress.add(1);
 
-    run.progress.say("there again");
+    run.progress.set_message("peers return");
     let there = hub(&config, port)?;
     let back = Instant::now();
-    let patience = REDIAL_MAX + Duration::from_secs(8);
-    bins.fill_until(&a, || linked() == peers.len() || back.elapsed() > patience)
+    let limit = REDIAL_MAX + Duration::from_secs(8);
+    bins.fill_until(&a, || linked() == peers.len() || back.elapsed() > limit)
         .await;
     let took = back.elapsed();
     run.progress.add(1);
@@ -115,30 +115,30 @@ async fn outage(run: &Run) -> Result<Figures, Failure> {
         ),
     );
     figures.add("all linked again after", format!("{took:.1?}"));
-    figures.must(at_once <= max_dials, || format!("{at_once} dials at once"));
-    // Were there no press, the bound would not have been tried.
-    figures.must(at_once >= max_dials * 9 / 10, || {
+    figures.require(at_once <= max_dials, || format!("{at_once} dials at once"));
+    // With fewer dials at once the bound would not have been tested.
+    figures.require(at_once >= max_dials * 9 / 10, || {
         format!("no more than {at_once} at once")
     });
-    figures.must(mean >= 5.0, || format!("{mean:.1} dials a bin say nothing"));
-    figures.must(fullest as f64 <= 3.0 * mean, || {
-        "dials come in heaps".into()
+    figures.require(mean >= 5.0, || format!("{mean:.1} dials a bin are too few"));
+    figures.require(fullest as f64 <= 3.0 * mean, || {
+        "dials come in bursts".into()
     });
-    figures.must(linked() == peers.len(), || {
+    figures.require(linked() == peers.len(), || {
         format!("{} of {} linked", linked(), peers.len())
     });
-    figures.must(took <= REDIAL_MAX + Duration::from_secs(1), || {
+    figures.require(took <= REDIAL_MAX + Duration::from_secs(1), || {
         format!("back after {took:?}")
     });
     offering.end();
     a.stop(Shutdown::Now).await;
     there.stop(Shutdown::Now).await;
     a.stats().balance()?;
-    eye.tell(&mut figures);
+    snapshots.add_to(&mut figures);
     figures.verdict()
 }
 
-/// The node that all the peers are, under many addresses.
+/// Binds the node that is all the peers, under many addresses.
 fn hub(config: &Config, port: u16) -> Result<Transport, Failure> {
     let hub = Transport::builder()
         .config(config.clone())
@@ -155,29 +155,29 @@ fn peers(from: &Transport, count: usize, port: u16) -> Result<Vec<Peer>, Failure
     peers.collect()
 }
 
-/// A port at which connections are not answered: the backlog is full, and nobody empties it.
-struct Silence {
+/// A port at which dials get no answer, because the backlog is full and nothing accepts from it.
+struct FullBacklog {
     _listener: Socket,
     _waiting: Option<TcpStream>,
 }
 
-impl Silence {
+impl FullBacklog {
     fn at(port: u16) -> Result<Self, Failure> {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         listener.set_reuse_address(true)?;
         listener.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
         listener.listen(0)?;
-        // A backlog of none holds one: this, or one of the peers' dials that was faster.
+        // A backlog of 0 holds one connection: this one, or a faster dial of a peer.
         let here = (Ipv4Addr::LOCALHOST, port).into();
         let waiting = TcpStream::connect_timeout(&here, Duration::from_millis(500));
-        Ok(Silence {
+        Ok(FullBacklog {
             _listener: listener,
             _waiting: waiting.ok(),
         })
     }
 }
 
-/// Connections to `port` that are being made, as the kernel has them.
+/// Returns the number of dials to `port` in progress, according to the kernel.
 fn dialling(port: u16) -> Result<usize, Failure> {
     const SYN_SENT: &str = "02";
 
@@ -191,7 +191,7 @@ fn dialling(port: u16) -> Result<usize, Failure> {
     Ok(dialling.count())
 }
 
-/// How many dials there were, tenth by tenth of a second.
+/// Counts dials in each 100 ms.
 struct Bins {
     bins: Vec<u64>,
     dials: u64,

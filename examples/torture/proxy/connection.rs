@@ -1,4 +1,4 @@
-//! One connection through the proxy, from its making to its end.
+//! One connection through the proxy, from its start to its end.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -9,43 +9,43 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Cut, Ending, Inner, Meet, Pace, Plan, Side, Trace, source_of};
+use super::{Cut, Ending, Inner, OnAccept, Pace, Plan, Side, Trace, source_of};
 
-/// How long a sender that was told the end may take to end, too.
+/// How long a sender may take to close its side after it has seen the end.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// What became of one connection.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Passage {
-    /// How fast it went.
+pub(crate) struct ProxyConnection {
+    /// How fast bytes were forwarded.
     pub(crate) pace: Pace,
-    /// What was read from the sender.
+    /// Bytes read from the sender.
     pub(crate) taken: Trace,
-    /// What of it was written to the receiver.
+    /// Those of them that were written to the receiver.
     pub(crate) forwarded: Trace,
-    /// Bytes taken and not forwarded.
-    pub(crate) thrown: u64,
-    /// Whether the receiver was reached, and the connection stands or stood.
-    pub(crate) stood: bool,
-    /// Whether the sender's end was read to its last byte: then nothing that its kernel took is
-    /// unknown.
+    /// Bytes read and not forwarded.
+    pub(crate) thrown_away: u64,
+    /// Whether the connection to the receiver was established.
+    pub(crate) established: bool,
+    /// Whether the proxy read all that the sender had written. If so, no bytes were lost in a
+    /// kernel.
     pub(crate) drained: bool,
-    /// What the system said when it could not be made, or not be drained.
+    /// The system's error if it could not be established or read to its end.
     pub(crate) failed: Option<String>,
-    /// None while it goes on.
+    /// `None` while it is open.
     pub(crate) ended: Option<Ended>,
-    /// Whether what had to be read after the end was.
+    /// Whether reading after the end is finished.
     settled: bool,
 }
 
 /// Why a connection ended.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) enum Ended {
-    /// As planned, or asked for.
+    /// By the plan or by the row.
     Cut(Cut),
-    /// The receiver could not be reached, or the door was closed.
+    /// The receiver could not be reached, or the proxy was not listening.
     Refused,
-    /// Accepted and closed.
+    /// Closed right after it was accepted.
     Closed,
     /// The sender closed it.
     BySender,
@@ -55,13 +55,13 @@ pub(crate) enum Ended {
     ByReceiver,
 }
 
-impl Passage {
-    /// The connections that were made while nobody accepted them any more.
-    pub(super) fn shut_out() -> Self {
-        Passage {
+impl ProxyConnection {
+    /// Returns an entry for connections that were in the backlog when the proxy stopped listening.
+    pub(super) fn never_accepted() -> Self {
+        ProxyConnection {
             ended: Some(Ended::Refused),
             settled: true,
-            ..Passage::default()
+            ..ProxyConnection::default()
         }
     }
 
@@ -69,8 +69,8 @@ impl Passage {
         matches!(self.ended, Some(Ended::Cut(_)))
     }
 
-    /// Whether the receiver got all that was forwarded: its end was a FIN, behind all of it.
-    pub(crate) fn came_through(&self) -> bool {
+    /// Returns whether the receiver got all forwarded bytes, that is, whether its end was a FIN.
+    pub(crate) fn delivered_all(&self) -> bool {
         match self.ended {
             None | Some(Ended::BySender | Ended::SenderReset) => true,
             Some(Ended::Cut(cut)) => (cut.ending, cut.side) != (Ending::Rst, Side::Receiver),
@@ -83,44 +83,44 @@ impl Passage {
     }
 }
 
-/// What a connection that is waited for does.
-enum Woken {
+/// What ends a wait for the connection.
+enum Event {
     Read(usize),
     Ended(Ended),
 }
 
-/// Takes a connection to its end.
-pub(super) async fn pass(inner: &Inner, number: u64, plan: &Plan, mut sender: TcpStream) {
-    let ended = match plan.meet {
-        Meet::Close => {
+/// Handles a connection until its end.
+pub(super) async fn run(inner: &Inner, number: u64, plan: &Plan, mut sender: TcpStream) {
+    let ended = match plan.on_accept {
+        OnAccept::Close => {
             drop(sender);
             Ended::Closed
         }
-        Meet::Forward => match dial(inner, number).await {
+        OnAccept::Forward => match dial(inner, number).await {
             Ok(mut receiver) => {
                 let ended = forward(inner, number, plan, &mut sender, &mut receiver).await;
-                note(inner, number, |passage| passage.ended = Some(ended));
+                note(inner, number, |connection| connection.ended = Some(ended));
                 end(inner, number, ended, sender, receiver).await;
                 ended
             }
             Err(err) => {
-                note(inner, number, |passage| {
-                    passage.failed = Some(err.to_string());
+                note(inner, number, |connection| {
+                    connection.failed = Some(err.to_string());
                 });
                 Ended::Refused
             }
         },
     };
-    note(inner, number, |passage| {
-        passage.ended = Some(ended);
-        passage.settled = true;
+    note(inner, number, |connection| {
+        connection.ended = Some(ended);
+        connection.settled = true;
     });
 }
 
 async fn dial(inner: &Inner, number: u64) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if inner.target.ip().is_loopback() {
-        // Its port may be one that another connection has just let go.
+        // The port may have belonged to another connection just before.
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::from((source_of(inner.id, number), 0)))?;
     }
@@ -129,7 +129,7 @@ async fn dial(inner: &Inner, number: u64) -> io::Result<TcpStream> {
     Ok(receiver)
 }
 
-/// Forwards bytes until the connection ends; says why.
+/// Forwards bytes until the connection ends, and returns why it ended.
 async fn forward(
     inner: &Inner,
     number: u64,
@@ -138,9 +138,9 @@ async fn forward(
     receiver: &mut TcpStream,
 ) -> Ended {
     let mut buffer = vec![0; 64 << 10];
-    let (mut hole, mut cuts) = (inner.hole.subscribe(), inner.cut.subscribe());
+    let (mut black_hole, mut cuts) = (inner.black_hole.subscribe(), inner.cut.subscribe());
     cuts.mark_unchanged();
-    note(inner, number, |passage| passage.stood = true);
+    note(inner, number, |connection| connection.established = true);
     let mut at = 0;
     let mut draw = fastrand::Rng::with_seed(number);
     loop {
@@ -151,25 +151,25 @@ async fn forward(
         }
         let until = |mark: Option<u64>| mark.map_or(usize::MAX, |mark| (mark - at) as usize);
         let room = until(plan.cut.map(|cut| cut.after))
-            .min(until(plan.hole))
+            .min(until(plan.black_hole))
             .min(match plan.pace {
                 Pace::Free | Pace::Jitter(_) => buffer.len(),
                 Pace::OneByOne => 1,
-                // A hundredth of a second's worth.
+                // What passes in 10 ms.
                 Pace::Throttle(rate) => (rate as usize / 100).clamp(1, buffer.len()),
             });
-        let woken = tokio::select! {
+        let event = tokio::select! {
             biased;
-            cut = asked(&mut cuts) => Woken::Ended(Ended::Cut(cut)),
-            () = gone(receiver) => Woken::Ended(Ended::ByReceiver),
-            read = take(&mut hole, sender, &mut buffer[..room.min(64 << 10)]) => read,
+            cut = cut_requested(&mut cuts) => Event::Ended(Ended::Cut(cut)),
+            () = receiver_closed(receiver) => Event::Ended(Ended::ByReceiver),
+            read = read_from_sender(&mut black_hole, sender, &mut buffer[..room.min(64 << 10)]) => read,
         };
-        let read = match woken {
-            Woken::Read(read) => read,
-            Woken::Ended(ended) => return ended,
+        let read = match event {
+            Event::Read(read) => read,
+            Event::Ended(ended) => return ended,
         };
         let mut piece = &mut buffer[..read];
-        note(inner, number, |passage| passage.taken.feed(piece));
+        note(inner, number, |connection| connection.taken.feed(piece));
         if let Some(bit) = plan.flip
             && (at..at + read as u64).contains(&(bit / 8))
         {
@@ -187,17 +187,19 @@ async fn forward(
         while !piece.is_empty() {
             let written = tokio::select! {
                 biased;
-                cut = asked(&mut cuts) => Err(Ended::Cut(cut)),
+                cut = cut_requested(&mut cuts) => Err(Ended::Cut(cut)),
                 written = receiver.write(piece) => written.map_err(|_| Ended::ByReceiver),
             };
             match written {
                 Ok(n) => {
-                    note(inner, number, |passage| passage.forwarded.feed(&piece[..n]));
+                    note(inner, number, |connection| {
+                        connection.forwarded.feed(&piece[..n])
+                    });
                     piece = &mut piece[n..];
                 }
                 Err(ended) => {
-                    note(inner, number, |passage| {
-                        passage.thrown += piece.len() as u64;
+                    note(inner, number, |connection| {
+                        connection.thrown_away += piece.len() as u64;
                     });
                     return ended;
                 }
@@ -206,21 +208,25 @@ async fn forward(
     }
 }
 
-/// Reads from the sender, unless nothing is to be read.
-async fn take(hole: &mut watch::Receiver<bool>, sender: &mut TcpStream, into: &mut [u8]) -> Woken {
-    // A plan's black hole has no room, and a row's has no end before the row says so.
-    if into.is_empty() || hole.wait_for(|hole| !hole).await.is_err() {
+/// Reads from the sender, or waits while reading is suspended.
+async fn read_from_sender(
+    black_hole: &mut watch::Receiver<bool>,
+    sender: &mut TcpStream,
+    into: &mut [u8],
+) -> Event {
+    // A black hole of the plan leaves no room and never ends; one of the row ends when it says so.
+    if into.is_empty() || black_hole.wait_for(|black_hole| !black_hole).await.is_err() {
         return std::future::pending().await;
     }
     match sender.read(into).await {
-        Ok(0) => Woken::Ended(Ended::BySender),
-        Err(_) => Woken::Ended(Ended::SenderReset),
-        Ok(read) => Woken::Read(read),
+        Ok(0) => Event::Ended(Ended::BySender),
+        Err(_) => Event::Ended(Ended::SenderReset),
+        Ok(read) => Event::Read(read),
     }
 }
 
 /// Waits until the row cuts the connection.
-async fn asked(cuts: &mut watch::Receiver<(u64, Option<Cut>)>) -> Cut {
+async fn cut_requested(cuts: &mut watch::Receiver<(u64, Option<Cut>)>) -> Cut {
     loop {
         if cuts.changed().await.is_err() {
             return std::future::pending().await;
@@ -231,8 +237,8 @@ async fn asked(cuts: &mut watch::Receiver<(u64, Option<Cut>)>) -> Cut {
     }
 }
 
-/// Waits until the receiver closes the connection. It says nothing, as links are one-way.
-async fn gone(receiver: &TcpStream) {
+/// Waits until the receiver closes the connection. A receiver writes nothing, as links are one-way.
+async fn receiver_closed(receiver: &TcpStream) {
     let mut byte = [0];
     while receiver.readable().await.is_ok() {
         match receiver.try_read(&mut byte) {
@@ -244,7 +250,7 @@ async fn gone(receiver: &TcpStream) {
     }
 }
 
-/// Ends both sides as the way it ended asks for.
+/// Closes both sides in the way that `ended` asks for.
 async fn end(
     inner: &Inner,
     number: u64,
@@ -259,13 +265,13 @@ async fn end(
             (Side::Receiver, Ending::Fin) => (Sees::Close, Sees::Fin),
             (Side::Receiver, Ending::Rst) => (Sees::Fin, Sees::Rst),
         },
-        // There was nothing more to read.
+        // The sender closed, so everything was read.
         Ended::BySender => {
-            note(inner, number, |passage| passage.drained = true);
+            note(inner, number, |connection| connection.drained = true);
             (Sees::Close, Sees::Fin)
         }
         Ended::SenderReset => (Sees::Close, Sees::Fin),
-        // It has gone; its sender reads of it as of any peer that closes.
+        // The receiver is gone; the sender sees a FIN, as from any peer that closes.
         Ended::ByReceiver | Ended::Refused | Ended::Closed => (Sees::Fin, Sees::Close),
     };
     match receiver_sees {
@@ -283,9 +289,9 @@ async fn end(
             let _ = sender.shutdown().await;
             let drained = tokio::time::timeout(DRAIN, drain(inner, number, &mut sender)).await;
             let drained = drained.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
-            note(inner, number, |passage| {
-                passage.drained = drained.is_ok();
-                passage.failed = drained.err().map(|err| err.to_string());
+            note(inner, number, |connection| {
+                connection.drained = drained.is_ok();
+                connection.failed = drained.err().map(|err| err.to_string());
             });
         }
     }
@@ -294,29 +300,29 @@ async fn end(
 enum Sees {
     Fin,
     Rst,
-    /// Whatever the kernel makes of a close.
+    /// What the kernel sends for a close: FIN, or RST if there are unread bytes.
     Close,
 }
 
-/// Reads to the sender's end and throws it away; fails when that end is not in good order.
+/// Reads what the sender has written and throws it away. Fails if its end is not orderly.
 async fn drain(inner: &Inner, number: u64, sender: &mut TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         match sender.read(&mut buffer).await? {
             0 => return Ok(()),
-            read => note(inner, number, |passage| {
-                passage.taken.feed(&buffer[..read]);
-                passage.thrown += read as u64;
+            read => note(inner, number, |connection| {
+                connection.taken.feed(&buffer[..read]);
+                connection.thrown_away += read as u64;
             }),
         }
     }
 }
 
 fn reset(stream: &TcpStream) {
-    // The close that follows then takes everything with it.
+    // The close that follows sends an RST and discards the buffers.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-fn note(inner: &Inner, number: u64, change: impl FnOnce(&mut Passage)) {
-    change(&mut inner.ledger()[number as usize]);
+fn note(inner: &Inner, number: u64, change: impl FnOnce(&mut ProxyConnection)) {
+    change(&mut inner.connections()[number as usize]);
 }

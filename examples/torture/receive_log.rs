@@ -1,5 +1,5 @@
-//! What a node in a process of its own got, in few words: it is kept by sender and incarnation, and
-//! told to the row in a line of JSON.
+//! What a node in a child process received, by sender and incarnation. The process sends it to the
+//! row as one line of JSON.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,118 +13,124 @@ use serde_json::{Value, json};
 
 use crate::{row::Failure, stamp::Stamp};
 
-/// What came. Cheap to clone; all clones are the same tally.
+/// A log of received frames. Cheap to clone; all clones share one log.
 #[derive(Clone, Default)]
-pub(crate) struct Tally(Arc<Mutex<Came>>);
+pub(crate) struct ReceiveLog(Arc<Mutex<Received>>);
 
 #[derive(Default)]
-pub(crate) struct Came {
+pub(crate) struct Received {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) corrupt: u64,
-    /// Frames that came before, on whatever connection.
+    /// Frames that had been received before, on any connection.
     pub(crate) duplicate: u64,
-    /// Frames that came behind a later one of their group on their connection.
+    /// Frames received after a later one of their group on their connection.
     pub(crate) reordered: u64,
     pub(crate) datagrams: u64,
     /// By sender and incarnation.
-    pub(crate) of: BTreeMap<(u32, u32), Seen>,
+    pub(crate) by_sender: BTreeMap<(u32, u32), FromSender>,
     last: HashMap<(SocketAddr, u32), u64>,
 }
 
-/// What came from one sender in one incarnation.
+/// The frames of one sender in one incarnation.
 #[derive(Default)]
-pub(crate) struct Seen {
+pub(crate) struct FromSender {
     marks: Vec<u64>,
     pub(crate) frames: u64,
-    /// The sequences in the order of their coming, as runs: first and last.
+    /// The sequences in order of arrival, as runs: first and last.
     pub(crate) runs: Vec<(u64, u64)>,
 }
 
-impl Tally {
-    pub(crate) fn came(&self) -> MutexGuard<'_, Came> {
-        self.0.lock().expect("nobody panics here")
+impl ReceiveLog {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Received> {
+        self.0.lock().expect("no holder of this lock panics")
     }
 
-    /// An actor that keeps what it gets here, and tells of each sender's incarnation when it is heard
-    /// for the first time.
-    pub(crate) fn keeper(
+    /// Starts an actor that records its frames here. It calls `on_new_sender` at the first frame of
+    /// each sender's incarnation.
+    pub(crate) fn recorder(
         &self,
-        heard: impl FnMut(u32, u32) + Unpin + 'static,
+        on_new_sender: impl FnMut(u32, u32) + Unpin + 'static,
     ) -> Recipient<Inbound> {
-        let keeper = Keeper {
-            tally: self.clone(),
-            heard: Box::new(heard),
+        let keeper = Recorder {
+            log: self.clone(),
+            on_new_sender: Box::new(on_new_sender),
         };
         keeper.start().recipient()
     }
 
-    /// In a line.
-    pub(crate) fn line(&self) -> String {
-        let came = self.came();
-        let of = came.of.iter().map(|((sender, incarnation), seen)| {
-            json!([sender, incarnation, seen.frames, seen.runs])
-        });
+    /// Returns the log as one line.
+    pub(crate) fn to_line(&self) -> String {
+        let received = self.lock();
+        let of = received
+            .by_sender
+            .iter()
+            .map(|((sender, incarnation), from_sender)| {
+                json!([sender, incarnation, from_sender.frames, from_sender.runs])
+            });
         let of: Vec<_> = of.collect();
         json!({
-            "frames": came.frames,
-            "bytes": came.bytes,
-            "corrupt": came.corrupt,
-            "duplicate": came.duplicate,
-            "reordered": came.reordered,
-            "datagrams": came.datagrams,
+            "frames": received.frames,
+            "bytes": received.bytes,
+            "corrupt": received.corrupt,
+            "duplicate": received.duplicate,
+            "reordered": received.reordered,
+            "datagrams": received.datagrams,
             "of": of,
         })
         .to_string()
     }
 
-    /// From such a line.
-    pub(crate) fn parse(line: &str) -> Result<Tally, Failure> {
+    /// Parses such a line.
+    pub(crate) fn parse(line: &str) -> Result<ReceiveLog, Failure> {
         let wrong = || {
-            Failure::stuck(format!(
-                "no tally: {}",
+            Failure::error(format!(
+                "not a receive log: {}",
                 line.chars().take(200).collect::<String>()
             ))
         };
         let value: Value = serde_json::from_str(line)?;
         let number = |name: &str| value[name].as_u64().ok_or_else(wrong);
-        let mut came = Came {
+        let mut received = Received {
             frames: number("frames")?,
             bytes: number("bytes")?,
             corrupt: number("corrupt")?,
             duplicate: number("duplicate")?,
             reordered: number("reordered")?,
             datagrams: number("datagrams")?,
-            ..Came::default()
+            ..Received::default()
         };
         for one in value["of"].as_array().ok_or_else(wrong)? {
             let (sender, incarnation, frames, runs): (u32, u32, u64, Vec<(u64, u64)>) =
                 serde_json::from_value(one.clone())?;
-            let seen = Seen {
+            let from_sender = FromSender {
                 frames,
                 runs,
-                ..Seen::default()
+                ..FromSender::default()
             };
-            came.of.insert((sender, incarnation), seen);
+            received
+                .by_sender
+                .insert((sender, incarnation), from_sender);
         }
-        Ok(Tally(Arc::new(Mutex::new(came))))
+        Ok(ReceiveLog(Arc::new(Mutex::new(received))))
     }
 }
 
-impl Came {
-    /// Frames that came by connections.
+impl Received {
+    /// Returns how many frames came over connections.
     pub(crate) fn streamed(&self) -> u64 {
         self.frames - self.datagrams
     }
 
-    /// What must be nothing, in words, when it is something.
-    pub(crate) fn wrong(&self) -> Option<String> {
+    /// Describes frames that were corrupt, duplicate or reordered, or returns `None` if there were
+    /// none.
+    pub(crate) fn faults(&self) -> Option<String> {
         let (corrupt, duplicate, reordered) = (self.corrupt, self.duplicate, self.reordered);
-        let wrong = corrupt + duplicate + reordered > 0;
-        wrong.then(|| format!("{corrupt} corrupt, {duplicate} twice, {reordered} out of order"))
+        let faulty = corrupt + duplicate + reordered > 0;
+        faulty.then(|| format!("{corrupt} corrupt, {duplicate} duplicate, {reordered} reordered"))
     }
 
-    /// Notes the frames of a batch; says who was heard for the first time.
+    /// Records the frames of a batch. Returns a sender and incarnation seen for the first time.
     fn note(&mut self, mut inbound: Inbound) -> Option<(u32, u32)> {
         let (from, group) = (inbound.from(), inbound.group().get());
         let datagram = inbound.via() == Via::Udp;
@@ -148,18 +154,21 @@ impl Came {
                 let last = self.last.insert((from, group), sequence);
                 self.reordered += u64::from(last >= Some(sequence));
             }
-            let seen = self.of.entry((sender, incarnation)).or_insert_with(|| {
-                first = Some((sender, incarnation));
-                Seen::default()
-            });
-            self.duplicate += u64::from(!seen.note(sequence));
+            let from_sender = self
+                .by_sender
+                .entry((sender, incarnation))
+                .or_insert_with(|| {
+                    first = Some((sender, incarnation));
+                    FromSender::default()
+                });
+            self.duplicate += u64::from(!from_sender.note(sequence));
         }
         first
     }
 }
 
-impl Seen {
-    /// Says whether the sequence is new.
+impl FromSender {
+    /// Records a sequence. Returns whether it is new.
     fn note(&mut self, sequence: u64) -> bool {
         match self.runs.last_mut() {
             Some(run) if run.1 + 1 == sequence => run.1 = sequence,
@@ -168,7 +177,7 @@ impl Seen {
         self.mark(sequence)
     }
 
-    /// The same, without keeping when it came.
+    /// Records a sequence without its order of arrival. Returns whether it is new.
     pub(crate) fn mark(&mut self, sequence: u64) -> bool {
         self.frames += 1;
         let (word, bit) = ((sequence / 64) as usize, 1 << (sequence % 64));
@@ -180,13 +189,13 @@ impl Seen {
         new
     }
 
-    /// The highest sequence.
+    /// Returns the highest sequence.
     pub(crate) fn last(&self) -> Option<u64> {
         self.runs.iter().map(|(_, last)| *last).max()
     }
 
-    /// How often something is missing of the sequences below `end`, in whatever order the rest came:
-    /// the last of a connection may come behind the first of the next.
+    /// Returns the number of gaps in the sequences below `end`. The order of arrival does not
+    /// matter, because the last frames of a connection may arrive after the first of the next one.
     pub(crate) fn gaps(&self, end: u64) -> u64 {
         let mut runs = self.runs.clone();
         runs.sort_unstable();
@@ -198,28 +207,28 @@ impl Seen {
         gaps
     }
 
-    /// The sequences in the order of their coming.
+    /// Returns the sequences in order of arrival.
     pub(crate) fn sequences(&self) -> impl Iterator<Item = u64> {
         self.runs.iter().flat_map(|&(first, last)| first..=last)
     }
 }
 
-struct Keeper {
-    tally: Tally,
-    heard: Box<dyn FnMut(u32, u32)>,
+struct Recorder {
+    log: ReceiveLog,
+    on_new_sender: Box<dyn FnMut(u32, u32)>,
 }
 
-impl Actor for Keeper {
+impl Actor for Recorder {
     type Context = Context<Self>;
 }
 
-impl Handler<Inbound> for Keeper {
+impl Handler<Inbound> for Recorder {
     type Result = ();
 
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
-        let first = self.tally.came().note(inbound);
+        let first = self.log.lock().note(inbound);
         if let Some((sender, incarnation)) = first {
-            (self.heard)(sender, incarnation);
+            (self.on_new_sender)(sender, incarnation);
         }
     }
 }
