@@ -4,14 +4,14 @@
 //! command of `side.rs`. Each round runs all contestants one after the other, so that other load on
 //! the machine affects all of them alike. The result is the median.
 //!
-//! The same for all contestants: the frames on the wire; the sender writes every payload anew; the
-//! receiver reads the first and the last byte of every payload; and the receiver measures the time,
-//! from the first bytes to the last frame.
+//! The same for all contestants: the frames on the wire; the sender writes the whole of every
+//! payload; the receiver reads the first and the last byte of every payload; and the receiver
+//! measures the time, from the first bytes to the last frame.
 //!
 //! The files:
 //! - cases and their size: `case.rs` and `work.rs`;
-//! - contestants: `raw.rs`, `framed.rs` and `ours.rs`; `datagrams.rs` for datagrams, `round_trip.rs`
-//!   for round trips, `idle.rs` for idle connections;
+//! - contestants: `raw.rs`, `framed.rs` and `ours.rs`; for datagrams `datagrams.rs`, for round trips
+//!   `round_trip.rs`, for idle connections `idle.rs`;
 //! - running them: `child.rs`, `side.rs`, `started.rs`, `goal.rs`, `pool.rs` and `cost.rs`;
 //! - results: `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
 

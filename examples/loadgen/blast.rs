@@ -50,7 +50,7 @@ pub(crate) struct Args {
           value_parser = value_parser!(u32).range(1..=10_000))]
     groups: u32,
 
-    /// Gives up after so many seconds without any frame written.
+    /// Gives up after this many seconds without any frame written.
     #[arg(long, value_name = "S", default_value = "30s", value_parser = crate::seconds)]
     give_up: Duration,
 }
@@ -113,7 +113,7 @@ fn written(stats: &Stats) -> Count {
     stats.tcp.written + stats.udp.written
 }
 
-/// Makes the frames; each payload is written anew, as a real program would.
+/// Makes the frames; the whole of each payload is written, as in a real program.
 struct Producer {
     links: Vec<Link>,
     groups: u32,

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR")]
     reply_to: SocketAddr,
 
-    /// Ends after so many seconds.
+    /// Ends after this many seconds.
     #[arg(long, value_name = "S", value_parser = crate::seconds)]
     seconds: Option<Duration>,
 }

@@ -15,8 +15,8 @@
 //! was lost that should not have been, or if the transport's counters do not balance.
 //!
 //! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is
-//! stopped), `link.rs` (sending to another node), `payload.rs` (the payload's format), `received.rs`
-//! (counts what was received), `report.rs` (the report).
+//! stopped), `link.rs` (sending to another node), `payload.rs` (the payload's format),
+//! `received.rs` (counts what was received), `report.rs` (the report).
 
 mod bench;
 mod blast;

@@ -43,7 +43,7 @@ pub(crate) struct NodeArgs {
 pub(crate) enum Where {
     /// On one arbiter, together with the role itself.
     Current,
-    /// On arbiters of their own.
+    /// On their own arbiters.
     Dedicated,
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", value_parser = size)]
     size: usize,
 
-    /// Gives up after so many seconds without an answer.
+    /// Gives up after this many seconds without an answer.
     #[arg(long, value_name = "S", default_value = "30s", value_parser = crate::seconds)]
     give_up: Duration,
 }

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     frames: Option<u64>,
 
-    /// Ends after so many seconds.
+    /// Ends after this many seconds.
     #[arg(long, value_name = "S", value_parser = crate::seconds)]
     seconds: Option<Duration>,
 

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_sent_twice_may_be_decided_twice() {
+    fn only_a_repeated_request_may_be_decided_twice() {
         assert_eq!(verdict([&[1, 2], &[1, 2], &[1, 2]], &[]), Ok(0));
         assert_eq!(verdict([&[1, 1, 2], &[1, 1, 2], &[1, 1, 2]], &[1]), Ok(1));
         verdict([&[1, 1, 2], &[1, 1, 2], &[1, 1, 2]], &[]).expect_err("decided twice");

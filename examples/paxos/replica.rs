@@ -26,7 +26,7 @@ use crate::message::{Ballot, Message, NodeId, REPLICAS, Value, Vote};
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// A follower that hears nothing from its leader for this long starts an election. The actual
-/// timeout is between once and twice this value, drawn anew each time, so that two replicas
+/// timeout is between once and twice this value, chosen at random each time, so that two replicas
 /// rarely start at the same time. It allows for four lost heartbeats.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -334,7 +334,7 @@ impl Replica {
     fn on_propose(&mut self, from: NodeId, value: Value, now: Instant, out: &mut Outbox) {
         match &self.role {
             Role::Leader { proposals, .. } if proposals.len() < WINDOW => {
-                self.propose(value, now, out)
+                self.propose(value, now, out);
             }
             // The proposal is dropped, and the client asks again.
             Role::Leader { .. } => {}

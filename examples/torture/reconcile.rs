@@ -154,7 +154,7 @@ pub(crate) fn reconcile(
                 problem(format!("frames were left out: {:?}", connection.taken.runs));
             }
             if first < next {
-                problem(format!("begins with {first} behind {next}"));
+                problem(format!("begins with {first}, expected {next}"));
             }
             if first > next {
                 let bytes: u64 = (next..first).map(&lens).sum();
@@ -182,14 +182,14 @@ pub(crate) fn reconcile(
         let mut forwarded = connection.forwarded.sequences();
         if let Some(stranger) = came.iter().find(|&&came| forwarded.next() != Some(came)) {
             found.unexplained.push(format!(
-                "sender {id}, connection {number}: frame {stranger} came and was not next"
+                "sender {id}, connection {number}: frame {stranger} was received and was not next"
             ));
         }
         if connection.delivered_all()
             && let Some(lost) = forwarded.next()
         {
             found.unexplained.push(format!(
-                "sender {id}, connection {number}: frame {lost} was forwarded and did not come"
+                "sender {id}, connection {number}: frame {lost} was forwarded and not received"
             ));
         }
         found.received += came.len() as u64;
@@ -230,7 +230,9 @@ impl Reconciled {
             figures.require(false, || problem.clone());
         }
         figures.require(corrupt == 0, || format!("{corrupt} frames corrupt"));
-        figures.require(*duplicate == 0, || format!("{duplicate} frames came twice"));
+        figures.require(*duplicate == 0, || {
+            format!("{duplicate} frames received twice")
+        });
         figures.require(*reordered == 0, || {
             format!("{reordered} frames out of order")
         });
@@ -382,7 +384,7 @@ mod tests {
     fn a_frame_received_and_not_forwarded_is_found() {
         let mut scenario = Scenario::new();
         scenario.came[0].push(3);
-        assert!(scenario.reconcile().unexplained[0].contains("frame 3 came"));
+        assert!(scenario.reconcile().unexplained[0].contains("frame 3 was received"));
     }
 
     #[test]

@@ -188,7 +188,7 @@ mod tests {
             track.note(link(2), sequence);
         }
         assert_eq!((track.lost(far).frames, track.lost(far).runs), (1, 1));
-        // Too old to be told from one that received already.
+        // Before the window, so it counts as a duplicate.
         track.note(link(3), 2);
         assert_eq!(track.duplicates, 1);
     }

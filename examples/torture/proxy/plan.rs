@@ -44,10 +44,10 @@ pub(crate) enum Ending {
 ///
 /// | cut | sender sees | receiver sees |
 /// |---|---|---|
-/// | sender, FIN | FIN; the proxy reads all that it had written, and throws it away | FIN |
+/// | sender, FIN | FIN; the proxy reads and discards the rest | FIN |
 /// | sender, RST | RST; bytes in the kernel are lost | FIN |
 /// | receiver, FIN | a close, which is an RST if it had written more | FIN |
-/// | receiver, RST | FIN; the proxy reads all that it had written, and throws it away | RST; unread bytes are lost |
+/// | receiver, RST | FIN; the proxy reads and discards the rest | RST; unread bytes are lost |
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) enum Side {
     Sender,

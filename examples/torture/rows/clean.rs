@@ -155,7 +155,7 @@ async fn drops(frames: u64, figures: &mut Figures) -> Result<(), Failure> {
     // All received frames are distinct and were accepted, and their number is that of the written
     // ones. So no dropped frame was received.
     figures.require(end.frames == written.frames, || {
-        format!("{written} written, {} came", end.frames)
+        format!("{written} written, {} received", end.frames)
     });
     let twice = end.frames - end.distinct;
     figures.require(end.corrupt + twice + end.reordered == 0, || {

@@ -129,7 +129,10 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     figures.require(sent >= frames, || format!("only {sent} frames"));
     let counted = received.inbound.delivered.frames;
     figures.require(counted == all.received && counted == arrived.frames, || {
-        format!("{counted} counted as delivered, {} came", arrived.frames)
+        format!(
+            "{counted} counted as delivered, {} received",
+            arrived.frames
+        )
     });
     figures.add("written", sent);
     figures.add("cuts", cut);

@@ -136,9 +136,9 @@ async fn run_out(run: &Run) -> Result<Figures, Failure> {
     figures.require(came_meanwhile as f64 > lasted.as_secs_f64() * 40.0, || {
         format!("the honest link stalled: {came_meanwhile} frames meanwhile")
     });
-    figures.require(came == offered, || format!("{came} of {offered} came in"));
+    figures.require(came == offered, || format!("{came} of {offered} received"));
     figures.require(honest_came == honest_written, || {
-        format!("{honest_came} of {honest_written} came out")
+        format!("{honest_came} of {honest_written} received from the child")
     });
     figures.require(all_accepted.is_some_and(|took| took <= RECOVERY), || {
         "accepts too late".into()

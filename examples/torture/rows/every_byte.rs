@@ -201,7 +201,7 @@ impl Case {
             let mut arrivals = arrived.arrivals.values();
             arrivals.any(|arrivals| arrivals.sequences.contains(&sequence))
         };
-        until("the last frame came", LONG, || came(last)).await?;
+        until("the last frame arrived", LONG, || came(last)).await?;
         self.sender.stop(Shutdown::Drain(LONG)).await;
         self.proxy.settled(LONG).await;
         let closed = || self.receiver.stats().links.connections == 0;
@@ -253,7 +253,10 @@ async fn cut_on_the_way(cut: Cut) -> Result<(Reconciled, u64), Failure> {
     // discards bytes in the receiver's kernel.
     let forgets = receiver && cut.ending == Ending::Rst;
     if found.received < 6 + whole && !forgets && !early {
-        let problem = format!("{cut:?}: {} came, {whole} were whole", found.received);
+        let problem = format!(
+            "{cut:?}: {} received, {whole} were complete",
+            found.received
+        );
         found.unexplained.push(problem);
     }
     Ok((found, corrupt))

@@ -237,7 +237,7 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
             // Frames sent so far, by flow.
             ["taken"] => println!("{}", join(load.iter().map(Offering::taken))),
             // One more than the highest sequence received, by flow.
-            ["heard"] => {
+            ["progress"] => {
                 let flows = tracks.lock();
                 println!("{}", join(flows.by_key.values().map(|flow| flow.track.end)));
             }
@@ -259,7 +259,7 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
                     .lost(end.parse()?);
                 println!("{} {}", lost.frames, lost.runs);
             }
-            ["came"] => {
+            ["received"] => {
                 let flows = tracks.lock();
                 println!("{} {} {}", flows.came(), flows.faults(), flows.corrupt);
             }

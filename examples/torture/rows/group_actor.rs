@@ -146,7 +146,7 @@ async fn ends(run: &Run) -> Result<Figures, Failure> {
         "not every kind of drop occurred".into()
     });
     figures.require(by_others == to_others, || {
-        format!("{by_others} of {to_others} came to the others")
+        format!("{by_others} of {to_others} received by the others")
     });
     figures.require(corrupt.load(Relaxed) == 0, || {
         format!("{} corrupt", corrupt.load(Relaxed))

@@ -82,7 +82,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         transport.stats().balance()?;
         let tcp = transport.stats().tcp;
         figures.require(came.frames <= tcp.written.frames, || {
-            "more came than was written".into()
+            "more frames received than written".into()
         });
         // Frames are lost only with a link: at most one gap for each.
         let gaps = |seen: &FromSender| seen.gaps(seen.last().map_or(0, |last| last + 1));

@@ -102,7 +102,7 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
     honest.stop(Shutdown::Drain(Duration::from_secs(5))).await;
     let stats = honest.stats();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let came: u64 = number(&child.ask("came")?)?;
+    let came: u64 = number(&child.ask("received")?)?;
     let (base, peak): (u64, u64) = pair(&child.ask("heap")?)?;
     let counts = child.ask("counters")?;
     let grown = peak.saturating_sub(base);
@@ -116,7 +116,7 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
     }
     figures.add("closed by the server", counts);
     let written = stats.tcp.written.frames;
-    figures.add("honest", format!("{written} written, {came} came"));
+    figures.add("honest", format!("{written} written, {came} received"));
     figures.add("quiet", &alone);
     figures.add("under attack", &during);
     figures.add("undisturbed twin meanwhile", &twin_meanwhile);
@@ -146,7 +146,7 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
         written == stats.tcp.offered.frames && written >= offered,
         || format!("{} offered, {written} written", stats.tcp.offered.frames),
     );
-    figures.require(came == written, || format!("{came} of {written} came"));
+    figures.require(came == written, || format!("{came} of {written} received"));
     let quiet = alone.p99.max(twin_meanwhile.p99);
     figures.require(during.p99 <= quiet * 3, || {
         format!("p99 {:.0?}, quiet it is {quiet:.0?}", during.p99)
@@ -271,7 +271,7 @@ fn child(_: &[String]) -> Result<(), Failure> {
                     let (p50, p99) = (taken.value_at_quantile(0.5), taken.value_at_quantile(0.99));
                     println!("{} {p50} {p99} {}", taken.len(), taken.max());
                 }
-                "came" => println!(
+                "received" => println!(
                     "{}",
                     seen.lock().expect("no holder of this lock panics").came
                 ),

@@ -137,7 +137,7 @@ async fn lossy(
         .map_or(1, |seen| seen.gaps(streamed));
     figures.require(gaps <= lost_links, || {
         text(&format!(
-            "{written} written, {arrived} came, {gaps} gaps, {lost_links} links lost"
+            "{written} written, {arrived} received, {gaps} gaps, {lost_links} links lost"
         ))
     });
     figures.require(written == streamed, || {
@@ -153,7 +153,7 @@ async fn lossy(
     });
     figures.require(sent == came.datagrams + gone + no_room, || {
         text(&format!(
-            "{sent} datagrams, {} came, {gone} lost, {no_room} no room",
+            "{sent} datagrams, {} received, {gone} lost, {no_room} no room",
             came.datagrams
         ))
     });

@@ -102,7 +102,7 @@ async fn panics(run: &Run) -> Result<Figures, Failure> {
     until("all written", LONG, written).await?;
     settled(&mut fragile).await?;
     let lost = numbers(&fragile.ask(&format!("lost {OURS} {offered}"))?);
-    let came = numbers(&fragile.ask("came")?);
+    let came = numbers(&fragile.ask("received")?);
     let counts = numbers(&fragile.ask("end")?);
     let sent = numbers(&fragile.line()?);
     let balance = fragile.line()?;
@@ -127,7 +127,7 @@ async fn panics(run: &Run) -> Result<Figures, Failure> {
         theirs += flow.track.received;
         let (came, lost) = (flow.track.received, flow.track.lost(*sent));
         figures.require(came == *sent && lost.frames == 0, || {
-            format!("flow {group}: {came} of {sent} came, {lost:?}")
+            format!("flow {group}: {came} of {sent} received, {lost:?}")
         });
     }
     figures.add(
@@ -200,7 +200,7 @@ async fn traffic_again(
                 "no traffic to it: {heard:?} of {offered:?}"
             )));
         }
-        heard = numbers(&fragile.ask("heard")?);
+        heard = numbers(&fragile.ask("progress")?);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(())
@@ -220,7 +220,7 @@ fn heard_here(tracks: &Tracks, sent: &[u64]) -> bool {
 async fn settled(fragile: &mut Child) -> Result<(), Failure> {
     let mut before = String::new();
     loop {
-        let now = fragile.ask("heard")?;
+        let now = fragile.ask("progress")?;
         if now == before {
             return Ok(());
         }

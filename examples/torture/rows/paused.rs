@@ -117,7 +117,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
             "some frames are neither written nor stale".into()
         });
         figures.require(count == written, || {
-            format!("{written} written, {count} came")
+            format!("{written} written, {count} received")
         });
         figures.require(came.faults().is_none(), || {
             came.faults().unwrap_or_default()

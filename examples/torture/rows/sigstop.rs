@@ -106,7 +106,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     });
     let frames = came.frames;
     figures.require(frames == accepted, || {
-        format!("{accepted} accepted, {frames} came")
+        format!("{accepted} accepted, {frames} received")
     });
     figures.require(came.faults().is_none(), || {
         came.faults().unwrap_or_default()

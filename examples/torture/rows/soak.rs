@@ -284,7 +284,7 @@ impl World {
     /// Stops everything, and checks frames, descriptors, threads and restarts.
     async fn check_end(mut self, start: Cost, figures: &mut Figures) -> Result<(), Failure> {
         let taken = numbers(&self.node.ask("taken")?);
-        let came = numbers(&self.node.ask("came")?);
+        let came = numbers(&self.node.ask("received")?);
         let links = self.proxies.each_ref().map(|proxy| proxy.count().0 as u64);
         let sent = taken.first().copied().unwrap_or(0);
         let [lost, gaps] = fixed(&numbers(&self.steady.ask(&format!("lost 0 {sent}"))?))?;
@@ -345,7 +345,7 @@ impl World {
 
 /// Returns a description of the faults that a node has seen, if there are any.
 fn wrong(node: &mut Child) -> Result<Option<String>, Failure> {
-    let [_, wrong, corrupt] = fixed(&numbers(&node.ask("came")?))?;
+    let [_, wrong, corrupt] = fixed(&numbers(&node.ask("received")?))?;
     let text = match wrong + corrupt {
         0 => None,
         _ => Some(node.ask("wrong")?),

@@ -290,7 +290,7 @@ async fn one(case: Case, figures: &mut Figures) -> Result<Ended, Failure> {
             let came = || at_b.load(Relaxed);
             let all = until("all there", AMPLE, || came() == written).await;
             figures.require(all.is_ok(), || {
-                format!("{case}: {} of {written} came", came())
+                format!("{case}: {} of {written} received", came())
             });
         }
         (Other::Reads, Shutdown::Now) => {}
