@@ -81,7 +81,7 @@ impl Track {
             // Only for the latest connection: with some 28,000 ports, an older address may
             // meanwhile belong to a new connection.
             Some(next) if sequence > next && self.connections.back() == Some(&from) => {
-                self.gaps += 1
+                self.gaps += 1;
             }
             Some(_) => {}
             None => {

@@ -193,7 +193,7 @@ async fn forward(
             match written {
                 Ok(n) => {
                     note(inner, number, |connection| {
-                        connection.forwarded.feed(&piece[..n])
+                        connection.forwarded.feed(&piece[..n]);
                     });
                     piece = &mut piece[n..];
                 }
