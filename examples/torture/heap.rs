@@ -14,7 +14,7 @@ static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// Returns the bytes that this process has allocated and not freed.
 pub(crate) fn allocated() -> u64 {
     let stats = HEAP.stats();
-    // Not one atomic read of both: other threads may allocate or free in between.
+    // Other threads may allocate or free between the two reads, so never go below zero.
     stats
         .bytes_allocated
         .saturating_sub(stats.bytes_deallocated) as u64

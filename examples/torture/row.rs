@@ -23,9 +23,9 @@ pub(crate) struct Row {
 /// The size of a run.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Tier {
-    /// Minutes; run before each merge.
+    /// All rows in minutes; run before each merge.
     Gate,
-    /// Up to an hour.
+    /// All rows in less than an hour.
     Long,
 }
 

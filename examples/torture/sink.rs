@@ -80,7 +80,7 @@ pub(crate) fn print_line(line: impl std::fmt::Display) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Returns how many datagrams were dropped in this network namespace for want of buffer space.
+/// Returns how many datagrams were dropped in this network namespace because a buffer was full.
 fn no_room() -> Result<u64, Failure> {
     let snmp = fs::read_to_string("/proc/self/net/snmp")?;
     let mut lines = snmp.lines().filter(|line| line.starts_with("Udp:"));

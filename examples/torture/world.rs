@@ -353,8 +353,7 @@ impl Drop for Child {
     }
 }
 
-// ---- what a process costs
-// ------------------------------------------------------------------------
+// ---- what a process costs -----------------------------------------------------------------------
 
 /// What a process uses now, according to the kernel.
 #[derive(Debug, Copy, Clone, Default)]

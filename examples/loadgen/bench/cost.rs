@@ -41,8 +41,8 @@ fn cpu() -> Option<Duration> {
     None
 }
 
-/// Returns one of the sizes in this process' status, in bytes. `getrusage` would not do: a process
-/// inherits its value from the parent.
+/// Returns one of the sizes in this process' status, in bytes. Not from `getrusage`, whose
+/// peak a process inherits from its parent.
 pub(super) fn memory(name: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -94,7 +94,7 @@ async fn produce(work: &Work, producer: u64, links: &[Link]) -> Result<(), Failu
 }
 
 pub(super) async fn receive(work: &Work) -> Result<Figures, Failure> {
-    // A real program has no hundred transports each with its own threads.
+    // A real program would not run a hundred transports, each with its own threads.
     let placement = match work.peers {
         1 => work.placement,
         _ => Where::Current,

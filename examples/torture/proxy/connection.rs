@@ -214,7 +214,8 @@ async fn read_from_sender(
     sender: &mut TcpStream,
     into: &mut [u8],
 ) -> Event {
-    // A black hole of the plan leaves no room and never ends; one of the row ends when it says so.
+    // A black hole from the plan leaves no room and never ends. One that the row set ends when
+    // the row resumes.
     if into.is_empty() || black_hole.wait_for(|black_hole| !black_hole).await.is_err() {
         return std::future::pending().await;
     }

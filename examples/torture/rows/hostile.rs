@@ -44,7 +44,7 @@ const PER_CONNECTION: u64 = 4 << 10;
 /// The most heap that they may use in addition, for accepting and for tables.
 const FIXED: u64 = 8 << 20;
 
-/// How long a frame may take. Short enough that trickling clients are disconnected within the row.
+/// How long a frame may take. Short, so that slow clients are disconnected within the row.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(8);
 
 async fn attack(run: &Run) -> Result<Figures, Failure> {

@@ -240,7 +240,7 @@ pub(super) fn fixed<const N: usize>(numbers: &[u64]) -> Result<[u64; N], Failure
     found.map_err(|_| Failure::error(format!("not {N} numbers: {numbers:?}")))
 }
 
-/// Returns how many datagrams this machine's kernel has dropped so far for want of room.
+/// Returns how many datagrams this machine's kernel has dropped so far because a buffer was full.
 fn overruns() -> Result<u64, Failure> {
     let table = std::fs::read_to_string("/proc/net/snmp")?;
     let mut rows = table.lines().filter(|line| line.starts_with("Udp:"));

@@ -154,8 +154,8 @@ async fn pause_sink(run: &Run, sink: Sink, pauses: &[u64]) -> Result<Sink, Failu
     Ok(sink)
 }
 
-/// Sends some 15 MB a second, more than the kernel takes in half a second. Returns when each frame
-/// was accepted.
+/// Sends some 15 MB a second, so that half a second's worth is more than the kernel's buffers hold.
+/// Returns when each frame was accepted.
 async fn offer(peer: &Peer, going: &AtomicBool) -> Result<Vec<Instant>, Failure> {
     let mut accepted_at = Vec::new();
     while going.load(Relaxed) {
