@@ -10,8 +10,8 @@
 //!
 //! The files:
 //! - cases and their size: `case.rs` and `work.rs`;
-//! - contestants: `raw.rs`, `framed.rs` and `ours.rs`; for datagrams `datagrams.rs`, for round trips
-//!   `round_trip.rs`, for idle connections `idle.rs`;
+//! - contestants: `raw.rs`, `framed.rs` and `ours.rs`; for datagrams `datagrams.rs`;
+//!   for round trips `round_trip.rs`; for idle connections `idle.rs`;
 //! - running them: `child.rs`, `side.rs`, `started.rs`, `goal.rs`, `pool.rs` and `cost.rs`;
 //! - results: `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
 
