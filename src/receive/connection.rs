@@ -49,30 +49,6 @@ pub(crate) struct Connection {
     _guards: (Admission, LoadGuard, TaskTrackerToken),
 }
 
-/// What one read found.
-enum Read {
-    /// Nothing yet.
-    NotReady,
-    /// At least one byte. If it filled the room, there may be more.
-    Some {
-        filled_the_room: bool,
-    },
-    EndOfStream,
-}
-
-/// Why a connection ended.
-enum End {
-    /// The transport reads no more.
-    Closing,
-    /// A frame was not complete in time.
-    FrameTimedOut,
-    Malformed(Malformed),
-    /// The peer closed the connection.
-    EndOfStream,
-    /// The socket failed.
-    Failed(io::Error),
-}
-
 impl Connection {
     pub(crate) fn new(
         context: &ReceiveContext,
@@ -118,7 +94,7 @@ impl Connection {
             let filled_the_room = match self.read().await {
                 Ok(Read::Some { filled_the_room }) => filled_the_room,
                 Ok(Read::NotReady) => continue,
-                Ok(Read::EndOfStream) => return Err(End::EndOfStream),
+                Ok(Read::EndOfStream) => return Err(End::ClosedByPeer),
                 Err(err) => return Err(End::Failed(err)),
             };
             self.deliver().await.map_err(End::Malformed)?;
@@ -150,8 +126,8 @@ impl Connection {
                 Some(()) = late => return Err(End::FrameTimedOut),
                 Some(()) = review => {}
             }
-            // The connection had nothing to read for a while, so this wait delays nothing. Only
-            // after it does the deadline of an incomplete frame count.
+            // Nothing is there to be read, so this wait delays nothing. After it, the deadline of an
+            // incomplete frame counts again.
             self.wait_until_handled().await;
             self.review_buffer();
         }
@@ -183,12 +159,15 @@ impl Connection {
     /// Delivers the whole frames in the buffer, and notes whether one is incomplete.
     async fn deliver(&mut self) -> Result<(), Malformed> {
         let received = self.buffer.len();
-        let delivered = self.deliverer.deliver(self.from, self.buffer.bytes()).await;
+        let delivered = self
+            .deliverer
+            .deliver(self.from, self.buffer.bytes_mut())
+            .await;
         if self.buffer.is_empty() {
             self.frame_deadline.clear();
         } else {
             let new_frame = self.buffer.len() < received;
-            self.frame_deadline.frame_began(new_frame, time::now());
+            self.frame_deadline.incomplete(new_frame, time::now());
         }
         delivered
     }
@@ -209,9 +188,9 @@ impl Connection {
         }
     }
 
-    /// When the incomplete frame must be complete. `None` if there is none, and while delivered frames
-    /// have not been handled.
-    fn frame_due(&mut self) -> Option<Instant> {
+    /// Returns when the incomplete frame must be complete. `None` if there is none, and while delivered
+    /// frames have not been handled.
+    fn frame_due(&self) -> Option<Instant> {
         if !self.deliverer.is_handled() {
             return None;
         }
@@ -231,11 +210,34 @@ impl Connection {
                 tracing::debug!(%from, length, "not a frame, connection closed");
                 return self.accounts.malformed();
             }
-            End::EndOfStream => tracing::trace!(%from, "connection ended"),
+            End::ClosedByPeer => tracing::trace!(%from, "connection ended"),
             End::Failed(err) => tracing::trace!(%from, %err, "connection ended"),
         }
         if !self.buffer.is_empty() {
             self.accounts.truncated();
         }
     }
+}
+
+/// What one read found.
+enum Read {
+    /// Nothing yet.
+    NotReady,
+    /// At least one byte. If it filled the room, there may be more.
+    Some {
+        filled_the_room: bool,
+    },
+    EndOfStream,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The transport reads no more.
+    Closing,
+    /// A frame was not complete in time.
+    FrameTimedOut,
+    Malformed(Malformed),
+    ClosedByPeer,
+    /// The socket failed.
+    Failed(io::Error),
 }

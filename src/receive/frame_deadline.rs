@@ -30,15 +30,15 @@ impl FrameDeadline {
         }
     }
 
-    /// Notes that the beginning of a frame has arrived. If it is not a `new_frame`, it keeps the time
-    /// at which it began.
-    pub(crate) fn frame_began(&mut self, new_frame: bool, now: Instant) {
+    /// Notes that the buffer begins with an incomplete frame. A `new_frame` begins now. Otherwise it is
+    /// the frame that was noted before, if one was, and keeps the time at which it began.
+    pub(crate) fn incomplete(&mut self, new_frame: bool, now: Instant) {
         if new_frame || self.began.is_none() {
             self.began = Some(now);
         }
     }
 
-    /// Notes that nothing of a next frame has arrived.
+    /// Notes that the buffer is empty: nothing of a next frame has arrived.
     pub(crate) fn clear(&mut self) {
         self.began = None;
     }
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_frame_has_the_timeout_or_what_its_length_takes_at_the_floor() {
         let (mut deadline, now) = (deadline(), Instant::now());
-        deadline.frame_began(true, now);
+        deadline.incomplete(true, now);
         assert_eq!(deadline.at(None), Some(now + 10 * SECOND));
         assert_eq!(deadline.at(Some(1000)), Some(now + 10 * SECOND));
         assert_eq!(deadline.at(Some(3000)), Some(now + 30 * SECOND));
@@ -89,27 +89,27 @@ mod tests {
     #[test]
     fn further_bytes_of_a_frame_do_not_move_its_deadline() {
         let (mut deadline, now) = (deadline(), Instant::now());
-        deadline.frame_began(false, now);
-        deadline.frame_began(false, now + SECOND);
+        deadline.incomplete(false, now);
+        deadline.incomplete(false, now + SECOND);
         assert_eq!(deadline.at(None), Some(now + 10 * SECOND));
     }
 
     #[test]
     fn the_next_frame_has_its_own_deadline() {
         let (mut deadline, now) = (deadline(), Instant::now());
-        deadline.frame_began(true, now);
-        deadline.frame_began(true, now + SECOND);
+        deadline.incomplete(true, now);
+        deadline.incomplete(true, now + SECOND);
         assert_eq!(deadline.at(None), Some(now + 11 * SECOND));
         deadline.clear();
         assert_eq!(deadline.at(None), None);
-        deadline.frame_began(false, now + 2 * SECOND);
+        deadline.incomplete(false, now + 2 * SECOND);
         assert_eq!(deadline.at(None), Some(now + 12 * SECOND));
     }
 
     #[test]
     fn a_restart_gives_the_frame_its_full_time() {
         let (mut deadline, now) = (deadline(), Instant::now());
-        deadline.frame_began(true, now);
+        deadline.incomplete(true, now);
         deadline.restart(now + 5 * SECOND);
         assert_eq!(deadline.at(None), Some(now + 15 * SECOND));
     }
@@ -118,7 +118,7 @@ mod tests {
     fn the_longest_frame_at_the_lowest_floor_has_a_deadline() {
         let config = Config::default().frame_floor(1);
         let (mut deadline, now) = (FrameDeadline::new(&config), Instant::now());
-        deadline.frame_began(true, now);
+        deadline.incomplete(true, now);
         let longest = 1 << 30;
         let at = deadline.at(Some(longest)).expect("begun");
         assert_eq!(at - now, longest as u32 * SECOND);

@@ -6,7 +6,7 @@
 //! counters: who gets a group's frames is decided by `deliver`.
 //!
 //! Neighbouring frames of one group are one [`Span`] of bytes, however many they are. A buffer with
-//! frames of a single group is therefore a single span, and nothing is allocated for it. Where groups
+//! frames of a single group is therefore a single span, and needs no list. Where groups
 //! alternate, the spans of one group form a linked list:
 //!
 //! ```text
@@ -52,15 +52,6 @@ pub(crate) struct Grouping {
     spans: Vec<Span>,
     /// The spans of the round before. Their memory is reused if no `GroupFrames` needs them any more.
     shared_spans: Option<Arc<Vec<Span>>>,
-}
-
-/// Whether a round took all whole frames there were.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-pub(crate) enum Round {
-    /// It did: what is left in the buffer is the beginning of a frame, or nothing.
-    Complete,
-    /// It reached one of its bounds: the buffer may begin with more whole frames.
-    Bounded,
 }
 
 impl Grouping {
@@ -164,6 +155,15 @@ impl Grouping {
             self.spans.clear();
         }
     }
+}
+
+/// Whether a round took all whole frames there were.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) enum Round {
+    /// It did: what is left in the buffer is the beginning of a frame, or nothing.
+    Complete,
+    /// It reached one of its bounds: the buffer may begin with more whole frames.
+    Bounded,
 }
 
 /// The frames of one group out of one buffer, in the order of their arrival. Iterates over their

@@ -36,15 +36,6 @@ pub(crate) struct ReadBuffer {
     most_held: usize,
 }
 
-/// Whether a connection received anything between two reviews.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-pub(crate) enum Activity {
-    /// It did. There will be another review.
-    Active,
-    /// It did not. No review is needed until the next read.
-    Idle,
-}
-
 impl ReadBuffer {
     pub(crate) fn new() -> Self {
         ReadBuffer {
@@ -55,8 +46,13 @@ impl ReadBuffer {
         }
     }
 
-    /// Returns the received bytes, of which a delivery takes the whole frames.
-    pub(crate) fn bytes(&mut self) -> &mut BytesMut {
+    /// Returns the received bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Returns the received bytes, for a delivery to take the whole frames off their front.
+    pub(crate) fn bytes_mut(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
 
@@ -126,6 +122,15 @@ impl ReadBuffer {
     }
 }
 
+/// Whether a connection received anything between two reviews.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) enum Activity {
+    /// It did. There will be another review.
+    Active,
+    /// It did not. No review is needed until the next read.
+    Idle,
+}
+
 #[cfg(test)]
 mod tests {
     use allocation_counter::measure;
@@ -152,7 +157,7 @@ mod tests {
 
     /// Takes the first `n` bytes, as a delivery of whole frames does. Their memory is free again.
     fn deliver(buffer: &mut ReadBuffer, n: usize) {
-        drop(buffer.bytes().split_to(n).freeze());
+        drop(buffer.bytes_mut().split_to(n).freeze());
     }
 
     fn deliver_all(buffer: &mut ReadBuffer) {
@@ -205,7 +210,7 @@ mod tests {
     fn memory_is_reserved_for_one_read_and_not_for_an_announced_frame() {
         let mut buffer = ReadBuffer::new();
         read_all(&mut buffer, LARGE);
-        assert!(buffer.bytes().capacity() <= 2 * LARGE + MAX_ROOM);
+        assert!(buffer.bytes.capacity() <= 2 * LARGE + MAX_ROOM);
     }
 
     #[test]
@@ -214,9 +219,9 @@ mod tests {
         read_all(&mut buffer, MAX_ROOM);
         deliver_all(&mut buffer);
         assert_eq!(buffer.review(), Activity::Active);
-        assert!(buffer.bytes().capacity() > 0, "kept for the next read");
+        assert!(buffer.bytes.capacity() > 0, "kept for the next read");
         assert_eq!(buffer.review(), Activity::Idle);
-        assert_eq!(buffer.bytes().capacity(), 0);
+        assert_eq!(buffer.bytes.capacity(), 0);
         assert_eq!(read(&mut buffer, usize::MAX), MIN_ROOM);
     }
 
@@ -228,8 +233,8 @@ mod tests {
         let arrived = buffer.bytes().to_vec();
         buffer.review();
         assert_eq!(buffer.review(), Activity::Idle);
-        assert_eq!(*buffer.bytes(), arrived);
-        assert!(buffer.bytes().capacity() <= arrived.len() * 3 / 2);
+        assert_eq!(buffer.bytes(), arrived);
+        assert!(buffer.bytes.capacity() <= arrived.len() * 3 / 2);
     }
 
     #[test]
@@ -247,7 +252,7 @@ mod tests {
             read(&mut buffer, 100);
         });
         assert!(small.bytes_total > 0, "the large allocation is gone");
-        assert!(buffer.bytes().capacity() <= 2 * MAX_ROOM);
+        assert!(buffer.bytes.capacity() <= 2 * MAX_ROOM);
     }
 
     #[test]
