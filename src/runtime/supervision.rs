@@ -200,7 +200,7 @@ mod tests {
             }
         };
         let waits = RefCell::new(Vec::new());
-        let pause = |wait| std::future::ready(waits.borrow_mut().push(wait));
+        let pause = async |wait| waits.borrow_mut().push(wait);
         let supervisor = supervisor(&reporter);
         supervisor.keep_alive(Component::Node, start, pause).await;
         assert_eq!(reporter.link_stats(0, 0).restarts, 12);
