@@ -6,9 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::config::Config;
+use crate::{config::Config, net::time::Instant};
 
 /// The deadline of the frame that one connection's buffer begins with.
 #[derive(Debug)]
@@ -60,6 +58,7 @@ impl FrameDeadline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::time;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -73,13 +72,13 @@ mod tests {
     fn there_is_none_before_a_frame_begins() {
         let mut deadline = deadline();
         assert_eq!(deadline.at(Some(64)), None);
-        deadline.restart(Instant::now());
+        deadline.restart(time::now());
         assert_eq!(deadline.at(Some(64)), None, "a restart begins no frame");
     }
 
     #[test]
     fn a_frame_has_the_timeout_or_what_its_length_takes_at_the_floor() {
-        let (mut deadline, now) = (deadline(), Instant::now());
+        let (mut deadline, now) = (deadline(), time::now());
         deadline.incomplete(true, now);
         assert_eq!(deadline.at(None), Some(now + 10 * SECOND));
         assert_eq!(deadline.at(Some(1000)), Some(now + 10 * SECOND));
@@ -88,7 +87,7 @@ mod tests {
 
     #[test]
     fn further_bytes_of_a_frame_do_not_move_its_deadline() {
-        let (mut deadline, now) = (deadline(), Instant::now());
+        let (mut deadline, now) = (deadline(), time::now());
         deadline.incomplete(false, now);
         deadline.incomplete(false, now + SECOND);
         assert_eq!(deadline.at(None), Some(now + 10 * SECOND));
@@ -96,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_next_frame_has_its_own_deadline() {
-        let (mut deadline, now) = (deadline(), Instant::now());
+        let (mut deadline, now) = (deadline(), time::now());
         deadline.incomplete(true, now);
         deadline.incomplete(true, now + SECOND);
         assert_eq!(deadline.at(None), Some(now + 11 * SECOND));
@@ -108,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_restart_gives_the_frame_its_full_time() {
-        let (mut deadline, now) = (deadline(), Instant::now());
+        let (mut deadline, now) = (deadline(), time::now());
         deadline.incomplete(true, now);
         deadline.restart(now + 5 * SECOND);
         assert_eq!(deadline.at(None), Some(now + 15 * SECOND));
@@ -117,7 +116,7 @@ mod tests {
     #[test]
     fn the_longest_frame_at_the_lowest_floor_has_a_deadline() {
         let config = Config::default().frame_floor(1);
-        let (mut deadline, now) = (FrameDeadline::new(&config), Instant::now());
+        let (mut deadline, now) = (FrameDeadline::new(&config), time::now());
         deadline.incomplete(true, now);
         let longest = 1 << 30;
         let at = deadline.at(Some(longest)).expect("begun");
