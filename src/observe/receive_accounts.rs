@@ -1,10 +1,10 @@
 //! Counts received frames, from the moment they have been read whole until they are delivered or
 //! dropped.
 //!
-//! Owns the counters of everything that comes in, connections and datagrams. [`ReceiveAccounts::receive`]
-//! counts frames as received and returns a [`Delivery`]. Dropping that counts them again, as delivered
-//! or as dropped for a reason. This happens in `Drop` so that no code path, and no panic, can lose a
-//! frame. Leaves what is done with the frames to the `receive` room.
+//! Owns the counters of everything that comes in, connections and datagrams. A [`Delivery`] stands for
+//! frames that have been counted as received. Dropping it counts them again, as delivered or as
+//! dropped for a reason. This happens in `Drop` so that no code path, and no panic, can lose a frame.
+//! Leaves what is done with the frames to the `receive` room.
 
 use std::sync::{
     Arc,

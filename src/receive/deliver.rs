@@ -6,7 +6,7 @@
 //! the reason. Leaves the grouping of frames to `grouping`, the table of actors to `groups` and the
 //! reading to `connection` and `datagrams`.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::{fmt, net::SocketAddr, pin::Pin};
 
 use actix::dev::RecipientRequest;
 use bytes::BytesMut;
@@ -124,8 +124,8 @@ impl Unhandled {
     }
 }
 
-impl std::fmt::Debug for Unhandled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Unhandled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Unhandled").field(&self.0.len()).finish()
     }
 }

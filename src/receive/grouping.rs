@@ -6,8 +6,8 @@
 //! counters: who gets a group's frames is decided by `deliver`.
 //!
 //! Neighbouring frames of one group are one [`Span`] of bytes, however many they are. A buffer with
-//! frames of a single group is therefore a single span, and needs no list. Where groups
-//! alternate, the spans of one group form a linked list:
+//! frames of a single group is therefore a single span, and needs no list. Where groups alternate, the
+//! spans of one group form a linked list:
 //!
 //! ```text
 //! buffer   │ A A A │ B │ A │ C │ B │ A A │
