@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use actix::prelude::*;
-//! use actix_transport::{GroupId, Inbound, Shutdown, Transport};
+//! use actix_transport::{GroupId, Inbound, Transport};
 //!
 //! struct Replica;
 //!
@@ -19,19 +19,22 @@
 //!         for payload in inbound {
 //!             println!("{} bytes", payload.len());
 //!         }
+//!         System::current().stop();
 //!     }
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! System::new().block_on(async {
+//! let system = System::new();
+//! let transport = system.block_on(async {
 //!     let transport = Transport::builder().bind("127.0.0.1:0")?;
 //!     transport.register(GroupId::new(3), Replica.start().recipient())?;
 //!     let peer = transport.peer(transport.local_addr())?; // this node itself, for the example
 //!     peer.send(GroupId::new(3), "hello").await?;
-//!     transport.stop(Shutdown::Drain(std::time::Duration::from_secs(1))).await;
-//!     # assert_eq!(transport.stats().inbound.delivered.frames, 1);
-//!     Ok(())
-//! })
+//!     Ok::<_, Box<dyn std::error::Error>>(transport)
+//! })?;
+//! system.run()?; // until the handler stops it
+//! assert_eq!(transport.stats().inbound.received.frames, 1);
+//! # Ok(())
 //! # }
 //! ```
 //!
