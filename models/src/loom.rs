@@ -38,6 +38,8 @@ use crate::{
 
 include!("mechanism.rs");
 
+pub use loom::sync::MutexGuard;
+
 /// The lock that the queue takes.
 pub struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -46,7 +48,7 @@ impl<T> Mutex<T> {
         Mutex(loom::sync::Mutex::new(value))
     }
 
-    pub fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+    pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().expect("nobody panics with it")
     }
 }

@@ -44,6 +44,8 @@ use crate::{
 
 include!("mechanism.rs");
 
+pub use ::shuttle::sync::MutexGuard;
+
 /// The lock that the queue takes.
 pub struct Mutex<T>(::shuttle::sync::Mutex<T>);
 
@@ -52,7 +54,7 @@ impl<T> Mutex<T> {
         Mutex(::shuttle::sync::Mutex::new(value))
     }
 
-    pub fn lock(&self) -> ::shuttle::sync::MutexGuard<'_, T> {
+    pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().expect("nobody panics with it")
     }
 }

@@ -55,7 +55,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::{admission::Gate, chunk::Chunk, in_line::InLine, state::State};
 pub(crate) use self::{admission::Limits, batch::Batch, burst::BurstLimits, doorbell::Doorbell};
@@ -308,14 +308,20 @@ impl<To: Copy + Eq> SendQueue<To> {
         let mut state = self.state.lock();
         let result = act(&mut state);
         // Most of the time nothing is deferred, and looking first is cheaper than moving.
-        if state.deferred.is_empty() {
-            return result;
+        if !state.deferred.is_empty() {
+            release_and_run(state);
         }
-        let deferred = mem::take(&mut state.deferred);
-        drop(state);
-        drop(deferred);
         result
     }
+}
+
+/// Releases the lock and then runs what was deferred. Not inlined, because few pushes need it.
+#[cold]
+#[inline(never)]
+fn release_and_run<To>(mut state: MutexGuard<'_, State<To>>) {
+    let deferred = mem::take(&mut state.deferred);
+    drop(state);
+    drop(deferred);
 }
 
 impl<To> std::fmt::Debug for SendQueue<To> {
