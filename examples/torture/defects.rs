@@ -56,7 +56,7 @@ const DEFECTS: &[Defect] = &[
         is: "how far a frame was written is kept across a redial",
         caught_by: &[
             Unit(
-                "send::queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
+                "send::queue::tests::order::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
             ),
             It(
                 "links::a_frame_cut_by_the_end_of_a_link_is_sent_again_whole_and_written_ones_are_not",
@@ -70,7 +70,7 @@ const DEFECTS: &[Defect] = &[
         is: "a frame that the kernel took whole is sent again",
         caught_by: &[
             Unit(
-                "send::queue::tests::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
+                "send::queue::tests::order::a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice",
             ),
             Corpus("the_corpus_of_the_writer_holds"),
             Shuttle,
@@ -82,7 +82,7 @@ const DEFECTS: &[Defect] = &[
         is: "what was written is given back twice",
         caught_by: &[
             Unit(
-                "send::queue::tests::never_holds_one_frame_or_byte_more_than_its_bounds_with_what_is_in_flight",
+                "send::queue::tests::bounds::the_queue_holds_no_frame_and_no_byte_above_its_bounds_what_is_in_flight_included",
             ),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
@@ -91,9 +91,7 @@ const DEFECTS: &[Defect] = &[
         name: "StaleKept",
         is: "what went stale is not given back",
         caught_by: &[
-            Unit(
-                "send::queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room",
-            ),
+            Unit("send::queue::tests::ageing::stale_frames_free_their_room"),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
     },
@@ -102,7 +100,7 @@ const DEFECTS: &[Defect] = &[
         is: "the age of a frame is looked at only when it is pushed",
         caught_by: &[
             Unit(
-                "send::queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room",
+                "send::queue::tests::ageing::stale_frames_are_dropped_by_expire_and_by_take_and_told_once",
             ),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
@@ -176,7 +174,7 @@ const DEFECTS: &[Defect] = &[
         is: "a frame of which a part is written goes stale",
         caught_by: &[
             Unit(
-                "send::queue::tests::a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began",
+                "send::queue::tests::ageing::a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began",
             ),
             It(
                 "queueing::frames_taken_for_writing_go_stale_when_the_link_gets_stuck_except_a_partly_written_one",
@@ -188,7 +186,9 @@ const DEFECTS: &[Defect] = &[
         name: "SealLeaks",
         is: "frames are let in after the end",
         caught_by: &[
-            Unit("send::queue::tests::closing_drops_what_is_left_and_wakes_everybody_who_waits"),
+            Unit(
+                "send::queue::tests::ending::a_sealed_queue_lets_out_what_it_holds_and_wakes_the_writer_for_it",
+            ),
             Corpus("the_corpus_of_the_queue_holds"),
             Loom("closes"),
         ],
@@ -198,7 +198,7 @@ const DEFECTS: &[Defect] = &[
         is: "nobody is told of what went stale",
         caught_by: &[
             Unit(
-                "send::queue::tests::stale_frames_go_by_the_timer_and_at_taking_and_free_their_room",
+                "send::queue::tests::ageing::stale_frames_are_dropped_by_expire_and_by_take_and_told_once",
             ),
             It("queueing::frames_for_a_peer_that_is_away_go_stale_by_the_clock"),
         ],

@@ -88,7 +88,7 @@ pub(super) fn admit(
     }
     match limits.missing(load.held + load.requested, len) {
         None => Ok(Entry::Free),
-        Some(missing) if load.requested != load.reserved => Err(Refusal::Full(missing)),
+        Some(missing) if load.somebody_waits() => Err(Refusal::Full(missing)),
         Some(missing) => admit_evicting(limits, load, len, missing),
     }
 }
@@ -115,6 +115,13 @@ fn admit_evicting(
             Some(missing) => Err(Refusal::Full(missing)),
             None => Ok(Entry::Evicting),
         },
+    }
+}
+
+impl Load {
+    /// Returns whether a sender waits that has not been granted room yet.
+    fn somebody_waits(&self) -> bool {
+        self.requested != self.reserved
     }
 }
 

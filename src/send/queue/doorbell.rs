@@ -1,4 +1,4 @@
-//! The doorbell: what a push owes the writer.
+//! The doorbell: the wake-up that a push owes the writer.
 
 use std::task::Waker;
 
