@@ -2,21 +2,29 @@
 //! of frames. The same bytes must come out of both, every frame must be where the list says, and every
 //! drop must be told exactly once.
 
+mod list;
+
 use std::{
-    collections::VecDeque,
-    task::{Context, Waker},
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use actix_transport::{
-    Config, Count, Dropped, GroupId, Overflow, QueueLimit, SendError, SendStats, Stats,
+    Config, Dropped, GroupId, Overflow, SendError, Stats,
     test_internals::{Lent, Queue},
 };
 
+use self::list::{List, Refused, count};
 use super::script::Script;
 
 const MAX_FRAME: usize = 9_000;
 const STALE_AFTER: u64 = 50;
+
+/// Senders that wait at the same time.
+const WAITERS: usize = 6;
 
 pub fn run(data: &[u8]) {
     let mut script = Script(data);
@@ -34,8 +42,9 @@ pub fn run(data: &[u8]) {
         queue: Queue::new(&config),
         list: List::new(config),
         lent: None,
+        waiting: Vec::new(),
         told: Dropped::default(),
-        now: 0,
+        now: Rc::default(),
     };
     while let Some(step) = script.step() {
         bench.step(step, &mut script);
@@ -47,19 +56,28 @@ pub fn run(data: &[u8]) {
     }
     bench.give_back();
     bench.agrees();
+    while !bench.waiting.is_empty() {
+        bench.give_up(0);
+        bench.agrees();
+    }
     bench.told += bench.queue.take_untold();
     assert_eq!(bench.told, bench.list.stats.dropped);
 }
 
-/// The queue, and the list that it is compared with.
+/// The queue, and what it should be like.
 struct Bench {
     queue: Queue,
     list: List,
     lent: Option<Lent>,
+    /// In the order of the list's line.
+    waiting: Vec<Waiting>,
     /// Drops that the queue has told of.
     told: Dropped,
-    now: u64,
+    now: Rc<Cell<u64>>,
 }
+
+/// A send that waits for room.
+type Waiting = Pin<Box<dyn Future<Output = Result<(), SendError<Vec<u8>>>>>>;
 
 impl Bench {
     fn step(&mut self, step: u8, script: &mut Script) {
@@ -69,7 +87,7 @@ impl Bench {
             // Lengths around the one from which payloads are not copied, and around the longest frame.
             5 => self.push(8190 + script.number() % 8),
             6 => self.push(MAX_FRAME - 10 + script.number() % 8),
-            7 => self.now += script.number() as u64 % 32,
+            7 => self.now.set(self.now() + script.number() as u64 % 32),
             8 => self.take(),
             9 => self.advance(script.number()),
             10 => self.advance(script.number() * 64),
@@ -87,6 +105,9 @@ impl Bench {
                     self.list.close();
                 }
                 2 => self.refuse_reserved(),
+                number @ 3..40 => self.push_wait(number * number * 8),
+                number @ 40..70 => self.poll(number),
+                number @ 70..90 => self.give_up(number),
                 _ => self.queue.trim(),
             },
         }
@@ -96,17 +117,53 @@ impl Bench {
         let payload = vec![self.list.number as u8; len];
         let pushed = self
             .queue
-            .push_at(GroupId::new(len as u32), payload, self.now);
-        let pushed = pushed.map_err(|err| {
-            let told = Refused::of(&err);
-            assert_eq!(err.into_payload().len(), len);
-            told
-        });
-        assert_eq!(pushed, self.list.push(len, self.now));
+            .push_at(GroupId::new(len as u32), payload, self.now());
+        let pushed = pushed.map_err(|err| Refused::of(err, len));
+        assert_eq!(pushed, self.list.push(len, self.now()));
+    }
+
+    fn push_wait(&mut self, len: usize) {
+        if self.waiting.len() == WAITERS {
+            return;
+        }
+        let (payload, now) = (vec![self.list.number as u8; len], self.now.clone());
+        let group = GroupId::new(len as u32);
+        let mut pushing: Waiting =
+            Box::pin(self.queue.push_wait_at(group, payload, move || now.get()));
+        let polled = poll(&mut pushing, len);
+        assert_eq!(polled, self.list.push_wait(len, self.now()));
+        if polled.is_pending() {
+            self.waiting.push(pushing);
+        }
+    }
+
+    /// Polls one of those that wait.
+    fn poll(&mut self, number: usize) {
+        let Some(place) = number.checked_rem(self.waiting.len()) else {
+            return;
+        };
+        let len = self.list.line[place].frame.payload;
+        let polled = poll(&mut self.waiting[place], len);
+        assert_eq!(polled, self.list.poll(place, self.now()));
+        if polled.is_ready() {
+            drop(self.waiting.remove(place));
+        }
+    }
+
+    /// Drops one of those that wait.
+    fn give_up(&mut self, number: usize) {
+        if let Some(place) = number.checked_rem(self.waiting.len()) {
+            drop(self.waiting.remove(place));
+            self.list.give_up(place);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.now.get()
     }
 
     fn refuse_reserved(&mut self) {
-        let refused = self.queue.push_at(GroupId::RESERVED, [1], self.now);
+        let refused = self.queue.push_at(GroupId::RESERVED, [1], self.now());
         assert!(refused.is_err());
         let frame = count(9);
         self.list.stats.offered += frame;
@@ -116,13 +173,13 @@ impl Bench {
         }
     }
 
-    /// Takes a batch, unless one is lent: a queue lends one batch at a time.
+    /// A queue lends out one batch at a time.
     fn take(&mut self) {
         if self.lent.is_some() {
             return;
         }
-        self.list.expire(self.now);
-        let (lent, dropped) = self.queue.take_at(self.now);
+        self.list.expire(self.now());
+        let (lent, dropped) = self.queue.take_at(self.now());
         self.lent = lent;
         self.told += dropped;
         assert_eq!(self.lent.is_some(), !self.list.queued.is_empty());
@@ -141,14 +198,14 @@ impl Bench {
     }
 
     fn expire(&mut self) {
-        self.told += self.queue.expire_at(self.now);
-        self.list.expire(self.now);
+        self.told += self.queue.expire_at(self.now());
+        self.list.expire(self.now());
     }
 
     fn expire_lent(&mut self) {
         if let Some(lent) = &mut self.lent {
-            lent.expire_at(self.now);
-            self.list.expire_lent(self.now);
+            lent.expire_at(self.now.get());
+            self.list.expire_lent(self.now.get());
         }
     }
 
@@ -181,211 +238,8 @@ impl Bench {
     }
 }
 
-/// A frame in the list.
-#[derive(Copy, Clone)]
-struct Frame {
-    number: usize,
-    payload: usize,
-    at: u64,
-}
-
-impl Frame {
-    fn len(&self) -> usize {
-        8 + self.payload
-    }
-
-    fn is_stale(&self, now: u64) -> bool {
-        now - self.at >= STALE_AFTER
-    }
-}
-
-#[derive(Debug, PartialEq)]
-enum Refused {
-    Frames,
-    Bytes,
-    TooLarge,
-    Stopped,
-}
-
-impl Refused {
-    fn of<P>(err: &SendError<P>) -> Self {
-        match err {
-            SendError::Full {
-                limit: QueueLimit::Frames,
-                ..
-            } => Refused::Frames,
-            SendError::Full {
-                limit: QueueLimit::Bytes,
-                ..
-            } => Refused::Bytes,
-            SendError::TooLarge { .. } => Refused::TooLarge,
-            SendError::Stopped { .. } => Refused::Stopped,
-            err => panic!("not for a queue: {err}"),
-        }
-    }
-}
-
-fn count(bytes: usize) -> Count {
-    Count {
-        frames: 1,
-        bytes: bytes as u64,
-    }
-}
-
-fn sum<'f>(frames: impl IntoIterator<Item = &'f Frame>) -> Count {
-    frames.into_iter().map(|frame| count(frame.len())).sum()
-}
-
-/// A send queue as a plain list of frames.
-struct List {
-    config: Config,
-    queued: VecDeque<Frame>,
-    lent: VecDeque<Frame>,
-    /// Bytes of the first lent frame that are written.
-    cursor: usize,
-    number: usize,
-    open: bool,
-    closed: bool,
-    stats: SendStats,
-}
-
-impl List {
-    fn new(config: Config) -> Self {
-        List {
-            config,
-            queued: VecDeque::new(),
-            lent: VecDeque::new(),
-            cursor: 0,
-            number: 0,
-            open: true,
-            closed: false,
-            stats: SendStats::default(),
-        }
-    }
-
-    fn stats(&self) -> SendStats {
-        let mut stats = self.stats;
-        stats.queued = sum(&self.queued);
-        stats.in_flight = sum(&self.lent);
-        stats
-    }
-
-    fn push(&mut self, payload: usize, at: u64) -> Result<(), Refused> {
-        let frame = Frame {
-            number: self.number,
-            payload,
-            at,
-        };
-        let len = count(frame.len());
-        self.stats.offered += len;
-        let admitted = self.admit(frame.len());
-        let rejected = &mut self.stats.rejected;
-        let counter = match admitted {
-            Ok(()) => &mut self.stats.accepted,
-            Err(Refused::Frames) => &mut rejected.full_frames,
-            Err(Refused::Bytes) => &mut rejected.full_bytes,
-            Err(Refused::TooLarge) => &mut rejected.too_large,
-            Err(Refused::Stopped) => &mut rejected.stopped,
-        };
-        *counter += len;
-        if admitted.is_ok() {
-            self.queued.push_back(frame);
-            self.number += 1;
-        }
-        admitted
-    }
-
-    fn admit(&mut self, len: usize) -> Result<(), Refused> {
-        if !self.open {
-            return Err(Refused::Stopped);
-        }
-        if len > MAX_FRAME {
-            return Err(Refused::TooLarge);
-        }
-        let keep = match self.config.overflow {
-            Overflow::RejectNewest => sum(&self.queued),
-            Overflow::DropOldest => sum([]),
-        };
-        // Nothing is evicted if that would not make room.
-        self.has_room(len, keep + sum(&self.lent))?;
-        while self
-            .has_room(len, sum(self.queued.iter().chain(&self.lent)))
-            .is_err()
-        {
-            let oldest = self.queued.pop_front().expect("has room when it is empty");
-            self.stats.dropped.overflow += count(oldest.len());
-        }
-        Ok(())
-    }
-
-    fn has_room(&self, len: usize, used: Count) -> Result<(), Refused> {
-        if used.frames as usize >= self.config.queue_frames {
-            return Err(Refused::Frames);
-        }
-        if used.bytes as usize + len > self.config.queue_bytes {
-            return Err(Refused::Bytes);
-        }
-        Ok(())
-    }
-
-    fn expire(&mut self, now: u64) {
-        while self.queued.front().is_some_and(|frame| frame.is_stale(now)) {
-            let frame = self.queued.pop_front().expect("looked at it");
-            self.stats.dropped.stale += count(frame.len());
-        }
-    }
-
-    fn lend(&mut self, frames: usize) {
-        self.lent.extend(self.queued.drain(..frames));
-    }
-
-    fn advance(&mut self, n: usize) {
-        self.cursor += n;
-        while let Some(first) = self.lent.front()
-            && self.cursor >= first.len()
-        {
-            self.cursor -= first.len();
-            self.stats.written += count(first.len());
-            self.lent.pop_front();
-        }
-    }
-
-    fn expire_lent(&mut self, now: u64) {
-        let mut begun = self.cursor > 0;
-        let stale = &mut self.stats.dropped.stale;
-        self.lent.retain(|frame| {
-            let keep = std::mem::take(&mut begun) || !frame.is_stale(now);
-            if !keep {
-                *stale += count(frame.len());
-            }
-            keep
-        });
-    }
-
-    fn give_back(&mut self) {
-        self.cursor = 0;
-        if self.closed {
-            self.stats.dropped.stopped += sum(&self.lent);
-            self.lent.clear();
-        }
-        while let Some(frame) = self.lent.pop_back() {
-            self.queued.push_front(frame);
-        }
-    }
-
-    fn close(&mut self) {
-        (self.open, self.closed) = (false, true);
-        self.stats.dropped.stopped += sum(&self.queued);
-        self.queued.clear();
-    }
-
-    fn lent_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for frame in &self.lent {
-            bytes.extend_from_slice(&(frame.len() as u32).to_be_bytes());
-            bytes.extend_from_slice(&(frame.payload as u32).to_le_bytes());
-            bytes.resize(bytes.len() + frame.payload, frame.number as u8);
-        }
-        bytes.split_off(self.cursor.min(bytes.len()))
-    }
+fn poll(pushing: &mut Waiting, len: usize) -> Poll<Result<(), Refused>> {
+    let mut cx = Context::from_waker(Waker::noop());
+    let polled = pushing.as_mut().poll(&mut cx);
+    polled.map_err(|err| Refused::of(err, len))
 }

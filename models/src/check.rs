@@ -7,7 +7,7 @@ use crate::{
     config::Overflow,
     ids::GroupId,
     wire::frame::{self, HEADER},
-    send::queue::{Batch, CHAIN_FROM, Limits, SendQueue},
+    send::queue::{Batch, LARGE_FROM, Limits, SendQueue},
     observe::stats::{SendStats, Stats},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn limits(frames: usize, overflow: Overflow) -> Limits {
         frame: 50_000,
         stale_after: Duration::from_millis(STALE_AFTER),
         overflow,
-        chain_from: CHAIN_FROM,
+        large_from: LARGE_FROM,
     }
 }
 

@@ -39,7 +39,7 @@ use ::shuttle::{
 use crate::{
     check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
     config::Overflow,
-    send::queue::{CHAIN_FROM, SendQueue},
+    send::queue::{LARGE_FROM, SendQueue},
 };
 
 include!("mechanism.rs");
@@ -60,6 +60,9 @@ impl<T> Mutex<T> {
 }
 
 const PRODUCERS: u8 = 4;
+
+/// Frames that the queue may hold.
+const ROOM: usize = 5;
 
 /// Frames of each producer.
 const FRAMES: u8 = 6;
@@ -138,7 +141,7 @@ impl std::fmt::Display for Totals {
 }
 
 fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
-    let queue = Arc::new(SendQueue::new(limits(5, overflow)));
+    let queue = Arc::new(SendQueue::new(limits(ROOM, overflow)));
     let clock = Arc::new(AtomicU64::new(0));
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|producer| {
@@ -150,7 +153,9 @@ fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
         let (queue, totals) = (queue.clone(), totals.clone());
         move || {
             for _ in 0..10 {
-                snapshot(&queue);
+                let stats = snapshot(&queue);
+                let held = stats.queued + stats.in_flight;
+                assert!(held.frames <= ROOM as u64, "{held} are held");
                 totals.snapshots.fetch_add(1, Relaxed);
                 thread::yield_now();
             }
@@ -206,7 +211,7 @@ fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64, totals: &Totals) 
     for number in 0..FRAMES {
         let now = || at(clock.load(Relaxed));
         let len = match thread_rng().gen_range(0..8) {
-            0 => CHAIN_FROM,
+            0 => LARGE_FROM,
             len => 2 + len,
         };
         let mut payload = vec![0; len];

@@ -84,6 +84,28 @@ impl Queue {
             .map_err(|(refusal, payload)| refusal.with(payload))
     }
 
+    /// Pushes a frame as soon as there is room for it, as [`Peer::send`](crate::Peer::send) does. `now`
+    /// returns the moment, in milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn push_wait_at<P: Payload, Now: Fn() -> u64>(
+        &self,
+        group: GroupId,
+        payload: P,
+        now: Now,
+    ) -> impl Future<Output = Result<(), SendError<P>>> + use<P, Now> {
+        let queue = self.0.clone();
+        async move {
+            let now = || CoarseInstant::from_millis(now());
+            let pushed = queue.push_wait((), group, payload, now).await;
+            pushed
+                .map(drop)
+                .map_err(|(refusal, payload)| refusal.with(payload))
+        }
+    }
+
     /// Drops what is stale at this moment and lends out what is next. Returns also the drops that
     /// nobody was told of before.
     pub fn take_at(&self, now: u64) -> (Option<Lent>, Dropped) {

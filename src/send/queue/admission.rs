@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::CHAIN_FROM;
+use super::LARGE_FROM;
 use crate::{
     config::{Config, Overflow},
     error::{QueueLimit, Refusal},
@@ -24,7 +24,7 @@ pub(crate) struct Limits {
     pub(crate) stale_after: Duration,
     pub(crate) overflow: Overflow,
     /// A payload of this length or more is kept as it is instead of being copied.
-    pub(crate) chain_from: usize,
+    pub(crate) large_from: usize,
 }
 
 /// Which way frames may still go.
@@ -134,7 +134,7 @@ impl Limits {
             frame: config.max_frame,
             stale_after: config.stale_after,
             overflow: config.overflow,
-            chain_from: CHAIN_FROM,
+            large_from: LARGE_FROM,
         }
     }
 
@@ -148,7 +148,7 @@ impl Limits {
             stale_after: config.stale_after,
             overflow: Overflow::RejectNewest,
             // A datagram is one piece of memory.
-            chain_from: usize::MAX,
+            large_from: usize::MAX,
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
             frame: 50,
             stale_after: Duration::from_secs(1),
             overflow,
-            chain_from: usize::MAX,
+            large_from: usize::MAX,
         }
     }
 

@@ -70,7 +70,7 @@ use crate::{
 };
 
 /// From this length on, writing a payload from where it lies is cheaper than copying it.
-pub(crate) const CHAIN_FROM: usize = 8 << 10;
+pub(crate) const LARGE_FROM: usize = 8 << 10;
 
 /// A batch takes no more chunks once it is this long.
 const BATCH_BYTES: usize = 512 << 10;

@@ -91,7 +91,7 @@ impl<To: Copy + Eq> State<To> {
         let len = HEADER + bytes.len();
         self.account.offer(Ok(()), Count::one(len));
         if let Some(open) = self.chunks.back_mut()
-            && bytes.len() < limits.chain_from
+            && bytes.len() < limits.large_from
             && open.takes(to, now, len, CHUNK_BYTES)
         {
             open.append(group, bytes, CHUNK_BYTES);
@@ -120,7 +120,7 @@ impl<To: Copy + Eq> State<To> {
             full.shrink();
         }
         let bytes = payload.as_ref();
-        if bytes.len() >= limits.chain_from {
+        if bytes.len() >= limits.large_from {
             let payload = payload.into_bytes();
             self.chunks.push_back(Chunk::large(to, now, group, payload));
             return None;

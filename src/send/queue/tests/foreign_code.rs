@@ -48,15 +48,15 @@ fn a_payload_may_use_the_queue_when_it_is_dropped() {
     };
     push(1, 0);
     for _ in 0..6 {
-        push(CHAIN_FROM, 0);
+        push(LARGE_FROM, 0);
     }
     assert_eq!(balanced(&queue).dropped.overflow.frames, 3, "evicted");
     let mut batch = take(&queue, 0);
-    batch.advance(2 * (HEADER + CHAIN_FROM));
+    batch.advance(2 * (HEADER + LARGE_FROM));
     batch.expire(at(1000));
-    push(CHAIN_FROM, 1000);
+    push(LARGE_FROM, 1000);
     assert_eq!(queue.expire(at(2000)).stale.frames, 3);
-    push(CHAIN_FROM, 2000);
+    push(LARGE_FROM, 2000);
     queue.close();
     let stats = balanced(&queue);
     assert_eq!((stats.written.frames, stats.dropped.stale.frames), (2, 3));

@@ -29,7 +29,7 @@ fn limits() -> Limits {
         frame: 50_000,
         stale_after: Duration::from_millis(100),
         overflow: Overflow::RejectNewest,
-        chain_from: CHAIN_FROM,
+        large_from: LARGE_FROM,
     }
 }
 

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn frames_come_out_in_order_and_in_wire_form_whatever_their_size_and_age() {
     let queue = queue(limits());
-    let large = vec![7; CHAIN_FROM];
+    let large = vec![7; LARGE_FROM];
     push(&queue, b"a", 0).unwrap();
     push(&queue, b"", 0).unwrap();
     push(&queue, &large, 1).unwrap();
@@ -16,7 +16,7 @@ fn frames_come_out_in_order_and_in_wire_form_whatever_their_size_and_age() {
 
 #[test]
 fn a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice() {
-    let payloads: [&[u8]; 4] = [b"one", b"two", &[3; CHAIN_FROM], b"four"];
+    let payloads: [&[u8]; 4] = [b"one", b"two", &[3; LARGE_FROM], b"four"];
     let all = frames(&payloads);
     // Under Miri every cut takes half a second, and it runs with many seeds.
     let step = if cfg!(miri) { 7 } else { 1 };
@@ -30,7 +30,7 @@ fn a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice() {
         batch.advance(cut / 2);
         batch.advance(cut - cut / 2);
         drop(batch);
-        let ends = [11, 22, 22 + 8 + CHAIN_FROM, all.len()];
+        let ends = [11, 22, 22 + 8 + LARGE_FROM, all.len()];
         let whole = ends.iter().filter(|end| **end <= cut).count();
         assert_eq!(balanced(&queue).written.frames, whole as u64);
         let again = queue.take(at(0)).batch;
