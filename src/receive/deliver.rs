@@ -15,7 +15,7 @@ use futures::FutureExt;
 use crate::{
     observe::receive_accounts::{Delivery, NotDelivered, ReceiveAccounts},
     receive::grouping::{GroupFrames, Grouping, Round},
-    receive::groups::{Group, GroupOverflow, Groups, Table},
+    receive::groups::{Group, GroupOverflow, GroupTable, Groups},
     receive::inbound::{Inbound, Via},
     wire::count::Count,
     wire::frame::{self, Malformed},
@@ -140,7 +140,7 @@ struct HandOver<'d> {
 
 impl HandOver<'_> {
     /// Puts the frames of one group into the mailbox of the actor that serves it.
-    fn group(&mut self, table: &Table, frames: GroupFrames) {
+    fn group(&mut self, table: &GroupTable, frames: GroupFrames) {
         let delivery = self.accounts.receive(frames.total());
         let Some(group) = table.serving(frames.group()) else {
             return delivery.discard(NotDelivered::NoGroup);

@@ -63,13 +63,13 @@ impl Group {
 
 /// The table at one moment. It never changes, each change makes a new one.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(crate) struct GroupTable {
     groups: HashMap<GroupId, Arc<Group>>,
     /// Serves the groups that are not in `groups`.
     catch_all: Option<Arc<Group>>,
 }
 
-impl Table {
+impl GroupTable {
     /// Returns who serves a group. Nobody serves the reserved one.
     pub(crate) fn serving(&self, group: GroupId) -> Option<&Group> {
         if group == GroupId::RESERVED {
@@ -89,14 +89,14 @@ pub(crate) struct Groups(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    table: ArcSwap<Table>,
+    table: ArcSwap<GroupTable>,
     /// Locked during a change, so that two changes cannot overwrite each other. True once the table
     /// is closed.
     closed: Mutex<bool>,
 }
 
 impl Groups {
-    pub(crate) fn snapshot(&self) -> Guard<Arc<Table>> {
+    pub(crate) fn snapshot(&self) -> Guard<Arc<GroupTable>> {
         self.0.table.load()
     }
 
@@ -140,7 +140,7 @@ impl Groups {
             return;
         }
         let table = self.0.table.load();
-        self.0.table.store(Arc::new(Table {
+        self.0.table.store(Arc::new(GroupTable {
             groups: table.groups.clone(),
             catch_all: row.map(Arc::new),
         }));
@@ -169,7 +169,7 @@ impl Groups {
         let table = self.0.table.load();
         let mut groups = table.groups.clone();
         let result = change(&mut groups);
-        self.0.table.store(Arc::new(Table {
+        self.0.table.store(Arc::new(GroupTable {
             groups,
             catch_all: table.catch_all.clone(),
         }));

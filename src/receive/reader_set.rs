@@ -9,22 +9,22 @@ use crate::{
     runtime::load_counter::{LoadCounter, LoadGuard, least_loaded},
 };
 
-/// The Readers, by index. A Reader that is started again takes the place of its former life.
+/// The Readers, by index. A Reader that is started again takes the slot of its former life.
 #[derive(Debug)]
 pub(crate) struct ReaderSet {
-    places: Box<[Place]>,
+    slots: Box<[ReaderSlot]>,
     /// Notified when a Reader has started or ended for good.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct ReaderSlot {
     load: LoadCounter,
     /// The Reader in its latest life; `None` before its first and after its last.
     reader: Mutex<Option<Addr<Reader>>>,
 }
 
-impl Place {
+impl ReaderSlot {
     fn living_reader(&self) -> Option<Addr<Reader>> {
         self.reader.lock().clone().filter(Addr::connected)
     }
@@ -33,45 +33,37 @@ impl Place {
 impl ReaderSet {
     pub(crate) fn new(readers: usize) -> Self {
         ReaderSet {
-            places: (0..readers).map(|_| Place::default()).collect(),
+            slots: (0..readers).map(|_| ReaderSlot::default()).collect(),
             changed: Notify::new(),
         }
     }
 
-    /// Puts a Reader into its place, or empties the place.
+    /// Puts a Reader into its slot, or empties the slot.
     pub(crate) fn set(&self, index: usize, reader: Option<Addr<Reader>>) {
-        *self.places[index].reader.lock() = reader;
+        *self.slots[index].reader.lock() = reader;
         self.changed.notify_one();
     }
 
     /// Returns the living Reader with the fewest connections, with one more counted for it.
     pub(super) fn least_loaded(&self) -> Option<(Addr<Reader>, LoadGuard)> {
-        let living = self.places.iter().filter_map(|place| {
-            let reader = place.living_reader()?;
-            Some((place, reader))
+        let living = self.slots.iter().filter_map(|slot| {
+            let reader = slot.living_reader()?;
+            Some((slot, reader))
         });
-        let (place, reader) = least_loaded(living, |(place, _)| &place.load)?;
-        Some((reader, place.load.add()))
+        let (slot, reader) = least_loaded(living, |(slot, _)| &slot.load)?;
+        Some((reader, slot.load.add()))
     }
 
     /// Waits until a Reader lives.
     pub(super) async fn any(&self) {
-        while self
-            .places
-            .iter()
-            .all(|place| place.living_reader().is_none())
-        {
+        while self.slots.iter().all(|slot| slot.living_reader().is_none()) {
             self.changed.notified().await;
         }
     }
 
     /// Waits until each Reader has begun its first life, so that the first connections spread evenly.
     pub(super) async fn all_started(&self) {
-        while self
-            .places
-            .iter()
-            .any(|place| place.reader.lock().is_none())
-        {
+        while self.slots.iter().any(|slot| slot.reader.lock().is_none()) {
             self.changed.notified().await;
         }
     }

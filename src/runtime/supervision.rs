@@ -57,7 +57,7 @@ impl Supervisor {
             let (lifeline, end) = Lifeline::new();
             let started = time::now();
             start(lifeline);
-            if end.await == Ok(End::Intended) {
+            if end.await == Ok(ActorEnd::Intended) {
                 return;
             }
             let wait = match restarts.after_life(started.elapsed()) {
@@ -116,26 +116,26 @@ impl<'c> Restarts<'c> {
 
 /// Held by an actor. Dropped without [`done`](Lifeline::done), it reports an unexpected end.
 #[derive(Debug)]
-pub(crate) struct Lifeline(Option<oneshot::Sender<End>>);
+pub(crate) struct Lifeline(Option<oneshot::Sender<ActorEnd>>);
 
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
-enum End {
+enum ActorEnd {
     Intended,
     Unexpected,
 }
 
 impl Lifeline {
-    fn new() -> (Self, oneshot::Receiver<End>) {
+    fn new() -> (Self, oneshot::Receiver<ActorEnd>) {
         let (sender, end) = oneshot::channel();
         (Lifeline(Some(sender)), end)
     }
 
     /// Reports that the actor has nothing more to do and must not be started again.
     pub(crate) fn done(&mut self) {
-        self.report(End::Intended);
+        self.report(ActorEnd::Intended);
     }
 
-    fn report(&mut self, end: End) {
+    fn report(&mut self, end: ActorEnd) {
         if let Some(sender) = self.0.take() {
             // Nobody listens once the transport is gone.
             let _ = sender.send(end);
@@ -145,7 +145,7 @@ impl Lifeline {
 
 impl Drop for Lifeline {
     fn drop(&mut self) {
-        self.report(End::Unexpected);
+        self.report(ActorEnd::Unexpected);
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) enum Gate {
 
 /// How full a queue is.
 #[derive(Debug, Copy, Clone, Default)]
-pub(super) struct Load {
+pub(super) struct Occupancy {
     /// Queued or in flight.
     pub(super) held: Count,
     /// The part of `held` that is in flight. It cannot be evicted.
@@ -70,7 +70,7 @@ pub(super) enum Entry {
 pub(super) fn admit(
     limits: &Limits,
     gate: Gate,
-    load: Load,
+    occupancy: Occupancy,
     group: GroupId,
     len: usize,
 ) -> Result<Entry, Refusal> {
@@ -86,39 +86,40 @@ pub(super) fn admit(
             max: limits.frame - HEADER,
         });
     }
-    match limits.missing(load.held + load.requested, len) {
+    match limits.missing(occupancy.held + occupancy.requested, len) {
         None => Ok(Entry::Free),
-        Some(missing) if load.somebody_waits() => Err(Refusal::Full(missing)),
-        Some(missing) => admit_evicting(limits, load, len, missing),
+        Some(missing) if occupancy.somebody_waits() => Err(Refusal::Full(missing)),
+        Some(missing) => admit_evicting(limits, occupancy, len, missing),
     }
 }
 
 /// Decides on the frame of the sender that has waited longest.
-pub(super) fn grant(limits: &Limits, load: Load, len: usize) -> Option<Entry> {
-    match limits.missing(load.held + load.reserved, len) {
+pub(super) fn grant(limits: &Limits, occupancy: Occupancy, len: usize) -> Option<Entry> {
+    match limits.missing(occupancy.held + occupancy.reserved, len) {
         None => Some(Entry::Free),
-        Some(missing) => admit_evicting(limits, load, len, missing).ok(),
+        Some(missing) => admit_evicting(limits, occupancy, len, missing).ok(),
     }
 }
 
 #[cold]
 fn admit_evicting(
     limits: &Limits,
-    load: Load,
+    occupancy: Occupancy,
     len: usize,
     missing: QueueLimit,
 ) -> Result<Entry, Refusal> {
     match limits.overflow {
         Overflow::RejectNewest => Err(Refusal::Full(missing)),
         // If evicting all queued frames would not make room, none is evicted.
-        Overflow::DropOldest => match limits.missing(load.in_flight + load.reserved, len) {
+        Overflow::DropOldest => match limits.missing(occupancy.in_flight + occupancy.reserved, len)
+        {
             Some(missing) => Err(Refusal::Full(missing)),
             None => Ok(Entry::Evicting),
         },
     }
 }
 
-impl Load {
+impl Occupancy {
     /// Returns whether a sender waits that has not been granted room yet.
     fn somebody_waits(&self) -> bool {
         self.requested != self.reserved
@@ -183,20 +184,20 @@ mod tests {
         }
     }
 
-    fn held(frames: usize, bytes: usize) -> Load {
-        Load {
+    fn held(frames: usize, bytes: usize) -> Occupancy {
+        Occupancy {
             held: Count::new(frames, bytes),
-            ..Load::default()
+            ..Occupancy::default()
         }
     }
 
-    fn admit_open(overflow: Overflow, load: Load, len: usize) -> Result<Entry, Refusal> {
-        admit(&limits(overflow), Gate::Open, load, GROUP, len)
+    fn admit_open(overflow: Overflow, occupancy: Occupancy, len: usize) -> Result<Entry, Refusal> {
+        admit(&limits(overflow), Gate::Open, occupancy, GROUP, len)
     }
 
     #[test]
     fn a_frame_enters_until_frames_or_bytes_run_out() {
-        let admit = |load, len| admit_open(Overflow::RejectNewest, load, len);
+        let admit = |occupancy, len| admit_open(Overflow::RejectNewest, occupancy, len);
         assert_eq!(admit(held(3, 50), 50), Ok(Entry::Free));
         assert_eq!(admit(held(4, 50), 8), Err(FULL));
         let full = Err(Refusal::Full(QueueLimit::Bytes));
@@ -207,10 +208,10 @@ mod tests {
     fn a_sealed_or_closed_queue_a_reserved_group_and_a_long_frame_are_refused_even_with_room() {
         let limits = limits(Overflow::DropOldest);
         for gate in [Gate::Sealed, Gate::Closed] {
-            let refused = admit(&limits, gate, Load::default(), GroupId::RESERVED, 51);
+            let refused = admit(&limits, gate, Occupancy::default(), GroupId::RESERVED, 51);
             assert_eq!(refused, Err(Refusal::Stopped));
         }
-        let admit = |group, len| admit(&limits, Gate::Open, Load::default(), group, len);
+        let admit = |group, len| admit(&limits, Gate::Open, Occupancy::default(), group, len);
         assert_eq!(admit(GroupId::RESERVED, 51), Err(Refusal::ReservedGroup));
         let too_large = Refusal::TooLarge { len: 43, max: 42 };
         assert_eq!(admit(GROUP, 51), Err(too_large));
@@ -218,12 +219,18 @@ mod tests {
 
     #[test]
     fn the_oldest_make_way_but_not_what_is_in_flight_or_reserved() {
-        let admit = |load| admit_open(Overflow::DropOldest, load, 8);
-        let load = held(4, 40);
-        assert_eq!(admit(load), Ok(Entry::Evicting));
+        let admit = |occupancy| admit_open(Overflow::DropOldest, occupancy, 8);
+        let occupancy = held(4, 40);
+        assert_eq!(admit(occupancy), Ok(Entry::Evicting));
         let in_flight = Count::new(4, 40);
-        assert_eq!(admit(Load { in_flight, ..load }), Err(FULL));
-        let granted = Load {
+        assert_eq!(
+            admit(Occupancy {
+                in_flight,
+                ..occupancy
+            }),
+            Err(FULL)
+        );
+        let granted = Occupancy {
             in_flight: Count::new(2, 20),
             reserved: Count::new(2, 20),
             requested: Count::new(2, 20),
@@ -234,7 +241,7 @@ mod tests {
 
     #[test]
     fn while_others_wait_a_frame_may_use_only_room_that_they_do_not_need() {
-        let waiting = |frames| Load {
+        let waiting = |frames| Occupancy {
             requested: Count::new(2, 16),
             ..held(frames, 8 * frames)
         };
@@ -246,16 +253,16 @@ mod tests {
 
     #[test]
     fn the_first_who_waits_needs_room_only_beside_what_is_held_and_reserved() {
-        let load = |reserved| Load {
+        let occupancy = |reserved| Occupancy {
             reserved: Count::new(reserved, 8),
             requested: Count::new(3, 24),
             ..held(2, 16)
         };
         let reject = limits(Overflow::RejectNewest);
-        assert_eq!(grant(&reject, load(1), 8), Some(Entry::Free));
-        assert_eq!(grant(&reject, load(2), 8), None);
+        assert_eq!(grant(&reject, occupancy(1), 8), Some(Entry::Free));
+        assert_eq!(grant(&reject, occupancy(2), 8), None);
         let evict = limits(Overflow::DropOldest);
-        assert_eq!(grant(&evict, load(2), 8), Some(Entry::Evicting));
-        assert_eq!(grant(&evict, load(4), 8), None);
+        assert_eq!(grant(&evict, occupancy(2), 8), Some(Entry::Evicting));
+        assert_eq!(grant(&evict, occupancy(4), 8), None);
     }
 }

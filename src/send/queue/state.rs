@@ -9,7 +9,7 @@ use std::{collections::VecDeque, mem, task::Waker};
 use super::{
     BATCH_BYTES, BATCH_CHUNKS,
     account::{Account, Place, SendDrop},
-    admission::{self, Entry, Gate, Limits, Load},
+    admission::{self, Entry, Gate, Limits, Occupancy},
     chunk::Chunk,
     deferred::Deferred,
     doorbell::Doorbell,
@@ -69,7 +69,7 @@ impl<To: Copy + Eq> State<To> {
         group: GroupId,
         len: usize,
     ) -> Result<(), Refusal> {
-        match admission::admit(limits, self.gate, self.load(), group, len)? {
+        match admission::admit(limits, self.gate, self.occupancy(), group, len)? {
             Entry::Free => {}
             Entry::Evicting => self.evict_for(limits, len),
         }
@@ -240,7 +240,7 @@ impl<To: Copy + Eq> State<To> {
     /// Grants room to the senders in line, in their order, until there is none for the first of them.
     pub(super) fn grant_room(&mut self, limits: &Limits) {
         while let Some(len) = self.waiters.first() {
-            match admission::grant(limits, self.load(), len) {
+            match admission::grant(limits, self.occupancy(), len) {
                 None => return,
                 Some(Entry::Free) => {}
                 Some(Entry::Evicting) => self.evict_for(limits, len),
@@ -290,8 +290,8 @@ impl<To: Copy + Eq> State<To> {
     }
 
     #[inline]
-    fn load(&self) -> Load {
-        Load {
+    fn occupancy(&self) -> Occupancy {
+        Occupancy {
             held: self.account.held(),
             in_flight: self.account.in_flight(),
             reserved: self.waiters.reserved(),
