@@ -70,7 +70,7 @@
 //! runtime/    arbiters, supervision, the end of a transport, failpoints
 //! observe/    counters, receive accounts, events, logs
 //! net/        sockets, time and chance: no other folder asks the operating system for them
-//! config.rs   the settings
+//! config/     the settings and their bounds
 //! wire/       bytes without I/O: frame, payload
 //! error.rs, ids.rs   words that every folder uses
 //! ```

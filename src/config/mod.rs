@@ -1,0 +1,292 @@
+//! The settings of a transport: meaning, default, bounds and cost of each.
+//!
+//! One table makes the struct, its defaults and its setters, so that none of the three can miss a field.
+//! Leaves the check of the bounds to `validate`, and the use of the settings to all other folders.
+
+mod validate;
+
+use std::time::Duration;
+
+/// What a full send queue does with a further frame.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Overflow {
+    /// Refuses the new frame. The sender gets the payload back.
+    #[default]
+    RejectNewest,
+    /// Drops and counts the oldest queued frames, as many as needed. Frames that are being written
+    /// cannot be dropped: if they alone fill the queue, it refuses the new frame.
+    DropOldest,
+}
+
+/// Where the transport's own actors run.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Placement {
+    /// On threads of their own: `readers` arbiters for the `Reader`s, the `Listener`, the `Node` and
+    /// the `UdpActor`, and `writers` arbiters that share the peers. 1 to 1024 of each.
+    Dedicated {
+        /// Threads that read.
+        readers: usize,
+        /// Threads that write.
+        writers: usize,
+    },
+    /// All on the arbiter that calls `bind`. Messages then cross no thread inside the transport, which
+    /// gives the shortest round trip. The whole transport shares one core with everything else on that
+    /// arbiter, and ends with it.
+    Current,
+}
+
+impl Default for Placement {
+    /// A quarter of the cores for reading and a quarter for writing, at least one thread each.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let quarter = (cores / 4).max(1);
+        Placement::Dedicated {
+            readers: quarter,
+            writers: quarter,
+        }
+    }
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $(#[cfg_attr($($attr:tt)+)])? $field:ident: $type:ty = $default:expr;)+) => {
+        /// The settings of a transport.
+        ///
+        /// ```
+        /// use std::time::Duration;
+        /// use actix_transport::{Config, Placement};
+        ///
+        /// let config = Config::default()
+        ///     .stale_after(Duration::from_secs(2))
+        ///     .placement(Placement::Current);
+        /// assert_eq!(config.queue_frames, 10_240);
+        /// ```
+        ///
+        /// A default marked "PhxPaxos" is PhxPaxos' own. [`Builder::bind`](crate::Builder::bind) checks
+        /// all values, and its error names a field that is out of its bounds.
+        ///
+        /// With the `serde` feature, durations are read and written like `"5s"` or `"200ms"`. A missing
+        /// field gets its default; an unknown field is an error.
+        #[derive(Debug, Clone, PartialEq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+        #[non_exhaustive]
+        pub struct Config {
+            $($(#[doc = $doc])+ $(#[cfg_attr($($attr)+)])? pub $field: $type,)+
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Config { $($field: $default,)+ }
+            }
+        }
+
+        impl Config {
+            $(
+                #[doc = concat!("Sets [`Config::", stringify!($field), "`](#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )+
+        }
+    };
+}
+
+settings! {
+    /// The longest frame that is sent or accepted, in bytes, including its header of 8 bytes. Default
+    /// 10 MiB (PhxPaxos), 64 B to 1 GiB. Use the same value on all nodes: a node that receives a longer
+    /// frame closes the connection. Also limits datagrams, together with `max_datagram`.
+    max_frame: usize = 10 << 20;
+
+    /// The most frames in one peer's queue, including those being written. Default 10 240 (PhxPaxos),
+    /// 1 to 2³² − 1.
+    queue_frames: usize = 10_240;
+
+    /// The most bytes in one peer's queue, including headers and frames being written. Default 200 MiB
+    /// (PhxPaxos), at least `max_frame`. Each peer that does not read can cost this much memory. If its
+    /// frames are short, it can cost up to a seventh more, plus 2 MiB.
+    queue_bytes: usize = 200 << 20;
+
+    /// What a peer's queue does with a further frame when it is full. Default
+    /// [`Overflow::RejectNewest`]. The queue of datagrams always rejects the newest.
+    overflow: Overflow = Overflow::RejectNewest;
+
+    /// How long a frame may wait to be written. After that it is dropped and counted. Default 5 s
+    /// (PhxPaxos), 1 ms to a day. A frame that has been written in part is always finished, whatever
+    /// its age. Ages are measured by the system's coarse clock, in steps of 1 to 10 ms, and a frame may
+    /// be dropped one step early: a limit of a few milliseconds drops frames that hardly waited.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    stale_after: Duration = Duration::from_secs(5);
+
+    /// How long a link with nothing to send stays open. Default 60 s (PhxPaxos), 1 ms to 30 days. After
+    /// the same time again without a link, a peer is forgotten, unless somebody holds a
+    /// [`Peer`](crate::Peer) handle to it.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    idle_timeout: Duration = Duration::from_secs(60);
+
+    /// How long connecting to a peer may take. Default 3 s, 1 ms to 30 days.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    connect_timeout: Duration = Duration::from_secs(3);
+
+    /// The bound of the first wait before a peer is dialled again, after a connection failed or was
+    /// lost. The bound doubles with each further failure, up to `redial_max`. Each wait is drawn evenly
+    /// between zero and its bound. Default 200 ms (PhxPaxos), 1 ms to a day.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    redial_first: Duration = Duration::from_millis(200);
+
+    /// The longest wait between two dials of a peer. Default 5 s, `redial_first` to a day.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    redial_max: Duration = Duration::from_secs(5);
+
+    /// How long a link must live for the waits between dials to start over at `redial_first`. Default
+    /// 1 s, at most a day. With a low value, a peer that accepts connections and closes them at once is
+    /// dialled again and again with short waits.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    stable_after: Duration = Duration::from_secs(1);
+
+    /// How many connections may be dialled at the same time, for all peers together. Default 64, 1 to
+    /// 2³² − 1. Further dials wait for their turn. A peer that does not answer occupies one of these
+    /// places for up to `connect_timeout`.
+    max_dials: usize = 64;
+
+    /// How many peers may be known at the same time. Default 4 096, 1 to 2³² − 1. A send to a further
+    /// peer is refused.
+    max_peers: usize = 4_096;
+
+    /// Whether small writes are sent at once (`TCP_NODELAY`), without waiting for an acknowledgement of
+    /// earlier ones. Default true. Frames are batched before they are written, so this costs nothing
+    /// under load.
+    nodelay: bool = true;
+
+    /// How long a connection may be quiet before the system probes whether the other side is still
+    /// there. It probes three times, each a third of this time apart. Default 15 s, 1 s to an hour.
+    /// Fractions of a second are dropped.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    keepalive: Duration = Duration::from_secs(15);
+
+    /// How long written bytes may stay unacknowledged before the link is given up (`TCP_USER_TIMEOUT`,
+    /// on systems that have it). Default 10 s, 1 ms to 24 days.
+    ///
+    /// Linux also counts the time in which the receiver has no room for more bytes. So a receiver whose
+    /// handlers hold back a connection for longer than this loses the connection and the frames on
+    /// their way, and is dialled again. Raise this above the longest time that a handler may take.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    user_timeout: Duration = Duration::from_secs(10);
+
+    /// How many connections may wait to be accepted (the backlog of `listen`). Default 1 024, 1 to
+    /// 65 535. The system may lower it.
+    backlog: u32 = 1_024;
+
+    /// How many incoming connections may be open at the same time. Default 16 384, 1 to 2³² − 1. A
+    /// further connection is closed at once and counted.
+    max_connections: usize = 16_384;
+
+    /// How many incoming connections from one IP address may be open at the same time. Default 16 384,
+    /// as many as `max_connections`; 1 to 2³² − 1. A connection that sends nothing stays open for as
+    /// long as its system answers keepalive probes. Lower this to what one machine may need, so that
+    /// one machine cannot shut out all others.
+    max_connections_per_ip: usize = 16_384;
+
+    /// How long a frame may take to arrive, from its first byte to its last. Default 30 s, 1 ms to
+    /// 30 days. A slower frame costs its connection. If the transport stops reading because handlers
+    /// are busy, an incomplete frame gets its full time again afterwards.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    frame_timeout: Duration = Duration::from_secs(30);
+
+    /// The slowest rate at which a large frame may arrive, in bytes per second. Default 64 KiB/s, 1 to
+    /// 2³² − 1. If a frame needs longer than `frame_timeout` at this rate, it gets that longer time.
+    frame_floor: usize = 64 << 10;
+
+    /// Whether a UDP socket is bound on the port of the TCP socket. Default true.
+    udp: bool = true;
+
+    /// The longest payload of a datagram, in bytes. Default 4 096 (PhxPaxos), 1 to 65 503: IPv4 carries
+    /// 65 507, and the group takes 4. The system cuts a datagram that is longer than the path carries
+    /// into IP fragments, and loses it if it loses one of them.
+    /// [`Transport::send_auto`](crate::Transport::send_auto) uses UDP up to this length, as PhxPaxos
+    /// does.
+    max_datagram: usize = 4_096;
+
+    /// The most datagrams in the send queue, including those being sent. Default 10 240 (PhxPaxos), 1 to
+    /// 2³² − 1.
+    udp_queue_frames: usize = 10_240;
+
+    /// The most bytes of datagrams in the send queue; each datagram counts as its payload and 8 bytes
+    /// more. Default 40 MiB, at least `max_datagram` + 8.
+    udp_queue_bytes: usize = 40 << 20;
+
+    /// How often one of the transport's own actors may be restarted within `restart_window`. Default 10,
+    /// 0 to 2²⁰. If it ends unexpectedly once more, [`PeerEvent::Failed`](crate::PeerEvent::Failed)
+    /// reports it, and it is restarted only after `failed_retry`. With 0 that happens each time.
+    restart_limit: usize = 10;
+
+    /// The time within which `restart_limit` counts restarts. Default 60 s, 1 ms to 30 days.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    restart_window: Duration = Duration::from_secs(60);
+
+    /// The bound of the first wait before an actor is restarted. The bound doubles with each further
+    /// restart, up to 1 s. Each wait is drawn evenly between zero and its bound. Default 10 ms, 1 ms to
+    /// 30 days. From 1 s on it does not double.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    restart_first: Duration = Duration::from_millis(10);
+
+    /// How long an actor that used up its restarts is paused. Default 30 s, 1 ms to 30 days.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    failed_retry: Duration = Duration::from_secs(30);
+
+    /// Where the transport's own actors run. Default [`Placement::Dedicated`] with a quarter of the
+    /// cores for reading and a quarter for writing, at least one thread each.
+    placement: Placement = Placement::default();
+}
+
+impl Config {
+    /// Returns PhxPaxos' settings for messages of many megabytes: frames up to 50 MiB, 1 024 of them in
+    /// a queue, stale after 20 s, links idle for at most 600 s.
+    pub fn large_messages() -> Self {
+        Config {
+            max_frame: 50 << 20,
+            queue_frames: 1_024,
+            stale_after: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(600),
+            ..Config::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_and_large_messages_have_the_numbers_of_phxpaxos() {
+        let config = Config::default();
+        assert_eq!((config.max_frame, config.queue_frames), (10 << 20, 10_240));
+        let large = Config::large_messages();
+        assert_eq!((large.max_frame, large.queue_frames), (50 << 20, 1_024));
+        assert_eq!(large.stale_after, Duration::from_secs(20));
+        assert_eq!(large.idle_timeout, Duration::from_secs(600));
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn fields_missing_from_a_file_get_their_defaults_and_unknown_ones_are_errors() {
+        let config: Config = toml::from_str(
+            "stale_after = \"2s\"\noverflow = \"drop_oldest\"\nplacement = \"current\"\n",
+        )
+        .expect("valid");
+        let expected = Config::default()
+            .stale_after(Duration::from_secs(2))
+            .overflow(Overflow::DropOldest)
+            .placement(Placement::Current);
+        assert_eq!(config, expected);
+        let text = toml::to_string(&config).expect("plain values");
+        assert_eq!(toml::from_str::<Config>(&text), Ok(config));
+        let err = toml::from_str::<Config>("stale = 1").expect_err("unknown");
+        assert!(err.to_string().contains("stale"), "{err}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The bounds of every setting, and the check that a configuration keeps them.
+//!
+//! Owns the bounds only. What the settings mean and their defaults are left to the table in
+//! [`config`](super).
+
+use std::{fmt, ops::RangeInclusive, time::Duration};
+
+use crate::{
+    config::{Config, Placement},
+    error::ConfigError,
+    wire::frame::HEADER,
+};
+
+/// The longest payload of a datagram: what IPv4 carries in one, less the 4 bytes of the group.
+const MAX_DATAGRAM: usize = 65_507 - 4;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Config {
+    /// Checks every field against its bounds.
+    ///
+    /// # Errors
+    ///
+    /// Names a field that is out of its bounds, its value and the bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_numbers()?;
+        self.validate_times()?;
+        self.validate_placement()
+    }
+
+    fn validate_numbers(&self) -> Result<(), ConfigError> {
+        const MAX: usize = u32::MAX as usize;
+
+        let backlog = self.backlog as usize;
+        // Saturating, because `max_datagram` itself may be out of its bounds.
+        let datagram = self.max_datagram.saturating_add(HEADER);
+        check([
+            ("max_frame", self.max_frame, 64..=1 << 30),
+            ("queue_frames", self.queue_frames, 1..=MAX),
+            ("queue_bytes", self.queue_bytes, self.max_frame..=usize::MAX),
+            ("max_dials", self.max_dials, 1..=MAX),
+            ("max_peers", self.max_peers, 1..=MAX),
+            ("backlog", backlog, 1..=65_535),
+            ("max_connections", self.max_connections, 1..=MAX),
+            (
+                "max_connections_per_ip",
+                self.max_connections_per_ip,
+                1..=MAX,
+            ),
+            ("frame_floor", self.frame_floor, 1..=MAX),
+            ("max_datagram", self.max_datagram, 1..=MAX_DATAGRAM),
+            ("udp_queue_frames", self.udp_queue_frames, 1..=MAX),
+            (
+                "udp_queue_bytes",
+                self.udp_queue_bytes,
+                datagram..=usize::MAX,
+            ),
+            ("restart_limit", self.restart_limit, 0..=1 << 20),
+        ])
+    }
+
+    fn validate_times(&self) -> Result<(), ConfigError> {
+        const MIN: Duration = Duration::from_millis(1);
+
+        let max = 30 * DAY;
+        check([
+            ("stale_after", self.stale_after, MIN..=DAY),
+            ("idle_timeout", self.idle_timeout, MIN..=max),
+            ("connect_timeout", self.connect_timeout, MIN..=max),
+            ("redial_first", self.redial_first, MIN..=DAY),
+            ("redial_max", self.redial_max, self.redial_first..=DAY),
+            ("stable_after", self.stable_after, Duration::ZERO..=DAY),
+            ("keepalive", self.keepalive, SECOND..=HOUR),
+            ("user_timeout", self.user_timeout, MIN..=24 * DAY),
+            ("frame_timeout", self.frame_timeout, MIN..=max),
+            ("restart_window", self.restart_window, MIN..=max),
+            ("restart_first", self.restart_first, MIN..=max),
+            ("failed_retry", self.failed_retry, MIN..=max),
+        ])
+    }
+
+    fn validate_placement(&self) -> Result<(), ConfigError> {
+        let Placement::Dedicated { readers, writers } = self.placement else {
+            return Ok(());
+        };
+        for (threads, number) in [("readers", readers), ("writers", writers)] {
+            if !(1..=1024).contains(&number) {
+                return Err(ConfigError {
+                    field: "placement",
+                    problem: format!("has {number} {threads}, but must have 1 to 1024"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns an error for the first of these fields whose value is out of its bounds.
+fn check<T, const N: usize>(
+    fields: [(&'static str, T, RangeInclusive<T>); N],
+) -> Result<(), ConfigError>
+where
+    T: PartialOrd + fmt::Debug,
+{
+    for (field, value, bounds) in fields {
+        if !bounds.contains(&value) {
+            let (min, max) = bounds.into_inner();
+            return Err(ConfigError {
+                field,
+                // `Debug` prints a duration as people write it: `200ms`.
+                problem: format!("is {value:?}, but must be between {min:?} and {max:?}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_settings_and_those_for_large_messages_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        assert_eq!(Config::large_messages().validate(), Ok(()));
+    }
+
+    #[test]
+    fn the_error_names_the_field_that_is_out_of_its_bounds() {
+        let threads = |readers, writers| Placement::Dedicated { readers, writers };
+        let bad = [
+            ("max_frame", Config::default().max_frame(8)),
+            ("queue_frames", Config::default().queue_frames(0)),
+            ("queue_bytes", Config::default().queue_bytes(1 << 20)),
+            ("stale_after", Config::default().stale_after(Duration::ZERO)),
+            ("redial_max", Config::default().redial_max(Duration::ZERO)),
+            ("max_peers", Config::default().max_peers(0)),
+            ("backlog", Config::default().backlog(0)),
+            ("max_datagram", Config::default().max_datagram(65_504)),
+            ("max_datagram", Config::default().max_datagram(usize::MAX)),
+            ("udp_queue_bytes", Config::default().udp_queue_bytes(16)),
+            ("placement", Config::default().placement(threads(0, 1))),
+            ("placement", Config::default().placement(threads(1, 0))),
+        ];
+        for (field, config) in bad {
+            let err = config.validate().expect_err(field);
+            assert_eq!(err.field, field);
+            assert!(err.to_string().contains(field), "{err}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_value_and_the_bounds() {
+        let text = |config: Config| config.validate().expect_err("too small").to_string();
+        assert_eq!(
+            text(Config::default().redial_first(Duration::ZERO)),
+            "config field `redial_first` is 0ns, but must be between 1ms and 86400s"
+        );
+        let none = Placement::Dedicated {
+            readers: 1,
+            writers: 0,
+        };
+        assert_eq!(
+            text(Config::default().placement(none)),
+            "config field `placement` has 0 writers, but must have 1 to 1024"
+        );
+    }
+}
