@@ -1,14 +1,14 @@
 //! What can go wrong, one error per operation.
 //!
-//! A refused send carries its payload, so that nothing is lost by being refused; the other errors
-//! name the address, group or field at fault. What goes wrong *after* a frame was accepted is not an
-//! error but a counter and a [`PeerEvent`](crate::PeerEvent).
+//! The error of a refused send gives the payload back; the other errors name the address, group or
+//! field at fault. Losses *after* a frame was accepted are left to the counters and to
+//! [`PeerEvent`](crate::PeerEvent).
 
 use std::{io, net::SocketAddr};
 
 use crate::ids::GroupId;
 
-/// Why [`Builder::bind`](crate::Builder::bind) gave no transport.
+/// Why [`Builder::bind`](crate::Builder::bind) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
@@ -16,17 +16,18 @@ pub enum BindError {
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    /// The address could not be resolved, is in use, or may not be bound.
+    /// The address cannot be resolved, is in use, or may not be bound; or the system lacks what the
+    /// transport needs to start.
     #[error("cannot bind {addr}: {source}")]
     Bind {
-        /// The address as it was asked for.
+        /// The address, as it was given to `bind`.
         addr: String,
         /// What the system said.
         source: io::Error,
     },
 
-    /// There is no actix `System` on this thread to start I/O arbiters in, or, with
-    /// [`Placement::Current`](crate::Placement::Current), no runtime to run on.
+    /// No actix `System` runs on this thread. With
+    /// [`Placement::Current`](crate::Placement::Current): no tokio runtime does.
     #[error("no actix system runs on this thread: call bind inside `System::run` or `block_on`")]
     NoSystem,
 }
@@ -35,18 +36,20 @@ pub enum BindError {
 #[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
 #[error("config field `{field}` {problem}")]
 pub struct ConfigError {
-    /// The field's name, as it stands in [`Config`](crate::Config).
+    /// The name of the field.
     pub field: &'static str,
-    /// What is wrong with its value.
+    /// What is wrong with its value, to be read after the name.
     pub problem: String,
 }
 
 /// Which bound of a send queue was reached.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 pub enum QueueLimit {
-    /// The number of frames.
+    /// [`Config::queue_frames`](crate::Config::queue_frames), or
+    /// [`Config::udp_queue_frames`](crate::Config::udp_queue_frames) for datagrams.
     Frames,
-    /// The bytes of the frames, as they stand on the wire.
+    /// [`Config::queue_bytes`](crate::Config::queue_bytes), or
+    /// [`Config::udp_queue_bytes`](crate::Config::udp_queue_bytes) for datagrams.
     Bytes,
 }
 
@@ -59,67 +62,69 @@ impl std::fmt::Display for QueueLimit {
     }
 }
 
-/// Why a frame was not accepted. Each variant gives the payload back as it came.
+/// Why a frame was not accepted. Each variant gives the payload back, unchanged.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError<P> {
-    /// The queue holds as much as it may. Only the sends that do not wait say this.
-    #[error("send queue is full, in {limit}")]
+    /// The send queue is full. [`Transport::send`](crate::Transport::send) and
+    /// [`Peer::send`](crate::Peer::send) never return this: they wait for room.
+    #[error("send queue is full: no room for more {limit}")]
     Full {
         /// The bound that was reached.
         limit: QueueLimit,
-        /// The payload, untouched.
+        /// The payload, unchanged.
         payload: P,
     },
 
-    /// The frame is larger than the wire, or this queue, carries.
+    /// The payload is longer than [`Config::max_frame`](crate::Config::max_frame) allows, or, for
+    /// datagrams, [`Config::max_datagram`](crate::Config::max_datagram).
     #[error("payload of {} bytes is too large: the limit is {max}", .len)]
     TooLarge {
         /// The payload's length in bytes.
         len: usize,
-        /// The longest payload that would have been taken.
+        /// The longest payload that is allowed, in bytes.
         max: usize,
-        /// The payload, untouched.
+        /// The payload, unchanged.
         payload: P,
     },
 
-    /// The transport has stopped, or is draining and takes nothing new.
+    /// The transport has stopped, or is stopping and accepts no new frames.
     #[error("transport has stopped")]
     Stopped {
-        /// The payload, untouched.
+        /// The payload, unchanged.
         payload: P,
     },
 
-    /// Group `0xFFFF_FFFF` is not for users: a PhxPaxos node ignores it.
+    /// Group `0xFFFF_FFFF` cannot be used: PhxPaxos nodes ignore it.
     #[error("group {} is reserved", GroupId::RESERVED)]
     ReservedGroup {
-        /// The payload, untouched.
+        /// The payload, unchanged.
         payload: P,
     },
 
-    /// Nobody can be reached at this address: port 0, an unspecified, multicast or broadcast ip, or
-    /// a family that the datagram socket does not speak.
-    #[error("{addr} is not an address a frame can go to")]
+    /// The address cannot be that of a peer: it has port 0, or an unspecified, multicast or broadcast
+    /// ip. Or it is an IPv6 address, and the datagram socket is bound to an IPv4 address.
+    #[error("cannot send to {addr}")]
     Address {
-        /// The address at fault.
+        /// The address.
         addr: SocketAddr,
-        /// The payload, untouched.
+        /// The payload, unchanged.
         payload: P,
     },
 
     /// The transport knows as many peers as [`Config::max_peers`](crate::Config::max_peers) allows.
-    #[error("no room for a new peer: {max} are known already")]
+    #[error("too many peers: the limit is {max}")]
     TooManyPeers {
-        /// The cap.
+        /// The limit.
         max: usize,
-        /// The payload, untouched.
+        /// The payload, unchanged.
         payload: P,
     },
 
-    /// This transport was configured without datagrams ([`Config::udp`](crate::Config::udp)).
-    #[error("datagrams are switched off")]
+    /// Datagrams are switched off ([`Config::udp`](crate::Config::udp)).
+    #[error("datagrams are switched off by config field `udp`")]
     NoDatagrams {
-        /// The payload, untouched.
+        /// The payload, unchanged.
         payload: P,
     },
 }
@@ -138,7 +143,7 @@ impl<P> SendError<P> {
         }
     }
 
-    /// Returns whether the same send may succeed later, because only room was missing.
+    /// Returns whether the send queue was full. The same send may succeed later.
     pub fn is_full(&self) -> bool {
         matches!(self, SendError::Full { .. })
     }
@@ -149,14 +154,14 @@ impl<P> SendError<P> {
     }
 }
 
-// By hand, so that it asks nothing of the payload and does not print it.
+// Written by hand: the payload need not be `Debug`, and is not printed.
 impl<P> std::fmt::Debug for SendError<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SendError({self})")
     }
 }
 
-/// Why a frame was refused, without its payload: what the queue says to whoever holds the payload.
+/// Why a frame was refused. The caller, who holds the payload, turns this into a [`SendError`].
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) enum Refusal {
     Full(QueueLimit),
@@ -182,20 +187,21 @@ impl Refusal {
     }
 }
 
-/// Why [`Transport::peer`](crate::Transport::peer) gave no handle.
+/// Why [`Transport::peer`](crate::Transport::peer) failed.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
     /// The transport has stopped.
     #[error("transport has stopped")]
     Stopped,
-    /// Port 0, or an unspecified, multicast or broadcast ip.
-    #[error("{0} is not an address a frame can go to")]
+    /// The address cannot be that of a peer: it has port 0, or an unspecified, multicast or broadcast
+    /// ip.
+    #[error("cannot send to {0}")]
     Address(SocketAddr),
     /// The transport knows as many peers as [`Config::max_peers`](crate::Config::max_peers) allows.
-    #[error("no room for a new peer: {max} are known already")]
+    #[error("too many peers: the limit is {max}")]
     TooMany {
-        /// The cap.
+        /// The limit.
         max: usize,
     },
 }
@@ -214,14 +220,14 @@ impl From<PeerError> for Refusal {
 #[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// A living actor serves this group. Use [`Transport::replace`](crate::Transport::replace) to
-    /// put another in its place.
-    #[error("group {0} is served already")]
+    /// A running actor already serves this group.
+    /// [`Transport::replace`](crate::Transport::replace) replaces it.
+    #[error("group {0} is already served")]
     Taken(GroupId),
-    /// Group `0xFFFF_FFFF` is not for users.
+    /// Group `0xFFFF_FFFF` cannot be used.
     #[error("group {} is reserved", GroupId::RESERVED)]
     Reserved,
     /// The transport has stopped.
-    #[error("the transport has stopped")]
+    #[error("transport has stopped")]
     Stopped,
 }

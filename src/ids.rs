@@ -1,4 +1,4 @@
-//! What things are called: the numbers that users address.
+//! [`GroupId`], the number that frames are addressed to within a node.
 
 use std::fmt;
 
@@ -8,10 +8,12 @@ use std::fmt;
 pub struct GroupId(u32);
 
 impl GroupId {
-    /// The one index that cannot be sent to or served: −1 to PhxPaxos, which ignores such frames.
+    /// The only index that cannot be sent to or served. PhxPaxos reads it as −1 and ignores such
+    /// frames.
     pub const RESERVED: GroupId = GroupId(u32::MAX);
 
-    /// Makes a group index. Any value can be named; [`GroupId::RESERVED`] cannot be used.
+    /// Makes a group index. Any value is allowed here; sending to [`GroupId::RESERVED`] and serving it
+    /// return an error.
     pub const fn new(index: u32) -> Self {
         GroupId(index)
     }

@@ -65,14 +65,11 @@ fn an_error_message_names_the_limit() {
         assert_eq!(long, "payload of 57 bytes is too large: the limit is 56");
         a.try_send(away.addr(), group(1), "").expect("room");
         let full = said(a.try_send(away.addr(), group(1), vec![]));
-        assert_eq!(full, "send queue is full, in frames");
+        assert_eq!(full, "send queue is full: no room for more frames");
         let many = said(a.try_send(some_peer(1), group(1), vec![]));
         assert!(many.contains('1') && many.contains("peer"), "{many}");
         let err = a.peer(some_peer(1)).expect_err("one too many");
-        assert_eq!(
-            err.to_string(),
-            "no room for a new peer: 1 are known already"
-        );
+        assert_eq!(err.to_string(), "too many peers: the limit is 1");
         end([a]).await;
     });
 }
