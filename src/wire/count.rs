@@ -1,21 +1,22 @@
-//! Frames and bytes, counted together.
+//! [`Count`]: frames and their bytes, counted together.
 
 use std::{
     fmt,
     ops::{Add, AddAssign, SubAssign},
 };
 
-/// A number of frames and the bytes they take on the wire, headers included.
+/// A number of frames and the bytes that they take on the wire, including headers.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Hash)]
 pub struct Count {
     /// Frames.
     pub frames: u64,
-    /// Bytes: payload and the eight of the header (on UDP too, which carries four of them).
+    /// Bytes of the payloads, plus 8 per frame for the header. A datagram counts 8 as well, although
+    /// only 4 of them are sent.
     pub bytes: u64,
 }
 
 impl Count {
-    /// Nothing.
+    /// No frames and no bytes.
     pub const ZERO: Count = Count {
         frames: 0,
         bytes: 0,
@@ -32,7 +33,7 @@ impl Count {
         Count::new(1, bytes)
     }
 
-    /// Returns whether this counts nothing.
+    /// Returns whether there are no frames and no bytes.
     pub fn is_zero(self) -> bool {
         self == Count::ZERO
     }

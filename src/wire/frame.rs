@@ -1,4 +1,4 @@
-//! The wire, to the byte, as PhxPaxos speaks it.
+//! The wire format of a frame, the same as in PhxPaxos.
 //!
 //! ```text
 //! TCP    offset  size  field
@@ -9,37 +9,38 @@
 //! UDP    the same from offset 4 on, one frame per datagram
 //! ```
 //!
-//! Frames lie behind one another on a TCP stream, which is how they lie in memory too: the send
-//! queue encodes into this form, and a read buffer is handed on in it. This file knows the table
-//! above and nothing of sockets, limits on memory, or who a frame is for.
+//! On a TCP stream, frames follow one another without gaps. They have the same form in memory: the send
+//! queue stores them so, and received bytes are passed on so. This file owns the format only. Sockets,
+//! memory limits and delivery are left to others.
 
 use crate::{ids::GroupId, wire::count::Count};
 
-/// Bytes of a frame before its group: the length.
+/// Bytes of a frame before its group: the length field.
 pub(crate) const PREFIX: usize = 4;
 
-/// Bytes of a frame before its payload: length and group.
+/// Bytes of a frame before its payload: the length and group fields.
 pub(crate) const HEADER: usize = 8;
 
-/// Returns the eight bytes that go before a payload of `payload` bytes.
+/// Returns the header of a frame whose payload has `payload` bytes.
 ///
-/// The caller has checked that the whole frame is within a limit, which itself is within `u32`.
+/// The caller has checked the frame against its limit, which fits into a `u32`.
 #[inline]
 pub(crate) fn header(group: GroupId, payload: usize) -> [u8; HEADER] {
-    let length = u32::try_from(HEADER + payload).expect("frame limit is checked to fit u32");
+    let length = u32::try_from(HEADER + payload).expect("frame limits fit into u32");
     let mut header = [0; HEADER];
     header[..PREFIX].copy_from_slice(&length.to_be_bytes());
     header[PREFIX..].copy_from_slice(&group.get().to_le_bytes());
     header
 }
 
-/// The length of the frame that starts at `at`, in bytes it was encoded or checked into before.
+/// Returns the length of the frame that starts at `at`. It must have been encoded by us or checked by
+/// [`peek`].
 pub(crate) fn len_at(encoded: &[u8], at: usize) -> usize {
     let length: [u8; PREFIX] = encoded[at..at + PREFIX].try_into().expect("four bytes");
     u32::from_be_bytes(length) as usize
 }
 
-/// What stands at the front of a buffer.
+/// The frame at the front of a buffer.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) struct Head {
     /// Bytes of the whole frame, header included.
@@ -47,7 +48,7 @@ pub(crate) struct Head {
     pub(crate) group: GroupId,
 }
 
-/// A length that no frame has: below its own header, or above the limit.
+/// A length field that no frame can have: shorter than a header, or above the limit.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) struct Malformed {
     pub(crate) length: u32,
@@ -55,8 +56,8 @@ pub(crate) struct Malformed {
 
 /// Reads the frame at the front of `bytes`, if all of it has arrived.
 ///
-/// `Ok(None)` is "not yet". A bad length is told as soon as its four bytes are there, so that nobody
-/// waits for a frame that will not be taken.
+/// `Ok(None)` means that it is not complete yet. A bad length is an error as soon as its four bytes are
+/// there, so that no connection waits for a frame that would be refused.
 #[inline]
 pub(crate) fn peek(bytes: &[u8], limit: usize) -> Result<Option<Head>, Malformed> {
     let Some(len) = announced(bytes, limit)? else {
@@ -70,7 +71,7 @@ pub(crate) fn peek(bytes: &[u8], limit: usize) -> Result<Option<Head>, Malformed
     Ok(Some(Head { len, group }))
 }
 
-/// The frames at the front of `bytes` of which all has arrived.
+/// Counts the complete frames at the front of `bytes`.
 pub(crate) fn whole(mut bytes: &[u8], limit: usize) -> Count {
     let mut whole = Count::ZERO;
     while let Ok(Some(head)) = peek(bytes, limit) {
@@ -80,7 +81,8 @@ pub(crate) fn whole(mut bytes: &[u8], limit: usize) -> Count {
     whole
 }
 
-/// The length that the frame at the front of `bytes` announces, once its four bytes are there.
+/// Returns the length of the frame at the front of `bytes`, complete or not. `None` if its length field
+/// is not complete.
 #[inline]
 pub(crate) fn announced(bytes: &[u8], limit: usize) -> Result<Option<usize>, Malformed> {
     let Some(prefix) = bytes.first_chunk::<PREFIX>() else {
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn length_is_big_endian_and_counts_itself_while_group_is_little_endian() {
+    fn the_length_is_big_endian_and_counts_itself_and_the_group_is_little_endian() {
         assert_eq!(
             frame(0x0102_0304, b"ab"),
             [0, 0, 0, 10, 4, 3, 2, 1, b'a', b'b']
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_payload_is_a_frame() {
+    fn a_frame_may_have_an_empty_payload() {
         let head = Head {
             len: 8,
             group: GroupId::new(7),
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shorter_prefix_of_a_frame_is_not_yet_one() {
+    fn a_frame_is_not_seen_before_its_last_byte() {
         let whole = frame(1, b"hello");
         for cut in 0..whole.len() {
             assert_eq!(peek(&whole[..cut], LIMIT), Ok(None), "cut at {cut}");
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_outside_header_and_limit_are_malformed_from_their_fourth_byte_on() {
+    fn a_length_below_the_header_or_above_the_limit_is_malformed_once_its_four_bytes_are_there() {
         for length in [0u32, 7, LIMIT as u32 + 1, u32::MAX] {
             let prefix = length.to_be_bytes();
             assert_eq!(peek(&prefix[..3], LIMIT), Ok(None));

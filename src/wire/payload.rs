@@ -1,17 +1,17 @@
-//! What can be sent.
+//! [`Payload`]: the types whose bytes can be sent.
 
 use bytes::{Bytes, BytesMut};
 
-/// The payload of a frame: bytes in whatever form the sender has them.
+/// The payload of a frame: the bytes to send, owned or borrowed.
 ///
-/// A short payload is copied into the send queue, so a borrowed slice costs no allocation; a long one
-/// (8 KiB and more) is kept and written from where it lies, so an owned form ([`Bytes`], `Vec<u8>`)
-/// costs no copy. Datagrams are always copied. A refused payload comes back in the form in which it
-/// was given.
+/// A payload below 8 KiB is copied into the send queue, so a borrowed one costs no allocation. A longer
+/// one is kept and written without a copy, except that slices, arrays, `&str` and `&Vec<u8>` are copied
+/// once. Datagrams are always copied. If a send is refused, the payload comes back as the type that was
+/// given.
 ///
-/// The types that are payloads are those listed here; others are given as `&[u8]`.
+/// Only the types listed here are payloads. For other types, pass their bytes as `&[u8]`.
 pub trait Payload: AsRef<[u8]> + sealed::Sealed {
-    /// Returns the same bytes in a form that can be kept. Copies them if they are borrowed.
+    /// Returns the same bytes, owned. Copies them if they are borrowed.
     fn into_bytes(self) -> Bytes;
 }
 
