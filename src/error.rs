@@ -27,7 +27,7 @@ pub enum BindError {
     },
 
     /// No actix `System` runs on this thread. With
-    /// [`Placement::Current`](crate::Placement::Current): no tokio runtime does.
+    /// [`Placement::Current`](crate::Placement::Current): no tokio runtime runs.
     #[error("no actix system runs on this thread: call bind inside `System::run` or `block_on`")]
     NoSystem,
 }
@@ -104,7 +104,7 @@ pub enum SendError<P> {
 
     /// The address cannot be that of a peer: it has port 0, or an unspecified, multicast or broadcast
     /// ip. Or it is an IPv6 address, and the datagram socket is bound to an IPv4 address.
-    #[error("cannot send to {addr}")]
+    #[error("cannot send to {addr}: no peer can be reached at this address")]
     Address {
         /// The address.
         addr: SocketAddr,
@@ -196,7 +196,7 @@ pub enum PeerError {
     Stopped,
     /// The address cannot be that of a peer: it has port 0, or an unspecified, multicast or broadcast
     /// ip.
-    #[error("cannot send to {0}")]
+    #[error("cannot send to {0}: no peer can be reached at this address")]
     Address(SocketAddr),
     /// The transport knows as many peers as [`Config::max_peers`](crate::Config::max_peers) allows.
     #[error("too many peers: the limit is {max}")]
