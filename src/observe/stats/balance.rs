@@ -1,0 +1,32 @@
+//! Whether a sum of counters holds.
+
+use crate::wire::count::Count;
+
+/// A sum of counters that does not hold.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
+#[error("{counters}: {sum} does not hold: {left} is not {right}")]
+pub struct Imbalance {
+    /// Whose counters they are: `tcp`, `udp`, `inbound` or `peer`.
+    counters: &'static str,
+    sum: &'static str,
+    left: Count,
+    right: Count,
+}
+
+/// Returns an error if the two sides of `sum` differ.
+pub(super) fn check(
+    counters: &'static str,
+    sum: &'static str,
+    left: Count,
+    right: Count,
+) -> Result<(), Imbalance> {
+    if left == right {
+        return Ok(());
+    }
+    Err(Imbalance {
+        counters,
+        sum,
+        left,
+        right,
+    })
+}

@@ -1,0 +1,42 @@
+//! The counters of connections and actors.
+
+/// Counters of connections and actors. They count no frames, so no sum ties them to those that do.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct LinkStats {
+    /// Outgoing connections tried.
+    pub dials: u64,
+    /// Outgoing connections made.
+    pub connects: u64,
+    /// Outgoing connections lost or closed.
+    pub disconnects: u64,
+    /// Peers known now.
+    pub peers: u64,
+    /// Incoming connections accepted.
+    pub accepted: u64,
+    /// Incoming connections closed at once, because as many as allowed were open.
+    pub turned_away: u64,
+    /// How often accepting paused after an error of the listening socket, such as no free descriptors
+    /// or memory.
+    pub accept_stalls: u64,
+    /// Incoming connections open now.
+    pub connections: u64,
+    /// How often an actor of the transport ended unexpectedly and was restarted.
+    pub restarts: u64,
+    /// Datagrams that the system refused to send, by the kind of its error.
+    pub datagram_errors: DatagramErrors,
+}
+
+/// Datagrams that the system refused to send, by the kind of its error.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct DatagramErrors {
+    /// The datagram was longer than the path carries (`EMSGSIZE`).
+    pub too_long: u64,
+    /// There was no route, or a firewall refused the datagram.
+    pub unreachable: u64,
+    /// No socket was bound to the address, as the answer to an earlier datagram said.
+    pub refused: u64,
+    /// Any other error.
+    pub other: u64,
+}

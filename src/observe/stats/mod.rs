@@ -1,0 +1,100 @@
+//! The counters that a transport shows, and the sums that hold between them.
+//!
+//! Owns the types. Counting is left to the send queues and to `receive_accounts`. Each of these changes
+//! its counters under the lock that also guards the frames counted, so a snapshot is exact at every
+//! moment; sums of exact counts are exact, too.
+
+mod balance;
+mod drop_reason;
+mod link_stats;
+mod receive_stats;
+mod send_stats;
+
+use std::net::SocketAddr;
+
+pub use self::{
+    balance::Imbalance,
+    drop_reason::DropReason,
+    link_stats::{DatagramErrors, LinkStats},
+    receive_stats::{ReceiveStats, Undelivered},
+    send_stats::{Dropped, Rejected, SendStats},
+};
+
+/// A snapshot of everything a transport counts.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames sent over connections to all peers, including peers that were forgotten.
+    pub tcp: SendStats,
+    /// Frames sent as datagrams.
+    pub udp: SendStats,
+    /// Frames received over connections and as datagrams.
+    pub inbound: ReceiveStats,
+    /// Connections and actors.
+    pub links: LinkStats,
+}
+
+impl Stats {
+    /// Checks that every frame is counted in exactly one place.
+    ///
+    /// # Errors
+    ///
+    /// Names the sum that does not hold. That would be a defect of this crate.
+    pub fn balance(&self) -> Result<(), Imbalance> {
+        self.tcp.balance("tcp")?;
+        self.udp.balance("udp")?;
+        self.inbound.balance()
+    }
+}
+
+/// A snapshot of one peer.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct PeerStats {
+    /// Where the peer listens.
+    pub addr: SocketAddr,
+    /// What was sent to the peer and what became of it.
+    pub frames: SendStats,
+    /// Whether there is a connection to the peer now.
+    pub connected: bool,
+    /// How many connections to the peer have been made so far. This is also the number of the last one.
+    pub epoch: u64,
+}
+
+impl PeerStats {
+    /// Checks that every frame for this peer is counted in exactly one place.
+    ///
+    /// # Errors
+    ///
+    /// Names the sum that does not hold. That would be a defect of this crate.
+    pub fn balance(&self) -> Result<(), Imbalance> {
+        self.frames.balance("peer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::count::Count;
+
+    #[test]
+    fn a_frame_in_two_places_or_in_none_is_an_imbalance() {
+        let mut stats = Stats::default();
+        stats.tcp.offered = Count::one(72);
+        assert!(stats.balance().is_err(), "offered, but in no place");
+        stats.tcp.accepted = Count::one(72);
+        stats.tcp.queued = Count::one(72);
+        assert_eq!(stats.balance(), Ok(()));
+        stats.tcp.written = Count::one(72);
+        let text = stats.balance().expect_err("in two places").to_string();
+        assert!(text.starts_with("tcp: accepted = written"), "{text}");
+    }
+
+    #[test]
+    fn bytes_must_agree_as_well_as_frames() {
+        let mut stats = Stats::default();
+        stats.inbound.received = Count::one(72);
+        stats.inbound.delivered = Count::one(71);
+        assert!(stats.balance().is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! The counters of received frames.
+
+use crate::{
+    observe::stats::balance::{Imbalance, check},
+    wire::count::Count,
+};
+
+/// What was received, over connections and as datagrams, and what became of it.
+///
+/// `received = delivered + dropped + in_delivery`, in frames and in bytes, in every snapshot.
+/// "Delivered" means that an actor took the frame from its [`Inbound`](crate::Inbound).
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ReceiveStats {
+    /// Complete frames. A frame counts from the moment when it is handed to its group, or dropped before
+    /// that.
+    pub received: Count,
+    /// Frames that the actor of their group took.
+    pub delivered: Count,
+    /// Frames that no actor took.
+    pub dropped: Undelivered,
+    /// Frames now on the way to an actor, or in an [`Inbound`](crate::Inbound) that the actor holds.
+    pub in_delivery: Count,
+    /// Connections closed, and datagrams ignored, because their bytes were not a frame.
+    pub malformed: u64,
+    /// Connections closed because a frame was not complete in time
+    /// ([`Config::frame_timeout`](crate::Config::frame_timeout)).
+    pub timed_out: u64,
+    /// Connections that ended in the middle of a frame.
+    pub truncated: u64,
+}
+
+impl ReceiveStats {
+    pub(super) fn balance(&self) -> Result<(), Imbalance> {
+        let sum = self.delivered + self.dropped.total() + self.in_delivery;
+        let text = "received = delivered + dropped + in_delivery";
+        check("inbound", text, self.received, sum)
+    }
+}
+
+/// Received frames that no actor took, by reason.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Undelivered {
+    /// See [`DropReason::NoGroup`](crate::DropReason::NoGroup).
+    pub no_group: Count,
+    /// See [`DropReason::Overflow`](crate::DropReason::Overflow).
+    pub overflow: Count,
+    /// See [`DropReason::ActorGone`](crate::DropReason::ActorGone).
+    pub actor_gone: Count,
+    /// See [`DropReason::Stopped`](crate::DropReason::Stopped).
+    pub stopped: Count,
+}
+
+impl Undelivered {
+    /// Returns the sum over all reasons.
+    pub fn total(&self) -> Count {
+        self.no_group + self.overflow + self.actor_gone + self.stopped
+    }
+}

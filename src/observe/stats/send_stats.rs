@@ -1,0 +1,146 @@
+//! The counters of sent frames.
+
+use std::ops::AddAssign;
+
+use crate::{
+    error::{QueueLimit, Refusal},
+    observe::stats::{
+        balance::{Imbalance, check},
+        drop_reason::DropReason,
+    },
+    wire::count::Count,
+};
+
+/// What was offered to send queues and what became of it.
+///
+/// `offered = accepted + rejected` and `accepted = written + dropped + queued + in_flight`, in frames
+/// and in bytes, in every snapshot. "Written" means that the kernel took the whole frame, not that
+/// anybody received it.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct SendStats {
+    /// All sends that were accepted or rejected. A `send` that was cancelled while it waited for room
+    /// does not count.
+    pub offered: Count,
+    /// Frames that a queue accepted.
+    pub accepted: Count,
+    /// Frames that were refused; the caller got the payload back.
+    pub rejected: Rejected,
+    /// Frames that the kernel took whole.
+    pub written: Count,
+    /// Frames that were accepted but never written.
+    pub dropped: Dropped,
+    /// Frames now waiting in a queue.
+    pub queued: Count,
+    /// Frames now being written: taken from the queue, but not yet taken whole by the kernel.
+    pub in_flight: Count,
+}
+
+impl SendStats {
+    pub(super) fn balance(&self, counters: &'static str) -> Result<(), Imbalance> {
+        let sum = self.accepted + self.rejected.total();
+        check(counters, "offered = accepted + rejected", self.offered, sum)?;
+        let sum = self.written + self.dropped.total() + self.queued + self.in_flight;
+        let text = "accepted = written + dropped + queued + in_flight";
+        check(counters, text, self.accepted, sum)
+    }
+}
+
+impl AddAssign for SendStats {
+    fn add_assign(&mut self, other: SendStats) {
+        self.offered += other.offered;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.written += other.written;
+        self.dropped += other.dropped;
+        self.queued += other.queued;
+        self.in_flight += other.in_flight;
+    }
+}
+
+/// Frames that were not accepted, by reason.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Rejected {
+    /// The queue held as many frames as allowed.
+    pub full_frames: Count,
+    /// The queue held as many bytes as allowed.
+    pub full_bytes: Count,
+    /// The frame was longer than allowed.
+    pub too_large: Count,
+    /// The transport had stopped.
+    pub stopped: Count,
+    /// The frame could not be sent to anybody: its group was reserved, its address was unusable, there
+    /// were too many peers, or datagrams were switched off.
+    pub invalid: Count,
+}
+
+impl Rejected {
+    /// Returns the sum over all reasons.
+    pub fn total(&self) -> Count {
+        self.full_frames + self.full_bytes + self.too_large + self.stopped + self.invalid
+    }
+
+    pub(crate) fn count(&mut self, refusal: Refusal, frame: Count) {
+        let counter = match refusal {
+            Refusal::Full(QueueLimit::Frames) => &mut self.full_frames,
+            Refusal::Full(QueueLimit::Bytes) => &mut self.full_bytes,
+            Refusal::TooLarge { .. } => &mut self.too_large,
+            Refusal::Stopped => &mut self.stopped,
+            Refusal::ReservedGroup
+            | Refusal::Address(_)
+            | Refusal::TooManyPeers { .. }
+            | Refusal::NoDatagrams => &mut self.invalid,
+        };
+        *counter += frame;
+    }
+}
+
+impl AddAssign for Rejected {
+    fn add_assign(&mut self, other: Rejected) {
+        self.full_frames += other.full_frames;
+        self.full_bytes += other.full_bytes;
+        self.too_large += other.too_large;
+        self.stopped += other.stopped;
+        self.invalid += other.invalid;
+    }
+}
+
+/// Frames that were accepted but never written, by reason.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// See [`DropReason::Stale`].
+    pub stale: Count,
+    /// See [`DropReason::Overflow`].
+    pub overflow: Count,
+    /// See [`DropReason::Failed`].
+    pub failed: Count,
+    /// See [`DropReason::Stopped`].
+    pub stopped: Count,
+}
+
+impl Dropped {
+    /// Returns the sum over all reasons.
+    pub fn total(&self) -> Count {
+        self.stale + self.overflow + self.failed + self.stopped
+    }
+
+    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 4] {
+        [
+            (DropReason::Stale, self.stale),
+            (DropReason::Overflow, self.overflow),
+            (DropReason::Failed, self.failed),
+            (DropReason::Stopped, self.stopped),
+        ]
+    }
+}
+
+impl AddAssign for Dropped {
+    fn add_assign(&mut self, other: Dropped) {
+        self.stale += other.stale;
+        self.overflow += other.overflow;
+        self.failed += other.failed;
+        self.stopped += other.stopped;
+    }
+}
