@@ -1,10 +1,10 @@
 //! Counts received frames, from the moment they have been read whole until they are delivered or
 //! dropped.
 //!
-//! Owns the counters of everything that comes in, connections and datagrams. A [`Delivery`] stands for
-//! frames that have been counted as received. Dropping it counts them again, as delivered or as
-//! dropped for a reason. This happens in `Drop` so that no code path, and no panic, can lose a frame.
-//! Leaves what is done with the frames to the `receive` room.
+//! Owns the counters of received frames, over connections and as datagrams. [`ReceiveAccounts::receive`]
+//! counts frames as received and returns a [`Delivery`]. Dropping the delivery counts the frames again,
+//! as delivered or as dropped for a reason. This happens in `Drop` so that no code path, and no panic,
+//! can lose a frame. Delivering the frames is left to the folder `receive`.
 
 use std::sync::{
     Arc,
@@ -20,19 +20,19 @@ use crate::{
     wire::count::Count,
 };
 
-/// The counters of received frames. A transport has one, and its mutex is locked twice for each batch:
-/// when the batch is received and when it goes away.
+/// The counters of received frames. A transport has one of these. Its mutex is locked twice for each
+/// batch: when the batch is received and when it is dropped.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReceiveAccounts(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     stats: Mutex<ReceiveStats>,
-    /// Once this is true, batches dropped untouched count as [`NotDelivered::Stopped`].
+    /// Once this is true, batches that are dropped untouched count as [`NotDelivered::Stopped`].
     stopping: AtomicBool,
     /// Tells subscribers about dropped frames.
     events: Subscribers,
-    /// Notified each time no frame is in delivery any more.
+    /// Notified whenever the last frame in delivery is counted as delivered or dropped.
     empty: Notify,
 }
 
@@ -53,12 +53,12 @@ impl ReceiveAccounts {
         Delivery::new(self.clone(), count)
     }
 
-    /// Counts a connection or a datagram with bytes that are no frame.
+    /// Counts a connection or a datagram whose bytes are not a frame.
     pub(crate) fn malformed(&self) {
         self.0.stats.lock().malformed += 1;
     }
 
-    /// Counts a connection that was closed because a frame took too long.
+    /// Counts a connection that was closed because a frame was not complete in time.
     pub(crate) fn timed_out(&self) {
         self.0.stats.lock().timed_out += 1;
     }
@@ -68,13 +68,13 @@ impl ReceiveAccounts {
         self.0.stats.lock().truncated += 1;
     }
 
-    /// From now on batches dropped untouched are dropped because the transport stops.
+    /// Notes that the transport stops. Batches that are dropped untouched from now on count as
+    /// [`NotDelivered::Stopped`].
     pub(crate) fn stopping(&self) {
         self.0.stopping.store(true, Relaxed);
     }
 
-    /// Waits until no frame is in delivery. Frames that are received while this waits are waited for
-    /// too.
+    /// Waits until no frame is in delivery, including frames that are received meanwhile.
     pub(crate) async fn drained(&self) {
         loop {
             // Created before the check, so that a notification between the two is not missed.
@@ -93,15 +93,15 @@ impl ReceiveAccounts {
 
 /// Why received frames were not delivered.
 ///
-/// An enum of its own beside [`DropReason`], which has reasons that received frames cannot have: the
-/// matches on this one are exhaustive, so a new reason cannot be counted as an old one.
+/// [`DropReason`] also has reasons that only sent frames have. This enum has none of those, so the matches
+/// on it need no default arm, and a new reason cannot be counted as an old one.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) enum NotDelivered {
-    /// Nobody serves the group.
+    /// No actor serves the group.
     NoGroup,
-    /// The group held as many bytes as it may.
+    /// The group held as many bytes as allowed.
     Overflow,
-    /// The actor ended before it took the frames, or whoever had read them did.
+    /// The group's actor, or the actor that had read the frames, ended before the frames were taken.
     ActorGone,
     /// The transport stopped.
     Stopped,
@@ -127,19 +127,20 @@ impl NotDelivered {
     }
 }
 
-/// Received frames that are neither delivered nor dropped yet. Dropping this decides and counts which.
+/// Received frames that are neither delivered nor dropped yet. Dropping this counts them as one or the
+/// other.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     accounts: ReceiveAccounts,
     /// Frames that the actor has not taken.
     left: Count,
     taken: Count,
-    /// Set if it is decided that the frames left are dropped.
+    /// Why the frames left are dropped, if that is decided already.
     discarded: Option<NotDelivered>,
 }
 
 impl Delivery {
-    /// The caller has counted the frames as in delivery.
+    /// Makes a delivery of frames that the caller has counted as in delivery.
     fn new(accounts: ReceiveAccounts, left: Count) -> Self {
         Delivery {
             accounts,
@@ -154,7 +155,7 @@ impl Delivery {
         self.left
     }
 
-    /// Notes that the actor took a frame of `bytes`.
+    /// Notes that the actor took a frame of `bytes` bytes.
     #[inline]
     pub(crate) fn take(&mut self, bytes: usize) {
         let frame = Count::one(bytes);
@@ -173,10 +174,10 @@ impl Delivery {
         self.discarded = Some(why);
     }
 
-    /// Returns why the frames left are not delivered, or `None` if they count as delivered.
+    /// Returns why the frames left were not delivered, or `None` if they count as delivered.
     ///
-    /// They do if the actor took at least one frame and then dropped the batch, unless it dropped the
-    /// batch because it panicked.
+    /// They count as delivered if the actor took at least one frame and then dropped the batch without a
+    /// panic.
     fn not_delivered(&self) -> Option<NotDelivered> {
         if self.discarded.is_some() {
             return self.discarded;
