@@ -93,8 +93,8 @@ impl ReceiveAccounts {
 
 /// Why received frames were not delivered.
 ///
-/// [`DropReason`] also has reasons that only sent frames have. This enum has none of those, so the matches
-/// on it need no default arm, and a new reason cannot be counted as an old one.
+/// [`DropReason`] also has reasons that only sent frames have. This enum has none of those, so matches on
+/// it need no default arm, and a new reason cannot be counted as an old one.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) enum NotDelivered {
     /// No actor serves the group.
