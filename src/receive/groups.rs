@@ -1,9 +1,9 @@
 //! Which actor serves which group.
 //!
-//! Owns the table from group to actor, and its changes. Deliveries look into a snapshot of the table
-//! and ask no other actor, so a batch goes through one mailbox only: that of the group's actor. Users
-//! who hold only actix types change the table through the `Node` actor. How received bytes become
-//! batches is left to `grouping` and `deliver`.
+//! Owns the table from group to actor, and its changes. A delivery reads a snapshot of the table and asks
+//! no other actor, so a batch passes through one mailbox only: that of the group's actor. Leaves to
+//! others: how received bytes become batches (`grouping`, `deliver`), and the actix messages that change
+//! the table (`Node`).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,21 +21,24 @@ use crate::{
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 pub enum GroupOverflow {
     /// The connection waits until the actor has handled the batch. All later frames of that
-    /// connection wait too, whatever their group. No frame is lost, and the sender's queue fills. But
-    /// a handler that takes longer than the sender's `user_timeout` costs the connection: see
-    /// [`Config::user_timeout`](crate::Config::user_timeout).
+    /// connection wait too, whatever their group. No frame is lost; the sender's queue fills instead. A
+    /// handler that takes longer than the sender's
+    /// [`Config::user_timeout`](crate::Config::user_timeout) costs the connection.
     ///
-    /// All datagrams arrive at one socket. A group that waits holds back the datagrams of all senders
-    /// and for all groups. Datagrams for which the operating system has no room meanwhile are lost and
-    /// not counted here. Where datagrams matter, let groups drop.
+    /// All datagrams arrive at one socket, so a group that waits holds back the datagrams of all senders
+    /// for all groups. Datagrams that the operating system has no room for meanwhile are lost, and not
+    /// counted here. If that matters, register groups that receive datagrams with
+    /// [`Drop`](GroupOverflow::Drop).
     #[default]
     Wait,
-    /// The connection does not wait. The group may hold `max_bytes` that are not handled yet: frames
-    /// with their headers, which are copied for this, and 256 bytes for each batch. If a batch does
-    /// not fit, its first frames are taken as far as they fit, and the others are dropped and counted.
+    /// The connection does not wait. The group may hold up to `max_bytes` that its actor has not handled
+    /// yet: frames with their headers, plus 256 bytes for each batch. If a batch does not fit, its first
+    /// frames are taken as far as they fit, and the others are dropped and counted. The cost: frames are
+    /// copied.
     ///
-    /// A batch is what one read brings, up to 512 KiB and a frame. For an actor that keeps up to lose
-    /// nothing, the bound should be twice that for each connection that sends to it at the same time.
+    /// A batch holds the frames of one read, up to 512 KiB and one frame. Set the bound to twice that for
+    /// each connection that sends to the group at the same time. Then an actor that keeps up loses
+    /// nothing.
     Drop {
         /// The bound, in bytes.
         max_bytes: usize,
@@ -61,7 +64,7 @@ impl Group {
     }
 }
 
-/// The table at one moment. It never changes, each change makes a new one.
+/// The table at one moment. It never changes: each change makes a new table.
 #[derive(Debug, Default)]
 pub(crate) struct GroupTable {
     groups: HashMap<GroupId, Arc<Group>>,
@@ -70,7 +73,7 @@ pub(crate) struct GroupTable {
 }
 
 impl GroupTable {
-    /// Returns who serves a group. Nobody serves the reserved one.
+    /// Returns how `group` is served, or `None` if it is not. The reserved group never is.
     pub(crate) fn serving(&self, group: GroupId) -> Option<&Group> {
         if group == GroupId::RESERVED {
             return None;
@@ -82,16 +85,16 @@ impl GroupTable {
     }
 }
 
-/// The current table, shared by all connections. A delivery that has begun with an old table finishes
-/// with it, so a change is seen by the next batch at the latest.
+/// The current table, shared by all connections. A delivery finishes with the table that it began with,
+/// so a change takes effect with the next batch at the latest.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Groups(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     table: ArcSwap<GroupTable>,
-    /// Locked during a change, so that two changes cannot overwrite each other. True once the table
-    /// is closed.
+    /// Whether the table is closed. Locked during a change, so that two changes cannot overwrite each
+    /// other.
     closed: Mutex<bool>,
 }
 
@@ -100,7 +103,7 @@ impl Groups {
         self.0.table.load()
     }
 
-    /// Adds a group, unless a running actor serves it.
+    /// Adds a group, unless a running actor already serves it.
     pub(crate) fn register(&self, group: GroupId, row: Group) -> Result<(), RegisterError> {
         let row = Arc::new(row);
         self.change(group, |groups| match groups.get(&group) {
@@ -112,9 +115,9 @@ impl Groups {
         })?
     }
 
-    /// Adds a group, or lets another actor serve it. Returns how it was served before, if it was.
+    /// Adds a group or replaces its actor. Returns how the group was served before, if it was.
     ///
-    /// The new actor has the same [`GroupOverflow`] as the one it replaces.
+    /// The new actor gets the [`GroupOverflow`] of the one it replaces.
     pub(crate) fn replace(
         &self,
         group: GroupId,
@@ -128,12 +131,13 @@ impl Groups {
         })
     }
 
-    /// Removes a group. Returns how it was served, if it was.
+    /// Removes a group. Returns how it was served before, if it was.
     pub(crate) fn unregister(&self, group: GroupId) -> Option<Arc<Group>> {
         self.change(group, |groups| groups.remove(&group)).ok()?
     }
 
-    /// Sets who serves the groups that are not in the table. Does nothing once the table is closed.
+    /// Sets or removes the actor of the groups that are not in the table. Does nothing once the table is
+    /// closed.
     pub(crate) fn catch_all(&self, row: Option<Group>) {
         let closed = self.0.closed.lock();
         if *closed {
@@ -146,7 +150,7 @@ impl Groups {
         }));
     }
 
-    /// Removes all groups. None can be added any more.
+    /// Removes all groups. No more can be added afterwards.
     pub(crate) fn close(&self) {
         let mut closed = self.0.closed.lock();
         *closed = true;
