@@ -1,7 +1,7 @@
-//! The message that a group's actor gets: the frames of one group out of one read.
+//! [`Inbound`], the message that a group's actor receives: the frames of one group from one read.
 //!
-//! Owns the public face of received frames, [`Inbound`] and [`Via`]. Leaves where the frames are in
-//! their buffer to `grouping`, and counting them as delivered or dropped to `receive_accounts`.
+//! Owns the public types for received frames. Leaves the position of the frames in their buffer to
+//! `grouping`, and their counters to `receive_accounts`.
 
 use std::net::SocketAddr;
 
@@ -17,9 +17,9 @@ use crate::{
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum Via {
-    /// By a connection: in order, no frame twice, and none missing before the end of the connection.
+    /// Over a connection: in order, no frame twice, and none missing before the connection ends.
     Tcp,
-    /// As datagrams: in any order, and the network may have duplicated some.
+    /// As datagrams: in any order. The network may have lost or duplicated some.
     Udp,
 }
 
@@ -50,20 +50,20 @@ pub enum Via {
 ///
 /// # What counts as delivered
 ///
-/// A frame counts as delivered when the actor has taken its payload. The payloads not taken count as
-/// delivered too if the actor took at least one before it dropped the `Inbound`. A batch that is
-/// dropped untouched was not delivered ([`DropReason::ActorGone`](crate::DropReason::ActorGone)); this
-/// happens to batches in the mailbox of an actor that ends. If a handler panics, the payloads it had
-/// taken count as delivered, and the others do not.
+/// A frame counts as delivered when the actor has taken its payload. If the actor took at least one
+/// payload before it dropped the `Inbound`, all others count as delivered too. If it took none, all
+/// frames count as dropped ([`DropReason::ActorGone`](crate::DropReason::ActorGone)). This happens to
+/// batches in the mailbox of an actor that ends. If a handler panics, only the payloads that it had taken
+/// count as delivered.
 ///
 /// # Back-pressure and memory
 ///
-/// The connection that the frames came on is read again once the handler has returned (or, if it
-/// returns a future, once that has resolved), unless the group was registered with
+/// The transport reads the connection again once the handler has returned (or, if it returns a future,
+/// once that has resolved). It does not wait for this if the group was registered with
 /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
 ///
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
-/// as the payload lives. That can be 1 MiB, or the longest frame that came lately on that connection.
+/// as the payload lives. That can be 1 MiB, or the longest frame that this connection received recently.
 /// To keep a small payload for a long time, copy it.
 #[derive(Debug)]
 pub struct Inbound {
@@ -71,7 +71,7 @@ pub struct Inbound {
     via: Via,
     frames: GroupFrames,
     delivery: Delivery,
-    /// Bytes to be given back to the group's bound, if it has one.
+    /// The frames' share of the group's bound, freed on drop. `None` if the group has no bound.
     _charge: Option<Charge>,
 }
 
@@ -112,8 +112,8 @@ impl Inbound {
         self.via
     }
 
-    /// Takes the next payload without sharing ownership of its buffer: the cheapest way to look at
-    /// many small payloads. Counts as taking it, like [`next`](Iterator::next).
+    /// Takes the next payload as a slice, without a handle to its buffer. This is the cheapest way to read
+    /// many small payloads. The payload counts as taken, as with [`next`](Iterator::next).
     #[inline]
     pub fn next_slice(&mut self) -> Option<&[u8]> {
         let payload = self.frames.next_slice()?;
@@ -178,7 +178,7 @@ mod tests {
             inbound,
             ..Default::default()
         };
-        stats.balance().expect("every frame in one place");
+        stats.balance().expect("every frame is in one place");
         inbound
     }
 
@@ -193,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_dropped_untouched_was_not_delivered() {
+    fn a_batch_dropped_untouched_counts_as_not_delivered() {
         let accounts = ReceiveAccounts::default();
         drop(inbound(&accounts, &[b"a", b"b"]));
         assert_eq!(balanced(&accounts).dropped.actor_gone.frames, 2);
     }
 
     #[test]
-    fn a_batch_dropped_after_its_first_payload_was_delivered() {
+    fn a_batch_dropped_after_its_first_payload_counts_as_delivered() {
         let accounts = ReceiveAccounts::default();
         let mut batch = inbound(&accounts, &[b"a", b"b"]);
         batch.next();
@@ -211,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn if_a_handler_panics_only_the_payloads_it_took_were_delivered() {
+    fn if_a_handler_panics_only_the_payloads_it_took_count_as_delivered() {
         let accounts = ReceiveAccounts::default();
         let mut batch = inbound(&accounts, &[b"a", b"b", b"c"]);
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             batch.next_slice();
-            panic!("made by this test");
+            panic!("caused by this test");
         }));
         assert!(panic.is_err());
         let stats = balanced(&accounts);
