@@ -1,7 +1,7 @@
-//! What a connection has received and not delivered, and how much memory that may take.
+//! The bytes that a connection has received and not delivered, and the memory for them.
 //!
-//! Owns the sizes: how much the next read may bring, and when memory is given back. Knows no socket
-//! and no clock: the connection reads into [`room`](ReadBuffer::room), and calls
+//! Decides how much the next read may bring, and when memory is given back. Uses no socket and no clock:
+//! the connection reads into [`room`](ReadBuffer::room), and calls
 //! [`review`](ReadBuffer::review) in intervals of [`REVIEW_INTERVAL`].
 
 use std::time::Duration;
@@ -11,17 +11,16 @@ use bytes::{BufMut, BytesMut, buf::Limit};
 /// Room for the first read of a connection, and of a connection that was idle.
 const MIN_ROOM: usize = 2 << 10;
 
-/// The most room for a read. The room grows to this while reads fill it. It is some thousands of small
-/// frames, or a few large ones, for one wake-up of the group's actor, and still fits into the cache of
-/// a core. With half of it, frames of 256 KiB woke the actor one by one and took twice the time. With
-/// twice of it, they took longer, and small frames gained nothing.
+/// The most room for a read. The room grows to this while reads fill it. With 256 KiB, each frame of 256 KiB
+/// woke the group's actor, which took twice the time. With 1 MiB, which does not fit into the cache of a
+/// core, such frames took longer and small ones gained nothing.
 const MAX_ROOM: usize = 512 << 10;
 
-/// Below this many bytes, a copy costs so little that it may happen in each pause of a peer.
+/// Below this many bytes, a copy costs so little that it may happen each time a peer pauses.
 const SMALL: usize = 16 << 10;
 
 /// The time between two reviews. The memory of a connection that has become idle is kept for this
-/// long at least, and for twice as long at most.
+/// long at least, and for about twice as long at most.
 pub(crate) const REVIEW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The buffer of one connection. After a delivery it holds the beginning of a frame, or nothing.
@@ -103,9 +102,8 @@ impl ReadBuffer {
     /// in such a buffer already.
     ///
     /// A peer that sends a large frame byte by byte, with pauses, must not cause a copy of it in each
-    /// pause. Therefore a buffer that is mostly full is not copied, and the copy of a large frame has
-    /// room for the next bytes: without that, the next read would double it, and the next pause would
-    /// shrink it again.
+    /// pause. So a buffer that is mostly full is not copied. And the copy of a large frame has a quarter of
+    /// its length to spare: otherwise the next read would double it, and the next pause shrink it again.
     fn shrink(&mut self) {
         let len = self.len();
         if len > 0 && self.bytes.capacity() <= len * 3 / 2 {

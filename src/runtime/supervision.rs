@@ -89,8 +89,7 @@ enum Restart {
 }
 
 impl<'c> Restarts<'c> {
-    /// The longest wait between two lives. Also, an actor that lived this long did not fail at once, so
-    /// the waits start over.
+    /// The waits double up to this. They start over after an actor has lived for this long.
     const MAX_WAIT: Duration = Duration::from_secs(1);
 
     fn new(config: &'c Config) -> Self {
