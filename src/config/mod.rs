@@ -7,6 +7,8 @@ mod validate;
 
 use std::time::Duration;
 
+use crate::wire::frame::PREFIX;
+
 /// What a full send queue does with a further frame.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -98,10 +100,11 @@ macro_rules! settings {
 }
 
 settings! {
-    /// The longest frame that is sent or accepted, in bytes, including its header of 8 bytes. Default
-    /// 10 MiB (PhxPaxos), 64 B to 1 GiB. Use the same value on all nodes: a node that receives a longer
+    /// The longest frame that is sent or accepted, in bytes, including its header of 8 bytes: the length
+    /// on the wire. Default 10 MiB and 4 bytes, 64 B to 1 GiB. PhxPaxos' limit is 10 MiB, and does not
+    /// count the 4 bytes of the length. Use the same value on all nodes: a node that receives a longer
     /// frame closes the connection. Also limits datagrams, together with `max_datagram`.
-    max_frame: usize = 10 << 20;
+    max_frame: usize = (10 << 20) + PREFIX;
 
     /// The most frames in one peer's queue, including those being written. Default 10 240 (PhxPaxos),
     /// 1 to 2³² − 1.
@@ -245,11 +248,11 @@ settings! {
 }
 
 impl Config {
-    /// Returns PhxPaxos' settings for messages of many megabytes: frames up to 50 MiB, 1 024 of them in
-    /// a queue, stale after 20 s, links idle for at most 600 s.
+    /// Returns PhxPaxos' settings for messages of many megabytes: frames up to 50 MiB and 4 bytes, 1 024 of
+    /// them in a queue, stale after 20 s, links idle for at most 600 s.
     pub fn large_messages() -> Self {
         Config {
-            max_frame: 50 << 20,
+            max_frame: (50 << 20) + PREFIX,
             queue_frames: 1_024,
             stale_after: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(600),
@@ -265,9 +268,15 @@ mod tests {
     #[test]
     fn defaults_and_large_messages_have_the_numbers_of_phxpaxos() {
         let config = Config::default();
-        assert_eq!((config.max_frame, config.queue_frames), (10 << 20, 10_240));
+        assert_eq!(
+            (config.max_frame, config.queue_frames),
+            ((10 << 20) + 4, 10_240)
+        );
         let large = Config::large_messages();
-        assert_eq!((large.max_frame, large.queue_frames), (50 << 20, 1_024));
+        assert_eq!(
+            (large.max_frame, large.queue_frames),
+            ((50 << 20) + 4, 1_024)
+        );
         assert_eq!(large.stale_after, Duration::from_secs(20));
         assert_eq!(large.idle_timeout, Duration::from_secs(600));
     }
