@@ -74,6 +74,7 @@ impl std::iter::Sum for Count {
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} frames ({} bytes)", self.frames, self.bytes)
+        let frames = if self.frames == 1 { "frame" } else { "frames" };
+        write!(f, "{} {frames} ({} bytes)", self.frames, self.bytes)
     }
 }

@@ -10,6 +10,7 @@ mod groups;
 mod limits;
 mod links;
 mod listening;
+mod logging;
 mod messages;
 mod peers;
 mod queueing;
