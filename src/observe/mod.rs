@@ -3,6 +3,7 @@
 pub(crate) mod event;
 mod event_queue;
 mod link_counters;
+mod quiet_log;
 pub(crate) mod receive_accounts;
 pub(crate) mod reporter;
 pub(crate) mod stats;

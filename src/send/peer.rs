@@ -57,7 +57,7 @@ impl Peer {
                 self.state.ring(doorbell);
                 Ok(())
             }
-            Err((refusal, payload)) => Err(refusal.with(payload)),
+            Err((refusal, payload)) => Err(self.state.refused(refusal, payload)),
         }
     }
 
@@ -80,7 +80,7 @@ impl Peer {
                 self.state.ring(doorbell);
                 Ok(())
             }
-            Err((refusal, payload)) => Err(refusal.with(payload)),
+            Err((refusal, payload)) => Err(self.state.refused(refusal, payload)),
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    error::{Refusal, SendError},
     observe::{
         reporter::Reporter,
         stats::{Dropped, PeerStats},
@@ -19,6 +20,7 @@ use crate::{
         expiry::expire_while,
         queue::{Doorbell, Limits, SendQueue},
     },
+    wire::{count::Count, frame::HEADER, payload::Payload},
 };
 
 /// One peer: where it listens, what waits for it, and whether there is a link to it.
@@ -88,6 +90,14 @@ impl PeerState {
     /// Runs `work` to its end. Meanwhile drops and reports the frames that go stale.
     pub(super) async fn expire_while<F: Future>(&self, work: F) -> F::Output {
         expire_while(&self.queue, |dropped| self.report_dropped(&dropped), work).await
+    }
+
+    /// Reports a refused send. Gives the payload back, in the error.
+    #[cold]
+    pub(super) fn refused<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
+        let frame = Count::one(HEADER + payload.as_ref().len());
+        self.reporter.refused(Some(self.addr), refusal, frame);
+        refusal.with(payload)
     }
 
     /// Reports frames that the queue has dropped.

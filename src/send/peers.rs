@@ -84,7 +84,7 @@ impl Peers {
     ) -> Result<(), SendError<P>> {
         match self.get(to) {
             Ok(peer) => peer.try_send(group, payload),
-            Err(err) => Err(self.reject(err.into(), payload)),
+            Err(err) => Err(self.reject(to, err.into(), payload)),
         }
     }
 
@@ -96,17 +96,18 @@ impl Peers {
     ) -> Result<(), SendError<P>> {
         match self.get(to) {
             Ok(peer) => peer.send(group, payload).await,
-            Err(err) => Err(self.reject(err.into(), payload)),
+            Err(err) => Err(self.reject(to, err.into(), payload)),
         }
     }
 
     /// Counts a send for which there is no queue.
-    fn reject<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
+    fn reject<P: Payload>(&self, to: SocketAddr, refusal: Refusal, payload: P) -> SendError<P> {
         let frame = Count::one(HEADER + payload.as_ref().len());
         let mut rejected = self.rejected.lock();
         rejected.0 += frame;
         rejected.1.count(refusal, frame);
         drop(rejected);
+        self.context.reporter.refused(Some(to), refusal, frame);
         refusal.with(payload)
     }
 
