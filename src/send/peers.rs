@@ -214,6 +214,15 @@ impl Peers {
         Some(table.peers.get(&addr::canonical(addr))?.stats())
     }
 
+    /// Returns the counters of all peers, ordered by address.
+    pub(crate) fn all_stats(&self) -> Vec<PeerStats> {
+        let table = self.table.read();
+        let mut all: Vec<_> = table.peers.values().map(Peer::stats).collect();
+        drop(table);
+        all.sort_unstable_by_key(|peer| peer.addr);
+        all
+    }
+
     // ---- the end -----------------------------------------------------------------------------------
 
     /// Accepts no more frames. What is queued may still be written.

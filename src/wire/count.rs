@@ -7,6 +7,7 @@ use std::{
 
 /// A number of frames and the bytes that they take on the wire, including headers.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Count {
     /// Frames.
     pub frames: u64,

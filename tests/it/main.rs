@@ -16,6 +16,7 @@ mod peers;
 mod queueing;
 mod reading;
 mod settings;
+mod snapshots;
 mod stopping;
 #[cfg(feature = "failpoints")]
 mod supervision;

@@ -2,6 +2,7 @@
 
 /// Counters of connections and actors. They count no frames, so no sum ties them to those that do.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LinkStats {
     /// Outgoing connections tried.
@@ -29,6 +30,7 @@ pub struct LinkStats {
 
 /// Datagrams that the system refused to send, by the kind of its error.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DatagramErrors {
     /// The datagram was longer than the path carries (`EMSGSIZE`).

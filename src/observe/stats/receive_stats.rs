@@ -10,6 +10,7 @@ use crate::{
 /// `received = delivered + dropped + in_delivery`, in frames and in bytes, in every snapshot.
 /// "Delivered" means that an actor took the frame from its [`Inbound`](crate::Inbound).
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ReceiveStats {
     /// Complete frames. A frame counts from the moment when it is handed to its group, or dropped before
@@ -40,6 +41,7 @@ impl ReceiveStats {
 
 /// Received frames that no actor took, by reason.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Undelivered {
     /// See [`DropReason::NoGroup`](crate::DropReason::NoGroup).
