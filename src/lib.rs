@@ -125,6 +125,8 @@ mod wire;
 #[cfg(feature = "test-internals")]
 #[doc(hidden)]
 pub use crate::api::test_internals;
+#[cfg(feature = "serde")]
+pub use crate::config::NodeConfig;
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub use crate::runtime::failpoints::{Failpoint, Failpoints};

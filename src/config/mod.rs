@@ -3,15 +3,23 @@
 //! One table makes the struct, its defaults and its setters, so that none of the three can miss a field.
 //! Leaves the check of the bounds to `validate`, and the use of the settings to all other folders.
 
+#[cfg(feature = "serde")]
+mod file;
 mod validate;
 
 use std::time::Duration;
 
+#[cfg(feature = "serde")]
+pub use self::file::NodeConfig;
+#[cfg(feature = "serde")]
+use self::file::{Setting, Value};
+#[cfg(feature = "serde")]
+use crate::error::ConfigError;
 use crate::wire::frame::PREFIX;
 
 /// What a full send queue does with a further frame.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Overflow {
     /// Refuses the new frame. The sender gets the payload back.
@@ -24,7 +32,7 @@ pub enum Overflow {
 
 /// Where the transport's own actors run.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Placement {
     /// On threads of their own: `readers` arbiters for the `Reader`s, the `Listener`, the `Node` and
@@ -70,11 +78,14 @@ macro_rules! settings {
         /// A default marked "PhxPaxos" is PhxPaxos' own. [`Builder::bind`](crate::Builder::bind) checks
         /// all values, and its error names a field that is out of its bounds.
         ///
-        /// With the `serde` feature, durations are read and written like `"5s"` or `"200ms"`. A missing
-        /// field gets its default; an unknown field is an error.
+        /// With the `serde` feature, settings are read from files in formats that describe themselves, such
+        /// as TOML, JSON and YAML. Times are written like `"5s"` or `"200ms"`. Sizes are written like
+        /// `4096`, `"64kB"` (64,000 bytes) or `"10MiB"` (10 × 1,048,576 bytes). `placement` is
+        /// `"dedicated"` for the default, `"current"`, or `{ dedicated = { readers = 2 } }`. A missing
+        /// field gets its default. An error names the field and the value; an unknown field is an error.
+        /// `NodeConfig` reads a whole node from one file.
         #[derive(Debug, Clone, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct Config {
             $($(#[doc = $doc])+ $(#[cfg_attr($($attr)+)])? pub $field: $type,)+
@@ -83,6 +94,21 @@ macro_rules! settings {
         impl Default for Config {
             fn default() -> Self {
                 Config { $($field: $default,)+ }
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl Config {
+            /// Sets the field of this name. Returns `None` if there is no such field.
+            fn read_field(&mut self, name: &str, value: &Value) -> Option<Result<(), ConfigError>> {
+                match name {
+                    $(stringify!($field) => {
+                        let field = stringify!($field);
+                        let read = Setting::read(field, value).map(|read| self.$field = read);
+                        Some(read.map_err(|problem| ConfigError { field, problem }))
+                    })+
+                    _ => None,
+                }
             }
         }
 

@@ -2,6 +2,8 @@
 
 mod addresses;
 mod backpressure;
+#[cfg(feature = "serde")]
+mod config_files;
 mod datagrams;
 mod delivery;
 mod draining;
