@@ -149,6 +149,10 @@ settings! {
     /// (PhxPaxos), 1 ms to a day. A frame that has been written in part is always finished, whatever
     /// its age. Ages are measured by the system's coarse clock, in steps of 1 to 10 ms, and a frame may
     /// be dropped one step early: a limit of a few milliseconds drops frames that hardly waited.
+    ///
+    /// On Linux and Android, the time in which the machine sleeps (suspend) counts: what was queued before
+    /// a long sleep is dropped after it, and not sent hours late. Bytes that the kernel took before the
+    /// sleep are still sent. On other systems it depends on their monotonic clock whether sleep counts.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stale_after: Duration = Duration::from_secs(5);
 
