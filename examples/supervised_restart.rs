@@ -94,7 +94,7 @@ fn main() -> Result<(), Error> {
                         break;
                     }
                     Report::Frame(_) => {}
-                    Report::Event(event) => println!("  {event:?}"),
+                    Report::Event(event) => println!("  {event}"),
                 }
             }
         }
@@ -110,7 +110,7 @@ fn main() -> Result<(), Error> {
             // Wait until the sender has seen the end of the link, so that it writes no frame into
             // it.
             if let Report::Event(event @ PeerEvent::Down { .. }) = next(&mut reports).await? {
-                println!("  {event:?}");
+                println!("  {event}");
                 break;
             }
         }
@@ -130,7 +130,7 @@ fn main() -> Result<(), Error> {
                     arrived += 1;
                 }
                 Report::Ended => {}
-                Report::Event(event) => println!("  {event:?}"),
+                Report::Event(event) => println!("  {event}"),
             }
         }
         println!("  all {arrived} queued frames arrived, in order");

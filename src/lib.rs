@@ -104,7 +104,7 @@
 //!
 //! # Features
 //!
-//! - `serde`: [`Config`] can be read and written.
+//! - `serde`: [`Config`] can be read and written, and [`Stats`] and [`PeerStats`] can be written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
 //! - `test-internals`: parts of the mechanism for this crate's own benchmarks and fuzzers. May change in
 //!   any release.
@@ -125,6 +125,8 @@ mod wire;
 #[cfg(feature = "test-internals")]
 #[doc(hidden)]
 pub use crate::api::test_internals;
+#[cfg(feature = "serde")]
+pub use crate::config::NodeConfig;
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub use crate::runtime::failpoints::{Failpoint, Failpoints};
@@ -141,8 +143,8 @@ pub use crate::{
     observe::{
         event::{Component, DownReason, PeerEvent},
         stats::{
-            DatagramErrors, DropReason, Dropped, Imbalance, LinkStats, PeerStats, ReceiveStats,
-            Rejected, SendStats, Stats, Undelivered,
+            DatagramErrors, DropReason, Dropped, Imbalance, LinkState, LinkStats, PeerStats,
+            ReceiveStats, Rejected, SendStats, Stats, Undelivered,
         },
     },
     receive::{

@@ -100,7 +100,7 @@ impl Builder {
         let receive = ReceiveContext {
             config,
             groups: Groups::default(),
-            accounts: ReceiveAccounts::new(reporter.subscribers.clone()),
+            accounts: ReceiveAccounts::new(reporter.clone()),
             lifecycle: lifecycle.clone(),
         };
         let running = Running {

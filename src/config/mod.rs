@@ -3,13 +3,23 @@
 //! One table makes the struct, its defaults and its setters, so that none of the three can miss a field.
 //! Leaves the check of the bounds to `validate`, and the use of the settings to all other folders.
 
+#[cfg(feature = "serde")]
+mod file;
 mod validate;
 
 use std::time::Duration;
 
+#[cfg(feature = "serde")]
+pub use self::file::NodeConfig;
+#[cfg(feature = "serde")]
+use self::file::{Setting, Value};
+#[cfg(feature = "serde")]
+use crate::error::ConfigError;
+use crate::wire::frame::PREFIX;
+
 /// What a full send queue does with a further frame.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Overflow {
     /// Refuses the new frame. The sender gets the payload back.
@@ -22,7 +32,7 @@ pub enum Overflow {
 
 /// Where the transport's own actors run.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Placement {
     /// The actors run on threads of their own: `readers` arbiters for the `Reader`s, the `Listener`, the `Node` and
@@ -68,11 +78,14 @@ macro_rules! settings {
         /// A default marked "PhxPaxos" is PhxPaxos' own. [`Builder::bind`](crate::Builder::bind) checks
         /// all values, and its error names a field that is out of its bounds.
         ///
-        /// With the `serde` feature, durations are read and written like `"5s"` or `"200ms"`. A missing
-        /// field gets its default; an unknown field is an error.
+        /// With the `serde` feature, settings are read from files in formats that describe themselves, such
+        /// as TOML, JSON and YAML. Times are written like `"5s"` or `"200ms"`. Sizes are written like
+        /// `4096`, `"64kB"` (64,000 bytes) or `"10MiB"` (10 × 1,048,576 bytes). `placement` is
+        /// `"dedicated"` for the default, `"current"`, or `{ dedicated = { readers = 2 } }`. A missing
+        /// field gets its default. An error names the field and the value; an unknown field is an error.
+        /// `NodeConfig` reads a whole node from one file.
         #[derive(Debug, Clone, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct Config {
             $($(#[doc = $doc])+ $(#[cfg_attr($($attr)+)])? pub $field: $type,)+
@@ -81,6 +94,21 @@ macro_rules! settings {
         impl Default for Config {
             fn default() -> Self {
                 Config { $($field: $default,)+ }
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl Config {
+            /// Sets the field of this name. Returns `None` if there is no such field.
+            fn read_field(&mut self, name: &str, value: &Value) -> Option<Result<(), ConfigError>> {
+                match name {
+                    $(stringify!($field) => {
+                        let field = stringify!($field);
+                        let read = Setting::read(field, value).map(|read| self.$field = read);
+                        Some(read.map_err(|problem| ConfigError { field, problem }))
+                    })+
+                    _ => None,
+                }
             }
         }
 
@@ -98,10 +126,11 @@ macro_rules! settings {
 }
 
 settings! {
-    /// The longest frame that is sent or accepted, in bytes, including its header of 8 bytes. Default
-    /// 10 MiB (PhxPaxos), 64 B to 1 GiB. Use the same value on all nodes: a node that receives a longer
+    /// The longest frame that is sent or accepted, in bytes, including its header of 8 bytes: the length
+    /// on the wire. Default 10 MiB and 4 bytes, 64 B to 1 GiB. PhxPaxos' limit is 10 MiB, and does not
+    /// count the 4 bytes of the length. Use the same value on all nodes: a node that receives a longer
     /// frame closes the connection. Also limits datagrams, together with `max_datagram`.
-    max_frame: usize = 10 << 20;
+    max_frame: usize = (10 << 20) + PREFIX;
 
     /// The most frames in one peer's queue, including those being written. Default 10 240 (PhxPaxos),
     /// 1 to 2³² − 1.
@@ -120,6 +149,10 @@ settings! {
     /// (PhxPaxos), 1 ms to a day. A frame that has been written in part is always finished, whatever
     /// its age. Ages are measured by the system's coarse clock, in steps of 1 to 10 ms, and a frame may
     /// be dropped one step early: a limit of a few milliseconds drops frames that hardly waited.
+    ///
+    /// On Linux and Android, the time in which the machine sleeps (suspend) counts: what was queued before
+    /// a long sleep is dropped after it, and not sent hours late. Bytes that the kernel took before the
+    /// sleep are still sent. On other systems it depends on their monotonic clock whether sleep counts.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stale_after: Duration = Duration::from_secs(5);
 
@@ -245,11 +278,11 @@ settings! {
 }
 
 impl Config {
-    /// Returns PhxPaxos' settings for messages of many megabytes: frames up to 50 MiB, 1 024 of them in
-    /// a queue, stale after 20 s, links idle for at most 600 s.
+    /// Returns PhxPaxos' settings for messages of many megabytes: frames up to 50 MiB and 4 bytes, 1 024 of
+    /// them in a queue, stale after 20 s, links idle for at most 600 s.
     pub fn large_messages() -> Self {
         Config {
-            max_frame: 50 << 20,
+            max_frame: (50 << 20) + PREFIX,
             queue_frames: 1_024,
             stale_after: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(600),
@@ -265,9 +298,15 @@ mod tests {
     #[test]
     fn defaults_and_large_messages_have_the_numbers_of_phxpaxos() {
         let config = Config::default();
-        assert_eq!((config.max_frame, config.queue_frames), (10 << 20, 10_240));
+        assert_eq!(
+            (config.max_frame, config.queue_frames),
+            ((10 << 20) + 4, 10_240)
+        );
         let large = Config::large_messages();
-        assert_eq!((large.max_frame, large.queue_frames), (50 << 20, 1_024));
+        assert_eq!(
+            (large.max_frame, large.queue_frames),
+            ((50 << 20) + 4, 1_024)
+        );
         assert_eq!(large.stale_after, Duration::from_secs(20));
         assert_eq!(large.idle_timeout, Duration::from_secs(600));
     }

@@ -18,7 +18,7 @@ use crate::{
         expiry::expire_while,
         queue::{CloseOnDrop, Limits, SendQueue},
     },
-    wire::payload::Payload,
+    wire::{count::Count, frame::HEADER, payload::Payload},
 };
 
 /// The datagrams of one transport on their way out.
@@ -70,7 +70,11 @@ impl Outgoing {
         match self.queue.push(to, group, payload, CoarseInstant::now()) {
             // Dropping the doorbell wakes the actor.
             Ok(_doorbell) => Ok(()),
-            Err((refusal, payload)) => Err(refusal.with(payload)),
+            Err((refusal, payload)) => {
+                let frame = Count::one(HEADER + payload.as_ref().len());
+                self.reporter.refused(None, refusal, frame);
+                Err(refusal.with(payload))
+            }
         }
     }
 

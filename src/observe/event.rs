@@ -7,7 +7,11 @@ use std::{fmt, io, net::SocketAddr};
 
 use actix::Message;
 
-use crate::{net::time::SystemTime, observe::stats::DropReason, wire::count::Count};
+use crate::{
+    net::time::SystemTime,
+    observe::{stats::DropReason, utc::Utc},
+    wire::count::Count,
+};
 
 /// An event of the transport: about one of its peers, or about the transport itself.
 ///
@@ -17,6 +21,9 @@ use crate::{net::time::SystemTime, observe::stats::DropReason, wire::count::Coun
 /// added up. At most 16,384 events wait for a subscriber. If there are more, the oldest are discarded,
 /// and [`Missed`](PeerEvent::Missed) says how many. When the transport stops, subscribers have 50 ms to
 /// handle what is left.
+///
+/// An event displays as one line for a log, such as `peer 10.0.0.2:7000 is down (connection 3): closed by
+/// the peer`. Times are in UTC.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {
@@ -83,6 +90,49 @@ impl Message for PeerEvent {
     type Result = ();
 }
 
+impl fmt::Display for PeerEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerEvent::Up { peer, epoch } => write!(f, "peer {peer} is up (connection {epoch})"),
+            PeerEvent::Down {
+                peer,
+                epoch,
+                reason,
+            } => write!(f, "peer {peer} is down (connection {epoch}): {reason}"),
+            PeerEvent::Unreachable {
+                peer,
+                since,
+                failures,
+                error,
+            } => {
+                let since = Utc(*since);
+                write!(f, "peer {peer} is unreachable since {since}, ")?;
+                write!(f, "after {failures} failed dials: {error}")
+            }
+            PeerEvent::Restarted { component } => {
+                write!(f, "{component} ended unexpectedly and was restarted")
+            }
+            PeerEvent::Failed { component } => {
+                write!(f, "{component} ended unexpectedly too often and is paused")
+            }
+            PeerEvent::Dropped {
+                peer,
+                reason,
+                count,
+            } => {
+                write!(f, "dropped {count}")?;
+                if let Some(peer) = peer {
+                    write!(f, " for peer {peer}")?;
+                }
+                write!(f, ": {reason}")
+            }
+            PeerEvent::Missed { events } => {
+                write!(f, "missed {events} events: the subscriber is too slow")
+            }
+        }
+    }
+}
+
 /// Why a connection ended.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[non_exhaustive]
@@ -97,6 +147,20 @@ pub enum DownReason {
     Idle,
     /// The transport stopped, or the actor that wrote on it ended.
     Ended,
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DownReason::Closed => f.write_str("closed by the peer"),
+            DownReason::Lost(error) => write!(f, "lost: {error}"),
+            DownReason::Spoke => {
+                f.write_str("the peer wrote on a connection that only we write on")
+            }
+            DownReason::Idle => f.write_str("idle"),
+            DownReason::Ended => f.write_str("ended by this node"),
+        }
+    }
 }
 
 /// One of the transport's own actors.

@@ -3,7 +3,9 @@
 pub(crate) mod event;
 mod event_queue;
 mod link_counters;
+mod quiet_log;
 pub(crate) mod receive_accounts;
 pub(crate) mod reporter;
 pub(crate) mod stats;
 pub(crate) mod subscribers;
+mod utc;

@@ -6,17 +6,23 @@
 //! as delivered or as dropped for a reason. This happens in `Drop` so that no code path, and no panic,
 //! can lose a frame. Delivering the frames is left to the folder `receive`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    observe::stats::{DropReason, ReceiveStats, Undelivered},
-    observe::subscribers::Subscribers,
+    ids::GroupId,
+    observe::{
+        reporter::Reporter,
+        stats::{DropReason, ReceiveStats, Undelivered},
+    },
     wire::count::Count,
 };
 
@@ -30,16 +36,16 @@ struct Inner {
     stats: Mutex<ReceiveStats>,
     /// Once this is true, batches that are dropped untouched count as [`NotDelivered::Stopped`].
     stopping: AtomicBool,
-    /// Tells subscribers about dropped frames.
-    events: Subscribers,
+    /// Is told of dropped frames.
+    reporter: Reporter,
     /// Notified whenever the last frame in delivery is counted as delivered or dropped.
     empty: Notify,
 }
 
 impl ReceiveAccounts {
-    pub(crate) fn new(events: Subscribers) -> Self {
+    pub(crate) fn new(reporter: Reporter) -> Self {
         ReceiveAccounts(Arc::new(Inner {
-            events,
+            reporter,
             ..Inner::default()
         }))
     }
@@ -84,6 +90,11 @@ impl ReceiveAccounts {
             }
             empty.await;
         }
+    }
+
+    /// Returns what is told of lost frames and connections.
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.0.reporter
     }
 
     pub(crate) fn stats(&self) -> ReceiveStats {
@@ -132,6 +143,8 @@ impl NotDelivered {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     accounts: ReceiveAccounts,
+    from: Option<SocketAddr>,
+    group: Option<GroupId>,
     /// Frames that the actor has not taken.
     left: Count,
     taken: Count,
@@ -144,10 +157,19 @@ impl Delivery {
     fn new(accounts: ReceiveAccounts, left: Count) -> Self {
         Delivery {
             accounts,
+            from: None,
+            group: None,
             left,
             taken: Count::ZERO,
             discarded: None,
         }
+    }
+
+    /// Notes who sent the frames, and which group they are for.
+    pub(crate) fn addressed(mut self, from: SocketAddr, group: GroupId) -> Self {
+        self.from = Some(from);
+        self.group = Some(group);
+        self
     }
 
     /// Returns the frames that have not been taken.
@@ -166,7 +188,9 @@ impl Delivery {
     /// Moves `count` of the frames that have not been taken into a delivery of their own.
     pub(crate) fn split_off(&mut self, count: Count) -> Delivery {
         self.left -= count;
-        Delivery::new(self.accounts.clone(), count)
+        let mut part = Delivery::new(self.accounts.clone(), count);
+        (part.from, part.group) = (self.from, self.group);
+        part
     }
 
     /// Drops the frames undelivered.
@@ -212,7 +236,9 @@ impl Drop for Delivery {
         if let Some(why) = not_delivered
             && !left.is_zero()
         {
-            inner.events.tell_undelivered(why.reason(), left);
+            let (from, group) = (self.from, self.group);
+            let reporter = &inner.reporter;
+            reporter.undelivered(from, group, why.reason(), left);
         }
     }
 }

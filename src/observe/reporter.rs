@@ -1,21 +1,37 @@
-//! What happens to links and actors: counted, logged and told to the subscribers, in one place.
+//! What happens to links, connections and actors: counted, logged and told to the subscribers, in one
+//! place. No other file writes to the log.
+//!
+//! Losses are warnings. The first of each kind gets a line at once; those that follow are added up, and
+//! the sum gets a line ten seconds later at the earliest (see `quiet_log`).
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tracing::{Instrument, Level, field::display};
 
 use crate::{
-    net::time::SystemTime,
+    error::Refusal,
+    ids::GroupId,
+    net::{clock::CoarseInstant, time::SystemTime},
     observe::{
         event::{Component, DownReason, PeerEvent},
         link_counters::LinkCounters,
-        stats::{Dropped, LinkStats},
+        quiet_log::{Cause, Kind, Place, QuietLog},
+        stats::{DropReason, Dropped, LinkStats},
         subscribers::Subscribers,
     },
+    wire::count::Count,
 };
 
 /// A handle to report to. Cheap to clone; one set of counters and subscribers for each transport.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reporter {
     counters: Arc<LinkCounters>,
+    quiet_log: Arc<QuietLog>,
     pub(crate) subscribers: Subscribers,
 }
 
@@ -32,13 +48,23 @@ impl Reporter {
 
     pub(crate) fn link_up(&self, peer: SocketAddr, epoch: u64) {
         self.counters.connects.add_one();
-        tracing::debug!(%peer, epoch, "up");
+        tracing::info!(%peer, epoch, "up");
         self.subscribers.tell(&PeerEvent::Up { peer, epoch });
+    }
+
+    /// Runs the work of a link. What is logged meanwhile carries the link's fields.
+    pub(crate) fn on_link<F: Future>(
+        &self,
+        peer: SocketAddr,
+        epoch: u64,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        work.instrument(tracing::info_span!("link", %peer, epoch))
     }
 
     pub(crate) fn link_down(&self, peer: SocketAddr, epoch: u64, reason: DownReason) {
         self.counters.disconnects.add_one();
-        tracing::debug!(%peer, epoch, ?reason, "down");
+        tracing::info!(%peer, epoch, %reason, "down");
         self.subscribers.tell(&PeerEvent::Down {
             peer,
             epoch,
@@ -53,7 +79,10 @@ impl Reporter {
         failures: u32,
         err: &io::Error,
     ) {
-        tracing::debug!(%peer, failures, %err, "unreachable");
+        match self.is_news(Place::To(Some(peer)), Cause::Unreachable, Count::ZERO) {
+            Some(_) => tracing::warn!(%peer, failures, %err, "unreachable"),
+            None => tracing::debug!(%peer, failures, %err, "unreachable"),
+        }
         self.subscribers.tell(&PeerEvent::Unreachable {
             peer,
             since,
@@ -62,9 +91,57 @@ impl Reporter {
         });
     }
 
+    // ---- frames ----------------------------------------------------------------------------------
+
+    /// Reports a send that was refused: to `peer`, or as a datagram if `None`. Only the log hears of it,
+    /// as the sender has the payload back.
+    #[cold]
+    pub(crate) fn refused(&self, peer: Option<SocketAddr>, refusal: Refusal, count: Count) {
+        let cause = match refusal {
+            Refusal::Full(limit) => Cause::Full(limit),
+            Refusal::TooManyPeers { .. } => Cause::TooManyPeers,
+            // Mistakes of the caller, who has the error; and the end of the transport.
+            Refusal::TooLarge { .. }
+            | Refusal::Stopped
+            | Refusal::ReservedGroup
+            | Refusal::Address(_)
+            | Refusal::NoDatagrams => return,
+        };
+        if let Some(Count { frames, bytes }) = self.is_news(Place::To(peer), cause, count) {
+            let (peer, reason) = (peer.map(display), refusal.with(()));
+            tracing::warn!(peer, %reason, frames, bytes, "refused frames");
+        }
+    }
+
     /// Reports accepted frames that were dropped: those for `peer`, or datagrams if `None`.
     pub(crate) fn dropped(&self, peer: Option<SocketAddr>, dropped: &Dropped) {
+        for (reason, count) in dropped.by_reason() {
+            if count.is_zero() {
+                continue;
+            }
+            let news = self.is_news(Place::To(peer), Cause::Dropped(reason), count);
+            if let Some(Count { frames, bytes }) = news {
+                let peer = peer.map(display);
+                tracing::warn!(peer, %reason, frames, bytes, "dropped frames");
+            }
+        }
         self.subscribers.tell_dropped(peer, dropped);
+    }
+
+    /// Reports received frames that reached no actor.
+    pub(crate) fn undelivered(
+        &self,
+        from: Option<SocketAddr>,
+        group: Option<GroupId>,
+        reason: DropReason,
+        count: Count,
+    ) {
+        let place = Place::From(from.map(|from| from.ip()), group);
+        if let Some(Count { frames, bytes }) = self.is_news(place, Cause::Dropped(reason), count) {
+            let (peer, group) = (from.map(display), group.map(display));
+            tracing::warn!(peer, group, %reason, frames, bytes, "dropped received frames");
+        }
+        self.subscribers.tell_undelivered(reason, count);
     }
 
     pub(crate) fn datagram_failed(&self, err: &io::Error) {
@@ -77,14 +154,51 @@ impl Reporter {
         self.counters.accepted.add_one();
     }
 
+    /// Runs the work of a connection. What is logged meanwhile carries the connection's fields.
+    pub(crate) fn on_connection<F: Future>(
+        &self,
+        from: SocketAddr,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        work.instrument(tracing::info_span!("connection", %from))
+    }
+
     pub(crate) fn turned_away(&self, from: SocketAddr) {
         self.counters.turned_away.add_one();
-        tracing::debug!(%from, "turned away, too many connections");
+        if self.is_news_of(from.ip(), Cause::TurnedAway) {
+            tracing::warn!(%from, "turned away, too many connections");
+        }
     }
 
     pub(crate) fn cannot_accept(&self, err: &io::Error, wait: Duration) {
         self.counters.accept_stalls.add_one();
         tracing::warn!(%err, ?wait, "cannot accept");
+    }
+
+    /// Reports a connection that was lost before anything was read from it; `from` if that is known.
+    pub(crate) fn lost_early(&self, from: Option<SocketAddr>, err: &io::Error) {
+        let from = from.map(display);
+        tracing::debug!(from, %err, "connection was lost before it was read");
+    }
+
+    /// Reports a connection that is closed because its bytes are not a frame.
+    pub(crate) fn malformed(&self, from: SocketAddr, length: u32) {
+        if self.is_news_of(from.ip(), Cause::Malformed) {
+            tracing::warn!(%from, length, "not a frame, connection closed");
+        }
+    }
+
+    /// Reports a connection that is closed because a frame was not complete in time.
+    pub(crate) fn timed_out(&self, from: SocketAddr) {
+        if self.is_news_of(from.ip(), Cause::TimedOut) {
+            tracing::warn!(%from, "a frame did not complete in time, connection closed");
+        }
+    }
+
+    /// Reports a connection that the peer closed, or that failed.
+    pub(crate) fn connection_ended(&self, from: SocketAddr, err: Option<&io::Error>) {
+        let err = err.map(display);
+        tracing::debug!(%from, err, "connection ended");
     }
 
     // ---- the transport's own actors --------------------------------------------------------------
@@ -98,5 +212,22 @@ impl Reporter {
     pub(crate) fn failed(&self, component: Component) {
         tracing::error!(%component, "ended unexpectedly too often, paused");
         self.subscribers.tell(&PeerEvent::Failed { component });
+    }
+
+    // ---- the log ---------------------------------------------------------------------------------
+
+    /// Returns what to log of a loss now, if anything. Costs next to nothing while nobody listens.
+    fn is_news(&self, place: Place, cause: Cause, count: Count) -> Option<Count> {
+        if !tracing::enabled!(Level::WARN) {
+            return None;
+        }
+        let kind = Kind { place, cause };
+        self.quiet_log.note(kind, count, CoarseInstant::now())
+    }
+
+    /// Returns whether to log the loss of a connection from this machine now.
+    fn is_news_of(&self, from: IpAddr, cause: Cause) -> bool {
+        let place = Place::From(Some(from), None);
+        self.is_news(place, cause, Count::ZERO).is_some()
     }
 }

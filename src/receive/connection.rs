@@ -200,19 +200,19 @@ impl Connection {
     }
 
     fn count_end(&self, end: &End) {
-        let from = self.from;
+        let (from, reporter) = (self.from, self.accounts.reporter());
         match end {
             End::Closing => return,
             End::FrameTimedOut => {
-                tracing::debug!(%from, "a frame did not complete in time");
+                reporter.timed_out(from);
                 return self.accounts.timed_out();
             }
             End::Malformed(Malformed { length }) => {
-                tracing::debug!(%from, length, "not a frame, connection closed");
+                reporter.malformed(from, *length);
                 return self.accounts.malformed();
             }
-            End::ClosedByPeer => tracing::trace!(%from, "connection ended"),
-            End::Failed(err) => tracing::trace!(%from, %err, "connection ended"),
+            End::ClosedByPeer => reporter.connection_ended(from, None),
+            End::Failed(err) => reporter.connection_ended(from, Some(err)),
         }
         if !self.buffer.is_empty() {
             self.accounts.truncated();

@@ -142,6 +142,7 @@ impl HandOver<'_> {
     /// Puts the frames of one group into the mailbox of the actor that serves it.
     fn group(&mut self, table: &GroupTable, frames: GroupFrames) {
         let delivery = self.accounts.receive(frames.total());
+        let delivery = delivery.addressed(self.from, frames.group());
         let Some(group) = table.serving(frames.group()) else {
             return delivery.discard(NotDelivered::NoGroup);
         };

@@ -108,7 +108,7 @@ impl Accepting {
                 }
                 // This error is about one connection: it was reset before it was accepted, or a
                 // firewall refused it. The next connection is not affected.
-                Err(err) => tracing::debug!(%err, "a connection was lost while it was accepted"),
+                Err(err) => self.reporter.lost_early(None, &err),
             }
         }
     }
@@ -134,8 +134,7 @@ impl Accepting {
         let stream = match DetachedStream::detach(stream) {
             Ok(stream) => stream,
             Err(err) => {
-                tracing::debug!(%from, %err, "connection was lost before it was read");
-                return;
+                return self.reporter.lost_early(Some(from), &err);
             }
         };
         self.reporter.accepted();

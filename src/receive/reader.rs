@@ -82,11 +82,11 @@ impl Handler<Assign> for Reader {
 
     fn handle(&mut self, assign: Assign, _: &mut Context<Self>) {
         let from = assign.from;
+        let reporter = self.context.accounts.reporter();
         let stream = match assign.stream.attach(&self.context.config) {
             Ok(stream) => stream,
             Err(err) => {
-                tracing::debug!(%from, %err, "connection was lost before it was read");
-                return;
+                return reporter.lost_early(Some(from), &err);
             }
         };
         let guards = (
@@ -95,9 +95,10 @@ impl Handler<Assign> for Reader {
             self.context.lifecycle.receiver(),
         );
         let connection = Connection::new(&self.context, stream, from, guards);
+        let running = reporter.on_connection(from, connection.run());
         let reader_ends = self.connections.clone();
         actix_rt::spawn(self.context.lifecycle.track(async move {
-            reader_ends.run_until_cancelled(connection.run()).await;
+            reader_ends.run_until_cancelled(running).await;
         }));
     }
 }

@@ -59,7 +59,8 @@ impl<'w> Link<'w> {
 
     /// Writes what is queued until the link ends. Returns why it ended.
     pub(crate) async fn run(mut self) -> DownReason {
-        self.reason = self.write_all().await;
+        let (peer, reporter) = (self.peer.addr, &self.context.reporter);
+        self.reason = reporter.on_link(peer, self.epoch, self.write_all()).await;
         self.reason
     }
 

@@ -59,7 +59,7 @@ impl Peer {
                 self.state.ring(doorbell);
                 Ok(())
             }
-            Err((refusal, payload)) => Err(refusal.with(payload)),
+            Err((refusal, payload)) => Err(self.state.refused(refusal, payload)),
         }
     }
 
@@ -83,7 +83,7 @@ impl Peer {
                 self.state.ring(doorbell);
                 Ok(())
             }
-            Err((refusal, payload)) => Err(refusal.with(payload)),
+            Err((refusal, payload)) => Err(self.state.refused(refusal, payload)),
         }
     }
 

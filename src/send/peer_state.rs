@@ -5,20 +5,22 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
 use crate::{
+    error::{Refusal, SendError},
     observe::{
         reporter::Reporter,
-        stats::{Dropped, PeerStats},
+        stats::{Dropped, LinkState, PeerStats},
     },
     send::{
         direct_write::DirectWrite,
         expiry::expire_while,
         queue::{Doorbell, Limits, SendQueue},
     },
+    wire::{count::Count, frame::HEADER, payload::Payload},
 };
 
 /// One peer: where it listens, what waits for it, and whether there is a link to it.
@@ -31,6 +33,8 @@ pub(crate) struct PeerState {
     /// The number of links made so far.
     epoch: AtomicU64,
     connected: AtomicBool,
+    /// The number of dials that failed since the last link.
+    failures: AtomicU32,
 }
 
 impl PeerState {
@@ -47,14 +51,24 @@ impl PeerState {
             reporter,
             epoch: AtomicU64::new(0),
             connected: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
         }
     }
 
     pub(crate) fn stats(&self) -> PeerStats {
+        let frames = self.queue.stats();
+        let connected = self.connected.load(Relaxed);
+        let state = match self.failures.load(Relaxed) {
+            _ if connected => LinkState::Up,
+            0 if (frames.queued + frames.in_flight).is_zero() => LinkState::Idle,
+            0 => LinkState::Connecting,
+            failures => LinkState::Unreachable { failures },
+        };
         PeerStats {
             addr: self.addr,
-            frames: self.queue.stats(),
-            connected: self.connected.load(Relaxed),
+            frames,
+            state,
+            connected,
             epoch: self.epoch.load(Relaxed),
         }
     }
@@ -62,7 +76,13 @@ impl PeerState {
     /// Notes that a link is up. Returns its number.
     pub(super) fn connected(&self) -> u64 {
         self.connected.store(true, Relaxed);
+        self.failures.store(0, Relaxed);
         self.epoch.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Notes how many dials have failed since the last link.
+    pub(super) fn failing(&self, failures: u32) {
+        self.failures.store(failures, Relaxed);
     }
 
     /// Notes that the link is down.
@@ -88,6 +108,14 @@ impl PeerState {
     /// Runs `work` to its end. Meanwhile drops and reports the frames that go stale.
     pub(super) async fn expire_while<F: Future>(&self, work: F) -> F::Output {
         expire_while(&self.queue, |dropped| self.report_dropped(&dropped), work).await
+    }
+
+    /// Reports a refused send. Gives the payload back, in the error.
+    #[cold]
+    pub(super) fn refused<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
+        let frame = Count::one(HEADER + payload.as_ref().len());
+        self.reporter.refused(Some(self.addr), refusal, frame);
+        refusal.with(payload)
     }
 
     /// Reports frames that the queue has dropped.

@@ -88,7 +88,7 @@ impl Peers {
     ) -> Result<(), SendError<P>> {
         match self.get(to) {
             Ok(peer) => peer.try_send(group, payload),
-            Err(err) => Err(self.reject(err.into(), payload)),
+            Err(err) => Err(self.reject(to, err.into(), payload)),
         }
     }
 
@@ -100,17 +100,18 @@ impl Peers {
     ) -> Result<(), SendError<P>> {
         match self.get(to) {
             Ok(peer) => peer.send(group, payload).await,
-            Err(err) => Err(self.reject(err.into(), payload)),
+            Err(err) => Err(self.reject(to, err.into(), payload)),
         }
     }
 
     /// Counts a send for which there is no queue.
-    fn reject<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
+    fn reject<P: Payload>(&self, to: SocketAddr, refusal: Refusal, payload: P) -> SendError<P> {
         let frame = Count::one(HEADER + payload.as_ref().len());
         let mut rejected = self.rejected.lock();
         rejected.0 += frame;
         rejected.1.count(refusal, frame);
         drop(rejected);
+        self.context.reporter.refused(Some(to), refusal, frame);
         refusal.with(payload)
     }
 
@@ -214,6 +215,15 @@ impl Peers {
     pub(crate) fn peer_stats(&self, addr: SocketAddr) -> Option<PeerStats> {
         let table = self.table.read();
         Some(table.peers.get(&addr::canonical(addr))?.stats())
+    }
+
+    /// Returns the counters of all peers, ordered by address.
+    pub(crate) fn all_stats(&self) -> Vec<PeerStats> {
+        let table = self.table.read();
+        let mut all: Vec<_> = table.peers.values().map(Peer::stats).collect();
+        drop(table);
+        all.sort_unstable_by_key(|peer| peer.addr);
+        all
     }
 
     // ---- the end -----------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ impl Writing {
                 Err(err) => {
                     let (now, draw) = (time::now(), random::fraction());
                     let failing = self.redial.failed(now, time::wall_clock(), draw);
+                    peer.failing(failing.failures);
                     reporter.unreachable(peer.addr, failing.since, failing.failures, &err);
                 }
             }

@@ -7,6 +7,7 @@ use std::{
 
 /// A number of frames and the bytes, including headers.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Count {
     /// Frames.
     pub frames: u64,
@@ -74,6 +75,7 @@ impl std::iter::Sum for Count {
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} frames ({} bytes)", self.frames, self.bytes)
+        let frames = if self.frames == 1 { "frame" } else { "frames" };
+        write!(f, "{} {frames} ({} bytes)", self.frames, self.bytes)
     }
 }

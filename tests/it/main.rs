@@ -2,6 +2,8 @@
 
 mod addresses;
 mod backpressure;
+#[cfg(feature = "serde")]
+mod config_files;
 mod datagrams;
 mod delivery;
 mod draining;
@@ -10,11 +12,13 @@ mod groups;
 mod limits;
 mod links;
 mod listening;
+mod logging;
 mod messages;
 mod peers;
 mod queueing;
 mod reading;
 mod settings;
+mod snapshots;
 mod stopping;
 #[cfg(feature = "failpoints")]
 mod supervision;

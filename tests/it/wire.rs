@@ -1,6 +1,6 @@
 //! The wire format, byte for byte, and what happens on a connection that sends anything else.
 
-use actix_transport::{Shutdown, Transport, Via};
+use actix_transport::{Config, Shutdown, Transport, Via};
 use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -204,6 +204,32 @@ fn a_length_below_the_header_or_above_the_limit_closes_only_its_own_connection()
                 (closed, 0, 0)
             );
             until("closed", || b.stats().links.connections == 2).await;
+            end([b]).await;
+        });
+    }
+}
+
+/// PhxPaxos checks `length - 4` against its limit of 10 MiB, or of 50 MiB for large messages.
+#[test]
+fn the_longest_frame_of_a_phxpaxos_node_is_accepted_and_a_longer_one_is_not() {
+    for (config, limit) in [
+        (Config::default(), 10 << 20),
+        (Config::large_messages(), 50 << 20),
+    ] {
+        run(async {
+            let b = node(config);
+            let mut seen = serve(&b, [1]);
+            let longest: u32 = limit + 4;
+            let payload = pattern(longest as usize - 8);
+            let (mut stream, bytes) = (dial(&b).await, wire(1, &payload));
+            assert_eq!(bytes[..4], longest.to_be_bytes());
+            let writer = tokio::spawn(async move { stream.write_all(&bytes).await });
+            assert!(seen.next().await.payload == payload, "not what was sent");
+            writer.await.expect("no panic").expect("open");
+
+            let mut stream = dial(&b).await;
+            write(&mut stream, &(longest + 1).to_be_bytes()).await;
+            expect_close(stream).await;
             end([b]).await;
         });
     }

@@ -1,5 +1,7 @@
 //! Why a frame was lost.
 
+use std::fmt;
+
 /// Why an accepted or received frame was dropped.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd)]
 #[non_exhaustive]
@@ -19,4 +21,17 @@ pub enum DropReason {
     /// The actor that serves its group ended or panicked before it took the frame. Or the `Reader` or
     /// `UdpActor` that had read the frame ended or panicked.
     ActorGone,
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DropReason::Stale => "waited too long to be written",
+            DropReason::Overflow => "the queue or the group was full",
+            DropReason::Failed => "the system refused to send",
+            DropReason::Stopped => "the transport stopped",
+            DropReason::NoGroup => "no actor serves the group",
+            DropReason::ActorGone => "the actor ended before it took the frames",
+        })
+    }
 }

@@ -2,6 +2,7 @@
 
 /// Counters of connections, actors and errors of datagrams. `Stats::balance` does not look at them.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LinkStats {
     /// Outgoing connections tried.
@@ -29,6 +30,7 @@ pub struct LinkStats {
 
 /// Datagrams that the system refused to send, by the kind of its error.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DatagramErrors {
     /// The system cannot send a datagram of this length (`EMSGSIZE`).

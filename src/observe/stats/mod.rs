@@ -5,6 +5,7 @@
 
 mod balance;
 mod drop_reason;
+mod link_state;
 mod link_stats;
 mod receive_stats;
 mod send_stats;
@@ -14,13 +15,17 @@ use std::net::SocketAddr;
 pub use self::{
     balance::Imbalance,
     drop_reason::DropReason,
+    link_state::LinkState,
     link_stats::{DatagramErrors, LinkStats},
     receive_stats::{ReceiveStats, Undelivered},
     send_stats::{Dropped, Rejected, SendStats},
 };
 
 /// A snapshot of everything a transport counts.
+///
+/// With the feature `serde`, it can be written in any format that serde supports.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// Outgoing frames for connections to all peers, including peers that were forgotten.
@@ -48,12 +53,15 @@ impl Stats {
 
 /// The counters of one peer.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PeerStats {
     /// Where the peer listens.
     pub addr: SocketAddr,
     /// What was sent to the peer and what became of it.
     pub frames: SendStats,
+    /// How things stand with the peer now.
+    pub state: LinkState,
     /// Whether there is a connection to the peer now.
     pub connected: bool,
     /// How many connections have been made since the peer became known. This is also the number of the

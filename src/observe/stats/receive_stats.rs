@@ -11,6 +11,7 @@ use crate::{
 /// "Delivered" means that an actor took the frame from its [`Inbound`](crate::Inbound), or took another
 /// frame of the same `Inbound` and then dropped it.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ReceiveStats {
     /// Complete frames. A frame is counted when it is delivered to its group or dropped, not when it is
@@ -41,6 +42,7 @@ impl ReceiveStats {
 
 /// Received frames that were not delivered, by reason.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Undelivered {
     /// No actor serves the group ([`DropReason::NoGroup`](crate::DropReason::NoGroup)).

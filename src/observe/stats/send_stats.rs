@@ -17,6 +17,7 @@ use crate::{
 /// and in bytes, in every snapshot. "Written" means that the kernel took the whole frame, not that
 /// anybody received it.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SendStats {
     /// All sends that were accepted or rejected. A `send` that was cancelled while it waited for room
@@ -60,6 +61,7 @@ impl AddAssign for SendStats {
 
 /// Frames that were not accepted, by reason.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Rejected {
     /// The queue had no room for one more frame.
@@ -108,6 +110,7 @@ impl AddAssign for Rejected {
 
 /// Frames that were accepted but never written, by reason.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Dropped {
     /// See [`DropReason::Stale`].

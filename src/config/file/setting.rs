@@ -1,0 +1,152 @@
+//! What the value of a setting may be, by its type.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use humantime_serde::re::humantime;
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::{size, value::Value};
+use crate::config::{Overflow, Placement};
+
+/// A type of settings.
+pub(in crate::config) trait Setting: Sized {
+    /// Understands the value of this field. An error says what the value is and what it must be, to be
+    /// read after the field's name.
+    fn read(field: &str, value: &Value) -> Result<Self, String>;
+}
+
+fn must_be<T>(value: &Value, what: &str) -> Result<T, String> {
+    Err(format!("is {value}, but must be {what}"))
+}
+
+/// Returns whether the field is a number of bytes. Other numbers have no units.
+fn is_size(field: &str) -> bool {
+    field.ends_with("_bytes") || ["max_frame", "max_datagram", "frame_floor"].contains(&field)
+}
+
+impl Setting for usize {
+    fn read(field: &str, value: &Value) -> Result<Self, String> {
+        let (number, what) = match is_size(field) {
+            true => (size_of(value), r#"a size such as 4096, "64kB" or "10MiB""#),
+            false => (number_of(value), "a number"),
+        };
+        number.map_or_else(|| must_be(value, what), Ok)
+    }
+}
+
+fn size_of(value: &Value) -> Option<usize> {
+    match value {
+        Value::Text(text) => size::parse(text),
+        other => number_of(other),
+    }
+}
+
+/// Numbers may come as text: some sources of settings, such as the environment, have nothing else.
+fn number_of<N: TryFrom<u64>>(value: &Value) -> Option<N> {
+    let number = match value {
+        Value::Number(number) => *number,
+        Value::Text(text) => text.trim().replace('_', "").parse().ok()?,
+        _ => return None,
+    };
+    N::try_from(number).ok()
+}
+
+impl Setting for u32 {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        number_of(value).map_or_else(|| must_be(value, "a number"), Ok)
+    }
+}
+
+impl Setting for bool {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Flag(flag) => Ok(*flag),
+            Value::Text(text) if text == "true" => Ok(true),
+            Value::Text(text) if text == "false" => Ok(false),
+            _ => must_be(value, "true or false"),
+        }
+    }
+}
+
+impl Setting for Duration {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        let time = match value {
+            Value::Text(text) => humantime::parse_duration(text.trim()).ok(),
+            _ => None,
+        };
+        time.map_or_else(
+            || must_be(value, r#"a time with a unit, such as "200ms" or "5s""#),
+            Ok,
+        )
+    }
+}
+
+impl Setting for Overflow {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Text(text) if text == "reject_newest" => Ok(Overflow::RejectNewest),
+            Value::Text(text) if text == "drop_oldest" => Ok(Overflow::DropOldest),
+            _ => must_be(value, r#""reject_newest" or "drop_oldest""#),
+        }
+    }
+}
+
+impl Setting for Placement {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Text(text) if text == "current" => return Ok(Placement::Current),
+            Value::Text(text) if text == "dedicated" => return Ok(Placement::default()),
+            Value::Table(table) if table.len() == 1 => match table.get("dedicated") {
+                Some(Value::Table(threads)) => return dedicated(threads),
+                Some(other) => return must_be(other, "a table with `readers` and `writers`"),
+                None => {}
+            },
+            _ => {}
+        }
+        let table = "{ dedicated = { readers = 1, writers = 1 } }";
+        must_be(value, &format!(r#""dedicated", "current" or {table}"#))
+    }
+}
+
+/// Reads how many threads there are of each sort. The default takes the place of what is missing.
+fn dedicated(table: &BTreeMap<String, Value>) -> Result<Placement, String> {
+    let mut placement = Placement::default();
+    let Placement::Dedicated { readers, writers } = &mut placement else {
+        return Ok(placement);
+    };
+    for (name, value) in table {
+        let threads = match name.as_str() {
+            "readers" => &mut *readers,
+            "writers" => &mut *writers,
+            _ => {
+                return Err(format!(
+                    "has `{name}`, but may only have `readers` and `writers`"
+                ));
+            }
+        };
+        let number: Result<usize, String> = Setting::read(name, value);
+        *threads = number.map_err(|problem| format!("has `{name}`, which {problem}"))?;
+    }
+    Ok(placement)
+}
+
+impl<'de> Deserialize<'de> for Overflow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_alone("overflow", deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Placement {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_alone("placement", deserializer)
+    }
+}
+
+/// Reads a setting outside of a [`Config`](crate::Config).
+fn read_alone<'de, T: Setting, D: Deserializer<'de>>(
+    name: &str,
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    T::read(name, &value).map_err(|problem| D::Error::custom(format!("{name} {problem}")))
+}
