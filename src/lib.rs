@@ -131,7 +131,7 @@ pub use crate::runtime::failpoints::{Failpoint, Failpoints};
 pub use crate::{
     api::{
         builder::Builder,
-        node::{Node, Register, Replace, SendFrame, Subscribe, Unregister},
+        node::{Node, Register, RegisterAll, Replace, SendFrame, Subscribe, Unregister},
         shutdown::{Shutdown, StopReport},
         transport::Transport,
     },

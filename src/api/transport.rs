@@ -104,6 +104,35 @@ impl Transport {
         groups.register(group, Group::new(actor, overflow))
     }
 
+    /// Lets these actors serve these groups, as [`register`](Transport::register) does for one, but with
+    /// one change of the table for all of them. Frames find either all of them registered, or none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`register`](Transport::register), or if a group is given twice. None of the groups is
+    /// registered then.
+    pub fn register_all(
+        &self,
+        groups: impl IntoIterator<Item = (GroupId, Recipient<Inbound>)>,
+    ) -> Result<(), RegisterError> {
+        self.register_all_with(groups, GroupOverflow::Wait)
+    }
+
+    /// Does the same as [`register_all`](Transport::register_all), with a choice of what happens while an
+    /// actor is slow. The choice counts for each group by itself.
+    ///
+    /// # Errors
+    ///
+    /// As for [`register_all`](Transport::register_all).
+    pub fn register_all_with(
+        &self,
+        groups: impl IntoIterator<Item = (GroupId, Recipient<Inbound>)>,
+        overflow: GroupOverflow,
+    ) -> Result<(), RegisterError> {
+        let rows = Group::rows(groups, overflow);
+        self.0.receive.groups.register_all(rows)
+    }
+
     /// Lets `actor` serve `group` in place of the actor that did, and returns that one. Frames on their
     /// way to the former actor still reach it. The group's [`GroupOverflow`] is kept; it is
     /// [`GroupOverflow::Wait`] if nobody served the group.

@@ -7,6 +7,7 @@ pub(crate) mod context;
 pub(crate) mod deliver;
 mod frame_deadline;
 mod group_hasher;
+mod group_map;
 pub(crate) mod grouping;
 pub(crate) mod groups;
 pub(crate) mod inbound;

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -543,6 +544,54 @@ fn each_of_many_groups_on_one_connection_keeps_its_order() {
             end([b]).await;
         });
     }
+}
+
+#[test]
+fn forty_thousand_groups_are_soon_registered_one_by_one_or_together() {
+    const GROUPS: u32 = 40_000;
+    // A table that is copied for each registration takes minutes in a debug build.
+    const SOON: Duration = Duration::from_secs(5);
+
+    run(async {
+        let b = node(Config::default());
+        let (actor, mut seen) = probe();
+        let began = Instant::now();
+        for index in 0..GROUPS {
+            b.register(group(index), actor.clone()).expect("free group");
+        }
+        let others = (GROUPS..2 * GROUPS).map(|index| (group(index), actor.clone()));
+        b.register_all(others).expect("free groups");
+        let took = began.elapsed();
+        assert!(took < SOON, "{took:?}");
+        let mut stream = dial(&b).await;
+        for index in [0, GROUPS - 1, GROUPS, 2 * GROUPS - 1] {
+            write_frames(&mut stream, &[(index, b"served")]).await;
+            assert_eq!(seen.next().await.group, index);
+        }
+        end([b]).await;
+    });
+}
+
+#[test]
+fn of_groups_registered_together_none_is_served_if_one_is_taken() {
+    run(async {
+        let b = node(Config::default());
+        let (actor, mut seen) = probe();
+        b.register(group(2), actor.clone()).expect("free group");
+        let three = || [1, 2, 3].map(|index| (group(index), actor.clone()));
+        let refused = b.register_all(three());
+        assert_eq!(refused, Err(RegisterError::Taken(group(2))));
+        b.unregister(group(2));
+        let overflow = GroupOverflow::Drop { max_bytes: 0 };
+        b.register_all_with(three(), overflow).expect("free groups");
+        let mut marks = serve(&b, [4]);
+        let mut stream = dial(&b).await;
+        write_frames(&mut stream, &[(1, b"no room"), (4, b"mark")]).await;
+        marks.next().await;
+        assert_eq!(b.stats().inbound.dropped.overflow, count(&[b"no room"]));
+        assert_eq!(seen.try_next(), None);
+        end([b]).await;
+    });
 }
 
 #[test]
