@@ -100,7 +100,8 @@
 //!
 //! [`Transport`] and [`Peer`] can be used from any thread. With [`Placement::Dedicated`] the transport's
 //! actors run on arbiters of their own; with [`Placement::Current`] all of them run on the arbiter that
-//! called [`Builder::bind`]. The actors that serve groups run wherever their users started them.
+//! called [`Builder::bind`]. The actors that serve groups run wherever their users started them. One more
+//! thread waits for the end of those arbiters. In a program without an actix `System` it also runs one.
 //!
 //! # Features
 //!

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use actix::{Addr, Recipient};
+use actix::{Addr, ArbiterHandle, Recipient};
 
 use crate::{
     api::{
@@ -68,6 +68,15 @@ impl Transport {
     /// start and while the actor is being restarted, and after the transport has stopped.
     pub fn node(&self) -> Option<Addr<Node>> {
         self.0.node.lock().clone().filter(Addr::connected)
+    }
+
+    /// Returns the first arbiter of the actix `System` that the transport runs in. Where no `System` ran on
+    /// the thread that called [`Builder::bind`](crate::Builder::bind), it belongs to a `System` that the
+    /// transport started on a thread of its own: a program on plain tokio can start its actors there, with
+    /// [`Actor::start_in_arbiter`](actix::Actor::start_in_arbiter). That `System`, and the actors on it,
+    /// end with the transport.
+    pub fn arbiter(&self) -> ArbiterHandle {
+        self.0.arbiters.home.clone()
     }
 
     // ---- receiving ---------------------------------------------------------------------------------
@@ -265,6 +274,8 @@ impl Transport {
     }
 
     /// Stops the transport and reports what was left undelivered.
+    ///
+    /// May be awaited on any thread, with any executor. It needs no new thread.
     ///
     /// From the moment of the call, no frame is accepted for sending. When it returns, the port is free
     /// and no task or thread of the transport is left. The counters are final then, except for frames

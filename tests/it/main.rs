@@ -19,4 +19,5 @@ mod stopping;
 #[cfg(feature = "failpoints")]
 mod supervision;
 mod support;
+mod surroundings;
 mod wire;

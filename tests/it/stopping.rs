@@ -626,10 +626,8 @@ async fn stop_under_load(config: Config, how: Shutdown, after: Duration) {
     let report = a.stop(how).await;
     empty(&a);
     let stats = a.stats();
-    assert!(
-        stats.inbound.in_delivery.is_zero() || how == Shutdown::Now,
-        "{stats:?}"
-    );
+    // What a stop, or a drain that reached its limit, left in a mailbox is counted when it is handled.
+    until("handled", || a.stats().inbound.in_delivery.is_zero()).await;
     let left: Count = report.undelivered.iter().map(|(_, count)| *count).sum();
     assert_eq!(left, stats.tcp.dropped.stopped);
     assert_eq!(report.datagrams, stats.udp.dropped.stopped);
