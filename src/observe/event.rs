@@ -47,6 +47,21 @@ pub enum PeerEvent {
         /// How the last one failed.
         error: io::ErrorKind,
     },
+    /// Accepting connections paused after an error of the listening socket: there are no free descriptors
+    /// or memory, the system denies it, or the socket was broken from outside. Told again for each
+    /// further try that fails; the pauses last 100 ms to 1 s.
+    NotAccepting {
+        /// Where the transport listens.
+        addr: SocketAddr,
+        /// How the last try failed.
+        error: io::ErrorKind,
+    },
+    /// The listening socket was broken from outside and has been bound again at the same address.
+    /// Connections that had not been accepted are lost; their peers dial again.
+    Rebound {
+        /// Where the transport listens.
+        addr: SocketAddr,
+    },
     /// One of the transport's own actors ended unexpectedly and was started again. Nothing that was
     /// queued, counted or registered is lost by it. A `Reader` loses its connections, whose peers then
     /// dial again. A `Reader` and the `UdpActor` also lose the frames that they had read and not

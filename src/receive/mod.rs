@@ -1,5 +1,6 @@
 //! The way in: from an accepted connection to the mailbox of the group's actor.
 
+mod accept_errors;
 pub(crate) mod admission;
 mod charge;
 mod connection;
