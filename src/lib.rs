@@ -40,7 +40,8 @@
 //!
 //! Start with [`Transport`]. A group's actor receives [`Inbound`]; a subscriber receives [`PeerEvent`];
 //! [`Stats`] are the counters; [`Config`] has the settings. How to do common things is in [`guide`], and
-//! what happens when a node restarts in [`guide::restarts`].
+//! what happens when a node restarts in [`guide::restarts`]. [`prelude`] is for a glob import beside
+//! actix' own, which has another `SendError`.
 //!
 //! # The way of a message
 //!
@@ -118,6 +119,7 @@ pub mod guide;
 mod ids;
 mod net;
 mod observe;
+pub mod prelude;
 mod receive;
 mod runtime;
 mod send;

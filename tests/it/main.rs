@@ -11,6 +11,7 @@ mod limits;
 mod links;
 mod listening;
 mod messages;
+mod names;
 mod peers;
 mod queueing;
 mod reading;
