@@ -201,6 +201,7 @@ impl Running {
 
     /// Tells everything to end, without waiting for it.
     fn end(&self) {
+        self.reporter.subscribers.begin_end();
         self.receive.accounts.stopping();
         self.peers.close();
         self.outgoing.close();

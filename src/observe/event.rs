@@ -16,7 +16,8 @@ use crate::{net::time::SystemTime, observe::stats::DropReason, wire::count::Coun
 /// of the same kind about the same peer merge: it gets the latest, with the counts of dropped frames
 /// added up. At most 16,384 events wait for a subscriber. If there are more, the oldest are discarded,
 /// and [`Missed`](PeerEvent::Missed) says how many. When the transport stops, subscribers have 50 ms to
-/// handle what is left.
+/// handle what is left, and beyond 16,384 events for all subscribers together, they only hear how many
+/// they missed.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {
@@ -86,7 +87,8 @@ pub enum PeerEvent {
         /// How many, since the last event of this kind that the subscriber handled.
         count: Count,
     },
-    /// This subscriber was so slow that events had to be discarded.
+    /// This subscriber was so slow that events had to be discarded, or too many came at once when the
+    /// transport stopped.
     Missed {
         /// How many.
         events: u64,

@@ -35,9 +35,13 @@ impl EventQueue {
         self.changed.notify_one();
     }
 
-    /// Lets `send_all` return once the queue is empty.
-    pub(super) fn close(&self) {
-        self.waiting.lock().closed = true;
+    /// Lets `send_all` return once the queue is empty. `missed` more events happened that were not put
+    /// into it.
+    pub(super) fn close(&self, missed: u64) {
+        let mut waiting = self.waiting.lock();
+        waiting.missed += missed;
+        waiting.closed = true;
+        drop(waiting);
         self.changed.notify_one();
     }
 

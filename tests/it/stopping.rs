@@ -648,6 +648,35 @@ async fn stop_under_load(config: Config, how: Shutdown, after: Duration) {
     );
 }
 
+#[test]
+fn a_stop_beside_thousands_of_dead_peers_is_not_held_up_by_telling_many_subscribers() {
+    const PEERS: u32 = 4096;
+    const SUBSCRIBERS: usize = 50;
+
+    for config in patient() {
+        run(async {
+            let a = node(config.max_peers(PEERS as usize));
+            let mut watching: Vec<_> = (0..SUBSCRIBERS).map(|_| watch(&a)).collect();
+            for index in 0..PEERS {
+                let ip = std::net::Ipv4Addr::from(0x7F01_0000 + index);
+                a.try_send((ip, 9).into(), group(1), "x").expect("room");
+            }
+            until("all tried", || a.stats().links.dials > u64::from(PEERS)).await;
+            let report = a.stop(Shutdown::Now).await;
+            assert_eq!(report.undelivered.len(), PEERS as usize);
+            // Telling 50 subscribers of 4,096 peers makes 200,000 events. Of most, they are only told how
+            // many there were.
+            let missed = |event: &PeerEvent| matches!(event, PeerEvent::Missed { .. });
+            for seen in &mut watching {
+                let PeerEvent::Missed { events } = seen.until(missed).await else {
+                    unreachable!("it was waited for");
+                };
+                assert!(events > 3000, "{events}");
+            }
+        });
+    }
+}
+
 // ---- nothing is left -------------------------------------------------------------------------------
 
 /// The open descriptors: each one's number and what it refers to.
