@@ -26,9 +26,17 @@ pub enum BindError {
         source: io::Error,
     },
 
-    /// No actix `System` runs on this thread. With
-    /// [`Placement::Current`](crate::Placement::Current): no tokio runtime runs.
-    #[error("no actix system runs on this thread: call bind inside `System::run` or `block_on`")]
+    /// A group given to the builder, or registered in
+    /// [`Builder::bind_with`](crate::Builder::bind_with), cannot be served.
+    #[error("cannot register: {0}")]
+    Register(#[from] RegisterError),
+
+    /// [`Placement::Current`](crate::Placement::Current) runs the transport on the actix arbiter of this
+    /// thread, and this thread has none.
+    #[error(
+        "no actix arbiter runs on this thread: call bind inside `actix::System::block_on`, or use \
+         `Placement::Dedicated`, which needs none"
+    )]
     NoSystem,
 }
 

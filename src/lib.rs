@@ -40,7 +40,8 @@
 //!
 //! Start with [`Transport`]. A group's actor receives [`Inbound`]; a subscriber receives [`PeerEvent`];
 //! [`Stats`] are the counters; [`Config`] has the settings. How to do common things is in [`guide`], and
-//! what happens when a node restarts in [`guide::restarts`].
+//! what happens when a node restarts in [`guide::restarts`]. [`prelude`] is for a glob import beside
+//! actix' own, which has another `SendError`.
 //!
 //! # The way of a message
 //!
@@ -100,7 +101,8 @@
 //!
 //! [`Transport`] and [`Peer`] can be used from any thread. With [`Placement::Dedicated`] the transport's
 //! actors run on arbiters of their own; with [`Placement::Current`] all of them run on the arbiter that
-//! called [`Builder::bind`]. The actors that serve groups run wherever their users started them.
+//! called [`Builder::bind`]. The actors that serve groups run wherever their users started them. One more
+//! thread waits for the end of those arbiters. In a program without an actix `System` it also runs one.
 //!
 //! # Features
 //!
@@ -117,6 +119,7 @@ pub mod guide;
 mod ids;
 mod net;
 mod observe;
+pub mod prelude;
 mod receive;
 mod runtime;
 mod send;
@@ -133,7 +136,7 @@ pub use crate::runtime::failpoints::{Failpoint, Failpoints};
 pub use crate::{
     api::{
         builder::Builder,
-        node::{Node, Register, Replace, SendFrame, Subscribe, Unregister},
+        node::{Node, Register, RegisterAll, Replace, SendFrame, Subscribe, Unregister},
         shutdown::{Shutdown, StopReport},
         transport::Transport,
     },

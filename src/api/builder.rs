@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use actix::Recipient;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
@@ -13,21 +14,71 @@ use crate::{
     api::{running::Running, transport::Transport},
     config::{Config, Placement},
     datagrams::Outgoing,
-    error::BindError,
-    net::bind::{self, Bound},
-    observe::{receive_accounts::ReceiveAccounts, reporter::Reporter},
-    receive::{admission::ConnectionLimits, context::ReceiveContext, groups::Groups},
+    error::{BindError, RegisterError},
+    ids::GroupId,
+    net::{
+        bind::{self, Bound},
+        tcp::ListeningSocket,
+        udp::UnattachedUdp,
+    },
+    observe::{event::PeerEvent, receive_accounts::ReceiveAccounts, reporter::Reporter},
+    receive::{
+        admission::ConnectionLimits,
+        context::ReceiveContext,
+        groups::{Group, GroupOverflow, Groups},
+        inbound::Inbound,
+    },
     runtime::{
-        arbiters::Arbiters, failpoints::Failpoints, lifecycle::Lifecycle, supervision::Supervisor,
+        arbiters::{self, Arbiters},
+        failpoints::Failpoints,
+        lifecycle::Lifecycle,
+        supervision::Supervisor,
     },
     send::{dialer::Dialer, peers::Peers, writer_context::WriterContext},
 };
 
 /// Configures and starts a [`Transport`].
+///
+/// Who serves which group can be said here, before the port is open: then no frame comes too early for
+/// its actor. An actor that needs the transport itself is registered in
+/// [`bind_with`](Builder::bind_with).
+///
+/// ```
+/// # use actix::prelude::*;
+/// # use actix_transport::{GroupId, Inbound, Transport};
+/// # struct Replica;
+/// # impl Actor for Replica {
+/// #     type Context = Context<Self>;
+/// # }
+/// # impl Handler<Inbound> for Replica {
+/// #     type Result = ();
+/// #     fn handle(&mut self, _: Inbound, _: &mut Context<Self>) {}
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # System::new().block_on(async {
+/// let transport = Transport::builder()
+///     .register(GroupId::new(3), Replica.start().recipient())
+///     .bind("127.0.0.1:0")?;
+/// # transport.stop(actix_transport::Shutdown::Now).await;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     config: Config,
     failpoints: Failpoints,
+    groups: Vec<Registration>,
+    catch_all: Option<Recipient<Inbound>>,
+    subscribers: Vec<Recipient<PeerEvent>>,
+}
+
+/// A group that is served from the first frame on.
+#[derive(Debug, Clone)]
+struct Registration {
+    group: GroupId,
+    actor: Recipient<Inbound>,
+    overflow: GroupOverflow,
 }
 
 impl Builder {
@@ -35,6 +86,45 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Lets `actor` serve `group` from the first frame on; see [`Transport::register`]. If the group is
+    /// reserved or given twice, [`bind`](Builder::bind) says so.
+    #[must_use]
+    pub fn register(self, group: GroupId, actor: Recipient<Inbound>) -> Self {
+        self.register_with(group, actor, GroupOverflow::Wait)
+    }
+
+    /// Does the same as [`register`](Builder::register), with a choice of what happens while the actor is
+    /// slow.
+    #[must_use]
+    pub fn register_with(
+        mut self,
+        group: GroupId,
+        actor: Recipient<Inbound>,
+        overflow: GroupOverflow,
+    ) -> Self {
+        self.groups.push(Registration {
+            group,
+            actor,
+            overflow,
+        });
+        self
+    }
+
+    /// Lets `actor` serve all groups that no other actor serves, from the first frame on; see
+    /// [`Transport::catch_all`].
+    #[must_use]
+    pub fn catch_all(mut self, actor: Recipient<Inbound>) -> Self {
+        self.catch_all = Some(actor);
+        self
+    }
+
+    /// Sends `subscriber` all events of the transport, from the first on; see [`Transport::subscribe`].
+    #[must_use]
+    pub fn subscribe(mut self, subscriber: Recipient<PeerEvent>) -> Self {
+        self.subscribers.push(subscriber);
         self
     }
 
@@ -49,22 +139,59 @@ impl Builder {
     /// Opens the sockets and starts the actors. From here on, others can connect. With port 0 the system
     /// chooses the port; see [`Transport::local_addr`].
     ///
-    /// Must be called where an actix `System` runs. With [`Placement::Current`] a tokio `LocalSet` is
-    /// enough; on a tokio runtime without one this panics, as `tokio::task::spawn_local` does. A host
-    /// name is resolved here, which blocks. Of several addresses the first that can be bound is used.
+    /// May be called on any thread. Where no actix `System` runs, as in a program on plain tokio, the
+    /// transport starts one on a thread of its own; see [`Transport::arbiter`]. Only
+    /// [`Placement::Current`] needs an actix arbiter on this thread. A host name is resolved here, which
+    /// blocks. Of several addresses the first that can be bound is used.
     ///
     /// # Errors
     ///
-    /// - [`BindError::Config`]: a field of the configuration is out of bounds.
-    /// - [`BindError::Bind`]: the address cannot be resolved or bound.
-    /// - [`BindError::NoSystem`]: no actix `System` runs on this thread.
+    /// Names the address that cannot be bound, the field of the configuration that cannot be used, or
+    /// the group that cannot be registered; or says that this thread has no arbiter.
     pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Transport, BindError> {
+        self.bind_with(addr, |_| Ok(()))
+    }
+
+    /// Does the same as [`bind`](Builder::bind), and calls `prepare` when the port is open and nothing is
+    /// received yet: connections and datagrams wait in the system meanwhile. So an actor that holds the
+    /// transport can be registered before the first frame comes. `prepare` runs on this thread. It should
+    /// not block, as other nodes wait.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_transport::{GroupId, Inbound, Transport};
+    /// struct Replica(Transport);
+    /// # impl Actor for Replica {
+    /// #     type Context = Context<Self>;
+    /// # }
+    /// # impl Handler<Inbound> for Replica {
+    /// #     type Result = ();
+    /// #     fn handle(&mut self, _: Inbound, _: &mut Context<Self>) {}
+    /// # }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # System::new().block_on(async {
+    /// let transport = Transport::builder().bind_with("127.0.0.1:0", |transport| {
+    ///     let replica = Replica(transport.clone()).start();
+    ///     transport.register(GroupId::new(3), replica.recipient())
+    /// })?;
+    /// # transport.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind`](Builder::bind), or what `prepare` returns. The transport has ended then, even if a
+    /// handle to it was kept.
+    pub fn bind_with(
+        self,
+        addr: impl ToSocketAddrs + fmt::Debug,
+        prepare: impl FnOnce(&Transport) -> Result<(), RegisterError>,
+    ) -> Result<Transport, BindError> {
         self.config.validate()?;
-        let runs = match self.config.placement {
-            Placement::Dedicated { .. } => actix_rt::System::is_registered(),
-            Placement::Current => tokio::runtime::Handle::try_current().is_ok(),
-        };
-        if !runs {
+        if self.config.placement == Placement::Current && !arbiters::is_arbiter_here() {
             return Err(BindError::NoSystem);
         }
         let failed = |source| BindError::Bind {
@@ -72,13 +199,16 @@ impl Builder {
             source,
         };
         let addrs = addr.to_socket_addrs().map_err(failed)?;
-        let bound = bind_first(addrs, &self.config).map_err(failed)?;
-        self.start(bound).map_err(failed)
+        let Bound { tcp, udp, addr } = bind_first(addrs, &self.config).map_err(failed)?;
+        let unstarted = Unstarted(Some(self.make(addr, udp).map_err(failed)?));
+        self.register_on(unstarted.transport())?;
+        prepare(unstarted.transport())?;
+        Ok(unstarted.start(tcp))
     }
 
-    /// Makes the parts, those that others need first, and starts the actors.
-    fn start(self, bound: Bound) -> io::Result<Transport> {
-        let config = Arc::new(self.config);
+    /// Makes the parts, those that others need first.
+    fn make(&self, addr: SocketAddr, udp: Option<UnattachedUdp>) -> io::Result<Transport> {
+        let config = Arc::new(self.config.clone());
         let lifecycle = Lifecycle::default();
         let reporter = Reporter::default();
         let supervisor = Supervisor::new(config.clone(), lifecycle.clone(), reporter.clone());
@@ -94,7 +224,7 @@ impl Builder {
             failpoints: self.failpoints.clone(),
         };
         let peers = Peers::new(writers, supervisor.clone(), arbiters.clone());
-        let outgoing = Outgoing::new(bound.udp, bound.addr, &config, reporter.clone());
+        let outgoing = Outgoing::new(udp, addr, &config, reporter.clone());
 
         let limits = ConnectionLimits::new(config.max_connections, config.max_connections_per_ip);
         let receive = ReceiveContext {
@@ -103,8 +233,8 @@ impl Builder {
             accounts: ReceiveAccounts::new(reporter.clone()),
             lifecycle: lifecycle.clone(),
         };
-        let running = Running {
-            local: bound.addr,
+        Ok(Transport(Arc::new(Running {
+            local: addr,
             receive,
             limits,
             peers,
@@ -112,13 +242,48 @@ impl Builder {
             lifecycle,
             reporter,
             supervisor,
-            failpoints: self.failpoints,
+            failpoints: self.failpoints.clone(),
             arbiters,
             node: Arc::new(Mutex::new(None)),
             stopped: OnceCell::new(),
-        };
-        running.start(bound.tcp);
-        Ok(Transport(Arc::new(running)))
+        })))
+    }
+
+    /// Subscribes and registers the actors that this builder was given.
+    fn register_on(self, transport: &Transport) -> Result<(), RegisterError> {
+        for subscriber in self.subscribers {
+            transport.subscribe(subscriber);
+        }
+        transport.catch_all(self.catch_all);
+        let rows = self.groups.into_iter().map(|served| {
+            let row = Group::new(served.actor, served.overflow);
+            (served.group, row)
+        });
+        transport.0.receive.groups.register_all(rows.collect())
+    }
+}
+
+/// A transport that receives nothing yet. It ends when this is dropped before it was started, even if
+/// somebody holds a handle to it.
+struct Unstarted(Option<Transport>);
+
+impl Unstarted {
+    fn transport(&self) -> &Transport {
+        self.0.as_ref().expect("taken only by `start` and `drop`")
+    }
+
+    fn start(mut self, socket: ListeningSocket) -> Transport {
+        let transport = self.0.take().expect("taken only by `start` and `drop`");
+        transport.0.start(socket);
+        transport
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(transport) = self.0.take() {
+            transport.0.abandon();
+        }
     }
 }
 

@@ -24,8 +24,9 @@ use crate::{
     send::peers::Peers,
 };
 
-/// An actor that offers registering, subscribing and sending as actix messages, for users who hold only
-/// actix types: it handles [`Register`], [`Replace`], [`Unregister`], [`Subscribe`] and [`SendFrame`].
+/// The actor to talk to where a user holds only actix types. It handles [`Register`], [`RegisterAll`],
+/// [`Replace`], [`Unregister`], [`Subscribe`] and [`SendFrame`], which do what the methods of
+/// [`Transport`](crate::Transport) do.
 ///
 /// Like every actor of the transport it is started again if it ends unexpectedly; the registrations
 /// survive. An `Addr` of its former life is then closed;
@@ -98,6 +99,29 @@ impl Handler<Register> for Node {
     fn handle(&mut self, register: Register, _: &mut Context<Self>) -> Self::Result {
         let row = Group::new(register.actor, register.overflow);
         self.receive.groups.register(register.group, row)
+    }
+}
+
+/// Asks the [`Node`] to let actors serve many groups; see
+/// [`Transport::register_all_with`](crate::Transport::register_all_with).
+#[derive(Debug)]
+pub struct RegisterAll {
+    /// The groups to serve, each with who serves it.
+    pub groups: Vec<(GroupId, Recipient<Inbound>)>,
+    /// What happens while an actor is slow.
+    pub overflow: GroupOverflow,
+}
+
+impl Message for RegisterAll {
+    type Result = Result<(), RegisterError>;
+}
+
+impl Handler<RegisterAll> for Node {
+    type Result = Result<(), RegisterError>;
+
+    fn handle(&mut self, register: RegisterAll, _: &mut Context<Self>) -> Self::Result {
+        let rows = Group::rows(register.groups, register.overflow);
+        self.receive.groups.register_all(rows)
     }
 }
 

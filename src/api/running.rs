@@ -12,10 +12,7 @@ use crate::{
         shutdown::{Shutdown, StopReport},
     },
     datagrams::{Outgoing, UdpActor},
-    net::{
-        tcp::ListeningSocket,
-        time::{sleep, timeout},
-    },
+    net::{tcp::ListeningSocket, time::sleep},
     observe::{event::Component, reporter::Reporter, stats::Stats},
     receive::{
         admission::ConnectionLimits,
@@ -25,10 +22,8 @@ use crate::{
         reader_set::ReaderSet,
     },
     runtime::{
-        arbiters::{Arbiters, Worker},
-        failpoints::Failpoints,
-        lifecycle::Lifecycle,
-        supervision::Supervisor,
+        arbiters::Arbiters, failpoints::Failpoints, lifecycle::Lifecycle, supervision::Supervisor,
+        worker::Worker,
     },
     send::peers::Peers,
 };
@@ -157,12 +152,18 @@ impl Running {
 
     // ---- stop --------------------------------------------------------------------------------------
 
+    /// Runs on whatever thread and executor the caller has, so it must not set timers itself: those run
+    /// on an arbiter of the transport.
     pub(super) async fn stop(&self, how: Shutdown) -> StopReport {
         self.peers.seal();
         self.outgoing.seal();
         if let Shutdown::Drain(limit) = how {
+            let time_is_over = self.arbiters.run(async move { sleep(limit).await });
             // What is left when the time is over is in the report.
-            let _ = timeout(limit, self.drain()).await;
+            tokio::select! {
+                () = self.drain() => {}
+                () = time_is_over => {}
+            }
         }
         self.end();
         self.lifecycle.ended().await;
@@ -174,7 +175,9 @@ impl Running {
             undelivered: self.peers.undelivered(),
             datagrams: self.outgoing.stats().dropped.stopped,
         };
-        self.reporter.subscribers.end().await;
+        let subscribers = self.reporter.subscribers.clone();
+        let last_events = async move { subscribers.end().await };
+        self.arbiters.run(last_events).await;
         self.arbiters.stop().await;
         report
     }
@@ -188,8 +191,17 @@ impl Running {
         self.receive.accounts.drained().await;
     }
 
+    /// Ends a transport that was never started, without waiting for it.
+    pub(super) fn abandon(&self) {
+        self.end();
+        self.outgoing.close_socket();
+        // A registered actor may hold a handle to this transport: this breaks the cycle.
+        self.receive.groups.close();
+    }
+
     /// Tells everything to end, without waiting for it.
     fn end(&self) {
+        self.reporter.subscribers.begin_end();
         self.receive.accounts.stopping();
         self.peers.close();
         self.outgoing.close();

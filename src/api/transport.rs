@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use actix::{Addr, Recipient};
+use actix::{Addr, ArbiterHandle, Recipient};
 
 use crate::{
     api::{
@@ -71,6 +71,15 @@ impl Transport {
         self.0.node.lock().clone().filter(Addr::connected)
     }
 
+    /// Returns the first arbiter of the actix `System` that the transport runs in. Where no `System` ran on
+    /// the thread that called [`Builder::bind`](crate::Builder::bind), it belongs to a `System` that the
+    /// transport started on a thread of its own: a program on plain tokio can start its actors there, with
+    /// [`Actor::start_in_arbiter`](actix::Actor::start_in_arbiter). That `System`, and the actors on it,
+    /// end with the transport.
+    pub fn arbiter(&self) -> ArbiterHandle {
+        self.0.arbiters.home.clone()
+    }
+
     // ---- receiving ---------------------------------------------------------------------------------
 
     /// Lets `actor` serve `group`: it gets the frames that are read from now on. While it is slow, the
@@ -103,6 +112,35 @@ impl Transport {
     ) -> Result<(), RegisterError> {
         let groups = &self.0.receive.groups;
         groups.register(group, Group::new(actor, overflow))
+    }
+
+    /// Lets these actors serve these groups, as [`register`](Transport::register) does for one, but with
+    /// one change of the table for all of them. Frames find either all of them registered, or none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`register`](Transport::register), or if a group is given twice. None of the groups is
+    /// registered then.
+    pub fn register_all(
+        &self,
+        groups: impl IntoIterator<Item = (GroupId, Recipient<Inbound>)>,
+    ) -> Result<(), RegisterError> {
+        self.register_all_with(groups, GroupOverflow::Wait)
+    }
+
+    /// Does the same as [`register_all`](Transport::register_all), with a choice of what happens while an
+    /// actor is slow. The choice counts for each group by itself.
+    ///
+    /// # Errors
+    ///
+    /// As for [`register_all`](Transport::register_all).
+    pub fn register_all_with(
+        &self,
+        groups: impl IntoIterator<Item = (GroupId, Recipient<Inbound>)>,
+        overflow: GroupOverflow,
+    ) -> Result<(), RegisterError> {
+        let rows = Group::rows(groups, overflow);
+        self.0.receive.groups.register_all(rows)
     }
 
     /// Replaces the actor that serves `group`, and returns the old one. Frames on their way to the old
@@ -245,6 +283,8 @@ impl Transport {
     }
 
     /// Stops the transport and reports what was left undelivered.
+    ///
+    /// May be awaited on any thread, with any executor. It needs no new thread.
     ///
     /// Once the returned future has been polled, no frame is accepted for sending. When it returns, the port is free
     /// and no task or thread of the transport is left. The counters are final then, except for frames

@@ -43,9 +43,10 @@ pub enum Placement {
         /// Threads for sending.
         writers: usize,
     },
-    /// All actors run on the arbiter that calls `bind`. Messages then cross no thread inside the transport, which
-    /// gives the shortest round trip. The whole transport shares one core with everything else on that
-    /// arbiter, and ends with it.
+    /// All on the actix arbiter that calls `bind`. Messages then cross no thread inside the transport,
+    /// which gives the shortest round trip. The whole transport shares one core with everything else on
+    /// that arbiter, and ends with it. A thread without an arbiter, such as one of plain tokio, gets an
+    /// error from `bind`.
     Current,
 }
 

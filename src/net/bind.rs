@@ -2,8 +2,6 @@
 
 use std::{io, net::SocketAddr};
 
-use socket2::{Domain, Protocol, Socket, Type};
-
 use crate::{
     config::Config,
     net::{tcp::ListeningSocket, udp::UnattachedUdp},
@@ -39,22 +37,10 @@ pub(crate) fn bind(addr: SocketAddr, config: &Config) -> io::Result<Bound> {
 }
 
 fn bind_once(addr: SocketAddr, config: &Config) -> io::Result<Bound> {
-    let tcp = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // Lets a node that restarts have its port while connections of its former life are in TIME_WAIT.
-    // On Windows the option means something else.
-    #[cfg(unix)]
-    tcp.set_reuse_address(true)?;
-    tcp.set_nonblocking(true)?;
-    tcp.bind(&addr.into())?;
-    tcp.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
-    let tcp = std::net::TcpListener::from(tcp);
-    let addr = tcp.local_addr()?;
+    let tcp = ListeningSocket::bind(addr, config.backlog)?;
+    let addr = tcp.addr();
     let udp = config.udp.then(|| UnattachedUdp::bind(addr)).transpose()?;
-    Ok(Bound {
-        tcp: ListeningSocket::new(tcp),
-        udp,
-        addr,
-    })
+    Ok(Bound { tcp, udp, addr })
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use std::{
 
 use bytes::BufMut;
 use futures::FutureExt;
-use socket2::{SockRef, TcpKeepalive};
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{Interest, Ready},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -127,17 +128,62 @@ impl Stream {
 /// A listening socket. It outlives the actor that accepts from it, so that the connections in its
 /// backlog survive a restart of that actor.
 #[derive(Debug)]
-pub(crate) struct ListeningSocket(std::net::TcpListener);
+pub(crate) struct ListeningSocket {
+    /// `None` after it was found broken, until another one is bound.
+    socket: Mutex<Option<std::net::TcpListener>>,
+    addr: SocketAddr,
+    backlog: u32,
+}
 
 impl ListeningSocket {
-    pub(crate) fn new(socket: std::net::TcpListener) -> Self {
-        ListeningSocket(socket)
+    /// Binds a socket and listens. For port 0 the system chooses the port.
+    pub(crate) fn bind(addr: SocketAddr, backlog: u32) -> io::Result<Self> {
+        let socket = listen(addr, backlog)?;
+        Ok(ListeningSocket {
+            addr: socket.local_addr()?,
+            socket: Mutex::new(Some(socket)),
+            backlog,
+        })
+    }
+
+    /// Returns the address, with the port that the system chose for port 0.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Closes a broken socket, of which no [`Acceptor`] may be left.
+    pub(crate) fn close(&self) {
+        *self.socket.lock() = None;
+    }
+
+    /// Binds another socket at the same address if the former one was closed. Returns whether it was.
+    pub(crate) fn bind_again(&self) -> io::Result<bool> {
+        let mut socket = self.socket.lock();
+        if socket.is_some() {
+            return Ok(false);
+        }
+        *socket = Some(listen(self.addr, self.backlog)?);
+        Ok(true)
     }
 
     /// Attaches the socket to the runtime of this thread.
     pub(crate) fn attach(&self) -> io::Result<Acceptor> {
-        TcpListener::from_std(self.0.try_clone()?).map(Acceptor)
+        let socket = self.socket.lock();
+        let socket = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        TcpListener::from_std(socket.try_clone()?).map(Acceptor)
     }
+}
+
+fn listen(addr: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Lets a node that restarts have its port while connections of its former life are in TIME_WAIT.
+    // On Windows the option means something else.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
 }
 
 /// A listening socket that is attached to the runtime of this thread.
@@ -183,6 +229,19 @@ pub(crate) fn is_exhaustion(err: &io::Error) -> bool {
     let code = err.raw_os_error().unwrap_or(0);
     err.kind() == io::ErrorKind::OutOfMemory
         || (cfg!(unix) && (code == EMFILE || code == ENFILE || ENOBUFS.contains(&code)))
+}
+
+/// Returns whether accepting failed because the socket does not listen any more: somebody shut it down
+/// (`ss -K` does), or took its descriptor away. It will never accept again.
+pub(crate) fn is_broken(err: &io::Error) -> bool {
+    // std has no `ErrorKind` for the first two codes. ENOTSOCK is 88 on Linux and 38 on BSD and macOS.
+    const EBADF: i32 = 9;
+    const ENOTSOCK: [i32; 2] = [88, 38];
+    let code = err.raw_os_error().unwrap_or(0);
+    let kind = err.kind();
+    kind == io::ErrorKind::InvalidInput
+        || kind == io::ErrorKind::Unsupported
+        || (cfg!(unix) && (code == EBADF || ENOTSOCK.contains(&code)))
 }
 
 fn keepalive(config: &Config) -> TcpKeepalive {

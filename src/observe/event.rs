@@ -20,7 +20,8 @@ use crate::{
 /// of the same kind about the same peer merge: it gets the latest, with the counts of dropped frames
 /// added up. At most 16,384 events wait for a subscriber. If there are more, the oldest are discarded,
 /// and [`Missed`](PeerEvent::Missed) says how many. When the transport stops, subscribers have 50 ms to
-/// handle what is left.
+/// handle what is left, and beyond 16,384 events for all subscribers together, they only hear how many
+/// they missed.
 ///
 /// An event displays as one line for a log, such as `peer 10.0.0.2:7000 is down (connection 3): closed by
 /// the peer`. Times are in UTC.
@@ -55,6 +56,21 @@ pub enum PeerEvent {
         /// How the last one failed.
         error: io::ErrorKind,
     },
+    /// Accepting connections paused after an error of the listening socket: there are no free descriptors
+    /// or memory, the system denies it, or the socket was broken from outside. Told again for each
+    /// further try that fails; the pauses last 100 ms to 1 s.
+    NotAccepting {
+        /// Where the transport listens.
+        addr: SocketAddr,
+        /// How the last try failed.
+        error: io::ErrorKind,
+    },
+    /// The listening socket was broken from outside and has been bound again at the same address.
+    /// Connections that had not been accepted are lost; their peers dial again.
+    Rebound {
+        /// Where the transport listens.
+        addr: SocketAddr,
+    },
     /// One of the transport's own actors ended unexpectedly and was started again. Queues, counters and
     /// registrations are kept. A `Reader` loses its connections, whose peers then
     /// dial again. A `Reader` and the `UdpActor` also lose the frames that they had read and not
@@ -79,7 +95,8 @@ pub enum PeerEvent {
         /// How many, since the last event of this kind that the subscriber handled.
         count: Count,
     },
-    /// This subscriber was so slow that events had to be discarded.
+    /// This subscriber was so slow that events had to be discarded, or too many came at once when the
+    /// transport stopped.
     Missed {
         /// How many.
         events: u64,
@@ -108,6 +125,15 @@ impl fmt::Display for PeerEvent {
                 let since = Utc(*since);
                 write!(f, "peer {peer} is unreachable since {since}, ")?;
                 write!(f, "after {failures} failed dials: {error}")
+            }
+            PeerEvent::NotAccepting { addr, error } => {
+                write!(f, "cannot accept connections on {addr}: {error}")
+            }
+            PeerEvent::Rebound { addr } => {
+                write!(
+                    f,
+                    "the listening socket on {addr} was broken and is bound again"
+                )
             }
             PeerEvent::Restarted { component } => {
                 write!(f, "{component} ended unexpectedly and was restarted")

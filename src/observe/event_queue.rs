@@ -35,9 +35,13 @@ impl EventQueue {
         self.changed.notify_one();
     }
 
-    /// Lets `send_all` return once the queue is empty.
-    pub(super) fn close(&self) {
-        self.waiting.lock().closed = true;
+    /// Lets `send_all` return once the queue is empty. `missed` more events happened that were not put
+    /// into it.
+    pub(super) fn close(&self, missed: u64) {
+        let mut waiting = self.waiting.lock();
+        waiting.missed += missed;
+        waiting.closed = true;
+        drop(waiting);
         self.changed.notify_one();
     }
 
@@ -114,6 +118,8 @@ enum Topic {
     Up(SocketAddr),
     Down(SocketAddr),
     Unreachable(SocketAddr),
+    NotAccepting,
+    Rebound,
     Restarted(Component),
     Failed(Component),
     Dropped(Option<SocketAddr>, DropReason),
@@ -126,6 +132,8 @@ impl Topic {
             PeerEvent::Up { peer, .. } => Topic::Up(peer),
             PeerEvent::Down { peer, .. } => Topic::Down(peer),
             PeerEvent::Unreachable { peer, .. } => Topic::Unreachable(peer),
+            PeerEvent::NotAccepting { .. } => Topic::NotAccepting,
+            PeerEvent::Rebound { .. } => Topic::Rebound,
             PeerEvent::Restarted { component } => Topic::Restarted(component),
             PeerEvent::Failed { component } => Topic::Failed(component),
             PeerEvent::Dropped { peer, reason, .. } => Topic::Dropped(peer, reason),

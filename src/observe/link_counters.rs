@@ -17,6 +17,7 @@ pub(crate) struct LinkCounters {
     pub(super) accepted: Counter,
     pub(super) turned_away: Counter,
     pub(super) accept_stalls: Counter,
+    pub(super) rebinds: Counter,
     pub(super) restarts: Counter,
     too_long: Counter,
     unreachable: Counter,
@@ -35,6 +36,7 @@ impl LinkCounters {
             accepted: self.accepted.get(),
             turned_away: self.turned_away.get(),
             accept_stalls: self.accept_stalls.get(),
+            rebinds: self.rebinds.get(),
             connections: connections as u64,
             restarts: self.restarts.get(),
             datagram_errors: DatagramErrors {

@@ -170,9 +170,19 @@ impl Reporter {
         }
     }
 
-    pub(crate) fn cannot_accept(&self, err: &io::Error, wait: Duration) {
+    pub(crate) fn cannot_accept(&self, addr: SocketAddr, err: &io::Error, wait: Duration) {
         self.counters.accept_stalls.add_one();
-        tracing::warn!(%err, ?wait, "cannot accept");
+        tracing::warn!(%addr, %err, ?wait, "cannot accept");
+        self.subscribers.tell(&PeerEvent::NotAccepting {
+            addr,
+            error: err.kind(),
+        });
+    }
+
+    pub(crate) fn bound_again(&self, addr: SocketAddr) {
+        self.counters.rebinds.add_one();
+        tracing::warn!(%addr, "listening socket was broken, bound again");
+        self.subscribers.tell(&PeerEvent::Rebound { addr });
     }
 
     /// Reports a connection that was lost before anything was read from it; `from` if that is known.

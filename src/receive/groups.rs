@@ -5,7 +5,7 @@
 //! others: how received bytes become batches (`grouping`, `deliver`), and the actix messages that change
 //! the table (`Node`).
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use actix::Recipient;
 use arc_swap::{ArcSwap, Guard};
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::{
     error::RegisterError,
     ids::GroupId,
-    receive::{charge::HeldBytes, inbound::Inbound},
+    receive::{charge::HeldBytes, group_map::GroupMap, inbound::Inbound},
 };
 
 /// What happens when frames come in faster than the actor of their group handles them.
@@ -61,12 +61,23 @@ impl Group {
             held: HeldBytes::default(),
         }
     }
+
+    /// Makes a row of the table for each of these groups.
+    pub(crate) fn rows(
+        groups: impl IntoIterator<Item = (GroupId, Recipient<Inbound>)>,
+        overflow: GroupOverflow,
+    ) -> Vec<(GroupId, Group)> {
+        let rows = groups.into_iter();
+        rows.map(|(group, actor)| (group, Group::new(actor, overflow)))
+            .collect()
+    }
 }
 
-/// The table at one moment. It never changes: each change makes a new table.
-#[derive(Debug, Default)]
+/// The table at one moment. It never changes: each change makes a new one, which shares with the old one
+/// what they have in common.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct GroupTable {
-    groups: HashMap<GroupId, Arc<Group>>,
+    groups: GroupMap<Arc<Group>>,
     /// Serves the groups that are not in `groups`.
     catch_all: Option<Arc<Group>>,
 }
@@ -78,9 +89,16 @@ impl GroupTable {
             return None;
         }
         self.groups
-            .get(&group)
+            .get(group)
             .or(self.catch_all.as_ref())
             .map(Arc::as_ref)
+    }
+
+    fn insert(&mut self, group: GroupId, row: Group) -> Result<Option<Arc<Group>>, RegisterError> {
+        if group == GroupId::RESERVED {
+            return Err(RegisterError::Reserved);
+        }
+        Ok(self.groups.insert(group, Arc::new(row)))
     }
 }
 
@@ -104,14 +122,22 @@ impl Groups {
 
     /// Adds a group, unless a running actor already serves it.
     pub(crate) fn register(&self, group: GroupId, row: Group) -> Result<(), RegisterError> {
-        let row = Arc::new(row);
-        self.change(group, |groups| match groups.get(&group) {
-            Some(old) if old.actor.connected() => Err(RegisterError::Taken(group)),
-            _ => {
-                groups.insert(group, row);
-                Ok(())
+        self.register_all(vec![(group, row)])
+    }
+
+    /// Adds all these groups with one change of the table. Adds none of them if a running actor serves
+    /// one, or one of them is reserved or given twice.
+    pub(crate) fn register_all(&self, rows: Vec<(GroupId, Group)>) -> Result<(), RegisterError> {
+        self.change(|table| {
+            for (group, row) in rows {
+                let served = table.groups.get(group);
+                if served.is_some_and(|old| old.actor.connected()) {
+                    return Err(RegisterError::Taken(group));
+                }
+                table.insert(group, row)?;
             }
-        })?
+            Ok(())
+        })
     }
 
     /// Adds a group or replaces its actor. Returns how the group was served before, if it was.
@@ -122,60 +148,122 @@ impl Groups {
         group: GroupId,
         actor: Recipient<Inbound>,
     ) -> Result<Option<Arc<Group>>, RegisterError> {
-        self.change(group, |groups| {
-            let overflow = groups
-                .get(&group)
-                .map_or_else(Default::default, |old| old.overflow);
-            groups.insert(group, Arc::new(Group::new(actor, overflow)))
+        self.change(|table| {
+            let old = table.groups.get(group);
+            let overflow = old.map_or_else(Default::default, |old| old.overflow);
+            table.insert(group, Group::new(actor, overflow))
         })
     }
 
     /// Removes a group. Returns how it was served before, if it was.
     pub(crate) fn unregister(&self, group: GroupId) -> Option<Arc<Group>> {
-        self.change(group, |groups| groups.remove(&group)).ok()?
+        self.change(|table| Ok(table.groups.remove(group))).ok()?
     }
 
     /// Sets or removes the actor of the groups that are not in the table. Does nothing once the table is
     /// closed.
     pub(crate) fn catch_all(&self, row: Option<Group>) {
-        let closed = self.0.closed.lock();
-        if *closed {
-            return;
-        }
-        let table = self.0.table.load();
-        self.0.table.store(Arc::new(GroupTable {
-            groups: table.groups.clone(),
-            catch_all: row.map(Arc::new),
-        }));
+        let set = |table: &mut GroupTable| {
+            table.catch_all = row.map(Arc::new);
+            Ok(())
+        };
+        // The only error says that the table is closed.
+        let _ = self.change(set);
     }
 
     /// Removes all groups. No more can be added afterwards.
     pub(crate) fn close(&self) {
         let mut closed = self.0.closed.lock();
         *closed = true;
-        self.0.table.store(Arc::default());
+        let old = self.0.table.swap(Arc::default());
+        drop(closed);
+        drop(old);
     }
 
-    /// Replaces the table with a changed copy.
+    /// Replaces the table with a changed copy, unless the change fails.
     fn change<R>(
         &self,
-        group: GroupId,
-        change: impl FnOnce(&mut HashMap<GroupId, Arc<Group>>) -> R,
+        change: impl FnOnce(&mut GroupTable) -> Result<R, RegisterError>,
     ) -> Result<R, RegisterError> {
-        if group == GroupId::RESERVED {
-            return Err(RegisterError::Reserved);
-        }
         let closed = self.0.closed.lock();
         if *closed {
             return Err(RegisterError::Stopped);
         }
-        let table = self.0.table.load();
-        let mut groups = table.groups.clone();
-        let result = change(&mut groups);
-        self.0.table.store(Arc::new(GroupTable {
-            groups,
-            catch_all: table.catch_all.clone(),
-        }));
+        let mut table = GroupTable::clone(&self.0.table.load());
+        let result = change(&mut table)?;
+        let old = self.0.table.swap(Arc::new(table));
+        drop(closed);
+        drop(old);
         Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::{Actor, Context, Handler};
+    use allocation_counter::measure;
+
+    use super::*;
+
+    struct Ignoring;
+
+    impl Actor for Ignoring {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Inbound> for Ignoring {
+        type Result = ();
+
+        fn handle(&mut self, _: Inbound, _: &mut Context<Self>) {}
+    }
+
+    fn rows(indexes: std::ops::Range<u32>) -> Vec<(GroupId, Group)> {
+        let actor = Ignoring.start().recipient();
+        let row = |index| {
+            let group = Group::new(actor.clone(), GroupOverflow::Wait);
+            (GroupId::new(index), group)
+        };
+        indexes.map(row).collect()
+    }
+
+    #[actix::test]
+    async fn a_change_costs_little_however_many_groups_there_are() {
+        const GROUPS: u32 = 40_000;
+
+        let groups = Groups::default();
+        groups.register_all(rows(0..GROUPS)).expect("free groups");
+        let mut one = rows(GROUPS..GROUPS + 1);
+        let (group, row) = one.pop().expect("one");
+        let used = measure(|| groups.register(group, row).expect("a free group"));
+        assert!(used.bytes_total < 4 << 10, "{used:?}");
+        let used = measure(|| drop(groups.unregister(group)));
+        assert!(used.bytes_total < 4 << 10, "{used:?}");
+        assert!(
+            groups
+                .snapshot()
+                .serving(GroupId::new(GROUPS - 1))
+                .is_some()
+        );
+    }
+
+    #[actix::test]
+    async fn of_groups_registered_together_all_are_served_or_none() {
+        let groups = Groups::default();
+        groups.register_all(rows(7..8)).expect("free groups");
+        let taken = groups.register_all(rows(0..10));
+        assert_eq!(taken, Err(RegisterError::Taken(GroupId::new(7))));
+        let twice = groups.register_all(rows(1..3).into_iter().chain(rows(2..4)).collect());
+        assert_eq!(twice, Err(RegisterError::Taken(GroupId::new(2))));
+        let last = u32::MAX - 1;
+        let mut reserved = rows(last..u32::MAX);
+        reserved.extend(
+            rows(3..4)
+                .into_iter()
+                .map(|(_, row)| (GroupId::RESERVED, row)),
+        );
+        assert_eq!(groups.register_all(reserved), Err(RegisterError::Reserved));
+        let table = groups.snapshot();
+        let served = [0, 1, 2, 7, last].map(|index| table.serving(GroupId::new(index)).is_some());
+        assert_eq!(served, [false, false, false, true, false]);
     }
 }

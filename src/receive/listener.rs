@@ -1,10 +1,11 @@
 //! The `Listener`: accepts connections and gives each to the `Reader` that has the fewest.
 //!
 //! Decides who may connect and which Reader reads. No connection can end the Listener: an error of one
-//! connection is skipped, and when the system is out of descriptors or memory the Listener waits,
-//! longer each time, instead of spinning. The socket outlives the actor.
+//! connection is skipped, and when the system is out of descriptors or memory, or denies accepting, the
+//! Listener waits, longer each time, instead of spinning. The socket outlives the actor; if it is broken
+//! from outside, another one is bound at the same address.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use actix::{Actor, Context};
 
@@ -15,9 +16,11 @@ use crate::{
         time::sleep,
     },
     observe::reporter::Reporter,
-    receive::{admission::ConnectionLimits, reader::Assign, reader_set::ReaderSet},
+    receive::{
+        accept_errors::AcceptErrors, admission::ConnectionLimits, reader::Assign,
+        reader_set::ReaderSet,
+    },
     runtime::{
-        backoff::Backoff,
         failpoints::{Failpoint, Failpoints},
         lifecycle::Lifecycle,
         supervision::{Lifeline, Supervised, live},
@@ -83,43 +86,59 @@ pub(crate) struct Accepting {
 impl Accepting {
     /// Accepts connections without end.
     async fn run(&self) {
-        const FIRST_WAIT: Duration = Duration::from_millis(100);
-        const MAX_WAIT: Duration = Duration::from_secs(1);
-        // No jitter: there is only one Listener, and a random wait of zero would let it spin.
-        const FULL_WAIT: f64 = 1.0;
-
-        let mut waits = Backoff::new(FIRST_WAIT, MAX_WAIT);
+        let mut errors = AcceptErrors::new();
         let mut acceptor = None;
         self.readers.all_started().await;
         loop {
             match self.accept(&mut acceptor).await {
                 Ok((stream, from)) => {
-                    waits.reset();
+                    errors.accepted();
                     // If the only Reader is being restarted, this connection waits here, and the others
                     // wait in the backlog.
                     self.readers.any().await;
                     self.assign(stream, from);
                 }
-                // Also waits if the socket could not be attached: that would fail again at once.
-                Err(err) if acceptor.is_none() || tcp::is_exhaustion(&err) => {
-                    let wait = waits.next(FULL_WAIT);
-                    self.reporter.cannot_accept(&err, wait);
-                    sleep(wait).await;
-                }
-                // This error is about one connection: it was reset before it was accepted, or a
-                // firewall refused it. The next connection is not affected.
-                Err(err) => self.reporter.lost_early(None, &err),
+                Err(err) => self.pause(&err, &mut acceptor, &mut errors).await,
             }
         }
     }
 
-    /// Waits for the next connection. Attaches the socket first, if that has not succeeded before.
+    /// Waits for the next connection. Before that, binds the socket again if it was broken, and attaches
+    /// it if that has not succeeded before.
     async fn accept(&self, acceptor: &mut Option<Acceptor>) -> io::Result<(Stream, SocketAddr)> {
         let acceptor = match acceptor {
             Some(acceptor) => acceptor,
-            None => acceptor.insert(self.socket.attach()?),
+            None => {
+                if self.socket.bind_again()? {
+                    self.reporter.bound_again(self.socket.addr());
+                }
+                acceptor.insert(self.socket.attach()?)
+            }
         };
         acceptor.accept().await
+    }
+
+    /// Waits after an error, unless it is about one connection: that one was reset before it was accepted,
+    /// or a firewall refused it, and the next connection is not affected.
+    async fn pause(
+        &self,
+        err: &io::Error,
+        acceptor: &mut Option<Acceptor>,
+        errors: &mut AcceptErrors,
+    ) {
+        if acceptor.is_some() && tcp::is_broken(err) {
+            *acceptor = None;
+            self.socket.close();
+        }
+        // A socket that cannot even be bound or attached would fail again at once.
+        let lasts = acceptor.is_none() || tcp::is_exhaustion(err);
+        match errors.failed(lasts) {
+            None => tracing::debug!(%err, "a connection was lost while it was accepted"),
+            Some(wait) => {
+                self.reporter.cannot_accept(self.socket.addr(), err, wait);
+                sleep(wait).await;
+            }
+        }
     }
 
     /// Gives an accepted connection to a Reader. If anything fails here, the connection is closed.

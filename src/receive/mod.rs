@@ -1,5 +1,6 @@
 //! Receiving: from an accepted connection to the mailbox of the group's actor.
 
+mod accept_errors;
 pub(crate) mod admission;
 mod charge;
 mod connection;
@@ -7,6 +8,7 @@ pub(crate) mod context;
 pub(crate) mod deliver;
 mod frame_deadline;
 mod group_hasher;
+mod group_map;
 pub(crate) mod grouping;
 pub(crate) mod groups;
 pub(crate) mod inbound;

@@ -1,19 +1,24 @@
 //! The threads that the transport's actors run on.
 //!
-//! Owns the arbiters. A [`Worker`] is one of them, or the arbiter that called `bind`: tasks can be
-//! started on it from any thread. Which actor runs where is decided by whoever starts it.
+//! Owns the arbiters, and decides in which actix `System` they run. A [`Worker`] is one of them, or the
+//! arbiter that called `bind`: tasks can be started on it from any thread. Which actor runs where is
+//! decided by whoever starts it. How the arbiters' threads are ended is in `keeper`.
 
 use std::io;
 
-use actix_rt::Arbiter;
+use actix_rt::{Arbiter, ArbiterHandle, System};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Placement,
     observe::subscribers::Subscribers,
-    runtime::{lifecycle::Lifecycle, load_counter::LoadCounter},
+    runtime::{
+        keeper::Keeper,
+        lifecycle::Lifecycle,
+        worker::{Worker, worker},
+    },
 };
 
 /// All workers of one transport.
@@ -21,77 +26,102 @@ use crate::{
 pub(crate) struct Arbiters {
     pub(crate) readers: Vec<Worker>,
     pub(crate) writers: Vec<Worker>,
-    /// Those that the transport started.
-    own: Mutex<Vec<Arbiter>>,
-    /// The subscribers' tasks run on `readers[0]`.
+    /// The first arbiter of the `System` that the transport runs in.
+    pub(crate) home: ArbiterHandle,
+    /// The arbiter of the first reader. The subscribers' tasks and the timers of `stop` run on it.
+    first: ArbiterHandle,
+    /// Those that the transport started, and who ends them. `None` when `stop` has begun to end them.
+    own: Mutex<Option<(Keeper, Vec<Arbiter>)>>,
     subscribers: Subscribers,
     /// Cancelled when the threads of `own` have ended, or there are none.
     joined: CancellationToken,
 }
 
 impl Arbiters {
-    /// Starts the arbiters that the placement asks for.
+    /// Starts the arbiters that the placement asks for, and, where no `System` runs on this thread, the
+    /// `System` that they belong to.
     pub(crate) fn start(
         placement: Placement,
         lifecycle: &Lifecycle,
         subscribers: Subscribers,
     ) -> io::Result<Self> {
-        // Made first: if one arbiter cannot be started, dropping this ends those that were.
-        let mut arbiters = Arbiters {
-            readers: Vec::new(),
-            writers: Vec::new(),
-            own: Mutex::default(),
-            subscribers,
-            joined: CancellationToken::new(),
+        let Placement::Dedicated { readers, writers } = placement else {
+            return Self::on_this_thread(lifecycle, subscribers);
         };
-        match placement {
-            Placement::Dedicated { readers, writers } => {
-                for _ in 0..readers {
-                    let worker = arbiters.start_one(lifecycle)?;
-                    arbiters.readers.push(worker);
-                }
-                for _ in 0..writers {
-                    let worker = arbiters.start_one(lifecycle)?;
-                    arbiters.writers.push(worker);
-                }
-            }
-            Placement::Current => {
+        let joined = CancellationToken::new();
+        let number = readers + writers;
+        let (keeper, arbiters, home) = match living_system() {
+            Some(system) => Keeper::beside(&system, number, &joined)?,
+            None => Keeper::with_system(number, &joined, &subscribers)?,
+        };
+        let first = arbiters[0].handle();
+        let mut workers: Vec<_> = arbiters
+            .iter()
+            .map(|arbiter| {
                 let (worker, work) = worker(lifecycle);
-                actix_rt::spawn(work);
-                arbiters.readers.push(worker.clone());
-                arbiters.writers.push(worker);
-            }
-        }
-        if arbiters.own.get_mut().is_empty() {
-            arbiters.joined.cancel();
-        }
-        Ok(arbiters)
+                arbiter.spawn(work);
+                worker
+            })
+            .collect();
+        Ok(Arbiters {
+            writers: workers.split_off(readers),
+            readers: workers,
+            home,
+            first,
+            own: Mutex::new(Some((keeper, arbiters))),
+            subscribers,
+            joined,
+        })
     }
 
-    fn start_one(&mut self, lifecycle: &Lifecycle) -> io::Result<Worker> {
-        let arbiter = Arbiter::try_new()?;
+    /// Everything runs on the arbiter of this thread, and there is no thread to end.
+    fn on_this_thread(lifecycle: &Lifecycle, subscribers: Subscribers) -> io::Result<Self> {
+        let ended = || io::Error::other("the arbiter of this thread has ended");
+        let here = Arbiter::try_current().ok_or_else(ended)?;
         let (worker, work) = worker(lifecycle);
-        arbiter.spawn(work);
-        self.own.get_mut().push(arbiter);
-        Ok(worker)
+        if !here.spawn(work) {
+            return Err(ended());
+        }
+        let joined = CancellationToken::new();
+        joined.cancel();
+        Ok(Arbiters {
+            readers: vec![worker.clone()],
+            writers: vec![worker],
+            home: here.clone(),
+            first: here,
+            own: Mutex::new(None),
+            subscribers,
+            joined,
+        })
+    }
+
+    /// Runs `task` on an arbiter, where timers work, and waits until it has ended. If the arbiter is gone,
+    /// or ends meanwhile, so does the wait. Dropping the future cancels the task.
+    ///
+    /// For `stop`, which may run on a thread without a runtime.
+    pub(crate) fn run<T>(&self, task: T) -> impl Future<Output = ()> + use<T>
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let (mut running, ended) = oneshot::channel::<()>();
+        self.first.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = running.closed() => {}
+            }
+        });
+        async {
+            // The task drops its end, whether it was run to its end or not.
+            let _ = ended.await;
+        }
     }
 
     /// Ends the arbiters and waits until their threads have ended. May be called again, and after a
     /// call that was cancelled; each call waits for the same end.
     pub(crate) async fn stop(&self) {
-        let arbiters = std::mem::take(&mut *self.own.lock());
-        if !arbiters.is_empty() {
-            let joined = self.joined.clone().drop_guard();
-            // Joining blocks, so it has a thread of its own: a short-lived one, and not one of a pool
-            // that would outlive the transport.
-            std::thread::spawn(move || {
-                let _joined = joined;
-                for arbiter in arbiters {
-                    arbiter.stop();
-                    // A thread that panicked has ended as well.
-                    let _ = arbiter.join();
-                }
-            });
+        let own = self.own.lock().take();
+        if let Some((keeper, arbiters)) = own {
+            keeper.end(arbiters);
         }
         self.joined.cancelled().await;
     }
@@ -99,7 +129,10 @@ impl Arbiters {
 
 impl Drop for Arbiters {
     fn drop(&mut self) {
-        for arbiter in self.own.get_mut() {
+        let Some((_keeper, arbiters)) = self.own.get_mut().take() else {
+            return;
+        };
+        for arbiter in arbiters {
             // The arbiters stay until the subscribers have handled the last events, or have had the
             // time to.
             let subscribers = self.subscribers.clone();
@@ -111,61 +144,15 @@ impl Drop for Arbiters {
     }
 }
 
-type Start = Box<dyn FnOnce() + Send>;
-
-/// An arbiter, as somewhere to start tasks from any thread.
-#[derive(Debug, Clone)]
-pub(crate) struct Worker {
-    // Unbounded, but it carries only the starts of actors and subscribers, of which there are as many
-    // as there are actors and subscribers. It carries no data.
-    starts: mpsc::UnboundedSender<Start>,
-    lifecycle: Lifecycle,
-    /// How many peers this worker writes to.
-    pub(crate) load: LoadCounter,
+/// Returns whether an actix arbiter runs on this thread.
+pub(crate) fn is_arbiter_here() -> bool {
+    Arbiter::try_current().is_some_and(|arbiter| arbiter.alive())
 }
 
-impl Worker {
-    /// Runs `task` there, and lets `stop` wait for it. Returns false if the arbiter is gone.
-    pub(crate) fn spawn<F>(&self, task: impl FnOnce() -> F + Send + 'static) -> bool
-    where
-        F: Future<Output = ()> + 'static,
-    {
-        let lifecycle = self.lifecycle.clone();
-        self.start(Box::new(move || {
-            actix_rt::spawn(lifecycle.track(task()));
-        }))
-    }
-
-    /// The same for a task that `stop` does not wait for.
-    pub(crate) fn spawn_untracked(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
-        self.start(Box::new(|| {
-            actix_rt::spawn(task);
-        }))
-    }
-
-    fn start(&self, start: Start) -> bool {
-        self.starts.send(start).is_ok()
-    }
-}
-
-/// Returns a worker, and the task that must run on its arbiter.
-fn worker(lifecycle: &Lifecycle) -> (Worker, impl Future<Output = ()> + Send + use<>) {
-    let (sender, mut starts) = mpsc::unbounded_channel::<Start>();
-    let starting = async move {
-        while let Some(start) = starts.recv().await {
-            start();
-        }
-    };
-    let until_end = lifecycle.clone();
-    let work = lifecycle.track(async move {
-        until_end.run(starting).await;
-    });
-    let worker = Worker {
-        starts: sender,
-        lifecycle: lifecycle.clone(),
-        load: LoadCounter::default(),
-    };
-    (worker, work)
+/// Returns the `System` of this thread. A `System` that has ended stays registered on its thread, and
+/// does not count.
+fn living_system() -> Option<System> {
+    System::try_current().filter(|system| system.arbiter().alive())
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 pub(crate) mod arbiters;
 pub(crate) mod backoff;
 pub(crate) mod failpoints;
+mod keeper;
 pub(crate) mod lifecycle;
 pub(crate) mod load_counter;
 mod restart_budget;
 pub(crate) mod supervision;
+pub(crate) mod worker;

@@ -8,12 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
 use actix_transport::{
-    Config, Count, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent, RegisterError, Shutdown,
-    Transport, Via,
+    BindError, Config, Count, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent,
+    RegisterError, Shutdown, Transport, Via,
 };
 use bytes::Bytes;
 use tokio::{io::AsyncWriteExt, sync::mpsc};
@@ -543,6 +544,165 @@ fn each_of_many_groups_on_one_connection_keeps_its_order() {
             end([b]).await;
         });
     }
+}
+
+/// Writes frames from a thread that may block, without waiting for anybody to read them.
+fn send_blocking(transport: &Transport, frames: &[(u32, &[u8])]) -> std::net::TcpStream {
+    let mut stream = std::net::TcpStream::connect(transport.local_addr()).expect("listening");
+    for (group, payload) in frames {
+        std::io::Write::write_all(&mut stream, &wire(*group, payload)).expect("room");
+    }
+    stream
+}
+
+#[test]
+fn groups_registered_before_the_transport_starts_get_the_first_frames() {
+    for config in placements() {
+        run(async {
+            let [(one, mut at_one), (two, mut at_two), (other, mut at_other)] =
+                [(); 3].map(|()| probe());
+            let (three, mut at_three) = probe();
+            let builder = Transport::builder()
+                .config(config)
+                .register(group(1), one)
+                .register_with(group(2), two, GroupOverflow::Drop { max_bytes: 0 })
+                .catch_all(other);
+            let mut stream = None;
+            let b = builder.bind_with("127.0.0.1:0", |transport| {
+                // These frames are there before the group is registered.
+                let frames: [(u32, &[u8]); 4] = [(1, b"a"), (2, b"b"), (3, b"c"), (4, b"d")];
+                stream = Some(send_blocking(transport, &frames));
+                transport
+                    .send_datagram(transport.local_addr(), group(3), "datagram")
+                    .expect("room");
+                // A transport that reads already would lose them meanwhile.
+                std::thread::sleep(Duration::from_millis(50));
+                transport.register(group(3), three)
+            });
+            let b = b.expect("free port");
+            assert_eq!(at_one.next().await.payload, "a");
+            let mut at_three =
+                [at_three.next().await, at_three.next().await].map(|got| got.payload);
+            at_three.sort();
+            assert_eq!(at_three, ["c", "datagram"]);
+            assert_eq!(at_other.next().await.payload, "d");
+            assert_eq!(at_two.try_next(), None);
+            let dropped = b.stats().inbound.dropped;
+            assert_eq!(dropped.total(), count(&[b"b"]), "{dropped:?}");
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn an_actor_subscribed_before_the_transport_starts_hears_of_the_first_frame() {
+    run(async {
+        let (subscriber, mut events) = observer();
+        let mut stream = None;
+        let builder = Transport::builder().subscribe(subscriber);
+        let b = builder.bind_with("127.0.0.1:0", |transport| {
+            stream = Some(send_blocking(transport, &[(1, b"nobody's")]));
+            Ok(())
+        });
+        let b = b.expect("free port");
+        let lost = |event: &PeerEvent| {
+            matches!(
+                event,
+                PeerEvent::Dropped {
+                    reason: DropReason::NoGroup,
+                    ..
+                }
+            )
+        };
+        events.until(lost).await;
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_transport_whose_groups_cannot_be_registered_ends_even_if_a_handle_is_kept() {
+    for config in placements() {
+        run(async {
+            let (actor, seen) = probe();
+            let builder = || Transport::builder().config(config.clone());
+            let twice = builder()
+                .register(group(1), actor.clone())
+                .register(group(1), actor.clone());
+            let refused = twice.bind("127.0.0.1:0").expect_err("taken");
+            assert!(
+                matches!(refused, BindError::Register(RegisterError::Taken(taken)) if taken == group(1))
+            );
+            assert!(refused.to_string().contains("group 1"), "{refused}");
+
+            let mut kept = None;
+            let refused = builder().bind_with("127.0.0.1:0", |transport| {
+                kept = Some(transport.clone());
+                transport.register(group(1), actor.clone())?;
+                transport.register(GroupId::RESERVED, actor)
+            });
+            let refused = refused.expect_err("reserved");
+            assert!(matches!(
+                refused,
+                BindError::Register(RegisterError::Reserved)
+            ));
+            // The registration was released, too.
+            seen.end().await;
+            let kept = kept.expect("kept");
+            let late = kept.try_send(kept.local_addr(), group(1), "late");
+            assert!(late.is_err_and(|err| err.is_stopped()));
+            let again = builder().bind(kept.local_addr()).expect("the port is free");
+            kept.stop(Shutdown::Now).await;
+            end([again]).await;
+        });
+    }
+}
+
+#[test]
+fn forty_thousand_groups_are_soon_registered_one_by_one_or_together() {
+    const GROUPS: u32 = 40_000;
+    // A table that is copied for each registration takes minutes in a debug build.
+    const SOON: Duration = Duration::from_secs(5);
+
+    run(async {
+        let b = node(Config::default());
+        let (actor, mut seen) = probe();
+        let began = Instant::now();
+        for index in 0..GROUPS {
+            b.register(group(index), actor.clone()).expect("free group");
+        }
+        let others = (GROUPS..2 * GROUPS).map(|index| (group(index), actor.clone()));
+        b.register_all(others).expect("free groups");
+        let took = began.elapsed();
+        assert!(took < SOON, "{took:?}");
+        let mut stream = dial(&b).await;
+        for index in [0, GROUPS - 1, GROUPS, 2 * GROUPS - 1] {
+            write_frames(&mut stream, &[(index, b"served")]).await;
+            assert_eq!(seen.next().await.group, index);
+        }
+        end([b]).await;
+    });
+}
+
+#[test]
+fn of_groups_registered_together_none_is_served_if_one_is_taken() {
+    run(async {
+        let b = node(Config::default());
+        let (actor, mut seen) = probe();
+        b.register(group(2), actor.clone()).expect("free group");
+        let three = || [1, 2, 3].map(|index| (group(index), actor.clone()));
+        let refused = b.register_all(three());
+        assert_eq!(refused, Err(RegisterError::Taken(group(2))));
+        b.unregister(group(2));
+        let overflow = GroupOverflow::Drop { max_bytes: 0 };
+        b.register_all_with(three(), overflow).expect("free groups");
+        let mut marks = serve(&b, [4]);
+        let mut stream = dial(&b).await;
+        write_frames(&mut stream, &[(1, b"no room"), (4, b"mark")]).await;
+        marks.next().await;
+        assert_eq!(b.stats().inbound.dropped.overflow, count(&[b"no room"]));
+        assert_eq!(seen.try_next(), None);
+        end([b]).await;
+    });
 }
 
 #[test]

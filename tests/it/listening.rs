@@ -263,6 +263,101 @@ fn the_listener_waits_while_there_are_no_descriptors_and_then_accepts_again() {
     });
 }
 
+/// Another descriptor of the transport's listening socket.
+#[cfg(target_os = "linux")]
+fn listening_socket(transport: &Transport) -> socket2::Socket {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).expect("linux");
+    let open = std::fs::read_dir("/proc/self/fd").expect("linux");
+    let found = open.filter_map(|entry| {
+        let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let descriptor = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()?;
+        let socket = socket2::Socket::from(descriptor);
+        let addr = socket.local_addr().ok()?.as_socket()?;
+        let listens = socket.is_listener().ok()? && addr == transport.local_addr();
+        listens.then_some(socket)
+    });
+    found.last().expect("it listens")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_listening_socket_that_is_shut_down_from_outside_is_bound_again() {
+    use actix_transport::PeerEvent;
+
+    let test = "listening::a_listening_socket_that_is_shut_down_from_outside_is_bound_again";
+    alone(test, || {
+        for config in placements() {
+            run(async {
+                let b = node(config);
+                let mut seen = serve(&b, [1]);
+                let (mut before, mut events) = (dial(&b).await, watch(&b));
+                talks(&mut before, &mut seen).await;
+                let mut stat = std::fs::File::open("/proc/self/stat").expect("linux");
+                let (began, used) = (std::time::Instant::now(), cpu_time(&mut stat));
+                for times in 1..=2 {
+                    let socket = listening_socket(&b);
+                    socket.shutdown(std::net::Shutdown::Both).expect("open");
+                    drop(socket);
+                    let told = events.next().await;
+                    assert!(
+                        matches!(told, PeerEvent::NotAccepting { addr, .. } if addr == b.local_addr()),
+                        "{told:?}"
+                    );
+                    let told = events.next().await;
+                    assert!(
+                        matches!(told, PeerEvent::Rebound { addr } if addr == b.local_addr()),
+                        "{told:?}"
+                    );
+                    assert_eq!(b.stats().links.rebinds, times);
+                    talks(&mut dial(&b).await, &mut seen).await;
+                }
+                // Connections that were open are not affected.
+                talks(&mut before, &mut seen).await;
+                // The listener slept meanwhile.
+                let (wall, used) = (began.elapsed(), cpu_time(&mut stat) - used);
+                assert!(
+                    u128::from(used) * 10 < wall.as_millis() / 2,
+                    "{used} of {wall:?}"
+                );
+                end([b]).await;
+            });
+        }
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_listening_socket_whose_port_is_taken_meanwhile_is_bound_again_when_the_port_is_free() {
+    use actix_transport::PeerEvent;
+
+    run(async {
+        let b = node(Config::default().udp(false));
+        let mut events = watch(&b);
+        let broken = listening_socket(&b);
+        let thief = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let thief = thief.expect("a socket");
+        thief.set_reuse_address(true).expect("open");
+        broken.shutdown(std::net::Shutdown::Both).expect("open");
+        thief.bind(&b.local_addr().into()).expect("nobody listens");
+        thief.listen(1).expect("nobody listens");
+        drop(broken);
+        let in_use = |event: &PeerEvent| {
+            let error = std::io::ErrorKind::AddrInUse;
+            matches!(event, PeerEvent::NotAccepting { error: told, .. } if *told == error)
+        };
+        events.until(in_use).await;
+        assert_eq!(b.stats().links.rebinds, 0);
+        drop(thief);
+        let rebound = |event: &PeerEvent| matches!(event, PeerEvent::Rebound { .. });
+        events.until(rebound).await;
+        let mut seen = serve(&b, [1]);
+        talks(&mut dial(&b).await, &mut seen).await;
+        end([b]).await;
+    });
+}
+
 /// A reader that ended has the lowest load of all. It must not be given connections for that
 /// reason.
 #[cfg(feature = "failpoints")]

@@ -14,6 +14,7 @@ mod links;
 mod listening;
 mod logging;
 mod messages;
+mod names;
 mod peers;
 mod queueing;
 mod reading;
@@ -23,4 +24,5 @@ mod stopping;
 #[cfg(feature = "failpoints")]
 mod supervision;
 mod support;
+mod surroundings;
 mod wire;

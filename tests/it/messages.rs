@@ -2,8 +2,8 @@
 
 use actix::prelude::*;
 use actix_transport::{
-    Config, GroupId, GroupOverflow, Inbound, Node, PeerEvent, Register, RegisterError, Replace,
-    SendError, SendFrame, Shutdown, Subscribe, Transport, Unregister,
+    Config, GroupId, GroupOverflow, Inbound, Node, PeerEvent, Register, RegisterAll, RegisterError,
+    Replace, SendError, SendFrame, Shutdown, Subscribe, Transport, Unregister,
 };
 use bytes::Bytes;
 
@@ -39,15 +39,32 @@ fn a_group_is_registered_replaced_and_unregistered_by_message() {
 
             let refused = node.send(register(1, &two)).await.expect("runs");
             assert_eq!(refused, Err(RegisterError::Taken(group(1))));
+            let many = |indexes: [u32; 2]| RegisterAll {
+                groups: indexes.map(|index| (group(index), one.clone())).into(),
+                overflow: GroupOverflow::Wait,
+            };
+            let refused = node.send(many([5, 1])).await.expect("runs");
+            assert_eq!(refused, Err(RegisterError::Taken(group(1))));
+            let registered = node.send(many([5, 6])).await.expect("runs");
+            assert_eq!(registered, Ok(()));
+            write_frames(&mut stream, &[(6, b"six")]).await;
+            assert_eq!(seen_one.next().await.payload, "six");
             let replace = Replace {
                 group: group(1),
                 actor: two.clone(),
             };
             let replaced = node.send(replace).await.expect("runs");
-            assert_eq!(replaced, Ok(Some(one)));
+            assert_eq!(replaced, Ok(Some(one.clone())));
             write_frames(&mut stream, &[(1, b"two")]).await;
             assert_eq!(seen_two.next().await.payload, "two");
 
+            for index in [5, 6] {
+                let unregister = Unregister {
+                    group: group(index),
+                };
+                let former = node.send(unregister).await.expect("runs");
+                assert_eq!(former, Some(one.clone()));
+            }
             let unregister = Unregister { group: group(1) };
             let former = node.send(unregister).await.expect("runs");
             assert_eq!(former, Some(two));

@@ -132,9 +132,15 @@ pub(crate) fn serve(transport: &Transport, groups: impl IntoIterator<Item = u32>
 
 /// Subscribes a probe to a transport's events.
 pub(crate) fn watch(transport: &Transport) -> Seen<PeerEvent> {
+    let (subscriber, seen) = observer();
+    transport.subscribe(subscriber);
+    seen
+}
+
+/// A probe for events that is not subscribed yet.
+pub(crate) fn observer() -> (Recipient<PeerEvent>, Seen<PeerEvent>) {
     let (tell, seen) = mpsc::unbounded_channel();
-    transport.subscribe(Probe(tell).start().recipient());
-    Seen(seen)
+    (Probe(tell).start().recipient(), Seen(seen))
 }
 
 /// Waits until `fact` holds.

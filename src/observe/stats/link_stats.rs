@@ -20,6 +20,8 @@ pub struct LinkStats {
     /// How often accepting paused after an error of the listening socket, such as no free descriptors
     /// or memory.
     pub accept_stalls: u64,
+    /// How often the listening socket was broken from outside and bound again at the same address.
+    pub rebinds: u64,
     /// Incoming connections open now.
     pub connections: u64,
     /// How often an actor of the transport ended unexpectedly and was restarted.

@@ -1,0 +1,20 @@
+//! What most programs need, for a glob import beside that of actix.
+//!
+//! ```
+//! use actix::prelude::*;
+//! use actix_transport::prelude::*;
+//!
+//! fn not_sent(err: TransportSendError<Vec<u8>>) -> Vec<u8> {
+//!     err.into_payload()
+//! }
+//! ```
+//!
+//! actix' prelude has a `SendError` of its own, so ours is called `TransportSendError` here. No other
+//! name is in both.
+
+pub use crate::{
+    BindError, Builder, Config, Count, DownReason, DropReason, GroupId, GroupOverflow, Inbound,
+    Node, Overflow, Payload, Peer, PeerError, PeerEvent, Placement, Register, RegisterAll,
+    RegisterError, Replace, SendError as TransportSendError, SendFrame, Shutdown, Stats,
+    StopReport, Subscribe, Transport, Unregister, Via,
+};
