@@ -179,8 +179,8 @@ impl Transport {
     }
 
     /// Sends a frame as a datagram, if there is room for it now. The network may lose, duplicate or
-    /// reorder it and nobody is told; the receiving system may lose it as well, while a group there is
-    /// slow ([`GroupOverflow::Wait`]). What is lost on this side is counted.
+    /// reorder it and nobody is told; the receiving node drops it if the group there is too slow
+    /// ([`Config::udp_group_bytes`]). What is lost on this side is counted.
     ///
     /// # Errors
     ///
@@ -197,8 +197,9 @@ impl Transport {
     }
 
     /// Sends a frame as a datagram if its payload is at most [`Config::max_datagram`] long, and over a
-    /// connection if it is longer, as PhxPaxos does. Sends now or not at all. Frames sent so arrive in
-    /// any order.
+    /// connection if it is longer, as PhxPaxos does. Also uses a connection where no datagram can go:
+    /// datagrams are switched off, or this node has an IPv4 address and `to` is an IPv6 address. Sends
+    /// now or not at all. Frames sent so arrive in any order.
     ///
     /// # Errors
     ///
@@ -209,8 +210,7 @@ impl Transport {
         group: GroupId,
         payload: P,
     ) -> Result<(), SendError<P>> {
-        if self.0.outgoing.is_switched_on() && payload.as_ref().len() <= self.config().max_datagram
-        {
+        if self.0.outgoing.reaches(to) && payload.as_ref().len() <= self.config().max_datagram {
             return self.send_datagram(to, group, payload);
         }
         self.try_send(to, group, payload)

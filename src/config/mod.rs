@@ -220,6 +220,13 @@ settings! {
     /// more. Default 40 MiB, at least `max_datagram` + 8.
     udp_queue_bytes: usize = 40 << 20;
 
+    /// The most bytes of received datagrams that one group with
+    /// [`GroupOverflow::Wait`](crate::GroupOverflow::Wait) may hold unhandled: frames with 8 bytes of
+    /// header, and 256 bytes for each batch. What does not fit is dropped and counted. Default 4 MiB,
+    /// at least `max_datagram` + 1 KiB. Each group whose actor is slow can cost this much memory; all
+    /// groups that only the catch-all actor serves share one such bound.
+    udp_group_bytes: usize = 4 << 20;
+
     /// How often one of the transport's own actors may be restarted within `restart_window`. Default 10,
     /// 0 to 2²⁰. If it ends unexpectedly once more, [`PeerEvent::Failed`](crate::PeerEvent::Failed)
     /// reports it, and it is restarted only after `failed_retry`. With 0 that happens each time.

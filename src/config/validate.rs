@@ -57,6 +57,11 @@ impl Config {
                 self.udp_queue_bytes,
                 datagram..=usize::MAX,
             ),
+            (
+                "udp_group_bytes",
+                self.udp_group_bytes,
+                self.max_datagram.saturating_add(1 << 10)..=usize::MAX,
+            ),
             ("restart_limit", self.restart_limit, 0..=1 << 20),
         ])
     }
@@ -141,6 +146,7 @@ mod tests {
             ("max_datagram", Config::default().max_datagram(65_504)),
             ("max_datagram", Config::default().max_datagram(usize::MAX)),
             ("udp_queue_bytes", Config::default().udp_queue_bytes(16)),
+            ("udp_group_bytes", Config::default().udp_group_bytes(16)),
             ("placement", Config::default().placement(threads(0, 1))),
             ("placement", Config::default().placement(threads(1, 0))),
         ];

@@ -1,15 +1,19 @@
 //! The `UdpActor`: sends and receives datagrams.
+//!
+//! While the system has no descriptor or no memory for the socket, the actor waits, longer each time.
+//! Datagrams that go stale meanwhile are dropped and reported.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, Context};
 
 use crate::{
     datagrams::{outgoing::Outgoing, receiving::Receiving, sending::Sending},
-    net::udp::DatagramSocket,
+    net::{time::sleep, udp::DatagramSocket},
     observe::reporter::Reporter,
     receive::context::ReceiveContext,
     runtime::{
+        backoff::Backoff,
         failpoints::{Failpoint, Failpoints},
         supervision::{Lifeline, Supervised, live},
     },
@@ -50,17 +54,10 @@ impl Actor for UdpActor {
         let (context, failpoints) = (self.context.clone(), self.failpoints.clone());
         let (outgoing, reporter) = (self.outgoing.clone(), self.reporter.clone());
         live(self, ctx, async move {
-            let socket = match outgoing.attach() {
-                Ok(Some(socket)) => socket,
-                Ok(None) => return,
-                // For example, there are no descriptors left. This life ends, and the next one tries
-                // again.
-                Err(err) => panic!("cannot use the datagram socket: {err}"),
-            };
             tokio::select! {
                 () = context.lifecycle.all_ends() => {}
                 () = failpoints.strike(Failpoint::Udp) => {}
-                () = send_and_receive(&context, &outgoing, &reporter, &socket) => {}
+                () = send_and_receive(&context, &outgoing, &reporter) => {}
             }
         });
     }
@@ -73,13 +70,31 @@ impl Supervised for UdpActor {
 }
 
 /// Returns when no datagram may be sent or received any more.
-async fn send_and_receive(
-    context: &ReceiveContext,
-    outgoing: &Outgoing,
-    reporter: &Reporter,
-    socket: &DatagramSocket,
-) {
-    let sending = Sending::new(&outgoing.queue, socket, reporter);
-    let receiving = Receiving::new(context, socket);
+async fn send_and_receive(context: &ReceiveContext, outgoing: &Outgoing, reporter: &Reporter) {
+    let Some(socket) = attached(outgoing, reporter).await else {
+        return;
+    };
+    let sending = Sending::new(&outgoing.queue, &socket, reporter);
+    let receiving = Receiving::new(context, &socket);
     tokio::join!(sending.run(), receiving.run());
+}
+
+/// Attaches the socket to the runtime of this thread, as soon as the system lets it. Returns `None` if
+/// there is no socket any more.
+async fn attached(outgoing: &Outgoing, reporter: &Reporter) -> Option<DatagramSocket> {
+    const FIRST_WAIT: Duration = Duration::from_millis(100);
+    const MAX_WAIT: Duration = Duration::from_secs(1);
+    // No jitter: nobody else competes for this socket, and a wait drawn as nothing would be spinning.
+    const FULL_WAIT: f64 = 1.0;
+
+    let mut waits = Backoff::new(FIRST_WAIT, MAX_WAIT);
+    loop {
+        let err = match outgoing.attach() {
+            Ok(socket) => return socket,
+            Err(err) => err,
+        };
+        let wait = waits.next(FULL_WAIT);
+        reporter.no_datagrams(&err, wait);
+        outgoing.expire_while(sleep(wait)).await;
+    }
 }

@@ -52,6 +52,12 @@ impl Outgoing {
         self.switched_on
     }
 
+    /// Returns whether a datagram can go to an address of this ip version: datagrams are switched on,
+    /// and the socket reaches it.
+    pub(crate) fn reaches(&self, to: SocketAddr) -> bool {
+        self.switched_on && addr::reachable_from(self.local, addr::canonical(to)).is_some()
+    }
+
     /// Queues a datagram, or gives the payload back.
     pub(crate) fn send<P: Payload>(
         &self,

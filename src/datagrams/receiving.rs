@@ -1,9 +1,11 @@
 //! From the socket to the mailboxes of the groups' actors.
 //!
 //! Datagrams of one sender are put one behind the other into a buffer, each with its length in front, as
-//! if they had come over a connection. From there on they take the same way.
+//! if they had come over a connection. From there on they take the same way, except that nothing here
+//! waits for a handler: a group that is slow may hold a bounded number of bytes, and what does not fit is
+//! dropped and counted. So no group and no sender delays the datagrams of the others.
 
-use std::{iter::Peekable, net::SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::{BufMut, BytesMut};
 
@@ -13,10 +15,7 @@ use crate::{
         udp::{DatagramSocket, ReceivedDatagrams},
     },
     receive::{context::ReceiveContext, deliver::Deliverer, inbound::Via},
-    wire::{
-        count::Count,
-        frame::{HEADER, PREFIX},
-    },
+    wire::frame::{HEADER, PREFIX},
 };
 
 /// Receiving system calls before other tasks get their turn.
@@ -47,11 +46,12 @@ impl<'r> Receiving<'r> {
                 context.accounts.clone(),
                 context.config.max_frame,
                 Via::Udp,
-            ),
+            )
+            .without_waiting(context.config.udp_group_bytes),
         }
     }
 
-    /// Returns when nothing may be received any more and everything received has been handled.
+    /// Returns when nothing may be received any more and everything received is in mailboxes.
     pub(super) async fn run(mut self) {
         let _receiver = self.context.lifecycle.receiver();
         let mut received = ReceivedDatagrams::new();
@@ -73,29 +73,22 @@ impl<'r> Receiving<'r> {
             self.deliver().await;
             tokio::task::yield_now().await;
         }
-        // Frames in a mailbox are only taken from it while somebody awaits the answer.
-        self.deliverer.wait_until_handled().await;
     }
 
     /// Puts the datagrams that are frames into the buffer. Before one of another sender, and before the
     /// buffer gets too long, what is in it is delivered.
     async fn collect<'d>(&mut self, datagrams: impl Iterator<Item = (SocketAddr, &'d [u8])>) {
-        let mut uncollected = Uncollected {
-            context: self.context,
-            datagrams: datagrams.peekable(),
-        };
-        while let Some(&(from, datagram)) = uncollected.datagrams.peek() {
+        for (from, datagram) in datagrams {
             let from = addr::canonical(from);
-            if let Some(len) = frame_len(self.context, datagram) {
-                if self.sender != Some(from) || self.buffer.len() + len > DELIVER_BYTES {
-                    self.deliver().await;
-                }
-                let length = u32::try_from(len).expect("datagrams are shorter than 64 KiB");
-                self.sender = Some(from);
-                self.buffer.put_u32(length);
-                self.buffer.put_slice(datagram);
+            let Some(len) = frame_len(self.context, datagram) else {
+                continue;
+            };
+            if self.sender != Some(from) || self.buffer.len() + len as usize > DELIVER_BYTES {
+                self.deliver().await;
             }
-            uncollected.datagrams.next();
+            self.sender = Some(from);
+            self.buffer.put_u32(len);
+            self.buffer.put_slice(datagram);
         }
     }
 
@@ -114,30 +107,13 @@ impl<'r> Receiving<'r> {
     }
 }
 
-/// Received datagrams that are not in the buffer yet. If the actor ends now, nobody will take them, and
-/// they are counted so.
-struct Uncollected<'r, 'd, D: Iterator<Item = (SocketAddr, &'d [u8])>> {
-    context: &'r ReceiveContext,
-    datagrams: Peekable<D>,
-}
-
-impl<'d, D: Iterator<Item = (SocketAddr, &'d [u8])>> Drop for Uncollected<'_, 'd, D> {
-    fn drop(&mut self) {
-        for (_, datagram) in self.datagrams.by_ref() {
-            if let Some(len) = frame_len(self.context, datagram) {
-                drop(self.context.accounts.receive(Count::one(len)));
-            }
-        }
-    }
-}
-
 /// Returns the length that the datagram's frame would have on a connection, or `None`, counted as
 /// malformed, if the datagram is too short or too long for a frame.
-fn frame_len(context: &ReceiveContext, datagram: &[u8]) -> Option<usize> {
+fn frame_len(context: &ReceiveContext, datagram: &[u8]) -> Option<u32> {
     let len = PREFIX + datagram.len();
     if len < HEADER || len > context.config.max_frame {
         context.accounts.malformed();
         return None;
     }
-    Some(len)
+    u32::try_from(len).ok()
 }

@@ -100,6 +100,7 @@ mod system {
     pub(crate) struct DatagramSocket {
         pub(in crate::net) socket: UdpSocket,
         state: UdpSocketState,
+        max_burst: usize,
     }
 
     impl DatagramSocket {
@@ -114,7 +115,12 @@ mod system {
             if let Ok(v6) = v6 {
                 set_ipv6_mtu_discover(&socket, v6)?;
             }
-            Ok(DatagramSocket { socket, state })
+            let max_burst = state.max_gso_segments();
+            Ok(DatagramSocket {
+                socket,
+                state,
+                max_burst,
+            })
         }
 
         pub(crate) async fn readable(&self) -> io::Result<()> {
@@ -126,8 +132,13 @@ mod system {
         }
 
         /// Returns how many datagrams of one length can be sent together.
+        ///
+        /// This is what the system offered when the socket was attached. `quinn-udp` lowers its own
+        /// number to 1 for good after the first `EINVAL` or `EIO`, even if a single datagram to a bad
+        /// address was the cause. It does not look at that number when it sends, so it is not used here.
+        /// A burst that the system refuses is sent again one by one, and the next burst is tried anew.
         pub(crate) fn max_burst(&self) -> usize {
-            self.state.max_gso_segments()
+            self.max_burst
         }
 
         /// Sends `contents` as datagrams of `segment` bytes each, all of them or none, without waiting.
@@ -240,6 +251,29 @@ mod tests {
         let datagrams: Vec<_> = several.iter().map(|(_, bytes)| bytes).collect();
         assert_eq!(datagrams, [&b"aa"[..], b"bb", b"c"]);
         assert_eq!(received(&[(b"", 0)]).iter().count(), 1, "an empty one");
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[tokio::test]
+    async fn after_a_datagram_to_a_bad_address_bursts_still_leave_together() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
+        let socket = DatagramSocket::new(socket).expect("open");
+        let before = socket.max_burst();
+        assert!(before > 1, "this system has no segmentation offload");
+        // Linux refuses port 0 with EINVAL.
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        let refused = socket.try_send(nowhere, b"x", 1).expect_err("port 0");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(socket.max_burst(), before);
+
+        let receiver = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
+        let to = receiver.local_addr().expect("bound");
+        socket.try_send(to, b"aabbc", 2).expect("a burst");
+        let mut datagram = [0; 9];
+        for expected in [&b"aa"[..], b"bb", b"c"] {
+            let len = receiver.recv(&mut datagram).await.expect("sent");
+            assert_eq!(&datagram[..len], expected);
+        }
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -17,6 +17,7 @@ pub(crate) struct LinkCounters {
     pub(super) accepted: Counter,
     pub(super) turned_away: Counter,
     pub(super) accept_stalls: Counter,
+    pub(super) datagram_stalls: Counter,
     pub(super) restarts: Counter,
     too_long: Counter,
     unreachable: Counter,
@@ -36,6 +37,7 @@ impl LinkCounters {
             turned_away: self.turned_away.get(),
             accept_stalls: self.accept_stalls.get(),
             connections: connections as u64,
+            datagram_stalls: self.datagram_stalls.get(),
             restarts: self.restarts.get(),
             datagram_errors: DatagramErrors {
                 too_long: self.too_long.get(),

@@ -71,6 +71,12 @@ impl Reporter {
         self.counters.datagram_error(err).add_one();
     }
 
+    /// Reports that the system cannot give us the socket of datagrams now.
+    pub(crate) fn no_datagrams(&self, err: &io::Error, wait: Duration) {
+        self.counters.datagram_stalls.add_one();
+        tracing::warn!(%err, ?wait, "cannot send or receive datagrams");
+    }
+
     // ---- incoming connections --------------------------------------------------------------------
 
     pub(crate) fn accepted(&self) {

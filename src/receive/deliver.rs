@@ -2,7 +2,8 @@
 //!
 //! Owns the order of delivery and the back-pressure: a batch of frames goes into the actors' mailboxes
 //! only when the batch before it has been handled, so at most one batch per connection waits in
-//! mailboxes. Owns as well what happens to frames that cannot be delivered: they are counted, with
+//! mailboxes. Datagrams wait for no handler; a bound in bytes for each group takes the place of the
+//! back-pressure. Owns as well what happens to frames that cannot be delivered: they are counted, with
 //! the reason. Leaves the grouping of frames to `grouping`, the table of actors to `groups` and the
 //! reading to `connection` and `datagrams`.
 
@@ -31,6 +32,9 @@ pub(crate) struct Deliverer {
     accounts: ReceiveAccounts,
     max_frame: usize,
     via: Via,
+    /// The bytes that a group with [`GroupOverflow::Wait`] may hold, where nothing waits for it. `None`
+    /// where it is waited for.
+    wait_bytes: Option<usize>,
     grouping: Grouping,
     unhandled: Unhandled,
 }
@@ -47,8 +51,18 @@ impl Deliverer {
             accounts,
             max_frame,
             via,
+            wait_bytes: None,
             grouping: Grouping::default(),
             unhandled: Unhandled::default(),
+        }
+    }
+
+    /// Makes it never wait for a handler: a group with [`GroupOverflow::Wait`] may hold `max_bytes`, and
+    /// what does not fit is dropped and counted.
+    pub(crate) fn without_waiting(self, max_bytes: usize) -> Self {
+        Deliverer {
+            wait_bytes: Some(max_bytes),
+            ..self
         }
     }
 
@@ -74,6 +88,7 @@ impl Deliverer {
                 accounts: &self.accounts,
                 from,
                 via: self.via,
+                wait_bytes: self.wait_bytes,
                 unhandled: &mut self.unhandled,
             };
             let round = self
@@ -135,6 +150,7 @@ struct HandOver<'d> {
     accounts: &'d ReceiveAccounts,
     from: SocketAddr,
     via: Via,
+    wait_bytes: Option<usize>,
     unhandled: &'d mut Unhandled,
 }
 
@@ -148,11 +164,13 @@ impl HandOver<'_> {
         if !group.actor.connected() {
             return delivery.discard(NotDelivered::ActorGone);
         }
-        match group.overflow {
-            GroupOverflow::Wait => self.serve_waiting(group, frames, delivery),
-            GroupOverflow::Drop { max_bytes } => {
-                self.serve_bounded(group, max_bytes, frames, delivery);
-            }
+        let max_bytes = match group.overflow {
+            GroupOverflow::Wait => self.wait_bytes,
+            GroupOverflow::Drop { max_bytes } => Some(max_bytes),
+        };
+        match max_bytes {
+            None => self.serve_waiting(group, frames, delivery),
+            Some(max_bytes) => self.serve_bounded(group, max_bytes, frames, delivery),
         }
     }
 

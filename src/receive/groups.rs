@@ -25,14 +25,17 @@ pub enum GroupOverflow {
     /// a handler that takes longer than the sender's `user_timeout` costs the connection: see
     /// [`Config::user_timeout`](crate::Config::user_timeout).
     ///
-    /// All datagrams arrive at one socket. A group that waits holds back the datagrams of all senders
-    /// and for all groups. Datagrams for which the operating system has no room meanwhile are lost and
-    /// not counted here. Where datagrams matter, let groups drop.
+    /// Datagrams never wait, because all of them arrive at one socket, and a slow group would hold back
+    /// those of all others. The group may hold [`Config::udp_group_bytes`](crate::Config::udp_group_bytes)
+    /// of datagrams that are not handled yet, beside the frames from connections. What does not fit is
+    /// dropped and counted ([`DropReason::Overflow`](crate::DropReason::Overflow)). If the handler
+    /// returns a future, the next datagrams may come before that has resolved.
     #[default]
     Wait,
     /// The connection does not wait. The group may hold `max_bytes` that are not handled yet: frames
     /// with their headers, which are copied for this, and 256 bytes for each batch. If a batch does
     /// not fit, its first frames are taken as far as they fit, and the others are dropped and counted.
+    /// Datagrams count against the same bound.
     ///
     /// A batch is what one read brings, up to 512 KiB and a frame. For an actor that keeps up to lose
     /// nothing, the bound should be twice that for each connection that sends to it at the same time.
@@ -47,7 +50,8 @@ pub enum GroupOverflow {
 pub(crate) struct Group {
     pub(crate) actor: Recipient<Inbound>,
     pub(crate) overflow: GroupOverflow,
-    /// Bytes handed to the actor and not yet handled. Used only with [`GroupOverflow::Drop`].
+    /// Bytes handed to the actor and not yet handled: with [`GroupOverflow::Drop`] all of them, with
+    /// [`GroupOverflow::Wait`] only those of datagrams.
     pub(crate) held: HeldBytes,
 }
 

@@ -60,7 +60,7 @@ pub enum Via {
 ///
 /// The connection that the frames came on is read again once the handler has returned (or, if it
 /// returns a future, once that has resolved), unless the group was registered with
-/// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
+/// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop). Datagrams wait for no handler.
 ///
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
 /// as the payload lives. That can be 1 MiB, or the longest frame that came lately on that connection.

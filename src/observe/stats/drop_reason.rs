@@ -8,7 +8,8 @@ pub enum DropReason {
     Stale,
     /// The send queue was full and dropped it for a newer frame
     /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)). Or its group held as many bytes as
-    /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop) allows.
+    /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop) or, for datagrams,
+    /// [`Config::udp_group_bytes`](crate::Config::udp_group_bytes) allows.
     Overflow,
     /// It is a datagram, and the system refused to send it.
     Failed,

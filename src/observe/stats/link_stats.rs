@@ -19,6 +19,9 @@ pub struct LinkStats {
     /// How often accepting paused after an error of the listening socket, such as no free descriptors
     /// or memory.
     pub accept_stalls: u64,
+    /// How often sending and receiving datagrams paused, because the system had no descriptor or no
+    /// memory for the socket.
+    pub datagram_stalls: u64,
     /// Incoming connections open now.
     pub connections: u64,
     /// How often an actor of the transport ended unexpectedly and was restarted.
