@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     error::{PeerError, RegisterError, SendError},
     ids::GroupId,
+    net::udp_buffers::DatagramBuffers,
     observe::{
         event::PeerEvent,
         stats::{PeerStats, Stats},
@@ -62,6 +63,13 @@ impl Transport {
     /// Returns the configuration the transport was made with.
     pub fn config(&self) -> &Config {
         &self.0.receive.config
+    }
+
+    /// Returns how much room the system gave the socket of datagrams, which may be less than
+    /// [`Config::udp_receive_buffer`] and [`Config::udp_send_buffer`]. `None` if datagrams are switched
+    /// off, and after the transport has stopped.
+    pub fn datagram_buffers(&self) -> Option<DatagramBuffers> {
+        self.0.outgoing.buffers()
     }
 
     /// Returns the actor that does as actix messages what these methods do. `None` for a moment at the

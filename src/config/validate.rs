@@ -58,6 +58,12 @@ impl Config {
                 datagram..=usize::MAX,
             ),
             (
+                "udp_receive_buffer",
+                self.udp_receive_buffer,
+                4 << 10..=1 << 30,
+            ),
+            ("udp_send_buffer", self.udp_send_buffer, 4 << 10..=1 << 30),
+            (
                 "udp_group_bytes",
                 self.udp_group_bytes,
                 self.max_datagram.saturating_add(1 << 10)..=usize::MAX,

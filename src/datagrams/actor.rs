@@ -75,7 +75,7 @@ async fn send_and_receive(context: &ReceiveContext, outgoing: &Outgoing, reporte
         return;
     };
     let sending = Sending::new(&outgoing.queue, &socket, reporter);
-    let receiving = Receiving::new(context, &socket);
+    let receiving = Receiving::new(context, &socket, reporter);
     tokio::join!(sending.run(), receiving.run());
 }
 

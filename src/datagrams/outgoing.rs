@@ -12,6 +12,7 @@ use crate::{
         addr,
         clock::CoarseInstant,
         udp::{DatagramSocket, UnattachedUdp},
+        udp_buffers::DatagramBuffers,
     },
     observe::{reporter::Reporter, stats::SendStats},
     send::{
@@ -56,6 +57,11 @@ impl Outgoing {
     /// and the socket reaches it.
     pub(crate) fn reaches(&self, to: SocketAddr) -> bool {
         self.switched_on && addr::reachable_from(self.local, addr::canonical(to)).is_some()
+    }
+
+    /// Returns how much room the system gave the socket. `None` if there is no socket.
+    pub(crate) fn buffers(&self) -> Option<DatagramBuffers> {
+        Some(self.socket.lock().as_ref()?.buffers)
     }
 
     /// Queues a datagram, or gives the payload back.

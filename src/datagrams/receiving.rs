@@ -10,10 +10,12 @@ use std::net::SocketAddr;
 use bytes::{BufMut, BytesMut};
 
 use crate::{
+    datagrams::losses::Losses,
     net::{
         addr,
         udp::{DatagramSocket, ReceivedDatagrams},
     },
+    observe::reporter::Reporter,
     receive::{context::ReceiveContext, deliver::Deliverer, inbound::Via},
     wire::frame::{HEADER, PREFIX},
 };
@@ -32,10 +34,15 @@ pub(super) struct Receiving<'r> {
     buffer: BytesMut,
     sender: Option<SocketAddr>,
     deliverer: Deliverer,
+    losses: Losses<'r>,
 }
 
 impl<'r> Receiving<'r> {
-    pub(super) fn new(context: &'r ReceiveContext, socket: &'r DatagramSocket) -> Self {
+    pub(super) fn new(
+        context: &'r ReceiveContext,
+        socket: &'r DatagramSocket,
+        reporter: &'r Reporter,
+    ) -> Self {
         Receiving {
             context,
             socket,
@@ -48,6 +55,7 @@ impl<'r> Receiving<'r> {
                 Via::Udp,
             )
             .without_waiting(context.config.udp_group_bytes),
+            losses: Losses::new(socket, reporter),
         }
     }
 
@@ -59,9 +67,14 @@ impl<'r> Receiving<'r> {
             tokio::select! {
                 biased;
                 () = self.context.lifecycle.receiving_ends() => break,
+                () = self.losses.due() => {
+                    self.losses.look();
+                    continue;
+                }
                 // The next call finds an error of the socket.
                 _ = self.socket.readable() => {}
             }
+            self.losses.arrived();
             for _ in 0..YIELD_AFTER_CALLS {
                 // An error means that there is nothing more; or that an earlier datagram of ours could
                 // not be delivered, which the system reports here and which does not concern receiving.
@@ -73,6 +86,7 @@ impl<'r> Receiving<'r> {
             self.deliver().await;
             tokio::task::yield_now().await;
         }
+        self.losses.look();
     }
 
     /// Puts the datagrams that are frames into the buffer. Before one of another sender, and before the

@@ -49,7 +49,8 @@ fn bind_once(addr: SocketAddr, config: &Config) -> io::Result<Bound> {
     tcp.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
     let tcp = std::net::TcpListener::from(tcp);
     let addr = tcp.local_addr()?;
-    let udp = config.udp.then(|| UnattachedUdp::bind(addr)).transpose()?;
+    let udp = config.udp.then(|| UnattachedUdp::bind(addr, config));
+    let udp = udp.transpose()?;
     Ok(Bound {
         tcp: ListeningSocket::new(tcp),
         udp,

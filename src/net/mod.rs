@@ -13,3 +13,6 @@ pub(crate) mod random;
 pub(crate) mod tcp;
 pub(crate) mod time;
 pub(crate) mod udp;
+pub(crate) mod udp_buffers;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod udp_drops;

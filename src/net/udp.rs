@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 
 pub(crate) use self::system::DatagramSocket;
 use self::system::SLOTS;
+use crate::{config::Config, net::udp_buffers::DatagramBuffers};
 
 /// The longest datagram that the 16-bit length field of UDP allows.
 const LONGEST: usize = 64 << 10;
@@ -26,23 +27,27 @@ pub(crate) const MAX_BURST_SEGMENT: usize = 1232;
 /// A bound datagram socket that belongs to no runtime. It outlives the actor that uses it, so that an
 /// actor that is started again receives from the same backlog.
 #[derive(Debug)]
-pub(crate) struct UnattachedUdp(std::net::UdpSocket);
+pub(crate) struct UnattachedUdp {
+    socket: std::net::UdpSocket,
+    pub(crate) buffers: DatagramBuffers,
+}
 
 impl UnattachedUdp {
-    pub(super) fn bind(addr: SocketAddr) -> io::Result<Self> {
+    pub(super) fn bind(addr: SocketAddr, config: &Config) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
-        Ok(UnattachedUdp(socket))
+        let buffers = DatagramBuffers::grant(&socket, config)?;
+        Ok(UnattachedUdp { socket, buffers })
     }
 
     #[cfg(test)]
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 
     /// Attaches the socket to the runtime of this thread.
     pub(crate) fn attach(&self) -> io::Result<DatagramSocket> {
-        DatagramSocket::new(UdpSocket::from_std(self.0.try_clone()?)?)
+        DatagramSocket::new(UdpSocket::from_std(self.socket.try_clone()?)?)
     }
 }
 
@@ -93,6 +98,7 @@ mod system {
     use tokio::io::Interest;
 
     use super::*;
+    use crate::net::udp_drops::DropCount;
 
     /// The most slots that one system call fills, each with the datagrams that came together.
     pub(super) const SLOTS: usize = 8;
@@ -101,6 +107,8 @@ mod system {
         pub(in crate::net) socket: UdpSocket,
         state: UdpSocketState,
         max_burst: usize,
+        /// `None` if this kernel is too old to tell one socket from another.
+        drop_count: Option<DropCount>,
     }
 
     impl DatagramSocket {
@@ -116,10 +124,12 @@ mod system {
                 set_ipv6_mtu_discover(&socket, v6)?;
             }
             let max_burst = state.max_gso_segments();
+            let drop_count = DropCount::of(&socket, socket.local_addr()?).ok();
             Ok(DatagramSocket {
                 socket,
                 state,
                 max_burst,
+                drop_count,
             })
         }
 
@@ -139,6 +149,15 @@ mod system {
         /// A burst that the system refuses is sent again one by one, and the next burst is tried anew.
         pub(crate) fn max_burst(&self) -> usize {
             self.max_burst
+        }
+
+        /// Returns how many datagrams the kernel has dropped on this socket because nobody read them in
+        /// time, modulo 2³².
+        pub(crate) fn kernel_drops(&self) -> io::Result<u32> {
+            match &self.drop_count {
+                Some(count) => count.read(),
+                None => Err(io::ErrorKind::Unsupported.into()),
+            }
         }
 
         /// Sends `contents` as datagrams of `segment` bytes each, all of them or none, without waiting.
@@ -208,6 +227,12 @@ mod system {
         #[expect(clippy::unused_self, reason = "the shape of the other")]
         pub(crate) fn max_burst(&self) -> usize {
             1
+        }
+
+        /// This system does not tell.
+        #[expect(clippy::unused_self, reason = "the shape of the other")]
+        pub(crate) fn kernel_drops(&self) -> io::Result<u32> {
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         pub(crate) fn try_send(&self, to: SocketAddr, contents: &[u8], _: usize) -> io::Result<()> {

@@ -18,6 +18,7 @@ pub(crate) struct LinkCounters {
     pub(super) turned_away: Counter,
     pub(super) accept_stalls: Counter,
     pub(super) datagram_stalls: Counter,
+    pub(super) datagrams_lost: Counter,
     pub(super) restarts: Counter,
     too_long: Counter,
     unreachable: Counter,
@@ -38,6 +39,7 @@ impl LinkCounters {
             accept_stalls: self.accept_stalls.get(),
             connections: connections as u64,
             datagram_stalls: self.datagram_stalls.get(),
+            datagrams_lost: self.datagrams_lost.get(),
             restarts: self.restarts.get(),
             datagram_errors: DatagramErrors {
                 too_long: self.too_long.get(),
@@ -79,7 +81,30 @@ impl Counter {
         self.0.fetch_add(1, Relaxed);
     }
 
+    /// Adds what a number of 32 bits has grown by since the last call, and returns it. Only one thread
+    /// at a time may call this.
+    pub(super) fn raise_to(&self, total: u32) -> u32 {
+        // The lower half of the sum is the number as it was at the last call.
+        let grown = total.wrapping_sub(self.get() as u32);
+        self.0.fetch_add(grown.into(), Relaxed);
+        grown
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_32_bits_that_starts_over_still_raises_the_sum() {
+        let counter = Counter::default();
+        assert_eq!(counter.raise_to(u32::MAX - 1), u32::MAX - 1);
+        assert_eq!(counter.raise_to(2), 4);
+        assert_eq!(counter.raise_to(2), 0);
+        assert_eq!(counter.get(), (1 << 32) + 2);
     }
 }

@@ -71,6 +71,15 @@ impl Reporter {
         self.counters.datagram_error(err).add_one();
     }
 
+    /// Reports how many datagrams the kernel has dropped so far because nobody read them in time, modulo
+    /// 2³².
+    pub(crate) fn datagrams_lost(&self, total: u32) {
+        let lost = self.counters.datagrams_lost.raise_to(total);
+        if lost > 0 {
+            tracing::warn!(lost, "the system had no room for datagrams");
+        }
+    }
+
     /// Reports that the system cannot give us the socket of datagrams now.
     pub(crate) fn no_datagrams(&self, err: &io::Error, wait: Duration) {
         self.counters.datagram_stalls.add_one();

@@ -591,3 +591,70 @@ fn while_there_are_no_descriptors_datagrams_wait_or_go_stale_and_then_come_throu
         });
     });
 }
+
+#[test]
+fn the_system_is_asked_for_buffers_as_large_as_configured_and_what_it_gave_is_told() {
+    run(async {
+        let given = |config: Config| {
+            let a = node(config);
+            let given = a.datagram_buffers().expect("switched on");
+            (a, given)
+        };
+        const SMALL: usize = 16 << 10;
+        const LARGE: usize = 64 << 10;
+        let (a, first) = given(
+            Config::default()
+                .udp_receive_buffer(SMALL)
+                .udp_send_buffer(LARGE),
+        );
+        let (b, second) = given(
+            Config::default()
+                .udp_receive_buffer(LARGE)
+                .udp_send_buffer(SMALL),
+        );
+        // Linux gives twice what it was asked for.
+        for (told, asked) in [
+            (first.receive, SMALL),
+            (first.send, LARGE),
+            (second.receive, LARGE),
+            (second.send, SMALL),
+        ] {
+            assert!((asked..=2 * asked).contains(&told), "{told} for {asked}");
+        }
+        // More than the system gives is no error.
+        let (c, most) = given(Config::default().udp_receive_buffer(1 << 30));
+        let (d, default) = given(Config::default());
+        assert!(default.receive > LARGE && default.receive <= most.receive);
+        let e = node(Config::default().udp(false));
+        assert_eq!(e.datagram_buffers(), None);
+        end([a, b, c, d, e]).await;
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_that_the_kernel_had_no_room_for_are_counted() {
+    const SENT: u64 = 1_000;
+
+    run(async {
+        // The transport runs on this thread, so it reads nothing while all these are sent.
+        let b = node(current().udp_receive_buffer(16 << 10));
+        let mut seen = serve(&b, [1]);
+        let raw = socket();
+        for round in 1..=2 {
+            for _ in 0..SENT {
+                raw.send_to(&datagram(1, b"x"), b.local_addr())
+                    .expect("sent");
+            }
+            seen.next().await;
+            let all = || {
+                let stats = b.stats();
+                stats.inbound.received.frames + stats.links.datagrams_lost == round * SENT
+            };
+            until("all counted", all).await;
+            assert!(b.stats().links.datagrams_lost > 0);
+        }
+        assert!(b.stats().inbound.delivered.frames > 0);
+        end([b]).await;
+    });
+}
