@@ -285,6 +285,7 @@ mod tests {
         let socket = DatagramSocket::new(socket).expect("open");
         let before = socket.max_burst();
         assert!(before > 1, "this system has no segmentation offload");
+        socket.writable().await.expect("open");
         // Linux refuses port 0 with EINVAL.
         let nowhere = ([127, 0, 0, 1], 0).into();
         let refused = socket.try_send(nowhere, b"x", 1).expect_err("port 0");
