@@ -47,8 +47,8 @@ impl<'r> Losses<'r> {
 
     /// Counts what was dropped since the last look.
     pub(super) fn look(&self) {
-        match self.socket.kernel_drops() {
-            Ok(total) => self.reporter.datagrams_lost(total),
+        match self.socket.drop_count.newly() {
+            Ok(lost) => self.reporter.datagrams_lost(lost),
             // This system does not tell, or it has no descriptor left for the question.
             Err(err) => tracing::trace!(%err, "cannot ask for dropped datagrams"),
         }

@@ -4,13 +4,13 @@
 //! (segmentation offload), and what arrived so is received together. On other systems they go one by
 //! one. What is sent, and what becomes of it, is decided in the room `datagrams`.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::net::UdpSocket;
 
 pub(crate) use self::system::DatagramSocket;
 use self::system::SLOTS;
-use crate::{config::Config, net::udp_buffers::DatagramBuffers};
+use crate::{config::Config, net::udp_buffers::DatagramBuffers, net::udp_drops::DropCount};
 
 /// The longest datagram that the 16-bit length field of UDP allows.
 const LONGEST: usize = 64 << 10;
@@ -30,6 +30,7 @@ pub(crate) const MAX_BURST_SEGMENT: usize = 1232;
 pub(crate) struct UnattachedUdp {
     socket: std::net::UdpSocket,
     pub(crate) buffers: DatagramBuffers,
+    drop_count: Arc<DropCount>,
 }
 
 impl UnattachedUdp {
@@ -37,7 +38,12 @@ impl UnattachedUdp {
         let socket = std::net::UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
         let buffers = DatagramBuffers::grant(&socket, config)?;
-        Ok(UnattachedUdp { socket, buffers })
+        let drop_count = Arc::new(DropCount::of(&socket));
+        Ok(UnattachedUdp {
+            socket,
+            buffers,
+            drop_count,
+        })
     }
 
     #[cfg(test)]
@@ -47,7 +53,8 @@ impl UnattachedUdp {
 
     /// Attaches the socket to the runtime of this thread.
     pub(crate) fn attach(&self) -> io::Result<DatagramSocket> {
-        DatagramSocket::new(UdpSocket::from_std(self.socket.try_clone()?)?)
+        let socket = UdpSocket::from_std(self.socket.try_clone()?)?;
+        DatagramSocket::new(socket, self.drop_count.clone())
     }
 }
 
@@ -98,7 +105,6 @@ mod system {
     use tokio::io::Interest;
 
     use super::*;
-    use crate::net::udp_drops::DropCount;
 
     /// The most slots that one system call fills, each with the datagrams that came together.
     pub(super) const SLOTS: usize = 8;
@@ -107,12 +113,11 @@ mod system {
         pub(in crate::net) socket: UdpSocket,
         state: UdpSocketState,
         max_burst: usize,
-        /// `None` if this kernel is too old to tell one socket from another.
-        drop_count: Option<DropCount>,
+        pub(crate) drop_count: Arc<DropCount>,
     }
 
     impl DatagramSocket {
-        pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
+        pub(crate) fn new(socket: UdpSocket, drop_count: Arc<DropCount>) -> io::Result<Self> {
             // `quinn-udp` forbids IP fragments, as QUIC does. Our datagrams may be longer than a link,
             // so what was set before is set again.
             let (v4, v6) = (ip_mtu_discover(&socket), ipv6_mtu_discover(&socket));
@@ -124,7 +129,6 @@ mod system {
                 set_ipv6_mtu_discover(&socket, v6)?;
             }
             let max_burst = state.max_gso_segments();
-            let drop_count = DropCount::of(&socket, socket.local_addr()?).ok();
             Ok(DatagramSocket {
                 socket,
                 state,
@@ -149,15 +153,6 @@ mod system {
         /// A burst that the system refuses is sent again one by one, and the next burst is tried anew.
         pub(crate) fn max_burst(&self) -> usize {
             self.max_burst
-        }
-
-        /// Returns how many datagrams the kernel has dropped on this socket because nobody read them in
-        /// time, modulo 2³².
-        pub(crate) fn kernel_drops(&self) -> io::Result<u32> {
-            match &self.drop_count {
-                Some(count) => count.read(),
-                None => Err(io::ErrorKind::Unsupported.into()),
-            }
         }
 
         /// Sends `contents` as datagrams of `segment` bytes each, all of them or none, without waiting.
@@ -209,19 +204,22 @@ mod system {
 
     pub(super) const SLOTS: usize = 1;
 
-    pub(crate) struct DatagramSocket(UdpSocket);
+    pub(crate) struct DatagramSocket {
+        socket: UdpSocket,
+        pub(crate) drop_count: Arc<DropCount>,
+    }
 
     impl DatagramSocket {
-        pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
-            Ok(DatagramSocket(socket))
+        pub(crate) fn new(socket: UdpSocket, drop_count: Arc<DropCount>) -> io::Result<Self> {
+            Ok(DatagramSocket { socket, drop_count })
         }
 
         pub(crate) async fn readable(&self) -> io::Result<()> {
-            self.0.readable().await
+            self.socket.readable().await
         }
 
         pub(crate) async fn writable(&self) -> io::Result<()> {
-            self.0.writable().await
+            self.socket.writable().await
         }
 
         #[expect(clippy::unused_self, reason = "the shape of the other")]
@@ -229,20 +227,14 @@ mod system {
             1
         }
 
-        /// This system does not tell.
-        #[expect(clippy::unused_self, reason = "the shape of the other")]
-        pub(crate) fn kernel_drops(&self) -> io::Result<u32> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
         pub(crate) fn try_send(&self, to: SocketAddr, contents: &[u8], _: usize) -> io::Result<()> {
-            self.0.try_send_to(contents, to).map(|_| ())
+            self.socket.try_send_to(contents, to).map(|_| ())
         }
 
         /// Receives what has arrived, as much as one system call takes, without waiting.
         pub(crate) fn try_receive(&self, received: &mut ReceivedDatagrams) -> io::Result<()> {
             received.filled.clear();
-            let (len, from) = self.0.try_recv_from(&mut received.buffer)?;
+            let (len, from) = self.socket.try_recv_from(&mut received.buffer)?;
             received.filled.push(Slot {
                 from,
                 len,
@@ -282,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn after_a_datagram_to_a_bad_address_bursts_still_leave_together() {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
-        let socket = DatagramSocket::new(socket).expect("open");
+        let socket = DatagramSocket::new(socket, Arc::default()).expect("open");
         let before = socket.max_burst();
         assert!(before > 1, "this system has no segmentation offload");
         socket.writable().await.expect("open");
@@ -309,7 +301,7 @@ mod tests {
 
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
         let before = ip_mtu_discover(&socket).expect("v4");
-        let socket = DatagramSocket::new(socket).expect("open");
+        let socket = DatagramSocket::new(socket, Arc::default()).expect("open");
         assert_eq!(ip_mtu_discover(&socket.socket).expect("v4"), before);
     }
 }

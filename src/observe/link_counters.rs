@@ -78,33 +78,14 @@ pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     pub(super) fn add_one(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.add(1);
     }
 
-    /// Adds what a number of 32 bits has grown by since the last call, and returns it. Only one thread
-    /// at a time may call this.
-    pub(super) fn raise_to(&self, total: u32) -> u32 {
-        // The lower half of the sum is the number as it was at the last call.
-        let grown = total.wrapping_sub(self.get() as u32);
-        self.0.fetch_add(grown.into(), Relaxed);
-        grown
+    pub(super) fn add(&self, number: u64) {
+        self.0.fetch_add(number, Relaxed);
     }
 
     fn get(&self) -> u64 {
         self.0.load(Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_of_32_bits_that_starts_over_still_raises_the_sum() {
-        let counter = Counter::default();
-        assert_eq!(counter.raise_to(u32::MAX - 1), u32::MAX - 1);
-        assert_eq!(counter.raise_to(2), 4);
-        assert_eq!(counter.raise_to(2), 0);
-        assert_eq!(counter.get(), (1 << 32) + 2);
     }
 }

@@ -71,11 +71,10 @@ impl Reporter {
         self.counters.datagram_error(err).add_one();
     }
 
-    /// Reports how many datagrams the kernel has dropped so far because nobody read them in time, modulo
-    /// 2³².
-    pub(crate) fn datagrams_lost(&self, total: u32) {
-        let lost = self.counters.datagrams_lost.raise_to(total);
+    /// Reports how many datagrams the kernel has dropped lately because nobody read them in time.
+    pub(crate) fn datagrams_lost(&self, lost: u32) {
         if lost > 0 {
+            self.counters.datagrams_lost.add(lost.into());
             tracing::warn!(lost, "the system had no room for datagrams");
         }
     }
