@@ -1,15 +1,19 @@
 //! The `UdpActor`: sends and receives datagrams.
 //!
 //! While the system has no descriptor or no memory for the socket, the actor waits, longer each time.
-//! Datagrams that go stale meanwhile are dropped and reported.
+//! Datagrams that go stale meanwhile are dropped and reported. A socket that was shut down from outside is
+//! closed and bound again.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use actix::{Actor, Context};
 
 use crate::{
     datagrams::{outgoing::Outgoing, receiving::Receiving, sending::Sending},
-    net::{time::sleep, udp::DatagramSocket},
+    net::{
+        time::{self, sleep},
+        udp,
+    },
     observe::reporter::Reporter,
     receive::context::ReceiveContext,
     runtime::{
@@ -69,19 +73,8 @@ impl Supervised for UdpActor {
     }
 }
 
-/// Returns when no datagram may be sent or received any more.
+/// Returns when no datagram may be sent or received any more. Waits while the socket cannot be used.
 async fn send_and_receive(context: &ReceiveContext, outgoing: &Outgoing, reporter: &Reporter) {
-    let Some(socket) = attached(outgoing, reporter).await else {
-        return;
-    };
-    let sending = Sending::new(&outgoing.queue, &socket, reporter);
-    let receiving = Receiving::new(context, &socket, reporter);
-    tokio::join!(sending.run(), receiving.run());
-}
-
-/// Attaches the socket to the runtime of this thread, as soon as the system lets it. Returns `None` if
-/// there is no socket any more.
-async fn attached(outgoing: &Outgoing, reporter: &Reporter) -> Option<DatagramSocket> {
     const FIRST_WAIT: Duration = Duration::from_millis(100);
     const MAX_WAIT: Duration = Duration::from_secs(1);
     // No jitter: nobody else competes for this socket, and a wait drawn as nothing would be spinning.
@@ -89,12 +82,36 @@ async fn attached(outgoing: &Outgoing, reporter: &Reporter) -> Option<DatagramSo
 
     let mut waits = Backoff::new(FIRST_WAIT, MAX_WAIT);
     loop {
-        let err = match outgoing.attach() {
-            Ok(socket) => return socket,
-            Err(err) => err,
+        let began = time::now();
+        let Err(err) = use_socket(context, outgoing, reporter).await else {
+            return;
         };
+        if began.elapsed() > MAX_WAIT {
+            waits.reset();
+        }
         let wait = waits.next(FULL_WAIT);
         reporter.no_datagrams(&err, wait);
         outgoing.expire_while(sleep(wait)).await;
     }
+}
+
+/// Attaches the socket to the runtime of this thread and uses it until nothing may be sent or received
+/// any more, or the socket fails.
+async fn use_socket(
+    context: &ReceiveContext,
+    outgoing: &Outgoing,
+    reporter: &Reporter,
+) -> io::Result<()> {
+    let Some(socket) = outgoing.attach()? else {
+        return Ok(());
+    };
+    let sending = Sending::new(&outgoing.queue, &socket, reporter);
+    let receiving = Receiving::new(context, &socket, reporter);
+    let used = tokio::try_join!(sending.run(), receiving.run());
+    if let Err(err) = &used
+        && udp::is_broken(err)
+    {
+        outgoing.close_broken();
+    }
+    used.map(drop)
 }

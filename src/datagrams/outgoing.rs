@@ -61,7 +61,7 @@ impl Outgoing {
 
     /// Returns how much room the system gave the socket. `None` if there is no socket.
     pub(crate) fn buffers(&self) -> Option<DatagramBuffers> {
-        Some(self.socket.lock().as_ref()?.buffers)
+        self.socket.lock().as_ref()?.buffers()
     }
 
     /// Queues a datagram, or gives the payload back.
@@ -99,8 +99,15 @@ impl Outgoing {
 
     /// Attaches the socket to the runtime of this thread. Returns `None` if there is no socket.
     pub(super) fn attach(&self) -> io::Result<Option<DatagramSocket>> {
-        let socket = self.socket.lock();
-        socket.as_ref().map(UnattachedUdp::attach).transpose()
+        let mut socket = self.socket.lock();
+        socket.as_mut().map(UnattachedUdp::attach).transpose()
+    }
+
+    /// Closes a socket that was found to be broken. The next [`attach`](Outgoing::attach) binds it again.
+    pub(super) fn close_broken(&self) {
+        if let Some(socket) = &mut *self.socket.lock() {
+            socket.close_broken();
+        }
     }
 
     /// Runs `work` to its end. Meanwhile drops and reports the datagrams that go stale.

@@ -5,7 +5,7 @@
 //! waits for a handler: a group that is slow may hold a bounded number of bytes, and what does not fit is
 //! dropped and counted. So no group and no sender delays the datagrams of the others.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 
@@ -22,6 +22,9 @@ use crate::{
 
 /// Receiving system calls before other tasks get their turn.
 const YIELD_AFTER_CALLS: usize = 16;
+
+/// After this many errors with no datagram in between, receiving pauses instead of spinning.
+const MAX_ERRORS_IN_A_ROW: u32 = 1000;
 
 /// Bytes that are delivered together: at least the longest datagram.
 const DELIVER_BYTES: usize = 64 << 10;
@@ -59,10 +62,12 @@ impl<'r> Receiving<'r> {
         }
     }
 
-    /// Returns when nothing may be received any more and everything received is in mailboxes.
-    pub(super) async fn run(mut self) {
+    /// Returns when nothing may be received any more and everything received is in mailboxes, or when the
+    /// socket fails.
+    pub(super) async fn run(mut self) -> io::Result<()> {
         let _receiver = self.context.lifecycle.receiver();
         let mut received = ReceivedDatagrams::new();
+        let mut errors_in_a_row = 0;
         loop {
             tokio::select! {
                 biased;
@@ -71,15 +76,23 @@ impl<'r> Receiving<'r> {
                     self.losses.look();
                     continue;
                 }
-                // The next call finds an error of the socket.
-                _ = self.socket.readable() => {}
+                readable = self.socket.readable() => readable?,
             }
             self.losses.arrived();
             for _ in 0..YIELD_AFTER_CALLS {
-                // An error means that there is nothing more; or that an earlier datagram of ours could
-                // not be delivered, which the system reports here and which does not concern receiving.
-                if self.socket.try_receive(&mut received).is_err() {
-                    break;
+                match self.socket.try_receive(&mut received) {
+                    Ok(()) => errors_in_a_row = 0,
+                    Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                        errors_in_a_row = 0;
+                        break;
+                    }
+                    // It may be that an earlier datagram of ours could not be delivered, which the
+                    // system reports here and which does not concern receiving.
+                    Err(_) if errors_in_a_row < MAX_ERRORS_IN_A_ROW => {
+                        errors_in_a_row += 1;
+                        break;
+                    }
+                    Err(err) => return Err(err),
                 }
                 self.collect(received.iter()).await;
             }
@@ -87,6 +100,7 @@ impl<'r> Receiving<'r> {
             tokio::task::yield_now().await;
         }
         self.losses.look();
+        Ok(())
     }
 
     /// Puts the datagrams that are frames into the buffer. Before one of another sender, and before the

@@ -28,34 +28,71 @@ pub(crate) const MAX_BURST_SEGMENT: usize = 1232;
 /// actor that is started again receives from the same backlog.
 #[derive(Debug)]
 pub(crate) struct UnattachedUdp {
+    addr: SocketAddr,
+    wanted: DatagramBuffers,
+    /// `None` after the socket was found to be broken, until it is bound again.
+    bound: Option<BoundUdp>,
+}
+
+#[derive(Debug)]
+struct BoundUdp {
     socket: std::net::UdpSocket,
-    pub(crate) buffers: DatagramBuffers,
+    buffers: DatagramBuffers,
     drop_count: Arc<DropCount>,
 }
 
 impl UnattachedUdp {
     pub(super) fn bind(addr: SocketAddr, config: &Config) -> io::Result<Self> {
+        let wanted = DatagramBuffers {
+            receive: config.udp_receive_buffer,
+            send: config.udp_send_buffer,
+        };
+        Ok(UnattachedUdp {
+            addr,
+            wanted,
+            bound: Some(BoundUdp::bind(addr, wanted)?),
+        })
+    }
+
+    /// Returns how much room the system gave the socket. `None` while it is not bound.
+    pub(crate) fn buffers(&self) -> Option<DatagramBuffers> {
+        Some(self.bound.as_ref()?.buffers)
+    }
+
+    /// Attaches the socket to the runtime of this thread. Binds it again first, if it was broken.
+    pub(crate) fn attach(&mut self) -> io::Result<DatagramSocket> {
+        let bound = match &self.bound {
+            Some(bound) => bound,
+            None => self.bound.insert(BoundUdp::bind(self.addr, self.wanted)?),
+        };
+        let socket = UdpSocket::from_std(bound.socket.try_clone()?)?;
+        DatagramSocket::new(socket, bound.drop_count.clone())
+    }
+
+    /// Closes a socket that cannot be used any more.
+    pub(crate) fn close_broken(&mut self) {
+        self.bound = None;
+    }
+}
+
+impl BoundUdp {
+    fn bind(addr: SocketAddr, wanted: DatagramBuffers) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
-        let buffers = DatagramBuffers::grant(&socket, config)?;
+        let buffers = wanted.grant(&socket)?;
         let drop_count = Arc::new(DropCount::of(&socket));
-        Ok(UnattachedUdp {
+        Ok(BoundUdp {
             socket,
             buffers,
             drop_count,
         })
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    /// Attaches the socket to the runtime of this thread.
-    pub(crate) fn attach(&self) -> io::Result<DatagramSocket> {
-        let socket = UdpSocket::from_std(self.socket.try_clone()?)?;
-        DatagramSocket::new(socket, self.drop_count.clone())
-    }
+/// Returns whether this error says that the socket was shut down, from another process that shares it or
+/// by an administrator. It stays so.
+pub(crate) fn is_broken(err: &io::Error) -> bool {
+    err.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// The datagrams of one system call, in the buffer that they were received into.
@@ -137,8 +174,13 @@ mod system {
             })
         }
 
+        /// Waits until there may be something to receive. A socket that was shut down would be
+        /// readable for ever, so this is an error.
         pub(crate) async fn readable(&self) -> io::Result<()> {
-            self.socket.readable().await
+            match self.socket.ready(Interest::READABLE).await? {
+                ready if ready.is_read_closed() => Err(io::ErrorKind::BrokenPipe.into()),
+                _ => Ok(()),
+            }
         }
 
         pub(crate) async fn writable(&self) -> io::Result<()> {

@@ -4,8 +4,6 @@ use std::{io, net::UdpSocket};
 
 use socket2::SockRef;
 
-use crate::config::Config;
-
 /// How much room the system gave the socket of datagrams, in bytes; see
 /// [`Transport::datagram_buffers`](crate::Transport::datagram_buffers).
 ///
@@ -21,16 +19,11 @@ pub struct DatagramBuffers {
 }
 
 impl DatagramBuffers {
-    /// Asks for the configured sizes. Takes what the system gives: a smaller buffer is no reason not to
-    /// start.
-    pub(super) fn grant(socket: &UdpSocket, config: &Config) -> io::Result<Self> {
+    /// Asks for these sizes, and returns what the system gave. A smaller buffer is no reason not to start.
+    pub(super) fn grant(self, socket: &UdpSocket) -> io::Result<Self> {
         let socket = SockRef::from(socket);
-        at_most(config.udp_receive_buffer, |size| {
-            socket.set_recv_buffer_size(size)
-        });
-        at_most(config.udp_send_buffer, |size| {
-            socket.set_send_buffer_size(size)
-        });
+        at_most(self.receive, |size| socket.set_recv_buffer_size(size));
+        at_most(self.send, |size| socket.set_send_buffer_size(size));
         Ok(DatagramBuffers {
             receive: socket.recv_buffer_size()?,
             send: socket.send_buffer_size()?,

@@ -658,3 +658,69 @@ fn datagrams_that_the_kernel_had_no_room_for_are_counted() {
         end([b]).await;
     });
 }
+
+/// Shuts this transport's socket for datagrams down, as another process that shares it can do.
+#[cfg(target_os = "linux")]
+fn shut_down(transport: &Transport, how: std::net::Shutdown) {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
+    let mut found = 0;
+    for fd in std::fs::read_dir("/proc/self/fd").expect("linux") {
+        let name = fd.expect("linux").file_name();
+        let fd = name.to_str().and_then(|name| name.parse().ok());
+        let fd = fd.expect("a number");
+        // Some are of files, and other tests of this process close some meanwhile.
+        let Ok(copy) = pidfd_getfd(&own, fd, PidfdGetfdFlags::empty()) else {
+            continue;
+        };
+        let socket = socket2::Socket::from(copy);
+        let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket());
+        let is_udp = socket.r#type().ok() == Some(socket2::Type::DGRAM);
+        if is_udp && addr == Some(transport.local_addr()) {
+            // The system shuts it down, and says that it is not connected.
+            let _ = socket.shutdown(how);
+            found += 1;
+        }
+    }
+    assert!(found > 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_that_is_shut_down_from_outside_is_bound_again() {
+    use std::net::Shutdown;
+
+    let test = "datagrams::a_socket_that_is_shut_down_from_outside_is_bound_again";
+    alone(test, || {
+        for (config, how) in placements()
+            .into_iter()
+            .flat_map(|config| [Shutdown::Read, Shutdown::Write].map(|how| (config.clone(), how)))
+        {
+            run(async {
+                let (a, b) = (node(config.clone()), node(config));
+                let (mut at_a, mut at_b) = (serve(&a, [1]), serve(&b, [1]));
+                a.send_datagram(b.local_addr(), group(1), "before")
+                    .expect("room");
+                at_b.next().await;
+                shut_down(&a, how);
+                // This one finds a socket that cannot send, and is sent by the next one.
+                a.send_datagram(b.local_addr(), group(1), "after")
+                    .expect("room");
+                assert_eq!(at_b.next().await.payload, "after");
+                until("counted", || a.stats().links.datagram_stalls == 1).await;
+                // What arrives before the new socket is bound is lost.
+                until("it receives again", || {
+                    b.send_datagram(a.local_addr(), group(1), "back")
+                        .expect("room");
+                    at_a.try_next().is_some()
+                })
+                .await;
+                assert_eq!(a.stats().links.datagram_stalls, 1);
+                assert_eq!(a.stats().links.restarts, 0);
+                assert!(a.datagram_buffers().is_some());
+                end([a, b]).await;
+            });
+        }
+    });
+}

@@ -20,7 +20,7 @@ pub struct LinkStats {
     /// or memory.
     pub accept_stalls: u64,
     /// How often sending and receiving datagrams paused, because the system had no descriptor or no
-    /// memory for the socket.
+    /// memory for the socket, or because the socket was shut down from outside and had to be bound again.
     pub datagram_stalls: u64,
     /// Datagrams that arrived and that the system dropped before they were read, most often because the
     /// socket's buffer was full ([`Config::udp_receive_buffer`](crate::Config::udp_receive_buffer)).
