@@ -5,7 +5,7 @@
 //! waits for a handler: a group that is slow may hold a bounded number of bytes, and what does not fit is
 //! dropped and counted. So no group and no sender delays the datagrams of the others.
 
-use std::{io, net::SocketAddr};
+use std::{io, iter::Peekable, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 
@@ -17,7 +17,10 @@ use crate::{
     },
     observe::reporter::Reporter,
     receive::{context::ReceiveContext, deliver::Deliverer, inbound::Via},
-    wire::frame::{HEADER, PREFIX},
+    wire::{
+        count::Count,
+        frame::{HEADER, PREFIX},
+    },
 };
 
 /// Receiving system calls before other tasks get their turn.
@@ -106,17 +109,21 @@ impl<'r> Receiving<'r> {
     /// Puts the datagrams that are frames into the buffer. Before one of another sender, and before the
     /// buffer gets too long, what is in it is delivered.
     async fn collect<'d>(&mut self, datagrams: impl Iterator<Item = (SocketAddr, &'d [u8])>) {
-        for (from, datagram) in datagrams {
+        let mut uncollected = Uncollected {
+            context: self.context,
+            datagrams: datagrams.peekable(),
+        };
+        while let Some(&(from, datagram)) = uncollected.datagrams.peek() {
             let from = addr::canonical(from);
-            let Some(len) = frame_len(self.context, datagram) else {
-                continue;
-            };
-            if self.sender != Some(from) || self.buffer.len() + len as usize > DELIVER_BYTES {
-                self.deliver().await;
+            if let Some(len) = frame_len(self.context, datagram) {
+                if self.sender != Some(from) || self.buffer.len() + len as usize > DELIVER_BYTES {
+                    self.deliver().await;
+                }
+                self.sender = Some(from);
+                self.buffer.put_u32(len);
+                self.buffer.put_slice(datagram);
             }
-            self.sender = Some(from);
-            self.buffer.put_u32(len);
-            self.buffer.put_slice(datagram);
+            uncollected.datagrams.next();
         }
     }
 
@@ -132,6 +139,23 @@ impl<'r> Receiving<'r> {
             "the lengths were checked when they were written"
         );
         buffer.reserve(DELIVER_BYTES);
+    }
+}
+
+/// Received datagrams that are not in the buffer yet. If the actor ends during a delivery, nobody will
+/// take them, and they are counted so.
+struct Uncollected<'r, 'd, D: Iterator<Item = (SocketAddr, &'d [u8])>> {
+    context: &'r ReceiveContext,
+    datagrams: Peekable<D>,
+}
+
+impl<'d, D: Iterator<Item = (SocketAddr, &'d [u8])>> Drop for Uncollected<'_, 'd, D> {
+    fn drop(&mut self) {
+        for (_, datagram) in self.datagrams.by_ref() {
+            if let Some(len) = frame_len(self.context, datagram) {
+                drop(self.context.accounts.receive(Count::one(len as usize)));
+            }
+        }
     }
 }
 
