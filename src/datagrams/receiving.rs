@@ -69,12 +69,18 @@ impl<'r> Receiving<'r> {
     /// socket fails.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let _receiver = self.context.lifecycle.receiver();
+        let ended = self.receive().await;
+        self.losses.look();
+        ended
+    }
+
+    async fn receive(&mut self) -> io::Result<()> {
         let mut received = ReceivedDatagrams::new();
         let mut errors_in_a_row = 0;
         loop {
             tokio::select! {
                 biased;
-                () = self.context.lifecycle.receiving_ends() => break,
+                () = self.context.lifecycle.receiving_ends() => return Ok(()),
                 () = self.losses.due() => {
                     self.losses.look();
                     continue;
@@ -102,8 +108,6 @@ impl<'r> Receiving<'r> {
             self.deliver().await;
             tokio::task::yield_now().await;
         }
-        self.losses.look();
-        Ok(())
     }
 
     /// Puts the datagrams that are frames into the buffer. Before one of another sender, and before the
