@@ -143,6 +143,7 @@ pub use crate::{
     config::{Config, Overflow, Placement},
     error::{BindError, ConfigError, PeerError, QueueLimit, RegisterError, SendError},
     ids::GroupId,
+    net::udp_buffers::DatagramBuffers,
     observe::{
         event::{Component, DownReason, PeerEvent},
         stats::{

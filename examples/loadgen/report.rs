@@ -164,6 +164,8 @@ fn links(stats: &LinkStats) -> Value {
         "accepted": stats.accepted,
         "turned_away": stats.turned_away,
         "accept_stalls": stats.accept_stalls,
+        "datagram_stalls": stats.datagram_stalls,
+        "datagrams_lost": stats.datagrams_lost,
         "connections": stats.connections,
         "restarts": stats.restarts,
         "datagram_errors": {

@@ -16,13 +16,15 @@
 //! - `reconcile.rs`, `receive_log.rs`, `track.rs`: compare what was sent with what was received;
 //! - `balance_watch.rs`: takes snapshots of the counters all the time;
 //! - `world.rs`: nodes, child processes and what they cost; `sink.rs`: a node in a child process;
-//! - `netns.rs`: a network namespace; `heap.rs`: allocated bytes; `progress.rs`: the progress line.
+//! - `netns.rs`: a network namespace; `packet_loss.rs`: drops packets on the way to it;
+//! - `heap.rs`: allocated bytes; `progress.rs`: the progress line.
 //!
 //! Rows run one after another, each on its own thread. The exit code is 1 if one fails.
 
 mod balance_watch;
 mod heap;
 mod netns;
+mod packet_loss;
 mod progress;
 mod proxy;
 mod receive_log;

@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     error::{PeerError, RegisterError, SendError},
     ids::GroupId,
+    net::udp_buffers::DatagramBuffers,
     observe::{
         event::PeerEvent,
         stats::{PeerStats, Stats},
@@ -62,6 +63,13 @@ impl Transport {
     /// Returns the configuration the transport was made with.
     pub fn config(&self) -> &Config {
         &self.0.receive.config
+    }
+
+    /// Returns how much room the system gave the socket of datagrams, which may be less than
+    /// [`Config::udp_receive_buffer`] and [`Config::udp_send_buffer`]. `None` if datagrams are switched
+    /// off, and after the transport has stopped.
+    pub fn datagram_buffers(&self) -> Option<DatagramBuffers> {
+        self.0.outgoing.buffers()
     }
 
     /// Returns the address of the [`Node`], an actor that offers some of these methods as actix messages.
@@ -218,8 +226,8 @@ impl Transport {
     }
 
     /// Sends a frame as a datagram, if there is room for it now. The network may lose, duplicate or
-    /// reorder it and nobody is told; the receiving system may lose it as well, while a group there is
-    /// slow ([`GroupOverflow::Wait`]). What is lost on this side is counted.
+    /// reorder it and nobody is told; the receiving node drops it if the group there is too slow
+    /// ([`Config::udp_group_bytes`]). What is lost on this side is counted.
     ///
     /// # Errors
     ///
@@ -235,9 +243,10 @@ impl Transport {
         self.0.outgoing.send(to, group, payload)
     }
 
-    /// Sends a frame as a datagram if its payload is at most [`Config::max_datagram`] long, as PhxPaxos
-    /// does. Sends it over a connection if it is longer, or if datagrams are switched off. Does not wait
-    /// for room. Frames sent so arrive in any order.
+    /// Sends a frame as a datagram if its payload is at most [`Config::max_datagram`] long, and over a
+    /// connection if it is longer, as PhxPaxos does. Also uses a connection where no datagram can go:
+    /// datagrams are switched off, or this node has an IPv4 address and `to` is an IPv6 address. Sends
+    /// now or not at all. Frames sent so arrive in any order.
     ///
     /// # Errors
     ///
@@ -248,8 +257,7 @@ impl Transport {
         group: GroupId,
         payload: P,
     ) -> Result<(), SendError<P>> {
-        if self.0.outgoing.is_switched_on() && payload.as_ref().len() <= self.config().max_datagram
-        {
+        if self.0.outgoing.reaches(to) && payload.as_ref().len() <= self.config().max_datagram {
             return self.send_datagram(to, group, payload);
         }
         self.try_send(to, group, payload)

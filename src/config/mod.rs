@@ -254,6 +254,27 @@ settings! {
     /// more. Default 40 MiB, at least `max_datagram` + 8.
     udp_queue_bytes: usize = 40 << 20;
 
+    /// How much room the system is asked for, in bytes, for datagrams that have arrived and have not been
+    /// read. Default 8 MiB, 4 KiB to 1 GiB. The system may give less (on Linux `net.core.rmem_max` is the
+    /// limit): [`Transport::datagram_buffers`](crate::Transport::datagram_buffers) tells what it gave.
+    /// What does not fit is lost, and counted where the system tells:
+    /// [`LinkStats::datagrams_lost`](crate::LinkStats::datagrams_lost). Linux counts some 700 bytes beside
+    /// each datagram and gives twice the number asked for, so the default holds 20 000 short datagrams.
+    udp_receive_buffer: usize = 8 << 20;
+
+    /// How much room the system is asked for, in bytes, for datagrams that were sent and have not left.
+    /// Default 1 MiB, 4 KiB to 1 GiB. The system may give less (on Linux `net.core.wmem_max` is the
+    /// limit). Datagrams in this buffer count as written and do not go stale, so a large one can make
+    /// them late.
+    udp_send_buffer: usize = 1 << 20;
+
+    /// The most bytes of received datagrams that one group with
+    /// [`GroupOverflow::Wait`](crate::GroupOverflow::Wait) may hold unhandled: frames with 8 bytes of
+    /// header, and 256 bytes for each batch. What does not fit is dropped and counted. Default 4 MiB,
+    /// at least `max_datagram` + 1 KiB. Each group whose actor is slow can cost this much memory; all
+    /// groups that only the catch-all actor serves share one such bound.
+    udp_group_bytes: usize = 4 << 20;
+
     /// How often one of the transport's own actors may be restarted within `restart_window`. Default 10,
     /// 0 to 2²⁰. If it ends unexpectedly once more, [`PeerEvent::Failed`](crate::PeerEvent::Failed)
     /// reports it, and it is restarted only after `failed_retry`. With 0 that happens each time.

@@ -57,6 +57,17 @@ impl Config {
                 self.udp_queue_bytes,
                 datagram..=usize::MAX,
             ),
+            (
+                "udp_receive_buffer",
+                self.udp_receive_buffer,
+                4 << 10..=1 << 30,
+            ),
+            ("udp_send_buffer", self.udp_send_buffer, 4 << 10..=1 << 30),
+            (
+                "udp_group_bytes",
+                self.udp_group_bytes,
+                self.max_datagram.saturating_add(1 << 10)..=usize::MAX,
+            ),
             ("restart_limit", self.restart_limit, 0..=1 << 20),
         ])
     }
@@ -141,6 +152,7 @@ mod tests {
             ("max_datagram", Config::default().max_datagram(65_504)),
             ("max_datagram", Config::default().max_datagram(usize::MAX)),
             ("udp_queue_bytes", Config::default().udp_queue_bytes(16)),
+            ("udp_group_bytes", Config::default().udp_group_bytes(16)),
             ("placement", Config::default().placement(threads(0, 1))),
             ("placement", Config::default().placement(threads(1, 0))),
         ];

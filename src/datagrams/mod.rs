@@ -5,6 +5,7 @@
 //! connection. Nothing that arrives is ever answered here.
 
 mod actor;
+mod losses;
 mod outgoing;
 mod receiving;
 mod sending;

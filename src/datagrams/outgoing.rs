@@ -12,6 +12,7 @@ use crate::{
         addr,
         clock::CoarseInstant,
         udp::{DatagramSocket, UnattachedUdp},
+        udp_buffers::DatagramBuffers,
     },
     observe::{reporter::Reporter, stats::SendStats},
     send::{
@@ -50,6 +51,17 @@ impl Outgoing {
 
     pub(crate) fn is_switched_on(&self) -> bool {
         self.switched_on
+    }
+
+    /// Returns whether a datagram can go to an address of this ip version: datagrams are switched on,
+    /// and the socket reaches it.
+    pub(crate) fn reaches(&self, to: SocketAddr) -> bool {
+        self.switched_on && addr::reachable_from(self.local, addr::canonical(to)).is_some()
+    }
+
+    /// Returns how much room the system gave the socket. `None` if there is no socket.
+    pub(crate) fn buffers(&self) -> Option<DatagramBuffers> {
+        self.socket.lock().as_ref()?.buffers()
     }
 
     /// Queues a datagram, or gives the payload back.
@@ -91,8 +103,15 @@ impl Outgoing {
 
     /// Attaches the socket to the runtime of this thread. Returns `None` if there is no socket.
     pub(super) fn attach(&self) -> io::Result<Option<DatagramSocket>> {
-        let socket = self.socket.lock();
-        socket.as_ref().map(UnattachedUdp::attach).transpose()
+        let mut socket = self.socket.lock();
+        socket.as_mut().map(UnattachedUdp::attach).transpose()
+    }
+
+    /// Closes a socket that was found to be broken. The next [`attach`](Outgoing::attach) binds it again.
+    pub(super) fn close_broken(&self) {
+        if let Some(socket) = &mut *self.socket.lock() {
+            socket.close_broken();
+        }
     }
 
     /// Runs `work` to its end. Meanwhile drops and reports the datagrams that go stale.

@@ -1,17 +1,21 @@
 //! From the socket to the mailboxes of the groups' actors.
 //!
 //! Datagrams of one sender are put one behind the other into a buffer, each with its length in front, as
-//! if they had come over a connection. From there on they take the same way.
+//! if they had come over a connection. From there on they take the same way, except that nothing here
+//! waits for a handler: a group that is slow may hold a bounded number of bytes, and what does not fit is
+//! dropped and counted. So no group and no sender delays the datagrams of the others.
 
-use std::{iter::Peekable, net::SocketAddr};
+use std::{io, iter::Peekable, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 
 use crate::{
+    datagrams::losses::Losses,
     net::{
         addr,
         udp::{DatagramSocket, ReceivedDatagrams},
     },
+    observe::reporter::Reporter,
     receive::{context::ReceiveContext, deliver::Deliverer, inbound::Via},
     wire::{
         count::Count,
@@ -21,6 +25,9 @@ use crate::{
 
 /// The number of system calls to receive datagrams before other tasks get their turn.
 const YIELD_AFTER_CALLS: usize = 16;
+
+/// After this many errors with no datagram in between, receiving pauses instead of spinning.
+const MAX_ERRORS_IN_A_ROW: u32 = 1000;
 
 /// The most bytes that are delivered together. Must hold the longest datagram.
 const DELIVER_BYTES: usize = 64 << 10;
@@ -33,10 +40,15 @@ pub(super) struct Receiving<'r> {
     buffer: BytesMut,
     sender: Option<SocketAddr>,
     deliverer: Deliverer,
+    losses: Losses<'r>,
 }
 
 impl<'r> Receiving<'r> {
-    pub(super) fn new(context: &'r ReceiveContext, socket: &'r DatagramSocket) -> Self {
+    pub(super) fn new(
+        context: &'r ReceiveContext,
+        socket: &'r DatagramSocket,
+        reporter: &'r Reporter,
+    ) -> Self {
         Receiving {
             context,
             socket,
@@ -47,34 +59,55 @@ impl<'r> Receiving<'r> {
                 context.accounts.clone(),
                 context.config.max_frame,
                 Via::Udp,
-            ),
+            )
+            .without_waiting(context.config.udp_group_bytes),
+            losses: Losses::new(socket, reporter),
         }
     }
 
-    /// Returns when nothing may be received any more and everything received has been handled.
-    pub(super) async fn run(mut self) {
+    /// Returns when nothing may be received any more and everything received is in mailboxes, or when the
+    /// socket fails.
+    pub(super) async fn run(mut self) -> io::Result<()> {
         let _receiver = self.context.lifecycle.receiver();
+        let ended = self.receive().await;
+        self.losses.look();
+        ended
+    }
+
+    async fn receive(&mut self) -> io::Result<()> {
         let mut received = ReceivedDatagrams::new();
+        let mut errors_in_a_row = 0;
         loop {
             tokio::select! {
                 biased;
-                () = self.context.lifecycle.receiving_ends() => break,
-                // The next call finds an error of the socket.
-                _ = self.socket.readable() => {}
+                () = self.context.lifecycle.receiving_ends() => return Ok(()),
+                () = self.losses.due() => {
+                    self.losses.look();
+                    continue;
+                }
+                readable = self.socket.readable() => readable?,
             }
+            self.losses.arrived();
             for _ in 0..YIELD_AFTER_CALLS {
-                // An error means that there is nothing more; or that an earlier datagram of ours could
-                // not be delivered, which the system reports here and which does not concern receiving.
-                if self.socket.try_receive(&mut received).is_err() {
-                    break;
+                match self.socket.try_receive(&mut received) {
+                    Ok(()) => errors_in_a_row = 0,
+                    Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                        errors_in_a_row = 0;
+                        break;
+                    }
+                    // It may be that an earlier datagram of ours could not be delivered, which the
+                    // system reports here and which does not concern receiving.
+                    Err(_) if errors_in_a_row < MAX_ERRORS_IN_A_ROW => {
+                        errors_in_a_row += 1;
+                        break;
+                    }
+                    Err(err) => return Err(err),
                 }
                 self.collect(received.iter()).await;
             }
             self.deliver().await;
             tokio::task::yield_now().await;
         }
-        // An actor handles the frames in its mailbox only while somebody awaits the answer.
-        self.deliverer.wait_until_handled().await;
     }
 
     /// Puts the datagrams that are frames into the buffer. Before one of another sender, and before the
@@ -87,12 +120,11 @@ impl<'r> Receiving<'r> {
         while let Some(&(from, datagram)) = uncollected.datagrams.peek() {
             let from = addr::canonical(from);
             if let Some(len) = frame_len(self.context, datagram) {
-                if self.sender != Some(from) || self.buffer.len() + len > DELIVER_BYTES {
+                if self.sender != Some(from) || self.buffer.len() + len as usize > DELIVER_BYTES {
                     self.deliver().await;
                 }
-                let length = u32::try_from(len).expect("datagrams are shorter than 64 KiB");
                 self.sender = Some(from);
-                self.buffer.put_u32(length);
+                self.buffer.put_u32(len);
                 self.buffer.put_slice(datagram);
             }
             uncollected.datagrams.next();
@@ -114,8 +146,8 @@ impl<'r> Receiving<'r> {
     }
 }
 
-/// Received datagrams that are not in the buffer yet. If the actor ends now, nobody will take them, and
-/// they are counted so.
+/// Received datagrams that are not in the buffer yet. If the actor ends during a delivery, nobody will
+/// take them, and they are counted so.
 struct Uncollected<'r, 'd, D: Iterator<Item = (SocketAddr, &'d [u8])>> {
     context: &'r ReceiveContext,
     datagrams: Peekable<D>,
@@ -125,7 +157,7 @@ impl<'d, D: Iterator<Item = (SocketAddr, &'d [u8])>> Drop for Uncollected<'_, 'd
     fn drop(&mut self) {
         for (_, datagram) in self.datagrams.by_ref() {
             if let Some(len) = frame_len(self.context, datagram) {
-                drop(self.context.accounts.receive(Count::one(len)));
+                drop(self.context.accounts.receive(Count::one(len as usize)));
             }
         }
     }
@@ -133,11 +165,11 @@ impl<'d, D: Iterator<Item = (SocketAddr, &'d [u8])>> Drop for Uncollected<'_, 'd
 
 /// Returns the length that the datagram's frame would have on a connection, or `None`, counted as
 /// malformed, if the datagram is too short or too long for a frame.
-fn frame_len(context: &ReceiveContext, datagram: &[u8]) -> Option<usize> {
+fn frame_len(context: &ReceiveContext, datagram: &[u8]) -> Option<u32> {
     let len = PREFIX + datagram.len();
     if len < HEADER || len > context.config.max_frame {
         context.accounts.malformed();
         return None;
     }
-    Some(len)
+    u32::try_from(len).ok()
 }

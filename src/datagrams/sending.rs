@@ -6,7 +6,7 @@ use crate::{
     net::{
         clock::CoarseInstant,
         time::sleep,
-        udp::{DatagramSocket, MAX_BURST_BYTES, MAX_BURST_SEGMENT},
+        udp::{self, DatagramSocket, MAX_BURST_BYTES, MAX_BURST_SEGMENT},
     },
     observe::{reporter::Reporter, stats::Dropped},
     send::queue::{Batch, BurstLimits, SendQueue},
@@ -35,18 +35,19 @@ impl<'s> Sending<'s> {
         }
     }
 
-    /// Returns when the queue has ended.
-    pub(super) async fn run(mut self) {
+    /// Returns when the queue has ended, or when the socket fails. What has not been sent then is in the
+    /// queue again.
+    pub(super) async fn run(mut self) -> io::Result<()> {
         loop {
             poll_fn(|cx| self.queue.poll_ready(cx)).await;
             while let Some(mut batch) = self.take() {
-                self.send(&mut batch).await;
+                self.send(&mut batch).await?;
                 drop(batch);
                 self.report(&self.queue.take_untold());
                 tokio::task::yield_now().await;
             }
             if self.queue.is_done() {
-                return;
+                return Ok(());
             }
         }
     }
@@ -57,7 +58,7 @@ impl<'s> Sending<'s> {
         taken.batch
     }
 
-    async fn send(&mut self, batch: &mut Batch<SocketAddr>) {
+    async fn send(&mut self, batch: &mut Batch<SocketAddr>) -> io::Result<()> {
         // How many datagrams must go one by one, because the system refused them together.
         let mut singly: usize = 0;
         loop {
@@ -70,7 +71,7 @@ impl<'s> Sending<'s> {
                 bytes: MAX_BURST_BYTES,
             };
             let Some(burst) = batch.next_burst(&mut self.contents, &limits) else {
-                return;
+                return Ok(());
             };
             match self.socket.try_send(burst.to, &self.contents, burst.each) {
                 Ok(()) => {
@@ -80,6 +81,7 @@ impl<'s> Sending<'s> {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
                     self.wait_until_writable(batch).await;
                 }
+                Err(err) if udp::is_broken(&err) => return Err(err),
                 // The error is about one of them, or about sending them together.
                 Err(_) if burst.number > 1 => singly = burst.number,
                 Err(err) => {

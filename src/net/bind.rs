@@ -39,7 +39,8 @@ pub(crate) fn bind(addr: SocketAddr, config: &Config) -> io::Result<Bound> {
 fn bind_once(addr: SocketAddr, config: &Config) -> io::Result<Bound> {
     let tcp = ListeningSocket::bind(addr, config.backlog)?;
     let addr = tcp.addr();
-    let udp = config.udp.then(|| UnattachedUdp::bind(addr)).transpose()?;
+    let udp = config.udp.then(|| UnattachedUdp::bind(addr, config));
+    let udp = udp.transpose()?;
     Ok(Bound { tcp, udp, addr })
 }
 
@@ -57,7 +58,10 @@ mod tests {
     fn udp_has_the_port_that_tcp_was_given() {
         let bound = bind(any_port(), &Config::default()).expect("free port");
         let udp = bound.udp.expect("on by default");
-        assert_eq!(udp.local_addr().expect("bound"), bound.addr);
+        let taken = std::net::UdpSocket::bind(bound.addr).expect_err("taken");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(udp);
+        std::net::UdpSocket::bind(bound.addr).expect("free again");
         let without = bind(any_port(), &Config::default().udp(false)).expect("free port");
         assert!(without.udp.is_none());
     }

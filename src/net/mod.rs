@@ -10,6 +10,10 @@ pub(crate) mod addr;
 pub(crate) mod bind;
 pub(crate) mod clock;
 pub(crate) mod random;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod sock_diag;
 pub(crate) mod tcp;
 pub(crate) mod time;
 pub(crate) mod udp;
+pub(crate) mod udp_buffers;
+pub(crate) mod udp_drops;

@@ -4,12 +4,13 @@
 //! (segmentation offload), and what arrived so is received together. On other systems they go one by
 //! one. What is sent, and what becomes of it, is decided in the folder `datagrams`.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::net::UdpSocket;
 
 pub(crate) use self::system::DatagramSocket;
 use self::system::SLOTS;
+use crate::{config::Config, net::udp_buffers::DatagramBuffers, net::udp_drops::DropCount};
 
 /// Room for one datagram: its length field has 16 bits.
 const LONGEST: usize = 64 << 10;
@@ -26,24 +27,72 @@ pub(crate) const MAX_BURST_SEGMENT: usize = 1232;
 /// A bound datagram socket that belongs to no runtime. It outlives the actor that uses it, so that an
 /// actor that is started again receives from the same backlog.
 #[derive(Debug)]
-pub(crate) struct UnattachedUdp(std::net::UdpSocket);
+pub(crate) struct UnattachedUdp {
+    addr: SocketAddr,
+    wanted: DatagramBuffers,
+    /// `None` after the socket was found to be broken, until it is bound again.
+    bound: Option<BoundUdp>,
+}
+
+#[derive(Debug)]
+struct BoundUdp {
+    socket: std::net::UdpSocket,
+    buffers: DatagramBuffers,
+    drop_count: Arc<DropCount>,
+}
 
 impl UnattachedUdp {
-    pub(super) fn bind(addr: SocketAddr) -> io::Result<Self> {
+    pub(super) fn bind(addr: SocketAddr, config: &Config) -> io::Result<Self> {
+        let wanted = DatagramBuffers {
+            receive: config.udp_receive_buffer,
+            send: config.udp_send_buffer,
+        };
+        Ok(UnattachedUdp {
+            addr,
+            wanted,
+            bound: Some(BoundUdp::bind(addr, wanted)?),
+        })
+    }
+
+    /// Returns how much room the system gave the socket. `None` while it is not bound.
+    pub(crate) fn buffers(&self) -> Option<DatagramBuffers> {
+        Some(self.bound.as_ref()?.buffers)
+    }
+
+    /// Attaches the socket to the runtime of this thread. Binds it again first, if it was broken.
+    pub(crate) fn attach(&mut self) -> io::Result<DatagramSocket> {
+        let bound = match &self.bound {
+            Some(bound) => bound,
+            None => self.bound.insert(BoundUdp::bind(self.addr, self.wanted)?),
+        };
+        let socket = UdpSocket::from_std(bound.socket.try_clone()?)?;
+        DatagramSocket::new(socket, bound.drop_count.clone())
+    }
+
+    /// Closes a socket that cannot be used any more.
+    pub(crate) fn close_broken(&mut self) {
+        self.bound = None;
+    }
+}
+
+impl BoundUdp {
+    fn bind(addr: SocketAddr, wanted: DatagramBuffers) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
-        Ok(UnattachedUdp(socket))
+        let buffers = wanted.grant(&socket)?;
+        let drop_count = Arc::new(DropCount::of(&socket));
+        Ok(BoundUdp {
+            socket,
+            buffers,
+            drop_count,
+        })
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-
-    /// Attaches the socket to the runtime of this thread.
-    pub(crate) fn attach(&self) -> io::Result<DatagramSocket> {
-        DatagramSocket::new(UdpSocket::from_std(self.0.try_clone()?)?)
-    }
+/// Returns whether this error says that the socket was shut down, from another process that shares it or
+/// by an administrator. It stays so.
+pub(crate) fn is_broken(err: &io::Error) -> bool {
+    err.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// The datagrams of one system call, in the buffer that they were received into.
@@ -100,10 +149,12 @@ mod system {
     pub(crate) struct DatagramSocket {
         pub(in crate::net) socket: UdpSocket,
         state: UdpSocketState,
+        max_burst: usize,
+        pub(crate) drop_count: Arc<DropCount>,
     }
 
     impl DatagramSocket {
-        pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
+        pub(crate) fn new(socket: UdpSocket, drop_count: Arc<DropCount>) -> io::Result<Self> {
             // `quinn-udp` forbids IP fragments, as QUIC does. Our datagrams may be longer than a link,
             // so what was set before is set again.
             let (v4, v6) = (ip_mtu_discover(&socket), ipv6_mtu_discover(&socket));
@@ -114,11 +165,22 @@ mod system {
             if let Ok(v6) = v6 {
                 set_ipv6_mtu_discover(&socket, v6)?;
             }
-            Ok(DatagramSocket { socket, state })
+            let max_burst = state.max_gso_segments();
+            Ok(DatagramSocket {
+                socket,
+                state,
+                max_burst,
+                drop_count,
+            })
         }
 
+        /// Waits until there may be something to receive. A socket that was shut down would be
+        /// readable for ever, so this is an error.
         pub(crate) async fn readable(&self) -> io::Result<()> {
-            self.socket.readable().await
+            match self.socket.ready(Interest::READABLE).await? {
+                ready if ready.is_read_closed() => Err(io::ErrorKind::BrokenPipe.into()),
+                _ => Ok(()),
+            }
         }
 
         pub(crate) async fn writable(&self) -> io::Result<()> {
@@ -126,8 +188,13 @@ mod system {
         }
 
         /// Returns how many datagrams of one length can be sent together.
+        ///
+        /// This is what the system offered when the socket was attached. `quinn-udp` lowers its own
+        /// number to 1 for good after the first `EINVAL` or `EIO`, even if a single datagram to a bad
+        /// address was the cause. It does not look at that number when it sends, so it is not used here.
+        /// A burst that the system refuses is sent again one by one, and the next burst is tried anew.
         pub(crate) fn max_burst(&self) -> usize {
-            self.state.max_gso_segments()
+            self.max_burst
         }
 
         /// Sends `contents` as datagrams of `segment` bytes each, all of them or none, without waiting.
@@ -179,19 +246,22 @@ mod system {
 
     pub(super) const SLOTS: usize = 1;
 
-    pub(crate) struct DatagramSocket(UdpSocket);
+    pub(crate) struct DatagramSocket {
+        socket: UdpSocket,
+        pub(crate) drop_count: Arc<DropCount>,
+    }
 
     impl DatagramSocket {
-        pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
-            Ok(DatagramSocket(socket))
+        pub(crate) fn new(socket: UdpSocket, drop_count: Arc<DropCount>) -> io::Result<Self> {
+            Ok(DatagramSocket { socket, drop_count })
         }
 
         pub(crate) async fn readable(&self) -> io::Result<()> {
-            self.0.readable().await
+            self.socket.readable().await
         }
 
         pub(crate) async fn writable(&self) -> io::Result<()> {
-            self.0.writable().await
+            self.socket.writable().await
         }
 
         #[expect(clippy::unused_self, reason = "the shape of the other")]
@@ -200,13 +270,13 @@ mod system {
         }
 
         pub(crate) fn try_send(&self, to: SocketAddr, contents: &[u8], _: usize) -> io::Result<()> {
-            self.0.try_send_to(contents, to).map(|_| ())
+            self.socket.try_send_to(contents, to).map(|_| ())
         }
 
         /// Receives what has arrived, as much as one system call takes, without waiting.
         pub(crate) fn try_receive(&self, received: &mut ReceivedDatagrams) -> io::Result<()> {
             received.filled.clear();
-            let (len, from) = self.0.try_recv_from(&mut received.buffer)?;
+            let (len, from) = self.socket.try_recv_from(&mut received.buffer)?;
             received.filled.push(Slot {
                 from,
                 len,
@@ -244,12 +314,36 @@ mod tests {
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[tokio::test]
+    async fn after_a_datagram_to_a_bad_address_bursts_still_leave_together() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
+        let socket = DatagramSocket::new(socket, Arc::default()).expect("open");
+        let before = socket.max_burst();
+        assert!(before > 1, "this system has no segmentation offload");
+        socket.writable().await.expect("open");
+        // Linux refuses port 0 with EINVAL.
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        let refused = socket.try_send(nowhere, b"x", 1).expect_err("port 0");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(socket.max_burst(), before);
+
+        let receiver = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
+        let to = receiver.local_addr().expect("bound");
+        socket.try_send(to, b"aabbc", 2).expect("a burst");
+        let mut datagram = [0; 9];
+        for expected in [&b"aa"[..], b"bb", b"c"] {
+            let len = receiver.recv(&mut datagram).await.expect("sent");
+            assert_eq!(&datagram[..len], expected);
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[tokio::test]
     async fn datagrams_longer_than_a_link_may_still_be_sent_in_fragments() {
         use rustix::net::sockopt::ip_mtu_discover;
 
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
         let before = ip_mtu_discover(&socket).expect("v4");
-        let socket = DatagramSocket::new(socket).expect("open");
+        let socket = DatagramSocket::new(socket, Arc::default()).expect("open");
         assert_eq!(ip_mtu_discover(&socket.socket).expect("v4"), before);
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct LinkCounters {
     pub(super) turned_away: Counter,
     pub(super) accept_stalls: Counter,
     pub(super) rebinds: Counter,
+    pub(super) datagram_stalls: Counter,
+    pub(super) datagrams_lost: Counter,
     pub(super) restarts: Counter,
     too_long: Counter,
     unreachable: Counter,
@@ -38,6 +40,8 @@ impl LinkCounters {
             accept_stalls: self.accept_stalls.get(),
             rebinds: self.rebinds.get(),
             connections: connections as u64,
+            datagram_stalls: self.datagram_stalls.get(),
+            datagrams_lost: self.datagrams_lost.get(),
             restarts: self.restarts.get(),
             datagram_errors: DatagramErrors {
                 too_long: self.too_long.get(),
@@ -76,7 +80,11 @@ pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     pub(super) fn add_one(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.add(1);
+    }
+
+    pub(super) fn add(&self, number: u64) {
+        self.0.fetch_add(number, Relaxed);
     }
 
     fn get(&self) -> u64 {

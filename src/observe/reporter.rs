@@ -148,6 +148,20 @@ impl Reporter {
         self.counters.datagram_error(err).add_one();
     }
 
+    /// Reports how many datagrams the kernel has dropped lately because nobody read them in time.
+    pub(crate) fn datagrams_lost(&self, lost: u32) {
+        if lost > 0 {
+            self.counters.datagrams_lost.add(lost.into());
+            tracing::warn!(lost, "the system had no room for datagrams");
+        }
+    }
+
+    /// Reports that the system cannot give us the socket of datagrams now.
+    pub(crate) fn no_datagrams(&self, err: &io::Error, wait: Duration) {
+        self.counters.datagram_stalls.add_one();
+        tracing::warn!(%err, ?wait, "cannot send or receive datagrams");
+    }
+
     // ---- incoming connections --------------------------------------------------------------------
 
     pub(crate) fn accepted(&self) {

@@ -1,6 +1,6 @@
 //! The bytes that a group's actor has not handled yet, against the bound of its group.
 //!
-//! Owns the bound of [`GroupOverflow::Drop`](crate::GroupOverflow::Drop): a [`Charge`] adds a batch's
+//! Owns the bound of [`GroupOverflow::Drop`](crate::GroupOverflow::Drop) and of datagrams: a [`Charge`] adds a batch's
 //! bytes to the sum of its group, and takes them off again when the batch goes away. What a batch
 //! costs, and what happens to frames that do not fit, is decided by `deliver`.
 

@@ -1,9 +1,10 @@
 //! Delivers what one connection, or the UDP socket, has received to the actors of the groups.
 //!
 //! This is where back-pressure comes from: for groups with [`GroupOverflow::Wait`], the frames of one round
-//! are delivered only when the actors have handled those of the round before. Frames that cannot be
-//! delivered are counted, with the reason. Grouping frames is left to `grouping`, the table of actors to
-//! `groups`, and reading to `connection` and `datagrams`.
+//! are delivered only when the actors have handled those of the round before. Datagrams wait for no
+//! handler; instead, each group has a bound in bytes. Frames that cannot be delivered are counted, with the
+//! reason. Grouping frames is left to `grouping`, the table of actors to `groups`, and reading to
+//! `connection` and `datagrams`.
 
 use std::{fmt, net::SocketAddr, pin::Pin};
 
@@ -30,6 +31,9 @@ pub(crate) struct Deliverer {
     accounts: ReceiveAccounts,
     max_frame: usize,
     via: Via,
+    /// The bytes that a group with [`GroupOverflow::Wait`] may hold, where nothing waits for it. `None`
+    /// where it is waited for.
+    wait_bytes: Option<usize>,
     grouping: Grouping,
     unhandled: Unhandled,
 }
@@ -46,13 +50,23 @@ impl Deliverer {
             accounts,
             max_frame,
             via,
+            wait_bytes: None,
             grouping: Grouping::default(),
             unhandled: Unhandled::default(),
         }
     }
 
-    /// Delivers all whole frames at the front of `buffer`, after the frames delivered before have been
-    /// handled. Leaves the beginning of a frame in the buffer.
+    /// Makes it never wait for a handler: a group with [`GroupOverflow::Wait`] may hold `max_bytes`, and
+    /// what does not fit is dropped and counted.
+    pub(crate) fn without_waiting(self, max_bytes: usize) -> Self {
+        Deliverer {
+            wait_bytes: Some(max_bytes),
+            ..self
+        }
+    }
+
+    /// Delivers all whole frames at the front of `buffer`, after the frames delivered before have
+    /// been handled. Leaves the beginning of a frame in the buffer.
     ///
     /// May return before the actors have handled the last frames; see
     /// [`wait_until_handled`](Deliverer::wait_until_handled).
@@ -73,6 +87,7 @@ impl Deliverer {
                 accounts: &self.accounts,
                 from,
                 via: self.via,
+                wait_bytes: self.wait_bytes,
                 unhandled: &mut self.unhandled,
             };
             let round = self
@@ -135,6 +150,7 @@ struct HandOver<'d> {
     accounts: &'d ReceiveAccounts,
     from: SocketAddr,
     via: Via,
+    wait_bytes: Option<usize>,
     unhandled: &'d mut Unhandled,
 }
 
@@ -149,11 +165,13 @@ impl HandOver<'_> {
         if !group.actor.connected() {
             return delivery.discard(NotDelivered::ActorGone);
         }
-        match group.overflow {
-            GroupOverflow::Wait => self.serve_waiting(group, frames, delivery),
-            GroupOverflow::Drop { max_bytes } => {
-                self.serve_bounded(group, max_bytes, frames, delivery);
-            }
+        let max_bytes = match group.overflow {
+            GroupOverflow::Wait => self.wait_bytes,
+            GroupOverflow::Drop { max_bytes } => Some(max_bytes),
+        };
+        match max_bytes {
+            None => self.serve_waiting(group, frames, delivery),
+            Some(max_bytes) => self.serve_bounded(group, max_bytes, frames, delivery),
         }
     }
 

@@ -25,15 +25,17 @@ pub enum GroupOverflow {
     /// handler that takes longer than the sender's
     /// [`Config::user_timeout`](crate::Config::user_timeout) costs the connection.
     ///
-    /// All datagrams arrive at one socket, so a group that waits holds back the datagrams of all senders
-    /// for all groups. Datagrams that the operating system has no room for meanwhile are lost, and not
-    /// counted here. If that matters, use [`GroupOverflow::Drop`] for groups that receive datagrams.
+    /// Datagrams never wait, because all of them arrive at one socket, and a slow group would hold back
+    /// those of all others. The group may hold [`Config::udp_group_bytes`](crate::Config::udp_group_bytes)
+    /// of datagrams that are not handled yet, beside the frames from connections. What does not fit is
+    /// dropped and counted ([`DropReason::Overflow`](crate::DropReason::Overflow)). If the handler
+    /// returns a future, the next datagrams may come before that has resolved.
     #[default]
     Wait,
-    /// The connection does not wait. The group may hold up to `max_bytes` that its actor has not handled
-    /// yet: frames with their headers, plus 256 bytes for each batch. If a batch does not fit, its first
-    /// frames are taken as far as they fit, and the others are dropped and counted. The cost: frames are
-    /// copied.
+    /// The connection does not wait. The group may hold `max_bytes` that are not handled yet: frames
+    /// with their headers, plus 256 bytes for each batch. If a batch does not fit, its first frames are taken
+    /// as far as they fit, and the others are dropped and counted. Datagrams count against the same bound.
+    /// The cost: frames are copied.
     ///
     /// A batch holds the frames of one read, up to 512 KiB and one frame. Set the bound to twice that for
     /// each connection that sends to the group at the same time. Then an actor that keeps up loses
@@ -49,7 +51,8 @@ pub enum GroupOverflow {
 pub(crate) struct Group {
     pub(crate) actor: Recipient<Inbound>,
     pub(crate) overflow: GroupOverflow,
-    /// Bytes handed to the actor and not yet handled. Used only with [`GroupOverflow::Drop`].
+    /// Bytes handed to the actor and not yet handled: with [`GroupOverflow::Drop`] all of them, with
+    /// [`GroupOverflow::Wait`] only those of datagrams.
     pub(crate) held: HeldBytes,
 }
 

@@ -60,7 +60,7 @@ pub enum Via {
 ///
 /// The transport reads the connection again when all handlers of the frames of one read have finished: when
 /// they have returned, or the futures that they returned have resolved. It does not wait for the handlers
-/// of groups with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
+/// of groups with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop). Datagrams wait for no handler.
 ///
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
 /// as the payload lives. That can be 1 MiB, or the longest frame that this connection received recently.

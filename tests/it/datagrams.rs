@@ -142,21 +142,15 @@ fn a_datagram_too_short_for_a_group_is_counted_as_malformed_and_does_no_other_ha
 #[test]
 fn a_datagram_above_the_frame_limit_is_counted_as_malformed_and_the_others_are_delivered() {
     run(async {
-        // The group still holds the first datagram when the others arrive, so the transport reads
-        // those in one go.
-        let [dedicated, _] = placements();
-        let b = node(dedicated.max_frame(64));
-        let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
+        // The transport runs on this thread, so it reads all these datagrams in one go.
+        let b = node(current().max_frame(64));
+        let mut seen = serve(&b, [1]);
         let raw = socket();
-        raw.send_to(&datagram(1, b"first"), b.local_addr())
-            .expect("sent");
-        until("held", || b.stats().inbound.in_delivery.frames == 1).await;
         for payload in [&b"before"[..], &[0; 57], b"behind", &[0; 56]] {
             raw.send_to(&datagram(1, payload), b.local_addr())
                 .expect("sent");
         }
-        gate.open();
-        for payload in [&b"first"[..], b"before", b"behind", &[0; 56]] {
+        for payload in [&b"before"[..], b"behind", &[0; 56]] {
             assert_eq!(seen.next().await.payload, payload);
         }
         assert_eq!(b.stats().inbound.malformed, 1);
@@ -336,6 +330,30 @@ fn send_auto_uses_a_connection_for_what_a_datagram_cannot_carry() {
 }
 
 #[test]
+fn send_auto_uses_a_connection_where_the_other_ip_version_leaves_no_way_for_a_datagram() {
+    run(async {
+        let Ok(b) = Transport::builder().bind("[::1]:0") else {
+            return; // This machine has no IPv6.
+        };
+        let mut seen = serve(&b, [1]);
+        let config = Config::default().max_datagram(100);
+        let without = node(config.clone().udp(false));
+        let a = node(config);
+        for sender in [&a, &without] {
+            for len in [0, 100, 101] {
+                sender
+                    .send_auto(b.local_addr(), group(1), vec![0; len])
+                    .expect("room");
+                let got = seen.next().await;
+                assert_eq!((got.payload.len(), got.via), (len, Via::Tcp));
+            }
+        }
+        assert_eq!(a.stats().udp.offered.frames, 0);
+        end([a, b, without]).await;
+    });
+}
+
+#[test]
 fn with_datagrams_switched_off_none_are_sent_and_the_udp_port_stays_free() {
     run(async {
         let config = Config::default().udp(false);
@@ -391,27 +409,92 @@ fn datagrams_of_several_senders_are_delivered_with_the_right_source_address() {
 }
 
 #[test]
-fn a_slow_group_holds_back_datagrams_but_not_connections() {
-    run(async {
-        let b = node(Config::default());
-        let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
-        let mut other = serve(&b, [2]);
-        let mut witness = Witness::new(&b).await;
-        let raw = socket();
-        raw.send_to(&datagram(1, b"held"), b.local_addr())
-            .expect("sent");
-        until("held", || b.stats().inbound.in_delivery.frames == 1).await;
-        raw.send_to(&datagram(2, b"behind"), b.local_addr())
-            .expect("sent");
-        for _ in 0..50 {
-            witness.comes_through().await;
-        }
-        assert_eq!(other.try_next(), None);
-        gate.open();
-        assert_eq!(held.next().await.payload, "held");
-        assert_eq!(other.next().await.payload, "behind");
-        end([b]).await;
-    });
+fn a_slow_group_holds_back_neither_connections_nor_the_datagrams_of_other_groups() {
+    const ROUNDS: u8 = 30;
+
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
+            let mut others = serve_from(&b, [2]);
+            let mut witness = Witness::new(&b).await;
+            let (slow, honest) = (socket(), socket());
+            for round in 0..ROUNDS {
+                // The last one is from the same sender as those that the slow group holds.
+                for (group, sender) in [(1, &slow), (2, &honest), (2, &slow)] {
+                    sender
+                        .send_to(&datagram(group, &[round]), b.local_addr())
+                        .expect("sent");
+                }
+                for sender in [&honest, &slow] {
+                    let (from, got) = others.next().await;
+                    assert_eq!((from, &got.payload[..]), (addr_of(sender), &[round][..]));
+                }
+                witness.comes_through().await;
+            }
+            assert_eq!(held.try_next(), None);
+            let inbound = b.stats().inbound;
+            assert_eq!(inbound.in_delivery.frames, u64::from(ROUNDS));
+            assert!(inbound.dropped.total().is_zero(), "{inbound:?}");
+            gate.open();
+            for _ in 0..ROUNDS {
+                held.next().await;
+            }
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_group_holds_as_many_bytes_of_datagrams_as_configured_and_the_others_are_dropped() {
+    const BOUND: u64 = 100 + 1024;
+    /// A datagram of 92 bytes makes a frame of 100. Alone in its batch it costs 256 more.
+    const COST: u64 = 100 + 256;
+
+    for config in placements() {
+        run(async {
+            let b = node(config.max_datagram(100).udp_group_bytes(BOUND as usize));
+            let mut events = watch(&b);
+            let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
+            let mut others = serve(&b, [2]);
+            let raw = socket();
+            let send = |group| {
+                let datagram = datagram(group, &[b'd'; 92]);
+                raw.send_to(&datagram, b.local_addr()).expect("sent");
+            };
+            for sent in 1..=5 {
+                send(1);
+                until("read", || b.stats().inbound.received.frames == sent).await;
+            }
+            let inbound = b.stats().inbound;
+            let (fit, dropped) = (inbound.in_delivery.frames, inbound.dropped.overflow);
+            assert!((1..=BOUND / COST).contains(&fit), "{inbound:?}");
+            assert_eq!((dropped.frames, dropped.bytes), (5 - fit, 100 * (5 - fit)));
+            let event = events.next().await;
+            let reason = DropReason::Overflow;
+            assert!(
+                matches!(event, PeerEvent::Dropped { reason: told, .. } if told == reason),
+                "{event:?}"
+            );
+            // The bound is that of one group, and of datagrams only.
+            send(2);
+            assert_eq!(others.next().await.payload.len(), 92);
+            let mut stream = dial(&b).await;
+            write_frames(&mut stream, &[(1, b"by a connection")]).await;
+            until("held", || b.stats().inbound.in_delivery.frames == fit + 1).await;
+
+            gate.open();
+            let by_connection = |got: &Got| got.via == Via::Tcp;
+            held.until(by_connection).await;
+            until("handled", || b.stats().inbound.in_delivery.is_zero()).await;
+            send(1);
+            until("room again", || {
+                b.stats().inbound.delivered.frames == fit + 3
+            })
+            .await;
+            end([b]).await;
+        });
+    }
 }
 
 #[test]
@@ -471,5 +554,173 @@ fn a_datagram_to_an_unusable_address_is_refused_and_the_error_names_the_address(
             refuses(&a, addr);
         }
         end([a]).await;
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn while_there_are_no_descriptors_datagrams_wait_or_go_stale_and_then_come_through() {
+    let test = "datagrams::while_there_are_no_descriptors_datagrams_wait_or_go_stale_and_then_come_through";
+    alone_after("ulimit -n 64", test, || {
+        run(async {
+            let raw = AsyncUdpSocket::from_std(socket()).expect("a runtime");
+            let to = raw.local_addr().expect("bound");
+            // The transport runs on this thread. It has its sockets when `bind` returns, but it
+            // attaches them to the runtime only when this future waits.
+            let a = node(current().stale_after(Duration::from_millis(250)));
+            let mut seen = serve(&a, [1]);
+            let null = || std::fs::File::open("/dev/null");
+            let hoard: Vec<_> = std::iter::from_fn(|| null().ok()).collect();
+            a.send_datagram(to, group(1), "stale").expect("room");
+            raw.send_to(&datagram(1, b"received"), a.local_addr())
+                .await
+                .expect("sent");
+            // The stalls last 100, 200 and 400 ms.
+            until("stalled", || a.stats().links.datagram_stalls == 4).await;
+            assert_eq!(a.stats().udp.dropped.stale.frames, 1);
+            drop(hoard);
+
+            assert_eq!(seen.next().await.payload, "received");
+            a.send_datagram(to, group(1), "sent").expect("room");
+            let mut buffer = [0; 100];
+            let (len, _) = raw.recv_from(&mut buffer).await.expect("a datagram");
+            assert_eq!(&buffer[..len], datagram(1, b"sent"));
+            // The actor waited; it did not end and start again.
+            assert_eq!(a.stats().links.restarts, 0);
+            end([a]).await;
+        });
+    });
+}
+
+#[test]
+fn the_system_is_asked_for_buffers_as_large_as_configured_and_what_it_gave_is_told() {
+    run(async {
+        let given = |config: Config| {
+            let a = node(config);
+            let given = a.datagram_buffers().expect("switched on");
+            (a, given)
+        };
+        const SMALL: usize = 16 << 10;
+        const LARGE: usize = 64 << 10;
+        let (a, first) = given(
+            Config::default()
+                .udp_receive_buffer(SMALL)
+                .udp_send_buffer(LARGE),
+        );
+        let (b, second) = given(
+            Config::default()
+                .udp_receive_buffer(LARGE)
+                .udp_send_buffer(SMALL),
+        );
+        // Linux gives twice what it was asked for.
+        for (told, asked) in [
+            (first.receive, SMALL),
+            (first.send, LARGE),
+            (second.receive, LARGE),
+            (second.send, SMALL),
+        ] {
+            assert!((asked..=2 * asked).contains(&told), "{told} for {asked}");
+        }
+        // More than the system gives is no error.
+        let (c, most) = given(Config::default().udp_receive_buffer(1 << 30));
+        let (d, default) = given(Config::default());
+        assert!(default.receive > LARGE && default.receive <= most.receive);
+        let e = node(Config::default().udp(false));
+        assert_eq!(e.datagram_buffers(), None);
+        end([a, b, c, d, e]).await;
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_that_the_kernel_had_no_room_for_are_counted() {
+    const SENT: u64 = 1_000;
+
+    run(async {
+        // The transport runs on this thread, so it reads nothing while all these are sent.
+        let b = node(current().udp_receive_buffer(16 << 10));
+        let mut seen = serve(&b, [1]);
+        let raw = socket();
+        for round in 1..=2 {
+            for _ in 0..SENT {
+                raw.send_to(&datagram(1, b"x"), b.local_addr())
+                    .expect("sent");
+            }
+            seen.next().await;
+            let all = || {
+                let stats = b.stats();
+                stats.inbound.received.frames + stats.links.datagrams_lost == round * SENT
+            };
+            until("all counted", all).await;
+            assert!(b.stats().links.datagrams_lost > 0);
+        }
+        assert!(b.stats().inbound.delivered.frames > 0);
+        end([b]).await;
+    });
+}
+
+/// Shuts this transport's socket for datagrams down, as another process that shares it can do.
+#[cfg(target_os = "linux")]
+fn shut_down(transport: &Transport, how: std::net::Shutdown) {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
+    let mut found = 0;
+    for fd in std::fs::read_dir("/proc/self/fd").expect("linux") {
+        let name = fd.expect("linux").file_name();
+        let fd = name.to_str().and_then(|name| name.parse().ok());
+        let fd = fd.expect("a number");
+        // Some are of files, and other tests of this process close some meanwhile.
+        let Ok(copy) = pidfd_getfd(&own, fd, PidfdGetfdFlags::empty()) else {
+            continue;
+        };
+        let socket = socket2::Socket::from(copy);
+        let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket());
+        let is_udp = socket.r#type().ok() == Some(socket2::Type::DGRAM);
+        if is_udp && addr == Some(transport.local_addr()) {
+            // The system shuts it down, and says that it is not connected.
+            let _ = socket.shutdown(how);
+            found += 1;
+        }
+    }
+    assert!(found > 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_that_is_shut_down_from_outside_is_bound_again() {
+    use std::net::Shutdown;
+
+    let test = "datagrams::a_socket_that_is_shut_down_from_outside_is_bound_again";
+    alone(test, || {
+        for (config, how) in placements()
+            .into_iter()
+            .flat_map(|config| [Shutdown::Read, Shutdown::Write].map(|how| (config.clone(), how)))
+        {
+            run(async {
+                let (a, b) = (node(config.clone()), node(config));
+                let (mut at_a, mut at_b) = (serve(&a, [1]), serve(&b, [1]));
+                a.send_datagram(b.local_addr(), group(1), "before")
+                    .expect("room");
+                at_b.next().await;
+                shut_down(&a, how);
+                // This one finds a socket that cannot send, and is sent by the next one.
+                a.send_datagram(b.local_addr(), group(1), "after")
+                    .expect("room");
+                assert_eq!(at_b.next().await.payload, "after");
+                until("counted", || a.stats().links.datagram_stalls == 1).await;
+                // What arrives before the new socket is bound is lost.
+                until("it receives again", || {
+                    b.send_datagram(a.local_addr(), group(1), "back")
+                        .expect("room");
+                    at_a.try_next().is_some()
+                })
+                .await;
+                assert_eq!(a.stats().links.datagram_stalls, 1);
+                assert_eq!(a.stats().links.restarts, 0);
+                assert!(a.datagram_buffers().is_some());
+                end([a, b]).await;
+            });
+        }
     });
 }

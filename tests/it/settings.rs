@@ -26,6 +26,9 @@
 //! | `max_datagram`           | `datagrams`: the longest payload is sent…                            |
 //! | `udp_queue_frames`       | `datagrams`: the datagram queue is bounded in frames                 |
 //! | `udp_queue_bytes`        | `datagrams`: the datagram queue is bounded in bytes                  |
+//! | `udp_receive_buffer`     | `datagrams`: the system is asked for buffers as large as configured… |
+//! | `udp_send_buffer`        | `datagrams`: the system is asked for buffers as large as configured… |
+//! | `udp_group_bytes`        | `datagrams`: a group holds as many bytes of datagrams…               |
 //! | `restart_limit`          | `supervision`: an actor that panics too often…                       |
 //! | `restart_window`         | `supervision`: restarts older than the window…                       |
 //! | `restart_first`          | `supervision`: the first wait before a restart…                      |
@@ -324,6 +327,14 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("max_datagram", config().max_datagram(65_504)),
         ("udp_queue_frames", config().udp_queue_frames(0)),
         ("udp_queue_bytes", config().udp_queue_bytes(4096 + 7)),
+        ("udp_receive_buffer", config().udp_receive_buffer(4095)),
+        (
+            "udp_receive_buffer",
+            config().udp_receive_buffer((1 << 30) + 1),
+        ),
+        ("udp_send_buffer", config().udp_send_buffer(4095)),
+        ("udp_send_buffer", config().udp_send_buffer((1 << 30) + 1)),
+        ("udp_group_bytes", config().udp_group_bytes(4096 + 1023)),
         ("restart_limit", config().restart_limit((1 << 20) + 1)),
         ("restart_window", config().restart_window(none)),
         ("restart_first", config().restart_first(none)),
@@ -373,6 +384,9 @@ fn the_smallest_and_largest_allowed_values_can_be_used() {
             .max_datagram(1)
             .udp_queue_frames(1)
             .udp_queue_bytes(9)
+            .udp_receive_buffer(4 << 10)
+            .udp_send_buffer(4 << 10)
+            .udp_group_bytes(1025)
             .restart_limit(0)
             .restart_window(MS)
             .restart_first(MS)
@@ -389,6 +403,9 @@ fn the_smallest_and_largest_allowed_values_can_be_used() {
             .backlog(65_535)
             .max_datagram(65_503)
             .udp_queue_bytes(usize::MAX)
+            .udp_receive_buffer(1 << 30)
+            .udp_send_buffer(1 << 30)
+            .udp_group_bytes(usize::MAX)
             .restart_limit(1 << 20);
         for config in [least, most] {
             let a = node(config.clone());
@@ -464,6 +481,9 @@ mod files {
             .max_datagram(28)
             .udp_queue_frames(29)
             .udp_queue_bytes(30_000)
+            .udp_receive_buffer(36_000)
+            .udp_send_buffer(37_000)
+            .udp_group_bytes(35_000)
             .restart_limit(31)
             .restart_window(32 * MS)
             .restart_first(33 * MS)

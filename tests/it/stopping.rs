@@ -252,31 +252,19 @@ fn a_drain_waits_until_what_was_received_is_handled() {
     }
 }
 
-/// Datagrams of one read that come from several senders, or are for several groups, are delivered
-/// in rounds, each after the one before is handled. Between two rounds nothing is in delivery,
-/// although more is to come.
-#[cfg(target_os = "linux")]
 #[test]
-fn a_drain_delivers_datagrams_that_take_several_rounds() {
+fn a_drain_waits_for_the_datagrams_that_a_slow_group_holds() {
     run(async {
         let [_, current] = patient();
         let b = node(current);
         let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
         let senders = [(); 2].map(|()| std::net::UdpSocket::bind((OWN_IP, 0)).expect("free"));
-        let send = |sender: usize, what: &str| {
-            let datagram = [&1_u32.to_le_bytes()[..], what.as_bytes()].concat();
+        for sender in [0, 0, 1] {
+            let datagram = [&1_u32.to_le_bytes()[..], b"held"].concat();
             let sent = senders[sender].send_to(&datagram, b.local_addr());
             assert_eq!(sent.expect("room"), datagram.len());
-        };
-        send(0, "first");
-        until("held", || b.stats().inbound.in_delivery.frames == 1).await;
-        // Everything runs on this thread, so both datagrams arrive before the transport reads
-        // either.
-        send(0, "second");
-        send(1, "third");
-        until("read", || unread(b.local_addr()) == 0).await;
-        assert_eq!(b.stats().inbound.received.frames, 1);
-        // A task of its own: the scheduler wakes it before the task that would go on receiving.
+        }
+        until("held", || b.stats().inbound.in_delivery.frames == 3).await;
         let stopping = actix_rt::spawn({
             let b = b.clone();
             async move { b.stop(Shutdown::Drain(NEVER)).await }
@@ -284,8 +272,8 @@ fn a_drain_delivers_datagrams_that_take_several_rounds() {
         tokio::time::sleep(20 * MS).await;
         gate.open();
         stopping.await.expect("stopped");
-        for expected in ["first", "second", "third"] {
-            assert_eq!(seen.next().await.payload, expected);
+        for _ in 0..3 {
+            seen.next().await;
         }
         let inbound = b.stats().inbound;
         assert_eq!((inbound.received.frames, inbound.delivered.frames), (3, 3));

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use crate::{
     balance_watch::BalanceWatch,
     netns::Namespace,
+    packet_loss::PacketLoss,
     receive_log::FromSender,
     row::{Failure, Figures, Row, Run, Tier},
     sink::Sink,
@@ -48,7 +49,7 @@ async fn lossy(
 ) -> Result<(), Failure> {
     let namespace = Namespace::new()?;
     let mut sink = Sink::start(&namespace.exec_prefix(), &format!("{}:0", namespace.there))?;
-    lose(&namespace, percent)?;
+    let loss = PacketLoss::start(&namespace, percent)?;
     let config = Config::default()
         .placement(ONE_EACH)
         .max_frame(64 << 10)
@@ -64,7 +65,7 @@ async fn lossy(
         BalanceWatch::start([&transport]),
     );
     let peer = transport.peer(sink.addr)?;
-    let (lost_before, no_room_before) = (lost(&namespace)?, sink.receive_log()?.1);
+    let (lost_before, no_room_before) = (loss.lost(&namespace)?, sink.receive_log()?.1);
     let began = Instant::now();
     let (mut streamed, mut datagrams) = (0, 0);
     let mut shown = 0;
@@ -121,8 +122,9 @@ async fn lossy(
     sleep(200 * MS).await;
     let (log, no_room) = sink.receive_log()?;
     let no_room = no_room - no_room_before;
-    let (packets, gone) = lost(&namespace)?;
-    let (packets, gone) = (packets - lost_before.0, gone - lost_before.1);
+    let lost = loss.lost(&namespace)?;
+    let packets = lost.tcp - lost_before.tcp;
+    let gone = lost.datagrams - lost_before.datagrams;
     let came = log.lock();
     let arrived = came.streamed();
     let text = |text: &str| format!("{percent} %: {text}");
@@ -158,7 +160,7 @@ async fn lossy(
         ))
     });
     figures.require(gone > 0 && packets > 0, || text("nothing was lost"));
-    figures.add("loss", format!("{percent} %"));
+    figures.add("loss", format!("{percent} %, by {loss:?}"));
     figures.add("TCP packets lost", packets);
     figures.add("frames written", written);
     figures.add("received", arrived);
@@ -189,43 +191,4 @@ fn stamp(group: u32, sequence: u64) -> Stamp {
         group,
         sequence,
     }
-}
-
-/// Drops this percentage of packets, both ways for TCP.
-fn lose(namespace: &Namespace, percent: u32) -> Result<(), Failure> {
-    let steps = [
-        "nft add table inet torture".into(),
-        "nft add counter inet torture stream".into(),
-        "nft add counter inet torture datagrams".into(),
-        "nft add chain inet torture in { type filter hook input priority 0 ; }".into(),
-        "nft add chain inet torture out { type filter hook output priority 0 ; }".into(),
-        rule("in", "tcp", percent, "stream"),
-        rule("out", "tcp", percent, "stream"),
-        rule("in", "udp", percent, "datagrams"),
-    ];
-    for step in steps {
-        let done = namespace.run(&step);
-        done.map_err(|failure| Failure::skipped(format!("needs nft: {failure}")))?;
-    }
-    Ok(())
-}
-
-fn rule(chain: &str, protocol: &str, percent: u32, counter: &str) -> String {
-    format!(
-        "nft add rule inet torture {chain} meta l4proto {protocol} \
-         numgen random mod 100 < {percent} counter name {counter} drop"
-    )
-}
-
-/// Returns how many TCP packets and how many datagrams were dropped.
-fn lost(namespace: &Namespace) -> Result<(u64, u64), Failure> {
-    let count = |counter: &str| {
-        let said = namespace.run(&format!("nft list counter inet torture {counter}"))?;
-        let mut words = said
-            .split_whitespace()
-            .skip_while(|word| *word != "packets");
-        let packets = words.nth(1).and_then(|word| word.parse().ok());
-        packets.ok_or_else(|| Failure::error(format!("nft printed `{said}`")))
-    };
-    Ok((count("stream")?, count("datagrams")?))
 }

@@ -9,8 +9,9 @@ pub enum DropReason {
     /// It waited longer than [`Config::stale_after`](crate::Config::stale_after) to be written.
     Stale,
     /// The send queue was full and dropped it for a newer frame
-    /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)). Or it did not fit into the bound of its
-    /// group ([`GroupOverflow::Drop`](crate::GroupOverflow::Drop)).
+    /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)). Or its group held as many bytes as
+    /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop) or, for datagrams,
+    /// [`Config::udp_group_bytes`](crate::Config::udp_group_bytes) allows.
     Overflow,
     /// It is a datagram, and the system refused to send it.
     Failed,

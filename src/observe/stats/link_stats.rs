@@ -22,6 +22,14 @@ pub struct LinkStats {
     pub accept_stalls: u64,
     /// How often the listening socket was broken from outside and bound again at the same address.
     pub rebinds: u64,
+    /// How often sending and receiving datagrams paused, because the system had no descriptor or no
+    /// memory for the socket, or because the socket was shut down from outside and had to be bound again.
+    pub datagram_stalls: u64,
+    /// Datagrams that arrived and that the system dropped before they were read, most often because the
+    /// socket's buffer was full ([`Config::udp_receive_buffer`](crate::Config::udp_receive_buffer)).
+    /// Counted within a second, on Linux only; other systems do not tell, and the number stays 0. These
+    /// datagrams are no part of [`ReceiveStats`](crate::ReceiveStats).
+    pub datagrams_lost: u64,
     /// Incoming connections open now.
     pub connections: u64,
     /// How often an actor of the transport ended unexpectedly and was restarted.

@@ -195,20 +195,6 @@ pub(crate) const OWN_IP: Ipv4Addr = match cfg!(target_os = "linux") {
     false => Ipv4Addr::LOCALHOST,
 };
 
-/// Returns the bytes that the kernel holds unread for the UDP socket at this address.
-#[cfg(target_os = "linux")]
-pub(crate) fn unread(addr: SocketAddr) -> u64 {
-    let port = format!(":{:04X}", addr.port());
-    let sockets = std::fs::read_to_string("/proc/net/udp").expect("linux");
-    let line = sockets.lines().find(|line| {
-        let local = line.split_whitespace().nth(1);
-        local.is_some_and(|local| local.ends_with(&port))
-    });
-    let queues = line.and_then(|line| line.split_whitespace().nth(4));
-    let (_, unread) = queues.and_then(|both| both.split_once(':')).expect("bound");
-    u64::from_str_radix(unread, 16).expect("in hex")
-}
-
 /// Bytes that fill the first five reads of a connection. Its first read takes 2 KiB at most, and
 /// each read that was full doubles the next; after these five it reads 64 KiB at once.
 pub(crate) const FILLS_FIVE_READS: usize = (2 + 4 + 8 + 16 + 32) << 10;
