@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct PeerState {
     /// The number of links made so far.
     epoch: AtomicU64,
     connected: AtomicBool,
+    /// How many dials in a row have had no answer.
+    unanswered: AtomicU32,
 }
 
 impl PeerState {
@@ -47,6 +49,7 @@ impl PeerState {
             reporter,
             epoch: AtomicU64::new(0),
             connected: AtomicBool::new(false),
+            unanswered: AtomicU32::new(0),
         }
     }
 
@@ -68,6 +71,21 @@ impl PeerState {
     /// Notes that the link is down.
     pub(super) fn disconnected(&self) {
         self.connected.store(false, Relaxed);
+    }
+
+    /// Notes whether the peer answered a dial, be it with a refusal.
+    pub(super) fn dialled(&self, answered: bool) {
+        // Only the peer's writer dials, so nobody else changes this meanwhile.
+        let unanswered = match answered {
+            true => 0,
+            false => self.unanswered().saturating_add(1),
+        };
+        self.unanswered.store(unanswered, Relaxed);
+    }
+
+    /// Returns how many dials in a row have had no answer.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.unanswered.load(Relaxed)
     }
 
     /// Waits until there is something to write, or the queue has ended.

@@ -89,25 +89,30 @@ impl Writing {
 
     /// Dials until there is a connection. Returns `None` if all queued frames went stale before.
     async fn dial(&mut self) -> Option<Stream> {
-        let (peer, reporter) = (&self.peer, &self.context.reporter);
+        let (peer, dialer) = (&self.peer, &self.context.dialer);
         loop {
-            let waiting = sleep_until(self.redial.not_before);
-            peer.expire_while(waiting).await;
+            let waiting = async {
+                sleep_until(self.redial.not_before).await;
+                dialer.turn(peer.unanswered()).await
+            };
+            let place = peer.expire_while(waiting).await;
             if !peer.queue.has_frames() {
                 return None;
             }
-            let dialling = self.context.dialer.dial(peer.addr);
-            match peer.expire_while(dialling).await {
+            let dialled = peer.expire_while(dialer.dial(peer.addr, place)).await;
+            let failure = match dialled {
                 Ok(stream) => {
+                    peer.dialled(true);
                     self.redial.succeeded();
                     return Some(stream);
                 }
-                Err(err) => {
-                    let (now, draw) = (time::now(), random::fraction());
-                    let failing = self.redial.failed(now, time::wall_clock(), draw);
-                    reporter.unreachable(peer.addr, failing.since, failing.failures, &err);
-                }
-            }
+                Err(failure) => failure,
+            };
+            peer.dialled(failure.answered);
+            let (now, draw) = (time::now(), random::fraction());
+            let failing = self.redial.failed(now, time::wall_clock(), draw);
+            let reporter = &self.context.reporter;
+            reporter.unreachable(peer.addr, failing.since, failing.failures, &failure.err);
         }
     }
 }

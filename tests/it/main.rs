@@ -4,6 +4,7 @@ mod addresses;
 mod backpressure;
 mod datagrams;
 mod delivery;
+mod dialling;
 mod draining;
 mod events;
 mod groups;
