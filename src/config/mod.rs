@@ -156,8 +156,10 @@ settings! {
     /// did not answer before give way to each other after 200 ms, then 800 ms, then 3.2 s.
     max_dials: usize = 64;
 
-    /// How many peers may be known at the same time. Default 4 096, 1 to 2³² − 1. A send to a further
-    /// peer is refused.
+    /// How many peers may be known at the same time. Default 4 096, 1 to 2³² − 1. For a further peer, the
+    /// one that has been without a connection for longest is forgotten, unless somebody holds a
+    /// [`Peer`](crate::Peer) handle to it. Idle peers come first, then peers that cannot be reached; the
+    /// frames waiting for those are dropped and counted. If there is neither, the further peer is refused.
     max_peers: usize = 4_096;
 
     /// Whether small writes are sent at once (`TCP_NODELAY`), without waiting for an acknowledgement of

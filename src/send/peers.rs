@@ -1,8 +1,9 @@
 //! The peers of a transport: which are known, and when one is forgotten.
 //!
 //! The first send to an address makes the peer and starts its writer, on the writing arbiter that has
-//! the fewest peers. A peer that has been idle, and that nobody holds a handle to, is forgotten. Its
-//! counts are then added to those of the peers forgotten before, so that the sums lose nothing.
+//! the fewest peers. A peer that has been idle, and that nobody holds a handle to, is forgotten. If there
+//! are as many peers as allowed, one that has no link is forgotten for each new one. The counts of a
+//! forgotten peer are added to those of the peers forgotten before, so that the sums lose nothing.
 
 use std::{
     collections::HashMap,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::{PeerError, Refusal, SendError},
@@ -121,6 +123,8 @@ impl Peers {
         if !addr::is_usable(addr) {
             return Err(PeerError::Address(addr));
         }
+        // Dropped when the lock is released, because it holds payloads, whose drop is foreign code.
+        let _payloads;
         let mut table = self.table.write();
         if table.stopped {
             return Err(PeerError::Stopped);
@@ -130,7 +134,7 @@ impl Peers {
         }
         let max = self.context.config.max_peers;
         if table.peers.len() >= max {
-            return Err(PeerError::TooMany { max });
+            _payloads = table.make_room().ok_or(PeerError::TooMany { max })?;
         }
         let peer = Peer::new(Arc::new(PeerState::new(
             addr,
@@ -169,21 +173,21 @@ impl Peers {
         })
     }
 
-    /// Forgets a peer that nobody can be about to send to. Returns false if somebody may.
+    /// Forgets a peer that is idle and that nobody can be about to send to. Returns false if somebody may.
     ///
     /// Under this lock nobody gets a new handle. If the one in the table is the only one, nobody has any;
     /// if the queue is empty, nobody left a frame.
-    fn forget(&self, addr: SocketAddr) -> bool {
+    fn forget(&self, state: &Arc<PeerState>) -> bool {
         let mut table = self.table.write();
-        let Some(peer) = table.peers.get(&addr) else {
+        let known = table.peers.get(&state.addr);
+        // It may have made room, and its address may have become a new peer since.
+        let Some(peer) = known.filter(|peer| Arc::ptr_eq(&peer.state, state)) else {
             return true;
         };
         if !peer.is_only_handle() || !peer.state.queue.left().is_zero() {
             return false;
         }
-        let counted = peer.state.queue.stats();
-        table.forgotten += counted;
-        table.peers.remove(&addr);
+        table.remove(state.addr);
         true
     }
 
@@ -254,6 +258,30 @@ impl Peers {
     }
 }
 
+impl PeerTable {
+    /// Forgets the most dispensable peer, and drops the frames that wait for it. Its writer ends and
+    /// reports them. Returns the payloads of these frames, or `None` if every peer is needed.
+    fn make_room(&mut self) -> Option<impl Sized + use<>> {
+        let now = time::now();
+        // As in `forget`, nobody is about to send to a peer whose only handle is in the table.
+        let only_here = self.peers.values().filter(|peer| peer.is_only_handle());
+        let dispensable = only_here.filter_map(|peer| Some((peer.state.dispensable(now)?, peer)));
+        let (_, peer) = dispensable.max_by_key(|(dispensable, _)| *dispensable)?;
+        let payloads = peer.state.queue.abandon();
+        peer.state.forgotten.cancel();
+        let addr = peer.addr();
+        self.remove(addr);
+        Some(payloads)
+    }
+
+    /// Removes a peer whose frames have all found their end, and keeps its counts.
+    fn remove(&mut self, addr: SocketAddr) {
+        if let Some(peer) = self.peers.remove(&addr) {
+            self.forgotten += peer.state.queue.stats();
+        }
+    }
+}
+
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers")
@@ -278,8 +306,14 @@ impl KeepWriting {
         let KeepWriting { context, peer, .. } = &self;
         let component = Component::PeerWriter(peer.addr);
         let start = |lifeline| PeerWriter::start(context.clone(), peer.clone(), lifeline);
-        // Frames also go stale between two lives of the writer.
-        let pause = |wait| peer.expire_while(sleep(wait));
+        // Frames also go stale between two lives of the writer. Dropping them runs foreign code, hence
+        // the task of its own.
+        let pause = |wait| {
+            let peer = peer.clone();
+            let expiring = async move { peer.expire_while(sleep(wait)).await };
+            let expiring = AbortOnDropHandle::new(actix_rt::spawn(expiring));
+            async move { expiring.await.unwrap_or_default() }
+        };
         let writing = async {
             loop {
                 self.supervisor.keep_alive(component, start, pause).await;
@@ -289,6 +323,7 @@ impl KeepWriting {
                 }
             }
         };
+        let writing = peer.forgotten.run_until_cancelled(writing);
         context.lifecycle.run(writing).await;
         peer.report_dropped(&peer.queue.take_untold());
     }
@@ -301,7 +336,7 @@ impl KeepWriting {
             let Some(peers) = self.peers.upgrade() else {
                 return true;
             };
-            if peers.forget(self.peer.addr) {
+            if peers.forget(&self.peer) {
                 return true;
             }
             drop(peers);

@@ -46,13 +46,18 @@ impl Actor for PeerWriter {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let writing = self.writing.take();
-        live(self, ctx, async move {
-            if let Some(writing) = writing {
-                let lifecycle = writing.context.lifecycle.clone();
-                lifecycle.run(writing.run()).await;
-            }
+        let Some(writing) = self.writing.take() else {
+            return;
+        };
+        let lifecycle = writing.context.lifecycle.clone();
+        let forgotten = writing.peer.forgotten.clone();
+        // The report of a stop waits for this, because a batch that is being written counts only when
+        // it has been dropped.
+        let work = lifecycle.clone().track(async move {
+            let writing = forgotten.run_until_cancelled(writing.run());
+            lifecycle.run(writing).await;
         });
+        live(self, ctx, work);
     }
 }
 
@@ -102,13 +107,12 @@ impl Writing {
             let dialled = peer.expire_while(dialer.dial(peer.addr, place)).await;
             let failure = match dialled {
                 Ok(stream) => {
-                    peer.dialled(true);
                     self.redial.succeeded();
                     return Some(stream);
                 }
                 Err(failure) => failure,
             };
-            peer.dialled(failure.answered);
+            peer.dial_failed(failure.answered);
             let (now, draw) = (time::now(), random::fraction());
             let failing = self.redial.failed(now, time::wall_clock(), draw);
             let reporter = &self.context.reporter;

@@ -2,6 +2,8 @@
 
 mod addresses;
 mod backpressure;
+mod crowding;
+mod cut_frames;
 mod datagrams;
 mod delivery;
 mod dialling;
@@ -12,10 +14,13 @@ mod limits;
 mod links;
 mod listening;
 mod messages;
+mod panicking_payloads;
 mod peers;
 mod queueing;
 mod reading;
 mod settings;
+#[cfg(unix)]
+mod signals;
 mod stopping;
 #[cfg(feature = "failpoints")]
 mod supervision;

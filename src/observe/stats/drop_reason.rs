@@ -12,6 +12,12 @@ pub enum DropReason {
     Overflow,
     /// It is a datagram, and the system refused to send it.
     Failed,
+    /// Three connections in a row ended while it was being written. Most likely it is longer than the
+    /// peer accepts ([`Config::max_frame`](crate::Config::max_frame)).
+    CutOff,
+    /// Its peer was unreachable and was forgotten to make room for another
+    /// ([`Config::max_peers`](crate::Config::max_peers)).
+    PeerForgotten,
     /// The transport stopped.
     Stopped,
     /// No actor serves its group.
