@@ -153,7 +153,7 @@ settings! {
     /// How many connections may be dialled at the same time, for all peers together. Default 64, 1 to
     /// 2³² − 1. Further dials wait for their turn. New peers, and peers that answered their last dial, go
     /// first. A dial that has had no answer for 50 ms ends when one of those waits. Dials of peers that
-    /// did not answer before give way to each other after 200 ms, then 800 ms, then 3.2 s.
+    /// did not answer before give way to each other after 200 ms, and after 800 ms from then on.
     max_dials: usize = 64;
 
     /// How many peers may be known at the same time. Default 4 096, 1 to 2³² − 1. For a further peer, the
