@@ -120,7 +120,8 @@ pub enum SendError<P> {
         payload: P,
     },
 
-    /// The transport knows as many peers as [`Config::max_peers`](crate::Config::max_peers) allows.
+    /// The transport knows as many peers as [`Config::max_peers`](crate::Config::max_peers) allows, and
+    /// none of them can be forgotten.
     #[error("too many peers: the limit is {max}")]
     TooManyPeers {
         /// The limit.
@@ -206,7 +207,8 @@ pub enum PeerError {
     /// ip.
     #[error("cannot send to {0}: no peer can be reached at this address")]
     Address(SocketAddr),
-    /// The transport knows as many peers as [`Config::max_peers`](crate::Config::max_peers) allows.
+    /// The transport knows as many peers as [`Config::max_peers`](crate::Config::max_peers) allows, and
+    /// none of them can be forgotten.
     #[error("too many peers: the limit is {max}")]
     TooMany {
         /// The limit.

@@ -129,6 +129,8 @@ fn sent(stats: &SendStats) -> Value {
             "stale": count(dropped.stale),
             "overflow": count(dropped.overflow),
             "failed": count(dropped.failed),
+            "cut_off": count(dropped.cut_off),
+            "peer_forgotten": count(dropped.peer_forgotten),
             "stopped": count(dropped.stopped),
         },
         "queued": count(stats.queued),

@@ -1,5 +1,6 @@
 //! The list of rows, in the order in which they run, and of their child processes.
 
+mod black_holes;
 mod clean;
 mod cuts;
 mod descriptors;
@@ -37,6 +38,7 @@ pub(crate) const ROWS: &[Row] = &[
     panics::ROW,
     group_actor::ROW,
     storm::ROW,
+    black_holes::ROW,
     flood::ROW,
     stop::ROW,
     soak::ROW,

@@ -163,7 +163,8 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
 
-    /// How long connecting to a peer may take. Default 3 s, 1 ms to 30 days.
+    /// How long connecting to a peer may take. Default 3 s, 1 ms to 30 days. While more peers wait to be
+    /// dialled than `max_dials` allows, a dial without an answer ends earlier.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     connect_timeout: Duration = Duration::from_secs(3);
 
@@ -184,12 +185,15 @@ settings! {
     stable_after: Duration = Duration::from_secs(1);
 
     /// How many connections may be dialled at the same time, for all peers together. Default 64, 1 to
-    /// 2³² − 1. Further dials wait for their turn. A peer that does not answer occupies one of these
-    /// places for up to `connect_timeout`.
+    /// 2³² − 1. Further dials wait for their turn. New peers, and peers that answered their last dial, go
+    /// first. A dial that has had no answer for 50 ms ends when one of those waits. Dials of peers that
+    /// did not answer before give way to each other after 200 ms, and after 800 ms from then on.
     max_dials: usize = 64;
 
-    /// How many peers may be known at the same time. Default 4 096, 1 to 2³² − 1. A send to a further
-    /// peer is refused.
+    /// How many peers may be known at the same time. Default 4 096, 1 to 2³² − 1. For a further peer, the
+    /// one that has been without a connection for longest is forgotten, unless somebody holds a
+    /// [`Peer`](crate::Peer) handle to it. Idle peers come first, then peers that cannot be reached; the
+    /// frames waiting for those are dropped and counted. If there is neither, the further peer is refused.
     max_peers: usize = 4_096;
 
     /// Whether small writes are sent at once (`TCP_NODELAY`), without waiting for an acknowledgement of

@@ -43,12 +43,17 @@ impl Stream {
         options.set_tcp_keepalive(&keepalive(config))?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         options.set_tcp_user_timeout(Some(config.user_timeout))?;
+        #[cfg(target_vendor = "apple")]
+        options.set_nosigpipe(true)?;
         let connecting = timeout(config.connect_timeout, socket.connect(addr));
         let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
         // A peer on this machine may listen on a port from which the system also draws the ports of
         // outgoing connections. If it draws that port while the peer is away, TCP connects the socket to
         // itself.
         if stream.local_addr()? == stream.peer_addr()? {
+            // Closed with a reset: otherwise the port stays in TIME_WAIT for a minute, and the peer
+            // cannot listen on it when it comes back.
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
             return Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
                 "connected to itself",
@@ -103,10 +108,29 @@ impl Stream {
         self.0.try_read(bytes)
     }
 
-    /// Writes once, without waiting.
+    /// Writes once, without waiting. Raises no SIGPIPE if the other side has closed the connection,
+    /// whatever this process does about that signal.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+
+        self.0.try_io(Interest::WRITABLE, || {
+            let written = match slices {
+                // The kernel takes one slice faster than a list of one.
+                [slice] => send(&self.0, slice, SendFlags::NOSIGNAL),
+                slices => {
+                    let mut no_control = SendAncillaryBuffer::default();
+                    sendmsg(&self.0, slices, &mut no_control, SendFlags::NOSIGNAL)
+                }
+            };
+            written.map_err(io::Error::from)
+        })
+    }
+
+    /// Writes once, without waiting. Where there is a SIGPIPE, the socket's option switches it off.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match slices {
-            // The kernel takes one slice faster than a list of one.
             [slice] => self.0.try_write(slice),
             slices => self.0.try_write_vectored(slices),
         }
@@ -280,5 +304,41 @@ mod tests {
                 assert_eq!(idle, config.keepalive);
             }
         }
+    }
+
+    /// The system walks through its range of ports, and dials to a port of that range get to it after
+    /// some ten thousand tries.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_connection_to_itself_is_refused_and_leaves_nothing_in_time_wait() {
+        const TRIES: usize = 1_000_000;
+
+        let config = Config::default();
+        // A port as the system draws it for an outgoing connection.
+        let addr = {
+            let bound = bind(([127, 0, 0, 1], 0).into(), &config).expect("free port");
+            let Stream(stream) = Stream::dial(bound.addr, &config).await.expect("listening");
+            let socket = SockRef::from(&stream);
+            socket.set_linger(Some(Duration::ZERO)).expect("open");
+            stream.local_addr().expect("connected")
+        };
+        for _ in 0..TRIES {
+            let err = Stream::dial(addr, &config)
+                .await
+                .expect_err("nobody listens");
+            assert_eq!(err.kind(), io::ErrorKind::ConnectionRefused);
+            if err.to_string() == "connected to itself" {
+                // Binding the port would not prove it: another program may have taken it by now.
+                let port = format!(":{:04X}", addr.port());
+                let table = std::fs::read_to_string("/proc/net/tcp").expect("linux");
+                let left = table.lines().find(|line| {
+                    let mut ends = line.split_whitespace().skip(1).take(2);
+                    ends.all(|end| end.ends_with(&port))
+                });
+                assert_eq!(left, None);
+                return;
+            }
+        }
+        panic!("never connected to itself");
     }
 }

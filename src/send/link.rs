@@ -89,7 +89,11 @@ impl<'w> Link<'w> {
             failpoints.hit(Failpoint::AfterTake);
             match self.write(&mut batch).await {
                 Ok(bytes) => written += bytes,
-                Err(reason) => return reason,
+                Err(reason) => {
+                    batch.link_ended();
+                    self.peer.report_dropped(&self.peer.queue.take_untold());
+                    return reason;
+                }
             }
             failpoints.hit(Failpoint::AfterWrite);
             if written >= YIELD_AFTER {

@@ -1,6 +1,7 @@
 //! Sending: from `Peer::try_send` to the socket.
 
 mod back_channel;
+mod dial_places;
 pub(crate) mod dialer;
 pub(crate) mod direct_write;
 pub(crate) mod expiry;

@@ -7,10 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Refusal, SendError},
+    net::time::{self, Instant},
     observe::{
         reporter::Reporter,
         stats::{Dropped, LinkState, PeerStats},
@@ -35,6 +40,22 @@ pub(crate) struct PeerState {
     connected: AtomicBool,
     /// The number of dials that failed since the last link.
     failures: AtomicU32,
+    /// Since when there has been no link, if there is none.
+    without_link: Mutex<Instant>,
+    /// Whether a dial has failed since there was a link.
+    unreachable: AtomicBool,
+    /// How many dials in a row have had no answer.
+    unanswered: AtomicU32,
+    /// Cancelled when the peer is forgotten while its writer is at work.
+    pub(super) forgotten: CancellationToken,
+}
+
+/// How little a peer that has no link needs its place: the greatest makes room first.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd)]
+pub(super) struct Dispensable {
+    /// Nothing is lost with it.
+    empty: bool,
+    without_link: Duration,
 }
 
 impl PeerState {
@@ -52,6 +73,10 @@ impl PeerState {
             epoch: AtomicU64::new(0),
             connected: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            without_link: Mutex::new(time::now()),
+            unreachable: AtomicBool::new(false),
+            unanswered: AtomicU32::new(0),
+            forgotten: CancellationToken::new(),
         }
     }
 
@@ -75,6 +100,8 @@ impl PeerState {
 
     /// Notes that a link is up. Returns its number.
     pub(super) fn connected(&self) -> u64 {
+        self.unanswered.store(0, Relaxed);
+        self.unreachable.store(false, Relaxed);
         self.connected.store(true, Relaxed);
         self.failures.store(0, Relaxed);
         self.epoch.fetch_add(1, Relaxed) + 1
@@ -87,7 +114,38 @@ impl PeerState {
 
     /// Notes that the link is down.
     pub(super) fn disconnected(&self) {
+        *self.without_link.lock() = time::now();
         self.connected.store(false, Relaxed);
+    }
+
+    /// Notes that a dial failed, and whether the peer's system answered it.
+    pub(super) fn dial_failed(&self, answered: bool) {
+        // Only the peer's writer changes this, so nobody else does meanwhile.
+        let unanswered = match answered {
+            true => 0,
+            false => self.unanswered().saturating_add(1),
+        };
+        self.unanswered.store(unanswered, Relaxed);
+        self.unreachable.store(true, Relaxed);
+    }
+
+    /// Returns how many dials in a row have had no answer.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.unanswered.load(Relaxed)
+    }
+
+    /// Returns how dispensable the peer is, provided that nobody is about to send to it. `None` if it has
+    /// a link, or if it has frames waiting and has not been dialled in vain.
+    pub(super) fn dispensable(&self, now: Instant) -> Option<Dispensable> {
+        let left = self.queue.left();
+        if self.connected.load(Relaxed) || !(left.is_zero() || self.unreachable.load(Relaxed)) {
+            return None;
+        }
+        let without_link = now.saturating_duration_since(*self.without_link.lock());
+        Some(Dispensable {
+            empty: left.is_zero(),
+            without_link,
+        })
     }
 
     /// Waits until there is something to write, or the queue has ended.

@@ -1,8 +1,9 @@
 //! The peers of a transport: which are known, and when one is forgotten.
 //!
 //! The first send to an address, or the first look-up, creates the peer and starts its writer on the
-//! writing arbiter that has the fewest peers. An idle peer that nobody holds a handle to is forgotten. Its
-//! counts are added to those of all forgotten peers, so that the totals lose nothing.
+//! writing arbiter that has the fewest peers. An idle peer that nobody holds a handle to is forgotten. If
+//! there are as many peers as allowed, a peer without a link is forgotten for each new one. The counts of
+//! forgotten peers are added up, so that the totals lose nothing.
 //!
 //! The task of a peer ([`KeepWriting`]) waits for frames while no writer lives, and its `PeerWriter` waits
 //! for frames otherwise. Each leaves its waker in the queue as the doorbell; they never wait at the same
@@ -16,6 +17,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::{PeerError, Refusal, SendError},
@@ -126,6 +128,8 @@ impl Peers {
         if !addr::is_usable(addr) {
             return Err(PeerError::Address(addr));
         }
+        // Dropped when the lock is released, because it holds payloads, whose drop is foreign code.
+        let _payloads;
         let mut table = self.table.write();
         if table.stopped {
             return Err(PeerError::Stopped);
@@ -135,7 +139,7 @@ impl Peers {
         }
         let max = self.context.config.max_peers;
         if table.peers.len() >= max {
-            return Err(PeerError::TooMany { max });
+            _payloads = table.make_room().ok_or(PeerError::TooMany { max })?;
         }
         let peer = Peer::new(Arc::new(PeerState::new(
             addr,
@@ -177,17 +181,17 @@ impl Peers {
     /// Forgets the peer if nobody holds a handle to it and its queue is empty. Otherwise returns false.
     ///
     /// Under this lock nobody can get a new handle, so nobody can be about to send to the peer.
-    fn forget(&self, addr: SocketAddr) -> bool {
+    fn forget(&self, state: &Arc<PeerState>) -> bool {
         let mut table = self.table.write();
-        let Some(peer) = table.peers.get(&addr) else {
+        let known = table.peers.get(&state.addr);
+        // It may have made room, and its address may have become a new peer since.
+        let Some(peer) = known.filter(|peer| Arc::ptr_eq(&peer.state, state)) else {
             return true;
         };
         if !peer.is_only_handle() || !peer.state.queue.left().is_zero() {
             return false;
         }
-        let counted = peer.state.queue.stats();
-        table.forgotten += counted;
-        table.peers.remove(&addr);
+        table.remove(state.addr);
         true
     }
 
@@ -267,6 +271,30 @@ impl Peers {
     }
 }
 
+impl PeerTable {
+    /// Forgets the most dispensable peer, and drops the frames that wait for it. Its writer ends and
+    /// reports them. Returns the payloads of these frames, or `None` if every peer is needed.
+    fn make_room(&mut self) -> Option<impl Sized + use<>> {
+        let now = time::now();
+        // As in `forget`, nobody is about to send to a peer whose only handle is in the table.
+        let only_here = self.peers.values().filter(|peer| peer.is_only_handle());
+        let dispensable = only_here.filter_map(|peer| Some((peer.state.dispensable(now)?, peer)));
+        let (_, peer) = dispensable.max_by_key(|(dispensable, _)| *dispensable)?;
+        let payloads = peer.state.queue.abandon();
+        peer.state.forgotten.cancel();
+        let addr = peer.addr();
+        self.remove(addr);
+        Some(payloads)
+    }
+
+    /// Removes a peer whose frames have all found their end, and keeps its counts.
+    fn remove(&mut self, addr: SocketAddr) {
+        if let Some(peer) = self.peers.remove(&addr) {
+            self.forgotten += peer.state.queue.stats();
+        }
+    }
+}
+
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers")
@@ -291,8 +319,14 @@ impl KeepWriting {
         let KeepWriting { context, peer, .. } = &self;
         let component = Component::PeerWriter(peer.addr);
         let start = |lifeline| PeerWriter::start(context.clone(), peer.clone(), lifeline);
-        // Frames also go stale between two lives of the writer.
-        let pause = |wait| peer.expire_while(sleep(wait));
+        // Frames also go stale between two lives of the writer. Dropping them runs foreign code, hence
+        // the task of its own.
+        let pause = |wait| {
+            let peer = peer.clone();
+            let expiring = async move { peer.expire_while(sleep(wait)).await };
+            let expiring = AbortOnDropHandle::new(actix_rt::spawn(expiring));
+            async move { expiring.await.unwrap_or_default() }
+        };
         let writing = async {
             loop {
                 self.supervisor.keep_alive(component, start, pause).await;
@@ -302,6 +336,7 @@ impl KeepWriting {
                 }
             }
         };
+        let writing = peer.forgotten.run_until_cancelled(writing);
         context.lifecycle.run(writing).await;
         peer.report_dropped(&peer.queue.take_untold());
     }
@@ -314,7 +349,7 @@ impl KeepWriting {
             let Some(peers) = self.peers.upgrade() else {
                 return true;
             };
-            if peers.forget(self.peer.addr) {
+            if peers.forget(&self.peer) {
                 return true;
             }
             drop(peers);

@@ -46,13 +46,18 @@ impl Actor for PeerWriter {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let writing = self.writing.take();
-        live(self, ctx, async move {
-            if let Some(writing) = writing {
-                let lifecycle = writing.context.lifecycle.clone();
-                lifecycle.run(writing.run()).await;
-            }
+        let Some(writing) = self.writing.take() else {
+            return;
+        };
+        let lifecycle = writing.context.lifecycle.clone();
+        let forgotten = writing.peer.forgotten.clone();
+        // The report of a stop waits for this, because a batch that is being written counts only when
+        // it has been dropped.
+        let work = lifecycle.clone().track(async move {
+            let writing = forgotten.run_until_cancelled(writing.run());
+            lifecycle.run(writing).await;
         });
+        live(self, ctx, work);
     }
 }
 
@@ -89,26 +94,30 @@ impl Writing {
 
     /// Dials until there is a connection. Returns `None` if all queued frames went stale before.
     async fn dial(&mut self) -> Option<Stream> {
-        let (peer, reporter) = (&self.peer, &self.context.reporter);
+        let (peer, dialer) = (&self.peer, &self.context.dialer);
         loop {
-            let waiting = sleep_until(self.redial.not_before);
-            peer.expire_while(waiting).await;
+            let waiting = async {
+                sleep_until(self.redial.not_before).await;
+                dialer.turn(peer.unanswered()).await
+            };
+            let place = peer.expire_while(waiting).await;
             if !peer.queue.has_frames() {
                 return None;
             }
-            let dialling = self.context.dialer.dial(peer.addr);
-            match peer.expire_while(dialling).await {
+            let dialled = peer.expire_while(dialer.dial(peer.addr, place)).await;
+            let failure = match dialled {
                 Ok(stream) => {
                     self.redial.succeeded();
                     return Some(stream);
                 }
-                Err(err) => {
-                    let (now, draw) = (time::now(), random::fraction());
-                    let failing = self.redial.failed(now, time::wall_clock(), draw);
-                    peer.failing(failing.failures);
-                    reporter.unreachable(peer.addr, failing.since, failing.failures, &err);
-                }
-            }
+                Err(failure) => failure,
+            };
+            peer.dial_failed(failure.answered);
+            let (now, draw) = (time::now(), random::fraction());
+            let failing = self.redial.failed(now, time::wall_clock(), draw);
+            peer.failing(failing.failures);
+            let reporter = &self.context.reporter;
+            reporter.unreachable(peer.addr, failing.since, failing.failures, &failure.err);
         }
     }
 }

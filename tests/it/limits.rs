@@ -60,6 +60,7 @@ fn an_error_message_names_the_limit() {
                 .max_peers(1),
         );
         let away = Vacant::new();
+        let _held = a.peer(away.addr()).expect("room");
         let said = |sent: Result<(), SendError<Vec<u8>>>| sent.expect_err("refused").to_string();
         let long = said(a.try_send(away.addr(), group(1), vec![0; 57]));
         assert_eq!(long, "payload of 57 bytes is too large: the limit is 56");
@@ -130,7 +131,8 @@ fn a_peer_that_is_forgotten_makes_room_for_another() {
 
 #[test]
 fn no_more_than_max_dials_peers_are_dialled_at_the_same_time() {
-    const DIAL: Duration = Duration::from_millis(150);
+    // Shorter than the 50 ms after which a dial without an answer would make room for others.
+    const DIAL: Duration = Duration::from_millis(40);
     const AT_ONCE: u64 = 2;
 
     for config in placements() {
@@ -243,6 +245,7 @@ fn every_refusal_is_counted_under_its_reason() {
         let a = node(config.max_peers(2));
         let (by_frames, by_bytes) = (Vacant::new(), Vacant::new());
         let (by_frames, by_bytes) = (by_frames.addr(), by_bytes.addr());
+        let _held = [by_frames, by_bytes].map(|addr| a.peer(addr).expect("room"));
         let send = |to, len: usize| a.try_send(to, group(1), vec![0; len]);
         assert!(send(by_frames, 0).is_ok() && send(by_frames, 0).is_ok());
         assert!(send(by_frames, 1).is_err(), "a third frame");

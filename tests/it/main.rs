@@ -4,8 +4,11 @@ mod addresses;
 mod backpressure;
 #[cfg(feature = "serde")]
 mod config_files;
+mod crowding;
+mod cut_frames;
 mod datagrams;
 mod delivery;
+mod dialling;
 mod draining;
 mod events;
 mod groups;
@@ -15,10 +18,13 @@ mod listening;
 mod logging;
 mod messages;
 mod names;
+mod panicking_payloads;
 mod peers;
 mod queueing;
 mod reading;
 mod settings;
+#[cfg(unix)]
+mod signals;
 mod snapshots;
 mod stopping;
 #[cfg(feature = "failpoints")]

@@ -156,21 +156,28 @@ fn peers(from: &Transport, count: usize, port: u16) -> Result<Vec<Peer>, Failure
 }
 
 /// A port at which dials get no answer, because the backlog is full and nothing accepts from it.
-struct FullBacklog {
+pub(super) struct FullBacklog {
+    pub(super) port: u16,
     _listener: Socket,
     _waiting: Option<TcpStream>,
 }
 
 impl FullBacklog {
-    fn at(port: u16) -> Result<Self, Failure> {
+    /// At any free port for port 0.
+    pub(super) fn at(port: u16) -> Result<Self, Failure> {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         listener.set_reuse_address(true)?;
         listener.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
         listener.listen(0)?;
+        let port = listener
+            .local_addr()?
+            .as_socket()
+            .map_or(port, |addr| addr.port());
         // A backlog of 0 holds one connection: this one, or a faster dial of a peer.
         let here = (Ipv4Addr::LOCALHOST, port).into();
         let waiting = TcpStream::connect_timeout(&here, Duration::from_millis(500));
         Ok(FullBacklog {
+            port,
             _listener: listener,
             _waiting: waiting.ok(),
         })

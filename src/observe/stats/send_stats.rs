@@ -119,6 +119,10 @@ pub struct Dropped {
     pub overflow: Count,
     /// See [`DropReason::Failed`].
     pub failed: Count,
+    /// See [`DropReason::CutOff`].
+    pub cut_off: Count,
+    /// See [`DropReason::PeerForgotten`].
+    pub peer_forgotten: Count,
     /// See [`DropReason::Stopped`].
     pub stopped: Count,
 }
@@ -126,14 +130,16 @@ pub struct Dropped {
 impl Dropped {
     /// Returns the sum over all reasons.
     pub fn total(&self) -> Count {
-        self.stale + self.overflow + self.failed + self.stopped
+        self.stale + self.overflow + self.failed + self.cut_off + self.peer_forgotten + self.stopped
     }
 
-    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 4] {
+    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 6] {
         [
             (DropReason::Stale, self.stale),
             (DropReason::Overflow, self.overflow),
             (DropReason::Failed, self.failed),
+            (DropReason::CutOff, self.cut_off),
+            (DropReason::PeerForgotten, self.peer_forgotten),
             (DropReason::Stopped, self.stopped),
         ]
     }
@@ -144,6 +150,8 @@ impl AddAssign for Dropped {
         self.stale += other.stale;
         self.overflow += other.overflow;
         self.failed += other.failed;
+        self.cut_off += other.cut_off;
+        self.peer_forgotten += other.peer_forgotten;
         self.stopped += other.stopped;
     }
 }

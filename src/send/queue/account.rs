@@ -34,6 +34,8 @@ pub(super) enum SendDrop {
     Stale,
     Overflow,
     Failed,
+    CutOff,
+    PeerForgotten,
     Stopped,
 }
 
@@ -96,6 +98,8 @@ fn drop_counter(dropped: &mut Dropped, reason: SendDrop) -> &mut Count {
         SendDrop::Stale => &mut dropped.stale,
         SendDrop::Overflow => &mut dropped.overflow,
         SendDrop::Failed => &mut dropped.failed,
+        SendDrop::CutOff => &mut dropped.cut_off,
+        SendDrop::PeerForgotten => &mut dropped.peer_forgotten,
         SendDrop::Stopped => &mut dropped.stopped,
     }
 }
@@ -140,6 +144,8 @@ mod tests {
             Place::Dropped(SendDrop::Stale),
             Place::Dropped(SendDrop::Overflow),
             Place::Dropped(SendDrop::Failed),
+            Place::Dropped(SendDrop::CutOff),
+            Place::Dropped(SendDrop::PeerForgotten),
             Place::Dropped(SendDrop::Stopped),
         ];
         let mut account = Account::default();
@@ -158,6 +164,7 @@ mod tests {
         assert_eq!(stats.written, FRAME);
         assert_eq!((dropped.stale, dropped.overflow), (FRAME, FRAME));
         assert_eq!((dropped.failed, dropped.stopped), (FRAME, FRAME));
+        assert_eq!((dropped.cut_off, dropped.peer_forgotten), (FRAME, FRAME));
     }
 
     #[test]

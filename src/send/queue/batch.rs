@@ -12,6 +12,10 @@ use super::{
 };
 use crate::{net::clock::CoarseInstant, wire::count::Count};
 
+/// A frame that has cost this many links in a row is dropped. One link may end by chance, and a second
+/// one because the peer restarts; then it is most likely that the peer does not take this frame.
+const MAX_CUTS: u8 = 3;
+
 /// Chunks that the queue has lent to the writer.
 ///
 /// If the batch goes away before all of it is written, the frames that are not written return to the front
@@ -114,10 +118,34 @@ impl<To: Copy + Eq> Batch<To> {
         self.queue.locked(|state| {
             let place = Place::Dropped(SendDrop::Stale);
             state.account.transfer(Place::InFlight, place, stale);
+            state.deferred.discard(dropped);
             state.frames_left(&self.queue.limits);
         });
-        // Only now, with the lock released.
-        drop(dropped);
+    }
+
+    /// Notes that the link has ended, to which this was being written. Drops the frame that was written
+    /// in part if it has cost [`MAX_CUTS`] links in a row, so that those behind it can go on. A peer ends
+    /// every link on which it gets a frame that is longer than its limit.
+    pub(crate) fn link_ended(&mut self) {
+        let Some(chunk) = self.chunks.front_mut().filter(|_| self.cursor > 0) else {
+            return;
+        };
+        chunk.cuts += 1;
+        if chunk.cuts < MAX_CUTS {
+            return;
+        }
+        let frame = chunk.pop_frame();
+        let emptied = match chunk.frames {
+            0 => self.chunks.pop_front(),
+            _ => None,
+        };
+        self.cursor = 0;
+        self.queue.locked(|state| {
+            let place = Place::Dropped(SendDrop::CutOff);
+            state.account.transfer(Place::InFlight, place, frame);
+            state.deferred.discard(emptied);
+            state.frames_left(&self.queue.limits);
+        });
     }
 
     /// Returns how long it takes until the oldest frame of the batch is stale. If none of them can go

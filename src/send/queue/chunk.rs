@@ -20,6 +20,8 @@ pub(super) struct Chunk<To> {
     /// When its frames were pushed.
     pub(super) at: CoarseInstant,
     pub(super) frames: usize,
+    /// How many links in a row have ended while its first frame was being written.
+    pub(super) cuts: u8,
     body: Body,
 }
 
@@ -42,6 +44,7 @@ impl<To: Copy + Eq> Chunk<To> {
             to,
             at,
             frames: 0,
+            cuts: 0,
             body: Body::Encoded { buffer, start: 0 },
         }
     }
@@ -51,6 +54,7 @@ impl<To: Copy + Eq> Chunk<To> {
             to,
             at,
             frames: 1,
+            cuts: 0,
             body: Body::Large {
                 header: frame::header(group, payload.len()),
                 payload,
@@ -137,6 +141,7 @@ impl<To: Copy + Eq> Chunk<To> {
             *start += len;
         }
         self.frames -= 1;
+        self.cuts = 0;
         Count::one(len)
     }
 

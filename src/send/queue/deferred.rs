@@ -1,19 +1,23 @@
 //! What must wait until the lock is released.
 
-use std::task::Waker;
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+};
 
 use super::chunk::Chunk;
 
 /// Wakers to wake and chunks to drop. Both run foreign code, which may use the queue, so both happen
 /// when this is dropped, with the lock released.
+///
+/// Foreign code may panic. Each waker and each payload runs by itself, and its panic ends there: whoever
+/// drops this is not to blame, and the others are neither left out nor, by a second panic while the first
+/// unwinds, the end of the process. The process's panic hook has reported the panic by then.
 pub(super) struct Deferred<To> {
-    // Dropped first, so that a payload that panics in its `Drop` does not prevent a wake-up.
-    wakes: Vec<WakeOnDrop>,
+    wakes: Vec<Waker>,
     chunks: Vec<Chunk<To>>,
 }
-
-/// Wakes when it is dropped, so that a waker that panics does not prevent the other wake-ups.
-struct WakeOnDrop(Waker);
 
 impl<To> Deferred<To> {
     #[inline]
@@ -22,7 +26,7 @@ impl<To> Deferred<To> {
     }
 
     pub(super) fn wake(&mut self, wakers: impl IntoIterator<Item = Waker>) {
-        self.wakes.extend(wakers.into_iter().map(WakeOnDrop));
+        self.wakes.extend(wakers);
     }
 
     pub(super) fn discard(&mut self, chunks: impl IntoIterator<Item = Chunk<To>>) {
@@ -39,8 +43,32 @@ impl<To> Default for Deferred<To> {
     }
 }
 
-impl Drop for WakeOnDrop {
+impl<To> Drop for Deferred<To> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.wake_by_ref();
+        if !self.is_empty() {
+            self.run();
+        }
+    }
+}
+
+impl<To> Deferred<To> {
+    fn run(&mut self) {
+        for waker in self.wakes.drain(..) {
+            contain(|| waker.wake());
+        }
+        for chunk in self.chunks.drain(..) {
+            contain(|| drop(chunk));
+        }
+    }
+}
+
+/// Runs foreign code. If it panics, nobody else notices.
+fn contain(foreign: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign))
+        // What it panicked with is foreign, too.
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
+    {
+        mem::forget(again);
     }
 }

@@ -269,6 +269,15 @@ impl<To: Copy + Eq> SendQueue<To> {
         self.locked(|state| state.shut(Gate::Closed));
     }
 
+    /// Closes the queue of a peer that is forgotten, and drops what is left. The caller must drop what
+    /// this returns, which runs foreign code, and may hold no lock then.
+    #[must_use = "it runs foreign code when it is dropped"]
+    pub(crate) fn abandon(&self) -> impl Sized + use<To> {
+        let mut state = self.state.lock();
+        state.abandon();
+        mem::take(&mut state.deferred)
+    }
+
     /// Returns whether anything waits to be taken.
     pub(crate) fn has_frames(&self) -> bool {
         self.locked(|state| !state.chunks.is_empty())

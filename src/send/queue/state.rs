@@ -274,6 +274,12 @@ impl<To: Copy + Eq> State<To> {
 
     // ---- the end ------------------------------------------------------------------------------
 
+    /// Drops what is queued, because the peer is forgotten, and lets nothing in or out any more.
+    pub(super) fn abandon(&mut self) {
+        self.drop_queued(self.chunks.len(), SendDrop::PeerForgotten);
+        self.shut(Gate::Closed);
+    }
+
     /// Lets no frame in any more; once closed, none out either. Wakes everybody.
     pub(super) fn shut(&mut self, gate: Gate) {
         if self.gate != Gate::Closed {
