@@ -75,7 +75,7 @@ impl Outgoing {
     }
 
     fn reject<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
-        self.queue.refuse(refusal, payload.as_ref().len());
+        self.queue.refuse(refusal, payload.byte_len());
         refusal.with(payload)
     }
 

@@ -3,7 +3,10 @@
 //! Owns the layout of its frames in memory and finds single frames in it. When a chunk is made, moved
 //! or dropped is left to the queue.
 
-use std::iter;
+use std::{
+    iter, mem,
+    panic::{self, AssertUnwindSafe},
+};
 
 use bytes::Bytes;
 
@@ -28,11 +31,11 @@ enum Body {
     /// have been removed.
     Encoded { buffer: Vec<u8>, start: usize },
     /// One frame with a large payload, which stays where the sender put it.
-    Large {
-        header: [u8; HEADER],
-        payload: Bytes,
-    },
+    Large { header: [u8; HEADER], payload: Kept },
 }
+
+/// The pieces of a payload. The second is empty where there is one only.
+struct Kept([Bytes; 2]);
 
 impl<To: Copy + Eq> Chunk<To> {
     /// Makes an empty chunk that fills `buffer`.
@@ -46,14 +49,14 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
-    pub(super) fn large(to: To, at: CoarseInstant, group: GroupId, payload: Bytes) -> Self {
+    pub(super) fn large(to: To, at: CoarseInstant, group: GroupId, pieces: [Bytes; 2]) -> Self {
         Chunk {
             to,
             at,
             frames: 1,
             body: Body::Large {
-                header: frame::header(group, payload.len()),
-                payload,
+                header: frame::header(group, pieces.iter().map(Bytes::len).sum()),
+                payload: Kept(pieces),
             },
         }
     }
@@ -73,17 +76,20 @@ impl<To: Copy + Eq> Chunk<To> {
     /// Appends a frame. The buffer doubles when it is full, but grows beyond `limit` only for a frame
     /// that needs it.
     #[inline]
-    pub(super) fn append(&mut self, group: GroupId, payload: &[u8], limit: usize) {
+    pub(super) fn append(&mut self, group: GroupId, payload: [&[u8]; 2], limit: usize) {
         let Body::Encoded { buffer, .. } = &mut self.body else {
             unreachable!("`takes` refuses large chunks");
         };
-        let needed = buffer.len() + HEADER + payload.len();
+        let [first, second] = payload;
+        let len = first.len() + second.len();
+        let needed = buffer.len() + HEADER + len;
         if needed > buffer.capacity() {
             let doubled = (2 * buffer.capacity()).min(limit);
             buffer.reserve_exact(needed.max(doubled) - buffer.len());
         }
-        buffer.extend_from_slice(&frame::header(group, payload.len()));
-        buffer.extend_from_slice(payload);
+        buffer.extend_from_slice(&frame::header(group, len));
+        buffer.extend_from_slice(first);
+        buffer.extend_from_slice(second);
         self.frames += 1;
     }
 
@@ -101,17 +107,17 @@ impl<To: Copy + Eq> Chunk<To> {
     }
 
     /// Returns its bytes in the order of the wire.
-    pub(super) fn parts(&self) -> [&[u8]; 2] {
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
         match &self.body {
-            Body::Encoded { buffer, start } => [&buffer[*start..], &[]],
-            Body::Large { header, payload } => [header, payload],
+            Body::Encoded { buffer, start } => [&buffer[*start..], &[], &[]],
+            Body::Large { header, payload } => [header, &payload.0[0], &payload.0[1]],
         }
     }
 
     fn first_len(&self) -> usize {
         match &self.body {
             Body::Encoded { buffer, start } => frame::len_at(buffer, *start),
-            Body::Large { payload, .. } => HEADER + payload.len(),
+            Body::Large { header, .. } => frame::len_at(header, 0),
         }
     }
 
@@ -170,6 +176,17 @@ impl<To: Copy + Eq> Chunk<To> {
                 Ok(buffer)
             }
             Body::Large { .. } => Err(self),
+        }
+    }
+}
+
+impl Drop for Kept {
+    /// Drops each piece, even if the drop of another panics. Two panics at once would end the process.
+    fn drop(&mut self) {
+        let [first, second] = mem::take(&mut self.0)
+            .map(|piece| panic::catch_unwind(AssertUnwindSafe(|| drop(piece))));
+        if let Err(panic) = first.and(second) {
+            panic::resume_unwind(panic);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, mem, task::Waker};
 use super::{
     BATCH_BYTES, BATCH_CHUNKS,
     account::{Account, Place, SendDrop},
-    admission::{self, Entry, Gate, Limits, Occupancy},
+    admission::{self, Entry, Gate, Limits, Occupancy, Together},
     chunk::Chunk,
     deferred::Deferred,
     doorbell::Doorbell,
@@ -76,6 +76,11 @@ impl<To: Copy + Eq> State<To> {
         Ok(())
     }
 
+    /// Returns whether all these frames may enter now, without evicting anything.
+    pub(super) fn admits_all(&self, limits: &Limits, together: &Together) -> bool {
+        admission::admits_all(limits, self.gate, self.occupancy(), together)
+    }
+
     /// Appends an admitted frame. Returns the doorbell to ring, and the payload if it was copied, to
     /// be dropped when the lock is released.
     #[inline]
@@ -87,18 +92,53 @@ impl<To: Copy + Eq> State<To> {
         payload: P,
         now: CoarseInstant,
     ) -> (Doorbell, Option<P>) {
-        let bytes = payload.as_ref();
-        let len = HEADER + bytes.len();
-        self.account.offer(Ok(()), Count::one(len));
-        if let Some(open) = self.chunks.back_mut()
-            && bytes.len() < limits.large_from
-            && open.takes(to, now, len, CHUNK_BYTES)
-        {
-            open.append(group, bytes, CHUNK_BYTES);
+        let frame = Count::one(HEADER + payload.byte_len());
+        self.account.offer(Ok(()), frame);
+        if self.append(limits, to, group, &payload, now) {
             return (self.take_doorbell(), Some(payload));
         }
         let copied = self.put_apart(limits, to, group, payload, now);
         (self.take_doorbell(), copied)
+    }
+
+    /// Appends an admitted frame that is counted already, and leaves its payload in the slot if it was
+    /// copied. The caller takes the doorbell.
+    #[inline]
+    pub(super) fn put_counted<P: Payload>(
+        &mut self,
+        limits: &Limits,
+        to: To,
+        group: GroupId,
+        slot: &mut Option<P>,
+        now: CoarseInstant,
+    ) {
+        let Some(payload) = slot else { return };
+        if !self.append(limits, to, group, payload, now)
+            && let Some(payload) = slot.take()
+        {
+            *slot = self.put_apart(limits, to, group, payload, now);
+        }
+    }
+
+    /// Appends a frame to the open chunk, if there is one that takes it.
+    #[inline]
+    fn append<P: Payload>(
+        &mut self,
+        limits: &Limits,
+        to: To,
+        group: GroupId,
+        payload: &P,
+        now: CoarseInstant,
+    ) -> bool {
+        let len = payload.byte_len();
+        if let Some(open) = self.chunks.back_mut()
+            && len < limits.large_from
+            && open.takes(to, now, HEADER + len, CHUNK_BYTES)
+        {
+            open.append(group, payload.pieces(), CHUNK_BYTES);
+            return true;
+        }
+        false
     }
 
     /// Begins a chunk with the frame. Not inlined, so that only what most frames need is inlined into
@@ -119,14 +159,13 @@ impl<To: Copy + Eq> State<To> {
         {
             full.shrink();
         }
-        let bytes = payload.as_ref();
-        if bytes.len() >= limits.large_from {
-            let payload = payload.into_bytes();
-            self.chunks.push_back(Chunk::large(to, now, group, payload));
+        if payload.byte_len() >= limits.large_from {
+            let pieces = payload.into_pieces();
+            self.chunks.push_back(Chunk::large(to, now, group, pieces));
             return None;
         }
         let mut chunk = Chunk::encoded(to, now, self.spare.pop().unwrap_or_default());
-        chunk.append(group, bytes, CHUNK_BYTES);
+        chunk.append(group, payload.pieces(), CHUNK_BYTES);
         self.chunks.push_back(chunk);
         Some(payload)
     }
@@ -134,7 +173,7 @@ impl<To: Copy + Eq> State<To> {
     /// Returns the doorbell if the writer has left one. Most of the time it is awake and has not, and
     /// looking first is cheaper than moving: moving took a third of the time of a push.
     #[inline]
-    fn take_doorbell(&mut self) -> Doorbell {
+    pub(super) fn take_doorbell(&mut self) -> Doorbell {
         match self.doorbell.is_some() {
             false => Doorbell::SILENT,
             true => self.doorbell.take().map_or(Doorbell::SILENT, Doorbell::new),
