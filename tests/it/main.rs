@@ -2,6 +2,7 @@
 
 mod addresses;
 mod backpressure;
+mod bursts;
 mod datagrams;
 mod delivery;
 mod draining;
