@@ -15,6 +15,7 @@ use crate::{
     net::clock::CoarseInstant,
     wire::count::Count,
     wire::frame::{self, HEADER, PREFIX},
+    wire::payload::Payload,
 };
 
 /// One or more frames that were pushed within one tick of the clock and go to the same place.
@@ -25,6 +26,9 @@ pub(super) struct Chunk<To> {
     pub(super) frames: usize,
     body: Body,
 }
+
+/// A frame that is offered to a chunk. Its payload is `None` once it is kept as it is.
+pub(super) type Offered<P> = (GroupId, Option<P>);
 
 enum Body {
     /// Frames encoded behind one another, from `start` on. The bytes before `start` are frames that
@@ -73,24 +77,43 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
-    /// Appends a frame. The buffer doubles when it is full, but grows beyond `limit` only for a frame
-    /// that needs it.
+    /// Appends a frame. The buffer grows beyond `limit` only for a frame that needs it.
     #[inline]
     pub(super) fn append(&mut self, group: GroupId, payload: [&[u8]; 2], limit: usize) {
         let Body::Encoded { buffer, .. } = &mut self.body else {
             unreachable!("`takes` refuses large chunks");
         };
-        let [first, second] = payload;
-        let len = first.len() + second.len();
-        let needed = buffer.len() + HEADER + len;
-        if needed > buffer.capacity() {
-            let doubled = (2 * buffer.capacity()).min(limit);
-            buffer.reserve_exact(needed.max(doubled) - buffer.len());
-        }
-        buffer.extend_from_slice(&frame::header(group, len));
-        buffer.extend_from_slice(first);
-        buffer.extend_from_slice(second);
+        encode(buffer, group, payload, limit);
         self.frames += 1;
+    }
+
+    /// Appends frames up to the first that is large or would make the buffer longer than `limit`.
+    /// Returns how many.
+    pub(super) fn append_all<P: Payload>(
+        &mut self,
+        to: To,
+        at: CoarseInstant,
+        frames: &[Offered<P>],
+        large_from: usize,
+        limit: usize,
+    ) -> usize {
+        let Body::Encoded { buffer, .. } = &mut self.body else {
+            return 0;
+        };
+        if self.at != at || self.to != to {
+            return 0;
+        }
+        let before = self.frames;
+        for (group, payload) in frames {
+            let Some(payload) = payload else { break };
+            let len = payload.byte_len();
+            if len >= large_from || buffer.len() + HEADER + len > limit {
+                break;
+            }
+            encode(buffer, *group, payload.pieces(), limit);
+            self.frames += 1;
+        }
+        self.frames - before
     }
 
     /// Shrinks the buffer if an eighth of it or more is unused. For less, the copy is not worth it.
@@ -178,6 +201,22 @@ impl<To: Copy + Eq> Chunk<To> {
             Body::Large { .. } => Err(self),
         }
     }
+}
+
+/// Appends a frame to the buffer, which doubles when it is full, but grows beyond `limit` only for a
+/// frame that needs it.
+#[inline]
+fn encode(buffer: &mut Vec<u8>, group: GroupId, payload: [&[u8]; 2], limit: usize) {
+    let [first, second] = payload;
+    let len = first.len() + second.len();
+    let needed = buffer.len() + HEADER + len;
+    if needed > buffer.capacity() {
+        let doubled = (2 * buffer.capacity()).min(limit);
+        buffer.reserve_exact(needed.max(doubled) - buffer.len());
+    }
+    buffer.extend_from_slice(&frame::header(group, len));
+    buffer.extend_from_slice(first);
+    buffer.extend_from_slice(second);
 }
 
 impl Drop for Kept {

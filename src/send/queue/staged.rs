@@ -6,9 +6,9 @@
 //!
 //! Room for them, and where they are kept, is left to the queue's state.
 
-use std::{collections::VecDeque, vec};
+use std::vec;
 
-use super::{Doorbell, SendQueue, WhenFull, admission::Together};
+use super::{Doorbell, SendQueue, WhenFull, admission::Together, chunk::Offered, state::State};
 use crate::{
     error::Refusal,
     ids::GroupId,
@@ -25,15 +25,14 @@ const PART_FRAMES: usize = 1024;
 
 /// The frames of one call that are not accepted yet, in order, up to one part of them.
 pub(crate) struct Staged<P> {
-    frames: VecDeque<(GroupId, Slot<P>)>,
+    frames: Vec<Offered<P>>,
+    /// What a part needs that was not offered yet.
+    together: Option<Together>,
     /// The frames that were taken from the iterator.
     taken: usize,
     /// The iterator has ended.
     exhausted: bool,
 }
-
-/// A payload, or `None` once the queue keeps it as it is.
-type Slot<P> = Option<P>;
 
 impl<To: Copy + Eq> SendQueue<To> {
     /// Takes the staged frames as if they were pushed one by one, but with one lock, up to the first
@@ -46,30 +45,24 @@ impl<To: Copy + Eq> SendQueue<To> {
         now: CoarseInstant,
         when_full: WhenFull,
     ) -> (Doorbell, Result<(), Refusal>) {
-        let mut together = Together::default();
-        for (group, len, _) in staged.frames() {
-            together.add(group, len);
-        }
+        let Staged {
+            frames, together, ..
+        } = staged;
         let mut accepted = 0;
         let pushed = self.locked(|state| {
-            let all = state.admits_all(&self.limits, &together);
-            if all {
-                state.account.offer(Ok(()), together.count);
-            }
-            let mut admitted = Ok(());
-            for (group, len, slot) in staged.frames() {
-                if !all {
-                    admitted = state.admit(&self.limits, group, len);
-                    if when_full == WhenFull::Refuse || !matches!(admitted, Err(Refusal::Full(_))) {
-                        state.account.offer(admitted, Count::one(len));
-                    }
+            let admitted = match together.take() {
+                Some(part) if state.admits_all(&self.limits, &part) => {
+                    state.account.offer(Ok(()), part.count);
+                    state.put_all(&self.limits, to, frames, now);
+                    accepted = frames.len();
+                    Ok(())
                 }
-                if admitted.is_err() {
-                    break;
-                }
-                state.put_counted(&self.limits, to, group, slot, now);
-                accepted += 1;
-            }
+                _ => frames.chunks_mut(1).try_for_each(|frame| {
+                    self.push_one(state, to, frame, now, when_full)?;
+                    accepted += 1;
+                    Ok(())
+                }),
+            };
             let doorbell = match accepted {
                 0 => Doorbell::SILENT,
                 _ => state.take_doorbell(),
@@ -77,15 +70,38 @@ impl<To: Copy + Eq> SendQueue<To> {
             (doorbell, admitted)
         });
         // Copied payloads are dropped here, with the lock released.
-        staged.frames.drain(..accepted);
+        frames.drain(..accepted);
         pushed
+    }
+
+    /// Takes one staged frame, given as a slice of one.
+    fn push_one<P: Payload>(
+        &self,
+        state: &mut State<To>,
+        to: To,
+        frame: &mut [Offered<P>],
+        now: CoarseInstant,
+        when_full: WhenFull,
+    ) -> Result<(), Refusal> {
+        let [(group, Some(payload))] = frame else {
+            return Ok(());
+        };
+        let len = HEADER + payload.byte_len();
+        let admitted = state.admit(&self.limits, *group, len);
+        if when_full == WhenFull::Refuse || !matches!(admitted, Err(Refusal::Full(_))) {
+            state.account.offer(admitted, Count::one(len));
+        }
+        admitted?;
+        state.put_all(&self.limits, to, frame, now);
+        Ok(())
     }
 }
 
 impl<P: Payload> Staged<P> {
     pub(crate) fn new() -> Self {
         Staged {
-            frames: VecDeque::new(),
+            frames: Vec::new(),
+            together: None,
             taken: 0,
             exhausted: false,
         }
@@ -98,32 +114,40 @@ impl<P: Payload> Staged<P> {
             return true;
         }
         // What the iterator says about itself may be wrong, and payloads may be long arrays.
-        let each = size_of::<(GroupId, Slot<P>)>();
         let expected = frames.size_hint().0.min(PART_FRAMES);
-        self.frames.reserve(expected.min(1 + PART_BYTES / each));
-        let mut bytes = 0;
-        while !self.exhausted && bytes < PART_BYTES && self.frames.len() < PART_FRAMES {
+        self.frames
+            .reserve(expected.min(1 + PART_BYTES / size_of::<Offered<P>>()));
+        let mut together = Together::default();
+        while !self.exhausted
+            && self.frames.len() < PART_FRAMES
+            && together.count.bytes < PART_BYTES as u64
+        {
             match frames.next() {
                 Some((group, payload)) => {
-                    bytes += HEADER + payload.byte_len();
-                    self.frames.push_back((group, Some(payload)));
-                    self.taken += 1;
+                    together.add(group, HEADER + payload.byte_len());
+                    self.frames.push((group, Some(payload)));
                 }
                 None => self.exhausted = true,
             }
         }
+        self.taken += self.frames.len();
+        self.together = Some(together);
         !self.frames.is_empty()
     }
 
     /// Takes out the first frame, to be sent alone.
     pub(crate) fn take_first(&mut self) -> Option<(GroupId, P)> {
-        let (group, slot) = self.frames.pop_front()?;
-        Some((group, slot?))
+        self.together = None;
+        let (group, payload) = match self.frames.is_empty() {
+            true => return None,
+            false => self.frames.remove(0),
+        };
+        Some((group, payload?))
     }
 
     /// Puts back the first frame, which was not accepted.
     pub(crate) fn put_back_first(&mut self, group: GroupId, payload: P) {
-        self.frames.push_front((group, Some(payload)));
+        self.frames.insert(0, (group, Some(payload)));
     }
 
     /// Returns how many frames were accepted so far.
@@ -134,20 +158,12 @@ impl<P: Payload> Staged<P> {
     /// Returns the frames that were not accepted.
     pub(crate) fn into_frames(self) -> vec::IntoIter<(GroupId, P)> {
         let frames = self.frames.into_iter();
-        let frames = frames.filter_map(|(group, slot)| Some((group, slot?)));
+        let frames = frames.filter_map(|(group, payload)| Some((group, payload?)));
         frames.collect::<Vec<_>>().into_iter()
     }
 
     /// Returns whether the iterator has ended.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.exhausted
-    }
-
-    /// Returns the frames with their lengths.
-    fn frames(&mut self) -> impl Iterator<Item = (GroupId, usize, &mut Slot<P>)> {
-        self.frames.iter_mut().map(|(group, slot)| {
-            let len = slot.as_ref().map_or(0, |payload| payload.byte_len());
-            (*group, HEADER + len, slot)
-        })
     }
 }

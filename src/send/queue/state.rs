@@ -10,7 +10,7 @@ use super::{
     BATCH_BYTES, BATCH_CHUNKS,
     account::{Account, Place, SendDrop},
     admission::{self, Entry, Gate, Limits, Occupancy, Together},
-    chunk::Chunk,
+    chunk::{Chunk, Offered},
     deferred::Deferred,
     doorbell::Doorbell,
     waiters::Waiters,
@@ -92,53 +92,41 @@ impl<To: Copy + Eq> State<To> {
         payload: P,
         now: CoarseInstant,
     ) -> (Doorbell, Option<P>) {
-        let frame = Count::one(HEADER + payload.byte_len());
-        self.account.offer(Ok(()), frame);
-        if self.append(limits, to, group, &payload, now) {
+        let bytes = payload.byte_len();
+        self.account.offer(Ok(()), Count::one(HEADER + bytes));
+        if let Some(open) = self.chunks.back_mut()
+            && bytes < limits.large_from
+            && open.takes(to, now, HEADER + bytes, CHUNK_BYTES)
+        {
+            open.append(group, payload.pieces(), CHUNK_BYTES);
             return (self.take_doorbell(), Some(payload));
         }
         let copied = self.put_apart(limits, to, group, payload, now);
         (self.take_doorbell(), copied)
     }
 
-    /// Appends an admitted frame that is counted already, and leaves its payload in the slot if it was
-    /// copied. The caller takes the doorbell.
-    #[inline]
-    pub(super) fn put_counted<P: Payload>(
+    /// Appends admitted frames that are counted already. Payloads that were copied stay in their slots.
+    /// The caller takes the doorbell.
+    pub(super) fn put_all<P: Payload>(
         &mut self,
         limits: &Limits,
         to: To,
-        group: GroupId,
-        slot: &mut Option<P>,
+        mut frames: &mut [Offered<P>],
         now: CoarseInstant,
     ) {
-        let Some(payload) = slot else { return };
-        if !self.append(limits, to, group, payload, now)
-            && let Some(payload) = slot.take()
-        {
-            *slot = self.put_apart(limits, to, group, payload, now);
+        loop {
+            let appended = self.chunks.back_mut().map_or(0, |open| {
+                open.append_all(to, now, frames, limits.large_from, CHUNK_BYTES)
+            });
+            let rest = &mut frames[appended..];
+            let Some(((group, slot), behind)) = rest.split_first_mut() else {
+                return;
+            };
+            if let Some(payload) = slot.take() {
+                *slot = self.put_apart(limits, to, *group, payload, now);
+            }
+            frames = behind;
         }
-    }
-
-    /// Appends a frame to the open chunk, if there is one that takes it.
-    #[inline]
-    fn append<P: Payload>(
-        &mut self,
-        limits: &Limits,
-        to: To,
-        group: GroupId,
-        payload: &P,
-        now: CoarseInstant,
-    ) -> bool {
-        let len = payload.byte_len();
-        if let Some(open) = self.chunks.back_mut()
-            && len < limits.large_from
-            && open.takes(to, now, HEADER + len, CHUNK_BYTES)
-        {
-            open.append(group, payload.pieces(), CHUNK_BYTES);
-            return true;
-        }
-        false
     }
 
     /// Begins a chunk with the frame. Not inlined, so that only what most frames need is inlined into
