@@ -109,7 +109,8 @@ impl Peer {
     /// let peer = transport.peer("127.0.0.1:9".parse()?)?;
     /// let votes = (0..100).map(|group| (GroupId::new(group), "vote"));
     /// if let Err(rest) = peer.try_send_all(votes) {
-    ///     println!("{rest}, {} frames are left", rest.count());
+    ///     println!("{rest}");
+    ///     println!("{} frames are left", rest.count());
     /// }
     /// # transport.stop(actix_transport::Shutdown::Now).await;
     /// # Ok(())
