@@ -8,6 +8,7 @@
 //! channel of frames.
 
 use std::{
+    array::from_fn,
     hint::black_box,
     sync::mpsc::sync_channel,
     thread,
@@ -23,6 +24,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use tokio_util::codec::{Decoder as _, LengthDelimitedCodec};
 
 const SIZE: usize = 64;
+const BURST: usize = 32;
 const LIMIT: usize = 10 << 20;
 
 fn frames(n: usize) -> Vec<u8> {
@@ -71,6 +73,14 @@ fn push_and_take(c: &mut Criterion) {
             let push = |payload: &[u8]| queue.push(GroupId::new(1), payload).is_ok();
             b.iter_custom(|frames| race(frames, producers, &push, &|| queue.write()));
         });
+        group.bench_function(BenchmarkId::new("queue, bursts of 32", producers), |b| {
+            let queue = Queue::new(&Config::default());
+            let push = |payloads: &[[u8; SIZE]]| {
+                let frames = payloads.iter().map(|payload| (GroupId::new(1), payload));
+                queue.push_all(frames)
+            };
+            b.iter_custom(|frames| race_bursts(frames, producers, &push, &|| queue.write()));
+        });
         group.bench_function(BenchmarkId::new("channel of Bytes", producers), |b| {
             let (send, receive) = sync_channel(Config::default().queue_frames);
             let push = |payload: &[u8]| send.try_send(Bytes::copy_from_slice(payload)).is_ok();
@@ -98,6 +108,42 @@ fn race(
                     let payload = [number as u8; SIZE];
                     while !push(&payload) {
                         thread::yield_now();
+                    }
+                }
+            });
+        }
+        while left > 0 {
+            match take() {
+                0 => thread::yield_now(),
+                taken => left -= taken,
+            }
+        }
+        begun.elapsed()
+    })
+}
+
+/// As [`race`], with bursts. `push` returns how many frames it has pushed.
+fn race_bursts(
+    frames: u64,
+    producers: u64,
+    push: &(impl Fn(&[[u8; SIZE]]) -> usize + Sync),
+    take: &dyn Fn() -> usize,
+) -> Duration {
+    let each = frames.div_ceil(producers);
+    let mut left = (each * producers) as usize * (SIZE + 8);
+    thread::scope(|scope| {
+        let begun = Instant::now();
+        for _ in 0..producers {
+            scope.spawn(|| {
+                for first in (0..each).step_by(BURST) {
+                    let burst = BURST.min((each - first) as usize);
+                    let payloads: [_; BURST] = from_fn(|n| [(first as usize + n) as u8; SIZE]);
+                    let mut rest = &payloads[..burst];
+                    while !rest.is_empty() {
+                        match push(rest) {
+                            0 => thread::yield_now(),
+                            pushed => rest = &rest[pushed..],
+                        }
                     }
                 }
             });

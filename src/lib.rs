@@ -155,7 +155,7 @@ pub use crate::{
         groups::GroupOverflow,
         inbound::{Inbound, Via},
     },
-    send::peer::Peer,
+    send::{peer::Peer, send_all_error::SendAllError},
     wire::{count::Count, payload::Payload},
 };
 

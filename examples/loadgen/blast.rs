@@ -45,6 +45,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES")]
     size: usize,
 
+    /// Frames that are given to the transport in one call.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = value_parser!(u32).range(1..=10_000))]
+    burst: u32,
+
     /// Groups to send to, from 0 on, in turns.
     #[arg(long, value_name = "G", default_value_t = 1,
           value_parser = value_parser!(u32).range(1..=10_000))]
@@ -119,6 +124,7 @@ struct Producer {
     groups: u32,
     frames: u64,
     size: usize,
+    burst: u64,
 }
 
 impl Producer {
@@ -130,6 +136,7 @@ impl Producer {
             groups: args.groups,
             frames: args.frames,
             size: args.size,
+            burst: args.burst.into(),
         })
     }
 
@@ -142,12 +149,15 @@ impl Producer {
         let (done_tx, done) = oneshot::channel();
         arbiter.spawn(async move {
             // Fails if the role was interrupted and no longer waits.
-            let _ = done_tx.send(self.send_all().await);
+            let _ = done_tx.send(match self.burst {
+                1 => self.send_single().await,
+                _ => self.send_bursts().await,
+            });
         });
         done
     }
 
-    async fn send_all(self) -> Result<(), Failure> {
+    async fn send_single(self) -> Result<(), Failure> {
         let groups = (0..self.groups).map(GroupId::new);
         let routes = groups.flat_map(|group| self.links.iter().map(move |link| (group, link)));
         let routes: Vec<_> = routes.collect();
@@ -166,6 +176,32 @@ impl Producer {
                 if let Err(refused) = link.try_send(group, payload) {
                     link.retry(group, refused).await?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends several frames with each call, to one link after the other.
+    async fn send_bursts(self) -> Result<(), Failure> {
+        let mut links = self.links.iter().cycle();
+        let mut buffers = vec![vec![0; self.size]; self.burst as usize];
+        for first in (0..self.frames).step_by(self.burst as usize) {
+            let Some(link) = links.next() else { break };
+            let numbers = first..self.frames.min(first + self.burst);
+            let group = |number| GroupId::new((number % u64::from(self.groups)) as u32);
+            if self.size < GIVE_AWAY {
+                for (number, buffer) in numbers.clone().zip(&mut buffers) {
+                    fill(buffer, number);
+                }
+                let frames = numbers.map(group).zip(buffers.iter().map(Vec::as_slice));
+                link.send_all(frames).await?;
+            } else {
+                let frames = numbers.map(|number| {
+                    let mut payload = vec![0; self.size];
+                    fill(&mut payload, number);
+                    (group(number), payload)
+                });
+                link.send_all(frames).await?;
             }
         }
         Ok(())

@@ -40,6 +40,30 @@ impl Link {
         }
     }
 
+    /// Sends frames together, and waits for room where there is none. Datagrams go one by one.
+    pub(crate) async fn send_all<P: Payload, I>(&self, frames: I) -> Result<(), Failure>
+    where
+        I: IntoIterator<Item = (GroupId, P)>,
+    {
+        let Link::Tcp(peer) = self else {
+            for (group, payload) in frames {
+                self.send(group, payload).await?;
+            }
+            return Ok(());
+        };
+        // As with single frames, only what has to wait becomes a future.
+        let Err(refused) = peer.try_send_all(frames) else {
+            return Ok(());
+        };
+        match refused.is_full() {
+            true => {
+                let sent = peer.send_all(refused).await;
+                sent.map_err(|err| err.to_string().into())
+            }
+            false => Err(refused.to_string().into()),
+        }
+    }
+
     /// Sends a frame as soon as there is room for it.
     pub(crate) async fn send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), Failure> {
         match self.try_send(group, payload) {

@@ -70,6 +70,7 @@ impl ReplicaActor {
                 links.send(NodeId::CLIENTS, &message::Message::Decided { request });
             }
         }
+        links.flush();
         self.applied = self.replica.log().len();
     }
 }

@@ -127,6 +127,7 @@ impl Client {
             self.heard = now;
         }
         self.repeat(now, overdue);
+        self.links.flush();
     }
 
     fn ask_next(&mut self, index: usize, now: Instant) {
@@ -160,6 +161,7 @@ impl Actor for Client {
         for index in 0..self.sessions.len() {
             self.ask_next(index, now);
         }
+        self.links.flush();
     }
 }
 
@@ -184,6 +186,7 @@ impl Handler<Inbound> for Client {
                 _ => {}
             }
         }
+        self.links.flush();
     }
 }
 

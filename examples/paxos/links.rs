@@ -1,6 +1,7 @@
-//! The links of one replica to the other nodes; encodes each message once.
+//! The links of one replica to the other nodes; encodes each message once, and sends what one turn of an
+//! actor has for a node in one call.
 
-use std::net::SocketAddr;
+use std::{mem, net::SocketAddr, ops::Range};
 
 use actix_transport::{GroupId, Peer, PeerError, Transport};
 
@@ -14,7 +15,10 @@ pub(crate) struct Links {
     me: NodeId,
     group: GroupId,
     peers: Vec<Peer>,
-    scratch: Vec<u8>,
+    /// The messages of this turn, encoded.
+    encoded: Vec<u8>,
+    /// Where the messages for each node are in `encoded`.
+    outgoing: [Vec<Range<usize>>; REPLICAS + 1],
 }
 
 impl Links {
@@ -29,32 +33,40 @@ impl Links {
             me,
             group,
             peers: peers.collect::<Result<_, _>>()?,
-            scratch: Vec::new(),
+            encoded: Vec::new(),
+            outgoing: Default::default(),
         })
     }
 
+    /// Adds a message, which [`flush`](Links::flush) sends.
     pub(crate) fn send(&mut self, to: NodeId, message: &Message) {
-        self.encode(message);
-        self.send_encoded(to);
+        let frame = self.encode(message);
+        self.outgoing[to.index()].push(frame);
     }
 
-    /// Sends to every replica but the sender.
+    /// Adds a message to every replica but the sender.
     pub(crate) fn send_others(&mut self, message: &Message) {
-        self.encode(message);
+        let frame = self.encode(message);
         for node in NodeId::replicas().filter(|&node| node != self.me) {
-            self.send_encoded(node);
+            self.outgoing[node.index()].push(frame.clone());
         }
     }
 
-    fn encode(&mut self, message: &Message) {
-        self.scratch.clear();
-        message.encode(self.me, &mut self.scratch);
+    fn encode(&mut self, message: &Message) -> Range<usize> {
+        let start = self.encoded.len();
+        message.encode(self.me, &mut self.encoded);
+        start..self.encoded.len()
     }
 
-    /// Sends the encoded message. A frame that is refused, because a queue is full or the transport
-    /// has stopped, counts as lost: the transport counts it, and Paxos copes with lost frames.
-    fn send_encoded(&self, to: NodeId) {
-        let frame = self.scratch.as_slice();
-        let _ = self.peers[to.index()].try_send(self.group, frame);
+    /// Sends the added messages. If a frame is refused, because a queue is full or the transport has
+    /// stopped, it and those behind it count as lost: Paxos copes with lost frames.
+    pub(crate) fn flush(&mut self) {
+        let encoded = mem::take(&mut self.encoded);
+        for (peer, frames) in self.peers.iter().zip(&mut self.outgoing) {
+            let frames = frames.drain(..).map(|frame| (self.group, &encoded[frame]));
+            let _ = peer.try_send_all(frames);
+        }
+        self.encoded = encoded;
+        self.encoded.clear();
     }
 }

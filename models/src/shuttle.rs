@@ -1,5 +1,5 @@
 //! The send queue and its writer under shuttle: very many orders of a larger program, chosen at
-//! random. Four threads push, wait for room, or give up waiting. One writes to a kernel that takes any
+//! random. Four threads push, one frame or several together, wait for room, or give up waiting. One writes to a kernel that takes any
 //! part of what it is given, loses links, and is replaced by another thread midway. Every snapshot must
 //! balance, and each frame arrives once, in order.
 //!
@@ -39,7 +39,8 @@ use ::shuttle::{
 use crate::{
     check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
     config::Overflow,
-    send::queue::{LARGE_FROM, SendQueue},
+    net::clock::CoarseInstant,
+    send::queue::{LARGE_FROM, SendQueue, Staged, WhenFull},
 };
 
 include!("mechanism.rs");
@@ -104,6 +105,7 @@ struct Totals {
     overflow: AtomicU64,
     rejected: AtomicU64,
     given_up: AtomicU64,
+    bursts_cut: AtomicU64,
     links: AtomicU64,
     snapshots: AtomicU64,
 }
@@ -116,6 +118,7 @@ impl Totals {
             &self.overflow,
             &self.rejected,
             &self.given_up,
+            &self.bursts_cut,
             &self.links,
             &self.snapshots,
         ];
@@ -128,12 +131,13 @@ impl std::fmt::Display for Totals {
         let read = |number: &AtomicU64| number.load(Relaxed);
         write!(
             f,
-            "{} written, {} stale, {} evicted, {} refused, {} given up, {} links, {} snapshots",
+            "{} written, {} stale, {} evicted, {} refused, {} given up, {} bursts cut, {} links, {} snapshots",
             read(&self.written),
             read(&self.stale),
             read(&self.overflow),
             read(&self.rejected),
             read(&self.given_up),
+            read(&self.bursts_cut),
             read(&self.links),
             read(&self.snapshots),
         )
@@ -203,43 +207,88 @@ fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
     }
 }
 
-/// Pushes frames, with and without waiting for room. Returns how many were accepted.
+/// Pushes frames, alone and together, with and without waiting for room. Returns how many were accepted.
 fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64, totals: &Totals) -> u64 {
     let mut pushed = 0;
     // A send that waits, and is not polled again before the end.
     let mut unpolled = None;
-    for number in 0..FRAMES {
+    let mut number = 0;
+    while number < FRAMES {
         let now = || at(clock.load(Relaxed));
-        let len = match thread_rng().gen_range(0..8) {
-            0 => LARGE_FROM,
-            len => 2 + len,
+        let mut next = || {
+            number += 1;
+            payload(producer, number)
         };
-        let mut payload = vec![0; len];
-        payload[..2].copy_from_slice(&[producer, number]);
-        let accepted = match thread_rng().gen_range(0..6) {
-            0..3 => queue.push((), GROUP, payload, now()).map(drop).is_ok(),
-            3..5 => block_on(queue.push_wait((), GROUP, payload, now))
-                .map(drop)
-                .is_ok(),
+        match thread_rng().gen_range(0..8) {
+            0..3 => {
+                let accepted = queue.push((), GROUP, next(), now()).map(drop).is_ok();
+                pushed += u64::from(accepted);
+            }
+            3..5 => {
+                let waiting = queue.push_wait((), GROUP, next(), now);
+                pushed += u64::from(block_on(waiting).map(drop).is_ok());
+            }
+            5..7 => pushed += push_burst([next(), next(), next()], queue, now, totals),
             _ => {
-                let mut waiting = Box::pin(queue.push_wait((), GROUP, payload, now));
+                let mut waiting = Box::pin(queue.push_wait((), GROUP, next(), now));
                 let mut cx = Context::from_waker(Waker::noop());
                 match waiting.as_mut().poll(&mut cx) {
-                    Poll::Ready(pushed) => pushed.map(drop).is_ok(),
+                    Poll::Ready(accepted) => pushed += u64::from(accepted.map(drop).is_ok()),
                     Poll::Pending => {
                         totals.given_up.fetch_add(1, Relaxed);
                         // Gives up the one before.
                         unpolled = Some(waiting);
-                        false
                     }
                 }
             }
-        };
-        pushed += u64::from(accepted);
+        }
         snapshot(queue);
     }
     drop(unpolled);
     pushed
+}
+
+/// Pushes frames together, and maybe waits for room where there is none, as a peer does. Returns how
+/// many were accepted.
+fn push_burst(
+    payloads: [Vec<u8>; 3],
+    queue: &SendQueue,
+    now: impl Fn() -> CoarseInstant + Copy,
+    totals: &Totals,
+) -> u64 {
+    let mut frames = payloads.into_iter().map(|payload| (GROUP, payload));
+    let mut staged = Staged::new();
+    let when_full = match thread_rng().gen_bool(0.5) {
+        true => WhenFull::Refuse,
+        false => WhenFull::Wait,
+    };
+    while staged.refill(&mut frames) {
+        let before = staged.accepted();
+        let (_, refused) = queue.push_staged((), &mut staged, now(), when_full);
+        if refused.is_err() && staged.accepted() > before {
+            totals.bursts_cut.fetch_add(1, Relaxed);
+        }
+        if refused.is_err() && when_full == WhenFull::Refuse {
+            break;
+        }
+        if refused.is_err() {
+            let (group, payload) = staged.take_first().expect("it was refused");
+            let waited = block_on(queue.push_wait((), group, payload, now));
+            drop(waited.map_err(|(refusal, _)| refusal).expect("open"));
+        }
+    }
+    staged.accepted() as u64
+}
+
+/// Returns a payload that begins with the producer and the number.
+fn payload(producer: u8, number: u8) -> Vec<u8> {
+    let len = match thread_rng().gen_range(0..8) {
+        0 => LARGE_FROM,
+        len => 2 + len,
+    };
+    let mut payload = vec![0; len];
+    payload[..2].copy_from_slice(&[producer, number]);
+    payload
 }
 
 /// Takes any part of what it is given, and checks what has arrived.

@@ -17,7 +17,7 @@ use crate::{
     Config, Dropped, GroupId, Payload, SendError, SendStats,
     net::clock::CoarseInstant,
     receive::grouping::{Grouping, Round},
-    send::queue::{Batch, Limits, SendQueue},
+    send::queue::{Batch, Limits, SendQueue, Staged, WhenFull},
 };
 #[cfg(unix)]
 use crate::{
@@ -55,6 +55,20 @@ impl Queue {
         pushed
             .map(drop)
             .map_err(|(refusal, payload)| refusal.with(payload))
+    }
+
+    /// Pushes frames together, as [`Peer::try_send_all`](crate::Peer::try_send_all) does. Returns how
+    /// many were accepted.
+    pub fn push_all<P: Payload>(&self, frames: impl IntoIterator<Item = (GroupId, P)>) -> usize {
+        let (mut frames, mut staged) = (frames.into_iter(), Staged::new());
+        while staged.refill(&mut frames) {
+            let now = CoarseInstant::now();
+            let (_, pushed) = self.0.push_staged((), &mut staged, now, WhenFull::Refuse);
+            if pushed.is_err() {
+                break;
+            }
+        }
+        staged.accepted()
     }
 
     /// Takes a batch and counts all of it as written. Returns its length in bytes.

@@ -257,7 +257,7 @@ impl Transport {
         group: GroupId,
         payload: P,
     ) -> Result<(), SendError<P>> {
-        if self.0.outgoing.reaches(to) && payload.as_ref().len() <= self.config().max_datagram {
+        if self.0.outgoing.reaches(to) && payload.byte_len() <= self.config().max_datagram {
             return self.send_datagram(to, group, payload);
         }
         self.try_send(to, group, payload)

@@ -83,7 +83,7 @@ impl Outgoing {
             // Dropping the doorbell wakes the actor.
             Ok(_doorbell) => Ok(()),
             Err((refusal, payload)) => {
-                let frame = Count::one(HEADER + payload.as_ref().len());
+                let frame = Count::one(HEADER + payload.byte_len());
                 self.reporter.refused(None, refusal, frame);
                 Err(refusal.with(payload))
             }
@@ -91,7 +91,7 @@ impl Outgoing {
     }
 
     fn reject<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
-        self.queue.refuse(refusal, payload.as_ref().len());
+        self.queue.refuse(refusal, payload.byte_len());
         refusal.with(payload)
     }
 

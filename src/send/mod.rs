@@ -12,5 +12,6 @@ pub(crate) mod peer_state;
 pub(crate) mod peers;
 pub(crate) mod queue;
 mod redial;
+pub(crate) mod send_all_error;
 mod writer;
 pub(crate) mod writer_context;

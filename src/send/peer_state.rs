@@ -171,7 +171,7 @@ impl PeerState {
     /// Reports a refused send. Gives the payload back, in the error.
     #[cold]
     pub(super) fn refused<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
-        let frame = Count::one(HEADER + payload.as_ref().len());
+        let frame = Count::one(HEADER + payload.byte_len());
         self.reporter.refused(Some(self.addr), refusal, frame);
         refusal.with(payload)
     }

@@ -108,7 +108,7 @@ impl Peers {
 
     /// Counts a send for which there is no queue.
     fn reject<P: Payload>(&self, to: SocketAddr, refusal: Refusal, payload: P) -> SendError<P> {
-        let frame = Count::one(HEADER + payload.as_ref().len());
+        let frame = Count::one(HEADER + payload.byte_len());
         let mut rejected = self.rejected.lock();
         rejected.0 += frame;
         rejected.1.count(refusal, frame);

@@ -169,7 +169,7 @@ fn every_type_of_payload_arrives_and_comes_back_when_it_is_refused() {
 
 /// Sends one text of `len` bytes for each type of payload, and returns the texts.
 fn send_every_type(from: &Transport, to: SocketAddr, len: usize) -> Vec<String> {
-    fn send<P: Payload + Clone>(from: &Transport, to: SocketAddr, payload: P) {
+    fn send<P: Payload + AsRef<[u8]> + Clone>(from: &Transport, to: SocketAddr, payload: P) {
         let refused = from.try_send(to, GroupId::RESERVED, payload.clone());
         let back = refused.expect_err("reserved").into_payload();
         assert_eq!(back.as_ref(), payload.as_ref());

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod backpressure;
+mod bursts;
 #[cfg(feature = "serde")]
 mod config_files;
 mod crowding;

@@ -42,6 +42,7 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         producers: 1,
         groups: 1,
         peers: 1,
+        burst: 1,
         placement,
     };
     let stream = |name, size, frames| Case {
@@ -68,6 +69,13 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
     };
     vec![
         stream("64B", 64, 8_000_000),
+        Case {
+            work: Work {
+                burst: 32,
+                ..work(Task::Stream, 64, 8_000_000)
+            },
+            ..stream("64B-burst-32", 64, 8_000_000)
+        },
         stream("1KiB", 1 << 10, 1_500_000),
         stream("16KiB", 16 << 10, 150_000),
         stream("256KiB", 256 << 10, 8_000),

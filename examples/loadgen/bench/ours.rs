@@ -71,6 +71,9 @@ pub(super) async fn send(work: Work, to: &[SocketAddr]) -> Result<Figures, Failu
 }
 
 async fn produce(work: &Work, producer: u64, links: &[Link]) -> Result<(), Failure> {
+    if work.burst > 1 {
+        return produce_bursts(work, producer, &links[0]).await;
+    }
     let mut buffer = vec![0; work.size];
     let mut pool = Pool::default();
     for (number, route) in work.frames_of(producer) {
@@ -91,6 +94,28 @@ async fn produce(work: &Work, producer: u64, links: &[Link]) -> Result<(), Failu
         }
     }
     Ok(())
+}
+
+/// Sends all frames to one peer, several of them with each call.
+async fn produce_bursts(work: &Work, producer: u64, link: &Link) -> Result<(), Failure> {
+    let mut payloads = vec![0; work.size * work.burst];
+    let mut groups = vec![GroupId::new(0); work.burst];
+    let mut frames = work.frames_of(producer);
+    loop {
+        let mut filled = 0;
+        let burst = payloads.chunks_exact_mut(work.size).zip(&mut groups);
+        for ((payload, group), (number, route)) in burst.zip(&mut frames) {
+            fill(payload, number);
+            *group = GroupId::new(route.group);
+            filled += 1;
+        }
+        if filled == 0 {
+            return Ok(());
+        }
+        let groups = groups[..filled].iter().copied();
+        link.send_all(groups.zip(payloads.chunks_exact(work.size)))
+            .await?;
+    }
 }
 
 pub(super) async fn receive(work: &Work) -> Result<Figures, Failure> {

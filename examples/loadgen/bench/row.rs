@@ -98,6 +98,7 @@ impl Row {
             "producers": work.producers,
             "groups": work.groups,
             "peers": work.peers,
+            "burst": work.burst,
             "placement": value_name(&work.placement),
             "contestants": contestants,
         });

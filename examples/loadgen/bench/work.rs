@@ -46,6 +46,9 @@ pub(super) struct Work {
     /// Number of addresses to send to, in turns.
     #[arg(long)]
     pub(super) peers: usize,
+    /// Number of frames that our sender gives to the transport in one call.
+    #[arg(long)]
+    pub(super) burst: usize,
     /// Where the actors of our transport run.
     #[arg(long, value_enum)]
     pub(super) placement: Where,
@@ -71,6 +74,7 @@ impl Work {
             format!("--producers={}", self.producers),
             format!("--groups={}", self.groups),
             format!("--peers={}", self.peers),
+            format!("--burst={}", self.burst),
             format!("--placement={placement}"),
         ]
     }

@@ -51,6 +51,16 @@ pub(super) struct Occupancy {
     pub(super) requested: Count,
 }
 
+/// What several frames need together.
+#[derive(Debug, Copy, Clone, Default)]
+pub(super) struct Together {
+    pub(super) count: Count,
+    /// The length of the longest.
+    longest: usize,
+    /// One of them is for the reserved group.
+    reserved_group: bool,
+}
+
 /// How a frame may enter.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(super) enum Entry {
@@ -92,6 +102,22 @@ pub(super) fn admit(
     }
 }
 
+/// Returns whether [`admit`] would let each of these frames enter, one after the other, without evicting
+/// anything.
+pub(super) fn admits_all(
+    limits: &Limits,
+    gate: Gate,
+    occupancy: Occupancy,
+    together: &Together,
+) -> bool {
+    let taken = occupancy.held + occupancy.requested + together.count;
+    gate == Gate::Open
+        && !together.reserved_group
+        && together.longest <= limits.frame
+        && taken.frames <= limits.frames as u64
+        && taken.bytes <= limits.bytes as u64
+}
+
 /// Decides on the frame of the sender that has waited longest.
 pub(super) fn grant(limits: &Limits, occupancy: Occupancy, len: usize) -> Option<Entry> {
     match limits.missing(occupancy.held + occupancy.reserved, len) {
@@ -115,6 +141,16 @@ fn admit_evicting(
             Some(missing) => Err(Refusal::Full(missing)),
             None => Ok(Entry::Evicting),
         },
+    }
+}
+
+impl Together {
+    /// Adds a frame of `len` bytes.
+    #[inline]
+    pub(super) fn add(&mut self, group: GroupId, len: usize) {
+        self.count += Count::one(len);
+        self.longest = self.longest.max(len);
+        self.reserved_group |= group == GroupId::RESERVED;
     }
 }
 

@@ -3,7 +3,10 @@
 //! Owns the layout of its frames in memory and finds single frames in it. When a chunk is made, moved
 //! or dropped is left to the queue.
 
-use std::iter;
+use std::{
+    iter, mem,
+    panic::{self, AssertUnwindSafe},
+};
 
 use bytes::Bytes;
 
@@ -12,6 +15,7 @@ use crate::{
     net::clock::CoarseInstant,
     wire::count::Count,
     wire::frame::{self, HEADER, PREFIX},
+    wire::payload::Payload,
 };
 
 /// One or more frames that were pushed within one tick of the clock and go to the same place.
@@ -25,16 +29,19 @@ pub(super) struct Chunk<To> {
     body: Body,
 }
 
+/// A frame that is offered to a chunk. Its payload is `None` once it is kept as it is.
+pub(super) type Offered<P> = (GroupId, Option<P>);
+
 enum Body {
     /// Frames encoded behind one another, from `start` on. The bytes before `start` are frames that
     /// have been removed.
     Encoded { buffer: Vec<u8>, start: usize },
     /// One frame with a large payload, which stays where the sender put it.
-    Large {
-        header: [u8; HEADER],
-        payload: Bytes,
-    },
+    Large { header: [u8; HEADER], payload: Kept },
 }
+
+/// The pieces of a payload. The second is empty where there is one only.
+struct Kept([Bytes; 2]);
 
 impl<To: Copy + Eq> Chunk<To> {
     /// Makes an empty chunk that fills `buffer`.
@@ -49,15 +56,15 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
-    pub(super) fn large(to: To, at: CoarseInstant, group: GroupId, payload: Bytes) -> Self {
+    pub(super) fn large(to: To, at: CoarseInstant, group: GroupId, pieces: [Bytes; 2]) -> Self {
         Chunk {
             to,
             at,
             frames: 1,
             cuts: 0,
             body: Body::Large {
-                header: frame::header(group, payload.len()),
-                payload,
+                header: frame::header(group, pieces.iter().map(Bytes::len).sum()),
+                payload: Kept(pieces),
             },
         }
     }
@@ -74,21 +81,43 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
-    /// Appends a frame. The buffer doubles when it is full, but grows beyond `limit` only for a frame
-    /// that needs it.
+    /// Appends a frame. The buffer grows beyond `limit` only for a frame that needs it.
     #[inline]
-    pub(super) fn append(&mut self, group: GroupId, payload: &[u8], limit: usize) {
+    pub(super) fn append(&mut self, group: GroupId, payload: [&[u8]; 2], limit: usize) {
         let Body::Encoded { buffer, .. } = &mut self.body else {
             unreachable!("`takes` refuses large chunks");
         };
-        let needed = buffer.len() + HEADER + payload.len();
-        if needed > buffer.capacity() {
-            let doubled = (2 * buffer.capacity()).min(limit);
-            buffer.reserve_exact(needed.max(doubled) - buffer.len());
-        }
-        buffer.extend_from_slice(&frame::header(group, payload.len()));
-        buffer.extend_from_slice(payload);
+        encode(buffer, group, payload, limit);
         self.frames += 1;
+    }
+
+    /// Appends frames up to the first that is large or would make the buffer longer than `limit`.
+    /// Returns how many.
+    pub(super) fn append_all<P: Payload>(
+        &mut self,
+        to: To,
+        at: CoarseInstant,
+        frames: &[Offered<P>],
+        large_from: usize,
+        limit: usize,
+    ) -> usize {
+        let Body::Encoded { buffer, .. } = &mut self.body else {
+            return 0;
+        };
+        if self.at != at || self.to != to {
+            return 0;
+        }
+        let before = self.frames;
+        for (group, payload) in frames {
+            let Some(payload) = payload else { break };
+            let len = payload.byte_len();
+            if len >= large_from || buffer.len() + HEADER + len > limit {
+                break;
+            }
+            encode(buffer, *group, payload.pieces(), limit);
+            self.frames += 1;
+        }
+        self.frames - before
     }
 
     /// Shrinks the buffer if more than an eighth of it is unused. For less, the copy is not worth it.
@@ -105,17 +134,17 @@ impl<To: Copy + Eq> Chunk<To> {
     }
 
     /// Returns its bytes in the order of the wire.
-    pub(super) fn parts(&self) -> [&[u8]; 2] {
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
         match &self.body {
-            Body::Encoded { buffer, start } => [&buffer[*start..], &[]],
-            Body::Large { header, payload } => [header, payload],
+            Body::Encoded { buffer, start } => [&buffer[*start..], &[], &[]],
+            Body::Large { header, payload } => [header, &payload.0[0], &payload.0[1]],
         }
     }
 
     fn first_len(&self) -> usize {
         match &self.body {
             Body::Encoded { buffer, start } => frame::len_at(buffer, *start),
-            Body::Large { payload, .. } => HEADER + payload.len(),
+            Body::Large { header, .. } => frame::len_at(header, 0),
         }
     }
 
@@ -175,6 +204,33 @@ impl<To: Copy + Eq> Chunk<To> {
                 Ok(buffer)
             }
             Body::Large { .. } => Err(self),
+        }
+    }
+}
+
+/// Appends a frame to the buffer, which doubles when it is full, but grows beyond `limit` only for a
+/// frame that needs it.
+#[inline]
+fn encode(buffer: &mut Vec<u8>, group: GroupId, payload: [&[u8]; 2], limit: usize) {
+    let [first, second] = payload;
+    let len = first.len() + second.len();
+    let needed = buffer.len() + HEADER + len;
+    if needed > buffer.capacity() {
+        let doubled = (2 * buffer.capacity()).min(limit);
+        buffer.reserve_exact(needed.max(doubled) - buffer.len());
+    }
+    buffer.extend_from_slice(&frame::header(group, len));
+    buffer.extend_from_slice(first);
+    buffer.extend_from_slice(second);
+}
+
+impl Drop for Kept {
+    /// Drops each piece, even if the drop of another panics. Two panics at once would end the process.
+    fn drop(&mut self) {
+        let [first, second] = mem::take(&mut self.0)
+            .map(|piece| panic::catch_unwind(AssertUnwindSafe(|| drop(piece))));
+        if let Err(panic) = first.and(second) {
+            panic::resume_unwind(panic);
         }
     }
 }

@@ -44,6 +44,7 @@ mod chunk;
 mod deferred;
 mod doorbell;
 mod in_line;
+mod staged;
 mod state;
 mod waiters;
 
@@ -58,7 +59,9 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 use self::{admission::Gate, chunk::Chunk, in_line::InLine, state::State};
-pub(crate) use self::{admission::Limits, batch::Batch, burst::BurstLimits, doorbell::Doorbell};
+pub(crate) use self::{
+    admission::Limits, batch::Batch, burst::BurstLimits, doorbell::Doorbell, staged::Staged,
+};
 use crate::{
     error::Refusal,
     ids::GroupId,
@@ -75,7 +78,8 @@ pub(crate) const LARGE_FROM: usize = 8 << 10;
 /// A batch takes no more chunks once it is this long.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// Chunks of a batch at most. Each needs up to two slices, and one vectored write carries 64.
+/// Chunks of a batch at most. Each needs up to two slices, or three if it is a pair of payloads, and one
+/// vectored write carries 64.
 const BATCH_CHUNKS: usize = 32;
 
 /// A bounded queue of frames, each for a `To`: `()` where all have the same destination.
@@ -98,8 +102,8 @@ pub(crate) struct Taken<To: Copy + Eq = ()> {
 type Entered<P> = Result<(Doorbell, Option<P>), (Refusal, P)>;
 
 /// What a full queue means to a sender.
-#[derive(Copy, Clone, Eq, PartialEq)]
-enum WhenFull {
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) enum WhenFull {
     /// The send is refused, and counted.
     Refuse,
     /// The sender waits. The send is not counted yet.
@@ -142,7 +146,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     ) -> Result<Doorbell, (Refusal, P)> {
         let entered = match self.try_enter(to, group, payload, now(), WhenFull::Wait) {
             Err((Refusal::Full(_), payload)) => {
-                let mut place = InLine::new(self, HEADER + payload.as_ref().len());
+                let mut place = InLine::new(self, HEADER + payload.byte_len());
                 poll_fn(|cx| place.poll_granted(cx)).await;
                 place.enter(to, group, payload, now())
             }
@@ -161,7 +165,7 @@ impl<To: Copy + Eq> SendQueue<To> {
         when_full: WhenFull,
     ) -> Entered<P> {
         self.locked(|state| {
-            let len = HEADER + payload.as_ref().len();
+            let len = HEADER + payload.byte_len();
             let Err(refusal) = state.admit(&self.limits, group, len) else {
                 return Ok(state.put(&self.limits, to, group, payload, now));
             };

@@ -9,8 +9,8 @@ use std::{collections::VecDeque, mem, task::Waker};
 use super::{
     BATCH_BYTES, BATCH_CHUNKS,
     account::{Account, Place, SendDrop},
-    admission::{self, Entry, Gate, Limits, Occupancy},
-    chunk::Chunk,
+    admission::{self, Entry, Gate, Limits, Occupancy, Together},
+    chunk::{Chunk, Offered},
     deferred::Deferred,
     doorbell::Doorbell,
     waiters::Waiters,
@@ -76,6 +76,11 @@ impl<To: Copy + Eq> State<To> {
         Ok(())
     }
 
+    /// Returns whether all these frames may enter now, without evicting anything.
+    pub(super) fn admits_all(&self, limits: &Limits, together: &Together) -> bool {
+        admission::admits_all(limits, self.gate, self.occupancy(), together)
+    }
+
     /// Appends an admitted frame. Returns the doorbell to ring, and the payload if it was copied, to
     /// be dropped when the lock is released.
     #[inline]
@@ -87,18 +92,41 @@ impl<To: Copy + Eq> State<To> {
         payload: P,
         now: CoarseInstant,
     ) -> (Doorbell, Option<P>) {
-        let bytes = payload.as_ref();
-        let len = HEADER + bytes.len();
-        self.account.offer(Ok(()), Count::one(len));
+        let bytes = payload.byte_len();
+        self.account.offer(Ok(()), Count::one(HEADER + bytes));
         if let Some(open) = self.chunks.back_mut()
-            && bytes.len() < limits.large_from
-            && open.takes(to, now, len, CHUNK_BYTES)
+            && bytes < limits.large_from
+            && open.takes(to, now, HEADER + bytes, CHUNK_BYTES)
         {
-            open.append(group, bytes, CHUNK_BYTES);
+            open.append(group, payload.pieces(), CHUNK_BYTES);
             return (self.take_doorbell(), Some(payload));
         }
         let copied = self.put_apart(limits, to, group, payload, now);
         (self.take_doorbell(), copied)
+    }
+
+    /// Appends admitted frames that are counted already. Payloads that were copied stay in their slots.
+    /// The caller takes the doorbell.
+    pub(super) fn put_all<P: Payload>(
+        &mut self,
+        limits: &Limits,
+        to: To,
+        mut frames: &mut [Offered<P>],
+        now: CoarseInstant,
+    ) {
+        loop {
+            let appended = self.chunks.back_mut().map_or(0, |open| {
+                open.append_all(to, now, frames, limits.large_from, CHUNK_BYTES)
+            });
+            let rest = &mut frames[appended..];
+            let Some(((group, slot), behind)) = rest.split_first_mut() else {
+                return;
+            };
+            if let Some(payload) = slot.take() {
+                *slot = self.put_apart(limits, to, *group, payload, now);
+            }
+            frames = behind;
+        }
     }
 
     /// Begins a chunk with the frame. Not inlined, so that only what most frames need is inlined into
@@ -118,14 +146,13 @@ impl<To: Copy + Eq> State<To> {
         {
             full.shrink();
         }
-        let bytes = payload.as_ref();
-        if bytes.len() >= limits.large_from {
-            let payload = payload.into_bytes();
-            self.chunks.push_back(Chunk::large(to, now, group, payload));
+        if payload.byte_len() >= limits.large_from {
+            let pieces = payload.into_pieces();
+            self.chunks.push_back(Chunk::large(to, now, group, pieces));
             return None;
         }
         let mut chunk = Chunk::encoded(to, now, self.spare.pop().unwrap_or_default());
-        chunk.append(group, bytes, CHUNK_BYTES);
+        chunk.append(group, payload.pieces(), CHUNK_BYTES);
         self.chunks.push_back(chunk);
         Some(payload)
     }
@@ -133,7 +160,7 @@ impl<To: Copy + Eq> State<To> {
     /// Returns the doorbell if the writer has left one. Usually it is awake and has left none. Checking
     /// first is faster than taking: taking took a third of the time of a push.
     #[inline]
-    fn take_doorbell(&mut self) -> Doorbell {
+    pub(super) fn take_doorbell(&mut self) -> Doorbell {
         match self.doorbell.is_some() {
             false => Doorbell::SILENT,
             true => self.doorbell.take().map_or(Doorbell::SILENT, Doorbell::new),

@@ -94,3 +94,18 @@ fn queued_frames_take_little_more_memory_than_their_bytes() {
         taken.bytes_current
     );
 }
+
+#[test]
+fn a_payload_of_two_pieces_counts_as_long_as_both_and_comes_back_as_it_was_given() {
+    let limits = Limits {
+        frame: HEADER + 4,
+        ..limits()
+    };
+    let queue = queue(limits);
+    let pushed = queue.push((), GROUP, (b"ab", "cd"), at(0));
+    drop(pushed.expect("just short enough"));
+    let (refusal, back) = queue.push((), GROUP, (b"ab", "cde"), at(0)).unwrap_err();
+    assert_eq!(refusal, Refusal::TooLarge { len: 5, max: 4 });
+    assert_eq!(back, (b"ab", "cde"));
+    assert_eq!(balanced(&queue).queued, Count::one(HEADER + 4));
+}

@@ -97,3 +97,49 @@ fn a_waker_may_use_the_queue_when_it_is_woken_or_dropped() {
     queue.close();
     assert!(wait(Waker::noop()).is_ready());
 }
+
+/// Panics when it is dropped.
+struct Panicking([u8; LARGE_FROM]);
+
+impl AsRef<[u8]> for Panicking {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        panic!("as the test wants");
+    }
+}
+
+#[test]
+fn two_pieces_that_panic_when_they_are_dropped_are_one_panic() {
+    let queue = queue(limits());
+    let [head, body] = [(); 2].map(|()| Bytes::from_owner(Panicking([1; LARGE_FROM])));
+    drop(queue.push((), GROUP, (head, body), at(0)).expect("room"));
+    // Two at once would end the process.
+    let closing = std::panic::AssertUnwindSafe(|| queue.close());
+    assert!(std::panic::catch_unwind(closing).is_err());
+    assert_eq!(balanced(&queue).dropped.stopped.frames, 1);
+}
+
+#[test]
+fn the_frames_of_a_burst_and_its_iterator_may_use_the_queue() {
+    let queue = queue(Limits {
+        frames: 2,
+        ..limits()
+    });
+    let mut frames = [1, LARGE_FROM, 1].into_iter().map(|len| {
+        balanced(&queue);
+        let (bytes, queue) = (vec![1; len], queue.clone());
+        (GROUP, Bytes::from_owner(Asking { bytes, queue }))
+    });
+    let mut staged = Staged::new();
+    assert!(staged.refill(&mut frames));
+    let (_, pushed) = queue.push_staged((), &mut staged, at(0), WhenFull::Refuse);
+    assert_eq!((pushed, staged.accepted()), (Err(FULL), 2));
+    drop(staged);
+    queue.close();
+    assert_eq!(balanced(&queue).dropped.stopped.frames, 2);
+}

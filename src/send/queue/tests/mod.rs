@@ -6,6 +6,7 @@ mod bursts;
 mod ending;
 mod foreign_code;
 mod order;
+mod staged;
 mod waiting;
 mod waking;
 
@@ -63,7 +64,7 @@ fn write(queue: &Arc<SendQueue>) {
 
 /// Returns the bytes of the batch that are not written yet, in wire form.
 fn wire(batch: &Batch) -> Vec<u8> {
-    let mut slices = [IoSlice::new(&[]); 2 * BATCH_CHUNKS];
+    let mut slices = [IoSlice::new(&[]); 3 * BATCH_CHUNKS];
     let filled = batch.slices(&mut slices);
     let mut bytes = Vec::new();
     // Slice by slice: Miri would take minutes to copy the bytes one by one.

@@ -38,3 +38,33 @@ fn a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice() {
         assert_eq!(again, frames(&payloads[whole..]), "cut at {cut}");
     }
 }
+
+#[test]
+fn a_payload_of_two_pieces_is_one_frame_whatever_its_size_and_wherever_the_link_breaks() {
+    let large = vec![7; LARGE_FROM];
+    let queue = queue(limits());
+    for body in [&b"body"[..], &large] {
+        let pushed = queue.push((), GROUP, (b"head", body.to_vec()), at(0));
+        drop(pushed.expect("room"));
+    }
+    let expected = frames(&[b"headbody", &[b"head", &large[..]].concat()]);
+    let short = HEADER + b"headbody".len();
+    // Into the header, the first piece and the second piece of the large one.
+    for written in [3, HEADER + 2, HEADER + 4 + 100] {
+        let mut batch = take(&queue, 0);
+        assert_eq!(wire(&batch), expected);
+        batch.advance(short + written);
+        assert_eq!(wire(&batch), expected[short + written..]);
+        drop(batch);
+        let batch = take(&queue, 0);
+        assert_eq!(wire(&batch), expected[short..], "the cut frame, whole");
+        drop(batch);
+        // The short one again in front, for the next round.
+        write(&queue);
+        for body in [&b"body"[..], &large] {
+            let pushed = queue.push((), GROUP, (b"head", body.to_vec()), at(0));
+            drop(pushed.expect("room"));
+        }
+    }
+    balanced(&queue);
+}
