@@ -141,8 +141,8 @@ pub use crate::{
     observe::{
         event::{Component, DownReason, PeerEvent},
         stats::{
-            DatagramErrors, DropReason, Dropped, Imbalance, LinkStats, PeerStats, ReceiveStats,
-            Rejected, SendStats, Stats, Undelivered,
+            DatagramErrors, DropReason, Dropped, GroupStats, Imbalance, LinkStats, PeerStats,
+            ReceiveStats, Rejected, SendStats, Stats, Undelivered,
         },
     },
     receive::{

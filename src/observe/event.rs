@@ -7,7 +7,7 @@ use std::{fmt, io, net::SocketAddr};
 
 use actix::Message;
 
-use crate::{net::time::SystemTime, observe::stats::DropReason, wire::count::Count};
+use crate::{ids::GroupId, net::time::SystemTime, observe::stats::DropReason, wire::count::Count};
 
 /// Something about a peer, or about the transport itself, that its users may want to act on.
 ///
@@ -66,6 +66,13 @@ pub enum PeerEvent {
     Dropped {
         /// The peer that the frames were for. `None` for received frames, and for datagrams.
         peer: Option<SocketAddr>,
+        /// Who sent the frames, if they were received; see [`Inbound::from`](crate::Inbound::from).
+        /// `None` for frames that were to be sent. Also `None` if the subscriber was slow, and events
+        /// about several senders were merged.
+        from: Option<SocketAddr>,
+        /// The group of the received frames. `None` for frames that were to be sent, and if the event is
+        /// about frames of several groups: one read gives one event for each reason.
+        group: Option<GroupId>,
         /// Why they were dropped.
         reason: DropReason,
         /// How many, since the last event of this kind that the subscriber handled.

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::{
     error::RegisterError,
     ids::GroupId,
+    observe::{group_account::GroupAccount, stats::GroupStats},
     receive::{charge::HeldBytes, inbound::Inbound},
 };
 
@@ -21,9 +22,14 @@ use crate::{
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 pub enum GroupOverflow {
     /// The connection waits until the actor has handled the batch. All later frames of that
-    /// connection wait too, whatever their group. No frame is lost; the sender's queue fills instead. A
-    /// handler that takes longer than the sender's
-    /// [`Config::user_timeout`](crate::Config::user_timeout) costs the connection.
+    /// connection wait too, whatever their group. No frame is lost; the sender's queue fills instead.
+    ///
+    /// If the handlers take longer for a batch than the sender's
+    /// [`Config::user_timeout`](crate::Config::user_timeout), 10 s by default, the sender gives the
+    /// connection up. A batch is not one frame: it is what one read brought, up to 512 KiB or one longer
+    /// frame, and at most [`Config::batch_frames`](crate::Config::batch_frames) frames, for all groups
+    /// together. A handler that writes each frame to a disk for 5 ms needs 82 s for 16 384 frames; with
+    /// `batch_frames(500)` it needs 2.5 s.
     ///
     /// All datagrams arrive at one socket, so a group that waits holds back the datagrams of all senders
     /// for all groups. Datagrams that the operating system has no room for meanwhile are lost, and not
@@ -35,6 +41,11 @@ pub enum GroupOverflow {
     /// yet: frames with their headers, plus 256 bytes for each batch. If a batch does not fit, its first
     /// frames are taken as far as they fit, and the others are dropped and counted. The cost: frames are
     /// copied.
+    ///
+    /// Each sender has a share, so that one who sends too much loses its own frames and not those of
+    /// others: a connection (or the address that datagrams come from) may hold four times as many bytes
+    /// as are still free, and all those of one ip together sixteen times as many. A single connection
+    /// can therefore use four fifths of the bound.
     ///
     /// A batch holds the frames of one read, up to 512 KiB and one frame. Set the bound to twice that for
     /// each connection that sends to the group at the same time. Then an actor that keeps up loses
@@ -52,6 +63,7 @@ pub(crate) struct Group {
     pub(crate) overflow: GroupOverflow,
     /// Bytes handed to the actor and not yet handled. Used only with [`GroupOverflow::Drop`].
     pub(crate) held: HeldBytes,
+    pub(crate) account: GroupAccount,
 }
 
 impl Group {
@@ -60,6 +72,15 @@ impl Group {
             actor,
             overflow,
             held: HeldBytes::default(),
+            account: GroupAccount::default(),
+        }
+    }
+
+    /// Returns the same group with another actor. Its counters go on.
+    fn with_actor(&self, actor: Recipient<Inbound>) -> Self {
+        Group {
+            account: self.account.clone(),
+            ..Group::new(actor, self.overflow)
         }
     }
 }
@@ -104,15 +125,23 @@ impl Groups {
     }
 
     /// Adds a group, unless a running actor already serves it.
-    pub(crate) fn register(&self, group: GroupId, row: Group) -> Result<(), RegisterError> {
-        let row = Arc::new(row);
-        self.change(group, |groups| match groups.get(&group) {
-            Some(old) if old.actor.connected() => Err(RegisterError::Taken(group)),
-            _ => {
-                groups.insert(group, row);
-                Ok(())
+    pub(crate) fn register(&self, group: GroupId, mut row: Group) -> Result<(), RegisterError> {
+        self.change(group, |groups| {
+            if let Some(old) = groups.get(&group) {
+                if old.actor.connected() {
+                    return Err(RegisterError::Taken(group));
+                }
+                row.account = old.account.clone();
             }
+            groups.insert(group, Arc::new(row));
+            Ok(())
         })?
+    }
+
+    /// Returns the counters of a registered group.
+    pub(crate) fn stats(&self, group: GroupId) -> Option<GroupStats> {
+        let table = self.snapshot();
+        table.groups.get(&group).map(|row| row.account.stats())
     }
 
     /// Adds a group or replaces its actor. Returns how the group was served before, if it was.
@@ -124,10 +153,11 @@ impl Groups {
         actor: Recipient<Inbound>,
     ) -> Result<Option<Arc<Group>>, RegisterError> {
         self.change(group, |groups| {
-            let overflow = groups
-                .get(&group)
-                .map_or_else(Default::default, |old| old.overflow);
-            groups.insert(group, Arc::new(Group::new(actor, overflow)))
+            let row = match groups.get(&group) {
+                Some(old) => old.with_actor(actor),
+                None => Group::new(actor, GroupOverflow::default()),
+            };
+            groups.insert(group, Arc::new(row))
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod balance;
 mod drop_reason;
+mod group_stats;
 mod link_stats;
 mod receive_stats;
 mod send_stats;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 pub use self::{
     balance::Imbalance,
     drop_reason::DropReason,
+    group_stats::GroupStats,
     link_stats::{DatagramErrors, LinkStats},
     receive_stats::{ReceiveStats, Undelivered},
     send_stats::{Dropped, Rejected, SendStats},
