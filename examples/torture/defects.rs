@@ -82,7 +82,7 @@ const DEFECTS: &[Defect] = &[
         is: "what was written is given back twice",
         caught_by: &[
             Unit(
-                "send::queue::tests::bounds::the_queue_holds_no_frame_and_no_byte_above_its_bounds_what_is_in_flight_included",
+                "send::queue::tests::bounds::the_queue_keeps_its_bounds_in_frames_and_bytes_and_frames_in_flight_count",
             ),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
@@ -91,7 +91,7 @@ const DEFECTS: &[Defect] = &[
         name: "StaleKept",
         is: "what went stale is not given back",
         caught_by: &[
-            Unit("send::queue::tests::ageing::stale_frames_free_their_room"),
+            Unit("send::queue::tests::ageing::dropping_stale_frames_makes_room"),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
     },
@@ -100,7 +100,7 @@ const DEFECTS: &[Defect] = &[
         is: "the age of a frame is looked at only when it is pushed",
         caught_by: &[
             Unit(
-                "send::queue::tests::ageing::stale_frames_are_dropped_by_expire_and_by_take_and_told_once",
+                "send::queue::tests::ageing::expire_and_take_drop_stale_frames_and_report_each_drop_once",
             ),
             Corpus("the_corpus_of_the_queue_holds"),
         ],
@@ -187,7 +187,7 @@ const DEFECTS: &[Defect] = &[
         is: "frames are let in after the end",
         caught_by: &[
             Unit(
-                "send::queue::tests::ending::a_sealed_queue_lets_out_what_it_holds_and_wakes_the_writer_for_it",
+                "send::queue::tests::ending::a_sealed_queue_refuses_frames_and_the_writer_can_still_write_the_queued_ones",
             ),
             Corpus("the_corpus_of_the_queue_holds"),
             Loom("closes"),
@@ -198,7 +198,7 @@ const DEFECTS: &[Defect] = &[
         is: "nobody is told of what went stale",
         caught_by: &[
             Unit(
-                "send::queue::tests::ageing::stale_frames_are_dropped_by_expire_and_by_take_and_told_once",
+                "send::queue::tests::ageing::expire_and_take_drop_stale_frames_and_report_each_drop_once",
             ),
             It("queueing::frames_for_a_peer_that_is_away_go_stale_by_the_clock"),
         ],

@@ -1,5 +1,7 @@
-//! Parts of the mechanism, bare, for this crate's own benchmarks and fuzzers. Feature `test-internals`;
-//! no promise of any kind is made about it.
+//! Parts of the mechanism without sockets and actors, for this crate's own benchmarks and fuzzers.
+//! Needs the feature `test-internals`. May change in any release.
+//!
+//! Owns only the wrappers. Leaves all work to the types that it wraps.
 
 #[cfg(unix)]
 use std::os::fd::OwnedFd;
@@ -14,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     Config, Dropped, GroupId, Payload, SendError, SendStats,
     net::clock::CoarseInstant,
-    receive::grouping::{Grouping, Round},
+    receive::grouping::{Grouping, Round, RoundLimits},
     send::queue::{Batch, Limits, SendQueue},
 };
 #[cfg(unix)]
@@ -37,7 +39,7 @@ use crate::{
 pub struct Queue(Arc<SendQueue>);
 
 impl Queue {
-    /// Makes one with the bounds that a peer's queue would have.
+    /// Makes a queue with the bounds of a peer's queue.
     pub fn new(config: &Config) -> Self {
         Queue(Arc::new(SendQueue::new(Limits::of_peer(config))))
     }
@@ -46,7 +48,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Peer::try_send`](crate::Peer::try_send).
     #[inline]
     pub fn push<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
         let pushed = self.0.push((), group, payload, CoarseInstant::now());
@@ -55,7 +57,7 @@ impl Queue {
             .map_err(|(refusal, payload)| refusal.with(payload))
     }
 
-    /// Takes a batch and "writes" all of it at once; says how many bytes that were.
+    /// Takes a batch and counts all of it as written. Returns its length in bytes.
     pub fn write(&self) -> usize {
         let Some(mut batch) = self.0.take(CoarseInstant::now()).batch else {
             return 0;
@@ -65,11 +67,11 @@ impl Queue {
         written
     }
 
-    /// Pushes a frame at this moment, in milliseconds.
+    /// Pushes a frame at the time `now`, in milliseconds.
     ///
     /// # Errors
     ///
-    /// As [`push`](Queue::push).
+    /// As for [`push`](Queue::push).
     pub fn push_at<P: Payload>(
         &self,
         group: GroupId,
@@ -85,11 +87,11 @@ impl Queue {
     }
 
     /// Pushes a frame as soon as there is room for it, as [`Peer::send`](crate::Peer::send) does. `now`
-    /// returns the moment, in milliseconds.
+    /// returns the time in milliseconds.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Peer::send`](crate::Peer::send).
     pub fn push_wait_at<P: Payload, Now: Fn() -> u64>(
         &self,
         group: GroupId,
@@ -106,39 +108,40 @@ impl Queue {
         }
     }
 
-    /// Drops what is stale at this moment and lends out what is next. Returns also the drops that
-    /// nobody was told of before.
+    /// Drops the frames that are stale at the time `now` and takes the next batch. Also returns the drops
+    /// that were not returned before.
     pub fn take_at(&self, now: u64) -> (Option<Lent>, Dropped) {
         let taken = self.0.take(CoarseInstant::from_millis(now));
         (taken.batch.map(Lent), taken.dropped)
     }
 
-    /// Drops what is stale at this moment. Returns the drops that nobody was told of before.
+    /// Drops the frames that are stale at the time `now`. Returns the drops that were not returned before.
     pub fn expire_at(&self, now: u64) -> Dropped {
         self.0.expire(CoarseInstant::from_millis(now))
     }
 
-    /// Returns the drops that nobody was told of before.
+    /// Returns the drops that were not returned before.
     pub fn take_untold(&self) -> Dropped {
         self.0.take_untold()
     }
 
-    /// Is ready when a writer has something to do.
+    /// Returns `Ready` if frames are queued or the queue was sealed or closed. Otherwise the waker of
+    /// `cx` is woken when that happens.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll_ready(cx)
     }
 
-    /// Gives back memory.
+    /// Frees the memory that the queue keeps for speed.
     pub fn trim(&self) {
         self.0.trim();
     }
 
-    /// Lets nothing in any more.
+    /// Refuses all further frames. Queued frames can still be taken.
     pub fn seal(&self) {
         self.0.seal();
     }
 
-    /// Lets nothing in or out any more.
+    /// Refuses all further frames and drops the queued ones.
     pub fn close(&self) {
         self.0.close();
     }
@@ -155,11 +158,12 @@ fn bytes_of(batch: &Batch) -> usize {
     slices[..filled].iter().map(|slice| slice.len()).sum()
 }
 
-/// A batch in the hands of a writer. Dropped, what is not written goes back.
+/// A batch that was taken from a queue. Dropping it puts the frames that are not written back into the
+/// queue.
 pub struct Lent(Batch);
 
 impl Lent {
-    /// The bytes that are to be written, as many as one write has slices for.
+    /// Returns the bytes to write next, as many as one vectored write takes.
     pub fn bytes(&self) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 64];
         let filled = self.0.slices(&mut slices);
@@ -167,18 +171,18 @@ impl Lent {
         bytes.collect::<Vec<_>>().concat()
     }
 
-    /// Notes that `n` bytes more are written.
+    /// Notes that `n` more bytes are written.
     pub fn advance(&mut self, n: usize) {
         self.0.advance(n);
     }
 
-    /// Drops what is stale at this moment.
+    /// Drops the frames that are stale at the time `now`.
     pub fn expire_at(&mut self, now: u64) {
         self.0.expire(CoarseInstant::from_millis(now));
     }
 }
 
-/// A peer's writer without the dialling: it is given its connections.
+/// A peer's writer that does not dial. The caller gives it connections.
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct Writer {
@@ -188,7 +192,7 @@ pub struct Writer {
 
 #[cfg(unix)]
 impl Writer {
-    /// Makes a writer with a queue of its own.
+    /// Makes a writer and its queue.
     pub fn new(config: Config) -> Self {
         let (reporter, failpoints) = (Reporter::default(), Failpoints::default());
         let last_direct_write = Arc::new(LastDirectWrite::new(time::now()));
@@ -208,17 +212,17 @@ impl Writer {
         }
     }
 
-    /// Returns the queue that it writes from.
+    /// Returns the queue of frames to write.
     pub fn queue(&self) -> Queue {
         Queue(self.peer.queue.clone())
     }
 
-    /// Pushes a frame, as [`Peer::try_send`](crate::Peer::try_send) does: a lone frame on an idle link
-    /// is written by this call.
+    /// Pushes a frame, as [`Peer::try_send`](crate::Peer::try_send) does. If the link is idle, this call
+    /// writes the frame itself.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Peer::try_send`](crate::Peer::try_send).
     pub fn send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
         match self
             .peer
@@ -233,7 +237,7 @@ impl Writer {
         }
     }
 
-    /// Writes to this connection until it ends. Returns why it ended.
+    /// Writes the queued frames to `socket` until the connection ends. Returns why it ended.
     ///
     /// # Panics
     ///
@@ -249,8 +253,8 @@ impl Writer {
 pub struct Decoder(Grouping);
 
 impl Decoder {
-    /// Takes all whole frames off the front of `arrived`, and calls `each` for each group with the
-    /// payloads of its frames. Returns false if what follows them is no frame.
+    /// Takes all complete frames off the front of `arrived`, and calls `each` for each group with the
+    /// payloads of its frames. Returns false if the bytes after them are not a frame.
     pub fn groups(
         &mut self,
         arrived: &mut BytesMut,
@@ -258,9 +262,11 @@ impl Decoder {
         mut each: impl FnMut(GroupId, &mut dyn Iterator<Item = Bytes>),
     ) -> bool {
         loop {
-            let round = self.0.round(arrived, max_frame, |mut frames| {
+            let limits = RoundLimits::frames_of(max_frame);
+            let (groups, round) = self.0.round(arrived, limits);
+            for mut frames in groups {
                 each(frames.group(), &mut frames);
-            });
+            }
             match round {
                 Ok(Round::Complete) => return true,
                 Ok(Round::Bounded) => {}
@@ -270,7 +276,7 @@ impl Decoder {
     }
 }
 
-/// Encodes a frame as it stands on a connection.
+/// Encodes a frame as a connection carries it.
 pub fn encode(group: GroupId, payload: &[u8]) -> Bytes {
     let header = crate::wire::frame::header(group, payload.len());
     [&header[..], payload].concat().into()

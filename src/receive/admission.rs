@@ -1,13 +1,13 @@
 //! Limits how many connections may be open, in total and from one IP address.
 //!
-//! Owns the numbers of open connections. Leaves what is done with a connection that is turned away to
-//! the `Listener`.
+//! Owns the numbers of open connections. Closing a connection that is not admitted is left to the
+//! `Listener`.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// The limits of one transport, and the connections that are open.
+/// The limits of one transport, and the numbers of open connections.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionLimits(Arc<Inner>);
 
@@ -54,7 +54,7 @@ impl ConnectionLimits {
     }
 }
 
-/// One connection's place within the limits, given back on drop.
+/// Counts one connection as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Admission {
     limits: Arc<Inner>,

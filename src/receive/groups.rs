@@ -1,9 +1,9 @@
 //! Which actor serves which group.
 //!
-//! Owns the table from group to actor, and its changes. Deliveries look into a snapshot of the table
-//! and ask no other actor, so a batch goes through one mailbox only: that of the group's actor. Users
-//! who hold only actix types change the table through the `Node` actor. How received bytes become
-//! batches is left to `grouping` and `deliver`.
+//! Owns the table from group to actor, and its changes. A delivery reads a snapshot of the table and asks
+//! no other actor, so a batch passes through one mailbox only: that of the group's actor. Leaves to
+//! others: how received bytes become batches (`grouping`, `deliver`), and the actix messages that change
+//! the table (`Node`).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::{
     error::RegisterError,
     ids::GroupId,
+    observe::{group_account::GroupAccount, stats::GroupStats},
     receive::{charge::HeldBytes, inbound::Inbound},
 };
 
@@ -21,21 +22,34 @@ use crate::{
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 pub enum GroupOverflow {
     /// The connection waits until the actor has handled the batch. All later frames of that
-    /// connection wait too, whatever their group. No frame is lost, and the sender's queue fills. But
-    /// a handler that takes longer than the sender's `user_timeout` costs the connection: see
-    /// [`Config::user_timeout`](crate::Config::user_timeout).
+    /// connection wait too, whatever their group. No frame is lost; the sender's queue fills instead.
     ///
-    /// All datagrams arrive at one socket. A group that waits holds back the datagrams of all senders
-    /// and for all groups. Datagrams for which the operating system has no room meanwhile are lost and
-    /// not counted here. Where datagrams matter, let groups drop.
+    /// If the handlers take longer for a batch than the sender's
+    /// [`Config::user_timeout`](crate::Config::user_timeout), 10 s by default, the sender gives the
+    /// connection up. A batch is not one frame: it is what one read brought, up to 512 KiB or one longer
+    /// frame, and at most [`Config::batch_frames`](crate::Config::batch_frames) frames, for all groups
+    /// together. A handler that writes each frame to a disk for 5 ms needs 82 s for 16 384 frames; with
+    /// `batch_frames(500)` it needs 2.5 s.
+    ///
+    /// All datagrams arrive at one socket, so a group that waits holds back the datagrams of all senders
+    /// for all groups. Datagrams that the operating system has no room for meanwhile are lost, and not
+    /// counted here. If that matters, register groups that receive datagrams with
+    /// [`Drop`](GroupOverflow::Drop).
     #[default]
     Wait,
-    /// The connection does not wait. The group may hold `max_bytes` that are not handled yet: frames
-    /// with their headers, which are copied for this, and 256 bytes for each batch. If a batch does
-    /// not fit, its first frames are taken as far as they fit, and the others are dropped and counted.
+    /// The connection does not wait. The group may hold up to `max_bytes` that its actor has not handled
+    /// yet: frames with their headers, plus 256 bytes for each batch. If a batch does not fit, its first
+    /// frames are taken as far as they fit, and the others are dropped and counted. The cost: frames are
+    /// copied.
     ///
-    /// A batch is what one read brings, up to 512 KiB and a frame. For an actor that keeps up to lose
-    /// nothing, the bound should be twice that for each connection that sends to it at the same time.
+    /// Each sender has a share, so that one who sends too much loses its own frames and not those of
+    /// others: a connection (or the address that datagrams come from) may hold four times as many bytes
+    /// as are still free, and all those of one ip together sixteen times as many. A single connection
+    /// can therefore use four fifths of the bound.
+    ///
+    /// A batch holds the frames of one read, up to 512 KiB and one frame. Set the bound to twice that for
+    /// each connection that sends to the group at the same time. Then an actor that keeps up loses
+    /// nothing.
     Drop {
         /// The bound, in bytes.
         max_bytes: usize,
@@ -49,6 +63,7 @@ pub(crate) struct Group {
     pub(crate) overflow: GroupOverflow,
     /// Bytes handed to the actor and not yet handled. Used only with [`GroupOverflow::Drop`].
     pub(crate) held: HeldBytes,
+    pub(crate) account: GroupAccount,
 }
 
 impl Group {
@@ -57,11 +72,20 @@ impl Group {
             actor,
             overflow,
             held: HeldBytes::default(),
+            account: GroupAccount::default(),
+        }
+    }
+
+    /// Returns the same group with another actor. Its counters go on.
+    fn with_actor(&self, actor: Recipient<Inbound>) -> Self {
+        Group {
+            account: self.account.clone(),
+            ..Group::new(actor, self.overflow)
         }
     }
 }
 
-/// The table at one moment. It never changes, each change makes a new one.
+/// The table at one moment. It never changes: each change makes a new table.
 #[derive(Debug, Default)]
 pub(crate) struct GroupTable {
     groups: HashMap<GroupId, Arc<Group>>,
@@ -70,7 +94,7 @@ pub(crate) struct GroupTable {
 }
 
 impl GroupTable {
-    /// Returns who serves a group. Nobody serves the reserved one.
+    /// Returns how `group` is served, or `None` if it is not. The reserved group never is.
     pub(crate) fn serving(&self, group: GroupId) -> Option<&Group> {
         if group == GroupId::RESERVED {
             return None;
@@ -82,16 +106,16 @@ impl GroupTable {
     }
 }
 
-/// The current table, shared by all connections. A delivery that has begun with an old table finishes
-/// with it, so a change is seen by the next batch at the latest.
+/// The current table, shared by all connections. A delivery finishes with the table that it began with,
+/// so a change takes effect with the next batch at the latest.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Groups(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     table: ArcSwap<GroupTable>,
-    /// Locked during a change, so that two changes cannot overwrite each other. True once the table
-    /// is closed.
+    /// Whether the table is closed. Locked during a change, so that two changes cannot overwrite each
+    /// other.
     closed: Mutex<bool>,
 }
 
@@ -100,40 +124,50 @@ impl Groups {
         self.0.table.load()
     }
 
-    /// Adds a group, unless a running actor serves it.
-    pub(crate) fn register(&self, group: GroupId, row: Group) -> Result<(), RegisterError> {
-        let row = Arc::new(row);
-        self.change(group, |groups| match groups.get(&group) {
-            Some(old) if old.actor.connected() => Err(RegisterError::Taken(group)),
-            _ => {
-                groups.insert(group, row);
-                Ok(())
+    /// Adds a group, unless a running actor already serves it.
+    pub(crate) fn register(&self, group: GroupId, mut row: Group) -> Result<(), RegisterError> {
+        self.change(group, |groups| {
+            if let Some(old) = groups.get(&group) {
+                if old.actor.connected() {
+                    return Err(RegisterError::Taken(group));
+                }
+                row.account = old.account.clone();
             }
+            groups.insert(group, Arc::new(row));
+            Ok(())
         })?
     }
 
-    /// Adds a group, or lets another actor serve it. Returns how it was served before, if it was.
+    /// Returns the counters of a registered group.
+    pub(crate) fn stats(&self, group: GroupId) -> Option<GroupStats> {
+        let table = self.snapshot();
+        table.groups.get(&group).map(|row| row.account.stats())
+    }
+
+    /// Adds a group or replaces its actor. Returns how the group was served before, if it was.
     ///
-    /// The new actor has the same [`GroupOverflow`] as the one it replaces.
+    /// The new actor gets the [`GroupOverflow`] of the one it replaces.
     pub(crate) fn replace(
         &self,
         group: GroupId,
         actor: Recipient<Inbound>,
     ) -> Result<Option<Arc<Group>>, RegisterError> {
         self.change(group, |groups| {
-            let overflow = groups
-                .get(&group)
-                .map_or_else(Default::default, |old| old.overflow);
-            groups.insert(group, Arc::new(Group::new(actor, overflow)))
+            let row = match groups.get(&group) {
+                Some(old) => old.with_actor(actor),
+                None => Group::new(actor, GroupOverflow::default()),
+            };
+            groups.insert(group, Arc::new(row))
         })
     }
 
-    /// Removes a group. Returns how it was served, if it was.
+    /// Removes a group. Returns how it was served before, if it was.
     pub(crate) fn unregister(&self, group: GroupId) -> Option<Arc<Group>> {
         self.change(group, |groups| groups.remove(&group)).ok()?
     }
 
-    /// Sets who serves the groups that are not in the table. Does nothing once the table is closed.
+    /// Sets or removes the actor of the groups that are not in the table. Does nothing once the table is
+    /// closed.
     pub(crate) fn catch_all(&self, row: Option<Group>) {
         let closed = self.0.closed.lock();
         if *closed {
@@ -146,7 +180,7 @@ impl Groups {
         }));
     }
 
-    /// Removes all groups. None can be added any more.
+    /// Removes all groups. No more can be added afterwards.
     pub(crate) fn close(&self) {
         let mut closed = self.0.closed.lock();
         *closed = true;

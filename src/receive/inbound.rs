@@ -1,15 +1,15 @@
-//! The message that a group's actor gets: the frames of one group out of one read.
+//! [`Inbound`], the message that a group's actor receives: the frames of one group from one read.
 //!
-//! Owns the public face of received frames, [`Inbound`] and [`Via`]. Leaves where the frames are in
-//! their buffer to `grouping`, and counting them as delivered or dropped to `receive_accounts`.
+//! Owns the public types for received frames. Leaves the position of the frames in their buffer to
+//! `grouping`, and their counters to `receive_accounts`.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use actix::Message;
 use bytes::Bytes;
 
 use crate::{
-    ids::GroupId, observe::receive_accounts::Delivery, receive::charge::Charge,
+    ids::GroupId, observe::delivery::Delivery, receive::charge::Charge,
     receive::grouping::GroupFrames, wire::count::Count, wire::frame::HEADER,
 };
 
@@ -17,9 +17,9 @@ use crate::{
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum Via {
-    /// By a connection: in order, no frame twice, and none missing before the end of the connection.
+    /// Over a connection: in order, no frame twice, and none missing before the connection ends.
     Tcp,
-    /// As datagrams: in any order, and the network may have duplicated some.
+    /// As datagrams: in any order. The network may have lost or duplicated some.
     Udp,
 }
 
@@ -50,28 +50,27 @@ pub enum Via {
 ///
 /// # What counts as delivered
 ///
-/// A frame counts as delivered when the actor has taken its payload. The payloads not taken count as
-/// delivered too if the actor took at least one before it dropped the `Inbound`. A batch that is
-/// dropped untouched was not delivered ([`DropReason::ActorGone`](crate::DropReason::ActorGone)); this
-/// happens to batches in the mailbox of an actor that ends. If a handler panics, the payloads it had
-/// taken count as delivered, and the others do not.
+/// All frames count as delivered when the handler drops the `Inbound`, whether or not it took the
+/// payloads, if it has looked at it: called any of its methods, or printed it. If nobody looked at the
+/// `Inbound`, all its frames count as dropped ([`DropReason::ActorGone`](crate::DropReason::ActorGone)):
+/// that is how batches in the mailbox of an actor that ended are told from batches that a handler had. A
+/// handler that ignores its message altogether is therefore counted as if it had not been there. If a
+/// handler panics, only the payloads that it had taken count as delivered.
 ///
 /// # Back-pressure and memory
 ///
-/// The connection that the frames came on is read again once the handler has returned (or, if it
-/// returns a future, once that has resolved), unless the group was registered with
+/// The transport reads the connection again once the handler has returned (or, if it returns a future,
+/// once that has resolved). It does not wait for this if the group was registered with
 /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
 ///
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
-/// as the payload lives. That can be 1 MiB, or the longest frame that came lately on that connection.
+/// as the payload lives. That can be 1 MiB, or the longest frame that this connection received recently.
 /// To keep a small payload for a long time, copy it.
-#[derive(Debug)]
 pub struct Inbound {
-    from: SocketAddr,
     via: Via,
     frames: GroupFrames,
     delivery: Delivery,
-    /// Bytes to be given back to the group's bound, if it has one.
+    /// The frames' share of the group's bound, freed on drop. `None` if the group has no bound.
     _charge: Option<Charge>,
 }
 
@@ -81,14 +80,12 @@ impl Message for Inbound {
 
 impl Inbound {
     pub(crate) fn new(
-        from: SocketAddr,
         via: Via,
         frames: GroupFrames,
         delivery: Delivery,
         charge: Option<Charge>,
     ) -> Self {
         Inbound {
-            from,
             via,
             frames,
             delivery,
@@ -98,22 +95,24 @@ impl Inbound {
 
     /// Returns the group that the frames are for.
     pub fn group(&self) -> GroupId {
+        self.delivery.see();
         self.frames.group()
     }
 
     /// Returns the address that the frames came from. For a connection, its port is the one that the
     /// sender dialled from, not the one that it listens on.
     pub fn from(&self) -> SocketAddr {
-        self.from
+        self.delivery.see().from()
     }
 
     /// Returns how the frames arrived.
     pub fn via(&self) -> Via {
+        self.delivery.see();
         self.via
     }
 
-    /// Takes the next payload without sharing ownership of its buffer: the cheapest way to look at
-    /// many small payloads. Counts as taking it, like [`next`](Iterator::next).
+    /// Takes the next payload as a slice, without a handle to its buffer. This is the cheapest way to read
+    /// many small payloads. The payload counts as taken, as with [`next`](Iterator::next).
     #[inline]
     pub fn next_slice(&mut self) -> Option<&[u8]> {
         let payload = self.frames.next_slice()?;
@@ -123,7 +122,7 @@ impl Inbound {
 
     /// Returns the number and size of the frames that have not been taken yet.
     pub fn remaining(&self) -> Count {
-        self.delivery.left()
+        self.delivery.see().left()
     }
 }
 
@@ -138,12 +137,23 @@ impl Iterator for Inbound {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.delivery.left().frames as usize;
+        let left = self.remaining().frames as usize;
         (left, Some(left))
     }
 }
 
 impl ExactSizeIterator for Inbound {}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound")
+            .field("from", &self.from())
+            .field("via", &self.via)
+            .field("group", &self.group())
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -151,8 +161,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        observe::receive_accounts::ReceiveAccounts, observe::stats::ReceiveStats,
-        receive::grouping::Grouping, wire::frame,
+        observe::{
+            group_account::GroupAccount, intake::Intake, receive_accounts::ReceiveAccounts,
+            stats::ReceiveStats,
+        },
+        receive::grouping::{Grouping, RoundLimits},
+        wire::frame,
     };
 
     fn inbound(accounts: &ReceiveAccounts, payloads: &[&[u8]]) -> Inbound {
@@ -161,14 +175,14 @@ mod tests {
             buffer.extend_from_slice(&frame::header(GroupId::new(3), payload.len()));
             buffer.extend_from_slice(payload);
         }
-        let mut inbound = None;
-        let round = Grouping::default().round(&mut buffer, 64, |frames| {
-            let delivery = accounts.receive(frames.total());
-            let from = ([127, 0, 0, 1], 1).into();
-            inbound = Some(Inbound::new(from, Via::Tcp, frames, delivery, None));
-        });
-        round.expect("well-formed");
-        inbound.expect("one group")
+        let mut grouping = Grouping::default();
+        let (mut groups, _) = grouping.round(&mut buffer, RoundLimits::frames_of(64));
+        let mut intake = Intake::new(accounts, ([127, 0, 0, 1], 1).into());
+        intake.receive(groups.total());
+        let frames = groups.next().expect("one group");
+        let account = GroupAccount::default();
+        let delivery = intake.deliver(frames.group(), &account, frames.total());
+        Inbound::new(Via::Tcp, frames, delivery, None)
     }
 
     /// Checks that every frame is counted in exactly one place.
@@ -178,7 +192,7 @@ mod tests {
             inbound,
             ..Default::default()
         };
-        stats.balance().expect("every frame in one place");
+        stats.balance().expect("every frame is in one place");
         inbound
     }
 
@@ -193,14 +207,33 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_dropped_untouched_was_not_delivered() {
+    fn a_batch_dropped_untouched_counts_as_not_delivered() {
         let accounts = ReceiveAccounts::default();
         drop(inbound(&accounts, &[b"a", b"b"]));
         assert_eq!(balanced(&accounts).dropped.actor_gone.frames, 2);
     }
 
     #[test]
-    fn a_batch_dropped_after_its_first_payload_was_delivered() {
+    fn any_look_at_a_batch_makes_it_count_as_delivered() {
+        let looks: [fn(&Inbound); 6] = [
+            |batch| assert_eq!(batch.len(), 2),
+            |batch| assert_eq!(batch.remaining().frames, 2),
+            |batch| assert_eq!(batch.group(), GroupId::new(3)),
+            |batch| assert_eq!(batch.from().port(), 1),
+            |batch| assert_eq!(batch.via(), Via::Tcp),
+            |batch| assert!(format!("{batch:?}").contains("127.0.0.1:1")),
+        ];
+        for look in looks {
+            let accounts = ReceiveAccounts::default();
+            let batch = inbound(&accounts, &[b"a", b"b"]);
+            look(&batch);
+            drop(batch);
+            assert_eq!(balanced(&accounts).delivered.frames, 2);
+        }
+    }
+
+    #[test]
+    fn a_batch_dropped_after_its_first_payload_counts_as_delivered() {
         let accounts = ReceiveAccounts::default();
         let mut batch = inbound(&accounts, &[b"a", b"b"]);
         batch.next();
@@ -211,12 +244,12 @@ mod tests {
     }
 
     #[test]
-    fn if_a_handler_panics_only_the_payloads_it_took_were_delivered() {
+    fn if_a_handler_panics_only_the_payloads_it_took_count_as_delivered() {
         let accounts = ReceiveAccounts::default();
         let mut batch = inbound(&accounts, &[b"a", b"b", b"c"]);
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             batch.next_slice();
-            panic!("made by this test");
+            panic!("caused by this test");
         }));
         assert!(panic.is_err());
         let stats = balanced(&accounts);

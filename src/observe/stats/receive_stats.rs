@@ -8,7 +8,7 @@ use crate::{
 /// What was received, over connections and as datagrams, and what became of it.
 ///
 /// `received = delivered + dropped + in_delivery`, in frames and in bytes, in every snapshot.
-/// "Delivered" means that an actor took the frame from its [`Inbound`](crate::Inbound).
+/// "Delivered" means that a handler had the frame; see [`Inbound`](crate::Inbound).
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -16,9 +16,9 @@ pub struct ReceiveStats {
     /// Complete frames. A frame counts from the moment when it is handed to its group, or dropped before
     /// that.
     pub received: Count,
-    /// Frames that the actor of their group took.
+    /// Frames that a handler of their group's actor had.
     pub delivered: Count,
-    /// Frames that no actor took.
+    /// Frames that no handler had.
     pub dropped: Undelivered,
     /// Frames now on the way to an actor, or in an [`Inbound`](crate::Inbound) that the actor holds.
     pub in_delivery: Count,
@@ -39,7 +39,7 @@ impl ReceiveStats {
     }
 }
 
-/// Received frames that no actor took, by reason.
+/// Received frames that no handler had, by reason.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

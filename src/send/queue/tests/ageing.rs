@@ -1,9 +1,9 @@
-//! What goes stale, in the queue and in a batch.
+//! Stale frames, in the queue and in a batch.
 
 use super::*;
 
 #[test]
-fn stale_frames_are_dropped_by_expire_and_by_take_and_told_once() {
+fn expire_and_take_drop_stale_frames_and_report_each_drop_once() {
     let queue = queue(limits());
     push(&queue, b"old", 0).unwrap();
     push(&queue, b"older than limit at 150", 40).unwrap();
@@ -13,15 +13,23 @@ fn stale_frames_are_dropped_by_expire_and_by_take_and_told_once() {
     assert_eq!(queue.expire(at(100)).stale, Count::one(11));
     assert_eq!(balanced(&queue).dropped.stale, Count::one(11));
     let taken = queue.take(at(150));
-    let batch = taken.batch.expect("one is young enough");
+    let batch = taken.batch.expect("one frame is not stale");
     assert_eq!(wire(&batch), frames(&[b"new"]));
-    assert_eq!(taken.dropped.stale, Count::one(31), "the first was told");
+    assert_eq!(
+        taken.dropped.stale,
+        Count::one(31),
+        "the first was reported"
+    );
     assert_eq!(balanced(&queue).dropped.stale.frames, 2);
-    assert_eq!(queue.take_untold(), Dropped::default(), "both were told");
+    assert_eq!(
+        queue.take_untold(),
+        Dropped::default(),
+        "both were reported"
+    );
 }
 
 #[test]
-fn stale_frames_free_their_room() {
+fn dropping_stale_frames_makes_room() {
     let queue = queue(limits());
     for _ in 0..4 {
         push(&queue, b"x", 0).unwrap();

@@ -1,16 +1,16 @@
-//! What the queue refuses or evicts, and how much memory it takes.
+//! Which frames the queue refuses or evicts, and how much memory it takes.
 
 use super::*;
 
 #[test]
-fn the_queue_holds_no_frame_and_no_byte_above_its_bounds_what_is_in_flight_included() {
+fn the_queue_keeps_its_bounds_in_frames_and_bytes_and_frames_in_flight_count() {
     let queue = queue(limits());
     for _ in 0..4 {
         push(&queue, b"x", 0).unwrap();
     }
     assert_eq!(push(&queue, b"x", 0), Err(FULL));
     let mut batch = take(&queue, 0);
-    assert_eq!(push(&queue, b"x", 0), Err(FULL), "in flight is not gone");
+    assert_eq!(push(&queue, b"x", 0), Err(FULL), "a frame in flight counts");
     batch.advance(9);
     assert_eq!(push(&queue, b"x", 0), Ok(()));
     assert_eq!(push(&queue, b"x", 0), Err(FULL));
@@ -35,7 +35,7 @@ fn the_reserved_group_is_refused() {
 }
 
 #[test]
-fn a_frame_above_the_limit_is_refused_with_the_limit() {
+fn a_frame_above_the_limit_is_refused_and_the_refusal_names_the_limit() {
     let queue = queue(Limits {
         frame: 10,
         ..limits()
@@ -64,16 +64,16 @@ fn drop_oldest_evicts_single_frames_even_from_the_middle_of_a_chunk() {
     assert_eq!(
         push(&queue, b"f", 0),
         Err(FULL),
-        "what is in flight cannot be evicted"
+        "frames in flight cannot be evicted"
     );
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "it is about allocations, and takes minutes")]
-fn queued_frames_take_little_more_memory_than_they_are_long() {
+#[cfg_attr(miri, ignore = "counts allocations, and takes minutes")]
+fn queued_frames_take_little_more_memory_than_their_bytes() {
     const BYTES: usize = 16 << 20;
-    // With so many frames in a tick of the clock, the buffer has just doubled when the tick ends.
-    const EACH: usize = 33;
+    // The worst case: a buffer doubles from 32 such frames to 64 for the 33rd, and then the tick ends.
+    const FRAMES_PER_TICK: usize = 33;
 
     let queue = queue(Limits {
         frames: usize::MAX,
@@ -83,7 +83,8 @@ fn queued_frames_take_little_more_memory_than_they_are_long() {
     });
     let payload = [0; 1_000];
     let taken = allocation_counter::measure(|| {
-        let full = (0..).find(|number| push(&queue, &payload, number / EACH as u64).is_err());
+        let full =
+            (0..).find(|number| push(&queue, &payload, number / FRAMES_PER_TICK as u64).is_err());
         assert!(full.is_some());
     });
     let bound = BYTES / 7 * 8 + (2 << 20);

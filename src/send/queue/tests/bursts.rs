@@ -1,8 +1,9 @@
-//! Datagrams that go together.
+//! Bursts: datagrams that are sent together.
 
 use super::*;
 
-/// Returns whom the next burst of up to `number` datagrams is for, how many they are, and their bytes.
+/// Returns the next burst of up to `number` datagrams: its destination, its number of datagrams, and
+/// their bytes.
 fn next_burst(batch: &Batch<u8>, number: usize) -> (u8, usize, Vec<u8>) {
     let limits = BurstLimits {
         number,
@@ -25,7 +26,7 @@ fn take(queue: &Arc<SendQueue<u8>>) -> Batch<u8> {
 }
 
 #[test]
-fn datagrams_leave_one_by_one_without_their_length_and_failures_are_counted() {
+fn single_datagrams_are_sent_without_the_length_field_and_failures_are_counted() {
     let queue = Arc::new(SendQueue::<u8>::new(limits()));
     push(&queue, 1, b"a");
     push(&queue, 1, b"b");
@@ -44,19 +45,17 @@ fn datagrams_leave_one_by_one_without_their_length_and_failures_are_counted() {
 }
 
 #[test]
-fn datagrams_of_one_length_go_together_and_a_shorter_one_ends_the_burst() {
+fn datagrams_of_one_length_are_sent_together_and_a_shorter_one_ends_the_burst() {
     let wide = Limits {
         frames: 100,
         ..limits()
     };
     let queue = Arc::new(SendQueue::<u8>::new(wide));
-    // With four bytes of header, the bursts are of 5, 5, 4 | 5 | 6, 6, 6 (20 bytes) | 6 | 7 (too long to
-    // go with others) | 7 | 4, 4 bytes.
-    let lens: [&[usize]; 6] = [&[1, 1, 0], &[1], &[2, 2, 2], &[2], &[3], &[3]];
-    let last: &[usize] = &[0, 0];
-    let bursts = lens.into_iter().chain([last]);
+    // With the group's four bytes, the bursts are of 5, 5, 4 | 5 | 6, 6, 6 (with a fourth they would
+    // exceed 20 bytes) | 6 | 7 (too long to be sent with others) | 7 | 4, 4 bytes.
+    let bursts: [&[usize]; 7] = [&[1, 1, 0], &[1], &[2, 2, 2], &[2], &[3], &[3], &[0, 0]];
     let payload = [b'x'; 3];
-    for len in bursts.clone().flatten() {
+    for len in bursts.into_iter().flatten() {
         push(&queue, 1, &payload[..*len]);
     }
     push(&queue, 2, b"");

@@ -1,11 +1,11 @@
-//! The end of a queue.
+//! Sealing and closing a queue.
 
 use std::{future::Future, pin::pin};
 
 use super::*;
 
 #[test]
-fn a_sealed_queue_lets_out_what_it_holds_and_wakes_the_writer_for_it() {
+fn a_sealed_queue_refuses_frames_and_the_writer_can_still_write_the_queued_ones() {
     let queue = queue(limits());
     let (woken, waker) = Woken::new();
     let ready = queue.poll_ready(&mut Context::from_waker(&waker));
@@ -14,13 +14,13 @@ fn a_sealed_queue_lets_out_what_it_holds_and_wakes_the_writer_for_it() {
     queue.seal();
     assert_eq!(push(&queue, b"b", 0), Err(Refusal::Stopped));
     assert_eq!(woken.times(), 1);
-    assert!(!queue.is_done(), "one is queued");
+    assert!(!queue.is_done(), "a frame is queued");
     write(&queue);
     assert!(queue.is_done());
 }
 
 #[test]
-fn closing_drops_what_is_queued_at_once_and_what_is_in_flight_when_it_comes_back() {
+fn closing_drops_queued_frames_at_once_and_frames_in_flight_when_their_batch_is_dropped() {
     let queue = queue(limits());
     push(&queue, b"in flight", 0).unwrap();
     let batch = take(&queue, 0);

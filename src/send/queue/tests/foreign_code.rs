@@ -1,5 +1,5 @@
-//! Foreign code that the queue runs may use the queue: it runs with the lock released. Were the lock
-//! held, these tests would never end.
+//! The queue runs foreign code: the `Drop` of payloads, and wakers. It does so with its lock released, so
+//! this code may use the queue. If the lock were held, these tests would never end.
 
 use std::{future::Future, pin::pin};
 
@@ -7,25 +7,25 @@ use bytes::Bytes;
 
 use super::*;
 
-/// Asks its queue for the counters when it is dropped, cloned or woken.
-struct Asking {
+/// Payload or waker. Reads the counters of its queue when it is dropped, and when it is woken.
+struct UsesQueue {
     bytes: Vec<u8>,
     queue: Arc<SendQueue>,
 }
 
-impl AsRef<[u8]> for Asking {
+impl AsRef<[u8]> for UsesQueue {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Asking {
+impl Drop for UsesQueue {
     fn drop(&mut self) {
         balanced(&self.queue);
     }
 }
 
-impl Wake for Asking {
+impl Wake for UsesQueue {
     fn wake(self: Arc<Self>) {
         balanced(&self.queue);
     }
@@ -40,11 +40,11 @@ fn a_payload_may_use_the_queue_when_it_is_dropped() {
     let queue = queue(limits);
     let push = |len: usize, millis: u64| {
         let (bytes, queue) = (vec![1; len], queue.clone());
-        let asking = Bytes::from_owner(Asking {
+        let payload = Bytes::from_owner(UsesQueue {
             bytes,
             queue: queue.clone(),
         });
-        drop(queue.push((), GROUP, asking, at(millis)).expect("room"));
+        drop(queue.push((), GROUP, payload, at(millis)).expect("room"));
     };
     push(1, 0);
     for _ in 0..6 {
@@ -69,29 +69,29 @@ fn a_waker_may_use_the_queue_when_it_is_woken_or_dropped() {
         frames: 1,
         ..limits()
     });
-    let asking = || {
+    let waker = || {
         let (bytes, queue) = (Vec::new(), queue.clone());
-        Waker::from(Arc::new(Asking { bytes, queue }))
+        Waker::from(Arc::new(UsesQueue { bytes, queue }))
     };
     let ready = |waker: &Waker| queue.poll_ready(&mut Context::from_waker(waker));
-    assert!(ready(&asking()).is_pending());
-    assert!(ready(&asking()).is_pending(), "the first is replaced");
+    assert!(ready(&waker()).is_pending());
+    assert!(ready(&waker()).is_pending(), "the first is replaced");
     push(&queue, b"x", 0).unwrap();
     let mut drained = pin!(queue.drained());
     let mut wait = |waker: &Waker| drained.as_mut().poll(&mut Context::from_waker(waker));
-    assert!(wait(&asking()).is_pending());
-    assert!(wait(&asking()).is_pending());
+    assert!(wait(&waker()).is_pending());
+    assert!(wait(&waker()).is_pending());
     {
         let mut pushing = pin!(queue.push_wait((), GROUP, b"1", || at(0)));
         let mut poll = |waker: &Waker| pushing.as_mut().poll(&mut Context::from_waker(waker));
-        assert!(poll(&asking()).is_pending());
-        assert!(poll(&asking()).is_pending());
+        assert!(poll(&waker()).is_pending());
+        assert!(poll(&waker()).is_pending());
         write(&queue);
-        // Given up with its room granted, and then another while it waits.
+        // Dropped after room was granted to it. The next sender is dropped while it waits.
     }
     push(&queue, b"x", 0).unwrap();
     let mut pushing = Box::pin(queue.push_wait((), GROUP, b"2", || at(0)));
-    let pending = pushing.as_mut().poll(&mut Context::from_waker(&asking()));
+    let pending = pushing.as_mut().poll(&mut Context::from_waker(&waker()));
     assert!(pending.is_pending());
     drop(pushing);
     queue.close();

@@ -1,4 +1,4 @@
-//! The bare queue, without actor, socket or clock. Each file tests one behaviour.
+//! Tests of the queue alone, without actors, sockets and clocks. Each file tests one behaviour.
 
 mod ageing;
 mod bounds;
@@ -41,7 +41,7 @@ fn at(millis: u64) -> CoarseInstant {
     CoarseInstant::from_millis(millis)
 }
 
-/// Pushes a frame and rings the doorbell.
+/// Pushes a frame and drops the doorbell, which wakes the writer.
 fn push(queue: &SendQueue, payload: &[u8], millis: u64) -> Result<(), Refusal> {
     let pushed = queue.push((), GROUP, payload, at(millis));
     pushed.map(drop).map_err(|(refusal, back)| {
@@ -61,19 +61,19 @@ fn write(queue: &Arc<SendQueue>) {
     batch.advance(wire(&batch).len());
 }
 
-/// Returns what the batch would put on the wire.
+/// Returns the bytes of the batch that are not written yet, in wire form.
 fn wire(batch: &Batch) -> Vec<u8> {
     let mut slices = [IoSlice::new(&[]); 2 * BATCH_CHUNKS];
     let filled = batch.slices(&mut slices);
     let mut bytes = Vec::new();
-    // Slice by slice: Miri takes minutes for as many bytes one by one.
+    // Slice by slice: Miri would take minutes to copy the bytes one by one.
     slices[..filled]
         .iter()
         .for_each(|slice| bytes.extend_from_slice(slice));
     bytes
 }
 
-/// Returns frames with these payloads, as they are on the wire.
+/// Returns frames with these payloads in wire form.
 fn frames(payloads: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for payload in payloads {
@@ -83,7 +83,7 @@ fn frames(payloads: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// Returns the counters, which must balance.
+/// Returns the counters, after checking that they balance.
 fn balanced<To: Copy + Eq>(queue: &SendQueue<To>) -> SendStats {
     let tcp = queue.stats();
     let stats = crate::Stats {

@@ -1,9 +1,9 @@
-//! What is taken, and what is taken again after a link was lost.
+//! The order of frames, and what is sent again after a link was lost.
 
 use super::*;
 
 #[test]
-fn frames_come_out_in_order_and_in_wire_form_whatever_their_size_and_age() {
+fn frames_are_taken_in_order_and_in_wire_form_whatever_their_size_and_age() {
     let queue = queue(limits());
     let large = vec![7; LARGE_FROM];
     push(&queue, b"a", 0).unwrap();
@@ -18,7 +18,7 @@ fn frames_come_out_in_order_and_in_wire_form_whatever_their_size_and_age() {
 fn a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice() {
     let payloads: [&[u8]; 4] = [b"one", b"two", &[3; LARGE_FROM], b"four"];
     let all = frames(&payloads);
-    // Under Miri every cut takes half a second, and it runs with many seeds.
+    // Miri takes half a second for each cut, and runs this test with many seeds.
     let step = if cfg!(miri) { 7 } else { 1 };
     for cut in (0..35).chain(all.len() - 20..=all.len()).step_by(step) {
         let queue = queue(limits());
@@ -26,7 +26,7 @@ fn a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice() {
             push(&queue, payload, 0).unwrap();
         }
         let mut batch = take(&queue, 0);
-        // In two steps, as a kernel may take it.
+        // In two steps, because the kernel may take the bytes in several.
         batch.advance(cut / 2);
         batch.advance(cut - cut / 2);
         drop(batch);

@@ -1,4 +1,4 @@
-//! Senders that wait for room.
+//! Senders that wait for room in a full queue.
 
 use std::{future::Future, pin::Pin};
 
@@ -26,14 +26,14 @@ fn poll_with(pushing: &mut Pushing<'_>, waker: &Waker) -> Poll<Result<(), Refusa
     pushing.as_mut().poll(&mut Context::from_waker(waker))
 }
 
-/// Starts a sender that finds the queue full.
+/// Starts a sender that finds no room and waits.
 fn waiting<'q>(queue: &'q SendQueue, payload: &'q [u8], waker: &Waker) -> Pushing<'q> {
     let mut pushing = push_wait(queue, payload);
     assert!(poll_with(&mut pushing, waker).is_pending());
     pushing
 }
 
-/// Returns a queue with room for so many frames, which it holds already.
+/// Returns a queue that has room for `frames` frames and already holds them.
 fn full(frames: usize, overflow: Overflow) -> Arc<SendQueue> {
     let queue = queue(Limits {
         frames,
@@ -54,13 +54,13 @@ fn a_sender_that_finds_room_does_not_wait() {
 }
 
 #[test]
-fn room_is_granted_in_the_order_of_asking_and_nobody_else_gets_it() {
+fn room_is_granted_to_waiting_senders_in_their_order_and_to_nobody_else() {
     let queue = full(1, Overflow::RejectNewest);
     let (woken, waker) = Woken::new();
     let mut first = waiting(&queue, b"1", &waker);
     let third = waiting(&queue, b"3", &waker);
     let mut second = waiting(&queue, b"2", &waker);
-    // It leaves no trace, and the line goes on.
+    // A sender that is dropped leaves the line. The others keep their order.
     drop(third);
     write(&queue);
     assert_eq!(woken.times(), 1, "there is room for one");
@@ -84,7 +84,7 @@ fn a_sender_that_is_not_polled_does_not_hold_up_the_others() {
     write(&queue);
     assert_eq!(woken.times(), 1);
     assert_eq!(poll(&mut second), PUSHED);
-    // The first holds the room of one frame, and the others share the rest.
+    // The first sender keeps the room of one frame. The others use the rest.
     for _ in 0..3 {
         let mut next = waiting(&queue, b"3", &waker);
         write(&queue);
@@ -97,7 +97,7 @@ fn a_sender_that_is_not_polled_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_sender_that_is_dropped_after_it_was_granted_room_passes_it_to_the_next() {
+fn a_dropped_sender_passes_its_granted_room_to_the_next() {
     let queue = full(1, Overflow::RejectNewest);
     let (woken, waker) = Woken::new();
     let granted = waiting(&queue, b"1", Waker::noop());
@@ -111,7 +111,7 @@ fn a_sender_that_is_dropped_after_it_was_granted_room_passes_it_to_the_next() {
 }
 
 #[test]
-fn a_large_frame_is_not_overtaken_but_when_it_is_given_up_the_smaller_ones_go_on() {
+fn smaller_frames_do_not_overtake_a_waiting_large_one_unless_its_sender_gives_up() {
     let queue = queue(Limits {
         bytes: 40,
         ..limits()
@@ -136,10 +136,14 @@ fn a_try_send_may_use_room_that_the_waiting_senders_do_not_need() {
     let mut second = waiting(&queue, b"5", Waker::noop());
     let mut batch = take(&queue, 0);
     batch.advance(2 * 9);
-    assert_eq!(push(&queue, b"y", 0), Err(FULL), "room for the two only");
+    assert_eq!(
+        push(&queue, b"y", 0),
+        Err(FULL),
+        "the two senders need this room"
+    );
     batch.advance(9);
-    assert_eq!(push(&queue, b"y", 0), Ok(()), "room for one more");
-    assert_eq!(push(&queue, b"z", 0), Err(FULL), "and for no other");
+    assert_eq!(push(&queue, b"y", 0), Ok(()), "there is room for one more");
+    assert_eq!(push(&queue, b"z", 0), Err(FULL), "and for no second one");
     assert_eq!(poll(&mut first), PUSHED);
     assert_eq!(poll(&mut second), PUSHED);
     drop(batch);
@@ -147,7 +151,7 @@ fn a_try_send_may_use_room_that_the_waiting_senders_do_not_need() {
 }
 
 #[test]
-fn stale_frames_make_room_for_those_who_wait() {
+fn dropping_stale_frames_makes_room_for_waiting_senders() {
     let queue = full(1, Overflow::RejectNewest);
     let (woken, waker) = Woken::new();
     let mut pushing = waiting(&queue, b"1", &waker);
@@ -157,14 +161,14 @@ fn stale_frames_make_room_for_those_who_wait() {
 }
 
 #[test]
-fn drop_oldest_waits_only_while_what_is_in_flight_fills_the_queue() {
+fn with_drop_oldest_a_sender_waits_only_while_frames_in_flight_fill_the_queue() {
     let queue = full(1, Overflow::DropOldest);
-    assert_eq!(poll(&mut push_wait(&queue, b"a")), PUSHED, "x made way");
+    assert_eq!(poll(&mut push_wait(&queue, b"a")), PUSHED, "x was evicted");
     let batch = take(&queue, 0);
     let (woken, waker) = Woken::new();
     let mut pushing = waiting(&queue, b"b", &waker);
     assert_eq!(push(&queue, b"y", 0), Err(FULL));
-    // The frame in flight is queued again, where it can be evicted.
+    // The frame in flight goes back into the queue, where it can be evicted.
     drop(batch);
     assert_eq!(woken.times(), 1);
     assert_eq!(poll(&mut pushing), PUSHED);
@@ -173,7 +177,7 @@ fn drop_oldest_waits_only_while_what_is_in_flight_fills_the_queue() {
 }
 
 #[test]
-fn the_end_wakes_all_who_wait_and_those_who_were_granted_room_are_refused_as_well() {
+fn sealing_or_closing_refuses_all_waiting_senders_even_those_with_granted_room() {
     for end in [SendQueue::<()>::seal, SendQueue::close] {
         let queue = full(1, Overflow::RejectNewest);
         let (woken, waker) = Woken::new();

@@ -1,8 +1,8 @@
-//! How a push wakes the writer.
+//! How a push wakes the writer: by the doorbell.
 
 use super::*;
 
-/// Polls as a writer does that finds nothing to take.
+/// Polls like a writer that finds the queue empty and goes to sleep.
 fn sleep(queue: &SendQueue, waker: &Waker) {
     let ready = queue.poll_ready(&mut Context::from_waker(waker));
     assert!(ready.is_pending());
@@ -18,18 +18,18 @@ fn doorbell(queue: &SendQueue) -> Doorbell {
 }
 
 #[test]
-fn only_the_first_push_wakes_a_writer_that_sleeps() {
+fn only_the_first_push_wakes_a_sleeping_writer() {
     let queue = queue(limits());
     let (woken, waker) = Woken::new();
     sleep(&queue, &waker);
     push(&queue, b"a", 0).unwrap();
     push(&queue, b"b", 0).unwrap();
-    assert_eq!(woken.times(), 1, "it is awake after the first");
+    assert_eq!(woken.times(), 1, "the first push woke it");
     assert!(is_ready(&queue));
 }
 
 #[test]
-fn the_doorbell_wakes_when_it_is_dropped_and_not_before() {
+fn the_doorbell_wakes_the_writer_when_it_is_dropped_and_not_before() {
     let queue = queue(limits());
     let (woken, waker) = Woken::new();
     sleep(&queue, &waker);
@@ -44,7 +44,7 @@ fn the_doorbell_wakes_when_it_is_dropped_and_not_before() {
 }
 
 #[test]
-fn a_doorbell_that_is_rehung_on_an_empty_queue_wakes_the_writer_at_the_next_push() {
+fn a_doorbell_rehung_on_an_empty_queue_wakes_the_writer_at_the_next_push() {
     let queue = queue(limits());
     let (woken, waker) = Woken::new();
     sleep(&queue, &waker);
@@ -57,7 +57,7 @@ fn a_doorbell_that_is_rehung_on_an_empty_queue_wakes_the_writer_at_the_next_push
 }
 
 #[test]
-fn a_doorbell_is_given_back_when_there_is_something_for_the_writer_to_do() {
+fn rehanging_gives_the_doorbell_back_if_the_writer_has_something_to_do() {
     let queue = queue(limits());
     let (woken, waker) = Woken::new();
     sleep(&queue, &waker);
@@ -72,7 +72,7 @@ fn a_doorbell_is_given_back_when_there_is_something_for_the_writer_to_do() {
 }
 
 #[test]
-fn a_newer_doorbell_of_the_writer_stays_when_an_older_one_is_rehung() {
+fn rehanging_an_older_doorbell_does_not_replace_a_newer_one() {
     let queue = queue(limits());
     let (older, older_waker) = Woken::new();
     let (newer, newer_waker) = Woken::new();
