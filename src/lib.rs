@@ -147,8 +147,8 @@ pub use crate::{
     observe::{
         event::{Component, DownReason, PeerEvent},
         stats::{
-            DatagramErrors, DropReason, Dropped, Imbalance, LinkState, LinkStats, PeerStats,
-            ReceiveStats, Rejected, SendStats, Stats, Undelivered,
+            DatagramErrors, DropReason, Dropped, GroupStats, Imbalance, LinkState, LinkStats,
+            PeerStats, ReceiveStats, Rejected, SendStats, Stats, Undelivered,
         },
     },
     receive::{

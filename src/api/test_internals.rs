@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     Config, Dropped, GroupId, Payload, SendError, SendStats,
     net::clock::CoarseInstant,
-    receive::grouping::{Grouping, Round},
+    receive::grouping::{Grouping, Round, RoundLimits},
     send::queue::{Batch, Limits, SendQueue, Staged, WhenFull},
 };
 #[cfg(unix)]
@@ -276,9 +276,11 @@ impl Decoder {
         mut each: impl FnMut(GroupId, &mut dyn Iterator<Item = Bytes>),
     ) -> bool {
         loop {
-            let round = self.0.round(arrived, max_frame, |mut frames| {
+            let limits = RoundLimits::frames_of(max_frame);
+            let (groups, round) = self.0.round(arrived, limits);
+            for mut frames in groups {
                 each(frames.group(), &mut frames);
-            });
+            }
             match round {
                 Ok(Round::Complete) => return true,
                 Ok(Round::Bounded) => {}

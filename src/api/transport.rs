@@ -16,7 +16,7 @@ use crate::{
     net::udp_buffers::DatagramBuffers,
     observe::{
         event::PeerEvent,
-        stats::{PeerStats, Stats},
+        stats::{GroupStats, PeerStats, Stats},
     },
     receive::{
         groups::{Group, GroupOverflow},
@@ -276,6 +276,13 @@ impl Transport {
     /// [`Stats::balance`].
     pub fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    /// Returns a snapshot of the counters of a group's received frames, or `None` if no actor is
+    /// registered for the group. They count from the group's registration on; a replacing actor goes on
+    /// with them.
+    pub fn group_stats(&self, group: GroupId) -> Option<GroupStats> {
+        self.0.receive.groups.stats(group)
     }
 
     /// Returns a snapshot of one peer's counters, or `None` if the peer is not known (any more).

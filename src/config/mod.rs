@@ -212,7 +212,9 @@ settings! {
     ///
     /// Linux also counts the time in which the receiver has no room for more bytes. So a receiver whose
     /// handlers hold back a connection for longer than this loses the connection and the frames on
-    /// their way, and is dialled again. Raise this above the longest time that a handler may take.
+    /// their way, and is dialled again. Raise this above the longest time that the handlers may take for
+    /// all frames of one read, which are up to `batch_frames`; see
+    /// [`GroupOverflow::Wait`](crate::GroupOverflow::Wait).
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     user_timeout: Duration = Duration::from_secs(10);
 
@@ -239,6 +241,13 @@ settings! {
     /// The slowest rate at which a large frame may arrive, in bytes per second. Default 64 KiB/s, 1 to
     /// 2³² − 1. If a frame needs longer than `frame_timeout` at this rate, it gets that longer time.
     frame_floor: usize = 64 << 10;
+
+    /// The most frames of one connection that are with handlers at the same time. Default 16 384, 1 to
+    /// 2³² − 1. The transport reads a connection again when all frames that it has handed over have been
+    /// handled, and it hands over what one read brought, up to this many frames: up to 512 KiB, or one
+    /// longer frame. If a handler needs long for each frame, lower this so that the handlers need less
+    /// than the sender's `user_timeout` for this many frames. Low values make small frames slower.
+    batch_frames: usize = 16_384;
 
     /// Whether a UDP socket is bound on the port of the TCP socket. Default true.
     udp: bool = true;

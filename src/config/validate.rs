@@ -50,6 +50,7 @@ impl Config {
                 1..=MAX,
             ),
             ("frame_floor", self.frame_floor, 1..=MAX),
+            ("batch_frames", self.batch_frames, 1..=MAX),
             ("max_datagram", self.max_datagram, 1..=MAX_DATAGRAM),
             ("udp_queue_frames", self.udp_queue_frames, 1..=MAX),
             (

@@ -15,7 +15,7 @@ use crate::{
         addr,
         udp::{DatagramSocket, ReceivedDatagrams},
     },
-    observe::reporter::Reporter,
+    observe::{intake::Intake, reporter::Reporter},
     receive::{context::ReceiveContext, deliver::Deliverer, inbound::Via},
     wire::{
         count::Count,
@@ -54,13 +54,8 @@ impl<'r> Receiving<'r> {
             socket,
             buffer: BytesMut::new(),
             sender: None,
-            deliverer: Deliverer::new(
-                context.groups.clone(),
-                context.accounts.clone(),
-                context.config.max_frame,
-                Via::Udp,
-            )
-            .without_waiting(context.config.udp_group_bytes),
+            deliverer: Deliverer::new(context, Via::Udp)
+                .without_waiting(context.config.udp_group_bytes),
             losses: Losses::new(socket, reporter),
         }
     }
@@ -155,9 +150,11 @@ struct Uncollected<'r, 'd, D: Iterator<Item = (SocketAddr, &'d [u8])>> {
 
 impl<'d, D: Iterator<Item = (SocketAddr, &'d [u8])>> Drop for Uncollected<'_, 'd, D> {
     fn drop(&mut self) {
-        for (_, datagram) in self.datagrams.by_ref() {
+        for (from, datagram) in self.datagrams.by_ref() {
             if let Some(len) = frame_len(self.context, datagram) {
-                drop(self.context.accounts.receive(Count::one(len as usize)));
+                // An intake that is dropped counts its frames as not delivered.
+                let from = addr::canonical(from);
+                Intake::new(&self.context.accounts, from).receive(Count::one(len as usize));
             }
         }
     }

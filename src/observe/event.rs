@@ -8,6 +8,7 @@ use std::{fmt, io, net::SocketAddr};
 use actix::Message;
 
 use crate::{
+    ids::GroupId,
     net::time::SystemTime,
     observe::{stats::DropReason, utc::Utc},
     wire::count::Count,
@@ -90,6 +91,13 @@ pub enum PeerEvent {
     Dropped {
         /// The peer that the frames were for. `None` for received frames, and for datagrams.
         peer: Option<SocketAddr>,
+        /// Who sent the frames, if they were received; see [`Inbound::from`](crate::Inbound::from).
+        /// `None` for frames that were to be sent. Also `None` if the subscriber was slow, and events
+        /// about several senders were merged.
+        from: Option<SocketAddr>,
+        /// The group of the received frames. `None` for frames that were to be sent, and if the event is
+        /// about frames of several groups: one read gives one event for each reason.
+        group: Option<GroupId>,
         /// Why they were dropped.
         reason: DropReason,
         /// How many, since the last event of this kind that the subscriber handled.
@@ -143,12 +151,20 @@ impl fmt::Display for PeerEvent {
             }
             PeerEvent::Dropped {
                 peer,
+                from,
+                group,
                 reason,
                 count,
             } => {
                 write!(f, "dropped {count}")?;
                 if let Some(peer) = peer {
                     write!(f, " for peer {peer}")?;
+                }
+                if let Some(from) = from {
+                    write!(f, " from {from}")?;
+                }
+                if let Some(group) = group {
+                    write!(f, " for group {group}")?;
                 }
                 write!(f, ": {reason}")
             }

@@ -74,7 +74,7 @@ impl EventQueue {
 #[derive(Debug, Default)]
 struct Waiting {
     /// The events by their number, which grows with every event put in.
-    events: BTreeMap<u64, PeerEvent>,
+    events: BTreeMap<u64, (Topic, PeerEvent)>,
     /// The number of the event of each topic.
     by_topic: HashMap<Topic, u64>,
     next_number: u64,
@@ -87,14 +87,14 @@ impl Waiting {
     fn put(&mut self, mut event: PeerEvent) {
         let topic = Topic::of(&event);
         if let Some(number) = self.by_topic.remove(&topic)
-            && let Some(older) = self.events.remove(&number)
+            && let Some((_, older)) = self.events.remove(&number)
         {
             merge(&mut event, &older);
         } else if self.events.len() >= MAX_WAITING {
             self.missed += u64::from(self.pop_oldest().is_some());
         }
         self.by_topic.insert(topic, self.next_number);
-        self.events.insert(self.next_number, event);
+        self.events.insert(self.next_number, (topic, event));
         self.next_number += 1;
     }
 
@@ -106,8 +106,8 @@ impl Waiting {
     }
 
     fn pop_oldest(&mut self) -> Option<PeerEvent> {
-        let (_, event) = self.events.pop_first()?;
-        self.by_topic.remove(&Topic::of(&event));
+        let (_, (topic, event)) = self.events.pop_first()?;
+        self.by_topic.remove(&topic);
         Some(event)
     }
 }
@@ -122,7 +122,11 @@ enum Topic {
     Rebound,
     Restarted(Component),
     Failed(Component),
+    /// About frames for a peer, or datagrams.
     Dropped(Option<SocketAddr>, DropReason),
+    /// About received frames. Senders and groups are not told apart here, because strangers choose them
+    /// and could push all other events out of the queue.
+    Undelivered(DropReason),
     Missed,
 }
 
@@ -136,17 +140,32 @@ impl Topic {
             PeerEvent::Rebound { .. } => Topic::Rebound,
             PeerEvent::Restarted { component } => Topic::Restarted(component),
             PeerEvent::Failed { component } => Topic::Failed(component),
+            PeerEvent::Dropped {
+                from: Some(_),
+                reason,
+                ..
+            } => Topic::Undelivered(reason),
             PeerEvent::Dropped { peer, reason, .. } => Topic::Dropped(peer, reason),
             PeerEvent::Missed { .. } => Topic::Missed,
         }
     }
 }
 
-/// Adds to `newer` what an older event of the same topic counted.
+/// Adds to `newer` what an older event of the same topic counted. What differs between the two is left
+/// open.
 fn merge(newer: &mut PeerEvent, older: &PeerEvent) {
-    if let (PeerEvent::Dropped { count, .. }, PeerEvent::Dropped { count: more, .. }) =
-        (newer, older)
+    if let PeerEvent::Dropped {
+        from, group, count, ..
+    } = newer
+        && let PeerEvent::Dropped {
+            from: older_from,
+            group: older_group,
+            count: more,
+            ..
+        } = older
     {
+        *from = from.filter(|_| from == older_from);
+        *group = group.filter(|_| group == older_group);
         *count += *more;
     }
 }
@@ -154,7 +173,7 @@ fn merge(newer: &mut PeerEvent, older: &PeerEvent) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{observe::event::DownReason, wire::count::Count};
+    use crate::{ids::GroupId, observe::event::DownReason, wire::count::Count};
 
     fn peer(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
@@ -163,6 +182,8 @@ mod tests {
     fn stale(port: u16, frames: usize) -> PeerEvent {
         PeerEvent::Dropped {
             peer: Some(peer(port)),
+            from: None,
+            group: None,
             reason: DropReason::Stale,
             count: Count::new(frames, 0),
         }
@@ -208,6 +229,32 @@ mod tests {
             }
         }
         assert_eq!(all(&mut waiting), ["down 2", "up 3", "dropped 15"]);
+    }
+
+    #[test]
+    fn received_frames_of_many_senders_and_groups_merge_into_one_event_for_each_reason() {
+        let mut waiting = Waiting::default();
+        let undelivered = |port, group| PeerEvent::Dropped {
+            peer: None,
+            from: Some(peer(port)),
+            group: Some(GroupId::new(group)),
+            reason: DropReason::NoGroup,
+            count: Count::new(1, 8),
+        };
+        waiting.put(undelivered(1, 7));
+        waiting.put(undelivered(2, 7));
+        waiting.put(undelivered(2, 7));
+        let merged = waiting.pop();
+        let expected = "Some(Dropped { peer: None, from: None, group: Some(GroupId(7)), \
+            reason: NoGroup, count: Count { frames: 3, bytes: 24 } })";
+        assert_eq!(format!("{merged:?}"), expected);
+        waiting.put(undelivered(1, 7));
+        waiting.put(undelivered(1, 8));
+        let PeerEvent::Dropped { from, group, .. } = waiting.pop().expect("one") else {
+            panic!("another event");
+        };
+        assert_eq!((from, group), (Some(peer(1)), None));
+        assert!(waiting.pop().is_none());
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What is counted, reported and logged.
 
+pub(crate) mod delivery;
 pub(crate) mod event;
 mod event_queue;
+pub(crate) mod group_account;
+pub(crate) mod intake;
 mod link_counters;
 mod quiet_log;
 pub(crate) mod receive_accounts;

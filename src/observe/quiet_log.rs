@@ -36,8 +36,9 @@ pub(super) struct Kind {
 pub(super) enum Place {
     /// Frames sent to this peer, or datagrams if `None`.
     To(Option<SocketAddr>),
-    /// Frames received from this machine for this group, as far as the two are known.
-    From(Option<IpAddr>, Option<GroupId>),
+    /// Frames received from this machine for this group, or for several if `None`. Or a connection from
+    /// this machine.
+    From(IpAddr, Option<GroupId>),
     /// Any: there were too many kinds to tell them apart.
     Any,
 }

@@ -1,10 +1,9 @@
-//! Counts received frames, from the moment they have been read whole until they are delivered or
-//! dropped.
+//! The counters of received frames, from the moment they have been read whole until they are delivered
+//! or dropped.
 //!
-//! Owns the counters of received frames, over connections and as datagrams. [`ReceiveAccounts::receive`]
-//! counts frames as received and returns a [`Delivery`]. Dropping the delivery counts the frames again,
-//! as delivered or as dropped for a reason. This happens in `Drop` so that no code path, and no panic,
-//! can lose a frame. Delivering the frames is left to the folder `receive`.
+//! Owns the counters, over connections and as datagrams. An [`Intake`](super::intake::Intake) counts
+//! frames as received. Each frame then ends in it, dropped, or in a
+//! [`Delivery`](super::delivery::Delivery). Delivering the frames is left to the folder `receive`.
 
 use std::{
     net::SocketAddr,
@@ -26,15 +25,16 @@ use crate::{
     wire::count::Count,
 };
 
-/// The counters of received frames. A transport has one of these. Its mutex is locked when frames
-/// are received, and again when they are delivered or dropped.
+/// The counters of received frames. A transport has one of these. Its mutex is locked once or twice for
+/// each round of groups that a connection hands over, and once for each batch that a handler is done
+/// with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReceiveAccounts(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     stats: Mutex<ReceiveStats>,
-    /// Once this is true, batches that are dropped untouched count as [`NotDelivered::Stopped`].
+    /// Once this is true, frames that nobody decided on count as [`NotDelivered::Stopped`].
     stopping: AtomicBool,
     /// Is told of dropped frames.
     reporter: Reporter,
@@ -51,12 +51,47 @@ impl ReceiveAccounts {
     }
 
     /// Counts frames as received and in delivery.
-    pub(crate) fn receive(&self, count: Count) -> Delivery {
+    pub(super) fn receive(&self, count: Count) {
         let mut stats = self.0.stats.lock();
         stats.received += count;
         stats.in_delivery += count;
+    }
+
+    /// Counts frames in delivery as delivered, and others as dropped.
+    pub(super) fn settle(&self, delivered: Count, dropped: &[(NotDelivered, Count)]) {
+        let mut stats = self.0.stats.lock();
+        stats.in_delivery -= delivered;
+        stats.delivered += delivered;
+        for &(why, count) in dropped {
+            stats.in_delivery -= count;
+            *why.counter(&mut stats.dropped) += count;
+        }
+        let empty = stats.in_delivery.is_zero();
         drop(stats);
-        Delivery::new(self.clone(), count)
+        if empty {
+            self.0.empty.notify_waiters();
+        }
+    }
+
+    /// Reports dropped frames from one sender. `group` is `None` if they are of several.
+    pub(super) fn tell_dropped(
+        &self,
+        from: SocketAddr,
+        group: Option<GroupId>,
+        why: NotDelivered,
+        count: Count,
+    ) {
+        let reporter = &self.0.reporter;
+        reporter.undelivered(from, group, why.reason(), count);
+    }
+
+    /// Returns why frames are dropped that nobody decided on: because the actor that had them ended, or
+    /// the transport.
+    pub(super) fn abandoned(&self) -> NotDelivered {
+        match self.0.stopping.load(Relaxed) {
+            true => NotDelivered::Stopped,
+            false => NotDelivered::ActorGone,
+        }
     }
 
     /// Counts a connection or a datagram whose bytes are not a frame.
@@ -74,8 +109,8 @@ impl ReceiveAccounts {
         self.0.stats.lock().truncated += 1;
     }
 
-    /// Notes that the transport stops. Batches that are dropped untouched from now on count as
-    /// [`NotDelivered::Stopped`].
+    /// Notes that the transport stops. Frames that nobody decided on count as
+    /// [`NotDelivered::Stopped`] from now on.
     pub(crate) fn stopping(&self) {
         self.0.stopping.store(true, Relaxed);
     }
@@ -112,13 +147,21 @@ pub(crate) enum NotDelivered {
     NoGroup,
     /// The group held as many bytes as allowed.
     Overflow,
-    /// The group's actor, or the actor that had read the frames, ended before the frames were taken.
+    /// The group's actor, or the actor that had read the frames, ended before a handler had them.
     ActorGone,
     /// The transport stopped.
     Stopped,
 }
 
 impl NotDelivered {
+    /// All reasons, each at the position that it has as a number.
+    pub(super) const ALL: [NotDelivered; 4] = [
+        NotDelivered::NoGroup,
+        NotDelivered::Overflow,
+        NotDelivered::ActorGone,
+        NotDelivered::Stopped,
+    ];
+
     fn reason(self) -> DropReason {
         match self {
             NotDelivered::NoGroup => DropReason::NoGroup,
@@ -128,7 +171,7 @@ impl NotDelivered {
         }
     }
 
-    fn counter(self, dropped: &mut Undelivered) -> &mut Count {
+    pub(super) fn counter(self, dropped: &mut Undelivered) -> &mut Count {
         match self {
             NotDelivered::NoGroup => &mut dropped.no_group,
             NotDelivered::Overflow => &mut dropped.overflow,
@@ -138,154 +181,20 @@ impl NotDelivered {
     }
 }
 
-/// Received frames that are neither delivered nor dropped yet. Dropping this counts them as one or the
-/// other.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    accounts: ReceiveAccounts,
-    from: Option<SocketAddr>,
-    group: Option<GroupId>,
-    /// Frames that the actor has not taken.
-    left: Count,
-    taken: Count,
-    /// Why the frames left are dropped, if that is decided already.
-    discarded: Option<NotDelivered>,
-}
-
-impl Delivery {
-    /// Makes a delivery of frames that the caller has counted as in delivery.
-    fn new(accounts: ReceiveAccounts, left: Count) -> Self {
-        Delivery {
-            accounts,
-            from: None,
-            group: None,
-            left,
-            taken: Count::ZERO,
-            discarded: None,
-        }
-    }
-
-    /// Notes who sent the frames, and which group they are for.
-    pub(crate) fn addressed(mut self, from: SocketAddr, group: GroupId) -> Self {
-        self.from = Some(from);
-        self.group = Some(group);
-        self
-    }
-
-    /// Returns the frames that have not been taken.
-    pub(crate) fn left(&self) -> Count {
-        self.left
-    }
-
-    /// Notes that the actor took a frame of `bytes` bytes.
-    #[inline]
-    pub(crate) fn take(&mut self, bytes: usize) {
-        let frame = Count::one(bytes);
-        self.left -= frame;
-        self.taken += frame;
-    }
-
-    /// Moves `count` of the frames that have not been taken into a delivery of their own.
-    pub(crate) fn split_off(&mut self, count: Count) -> Delivery {
-        self.left -= count;
-        let mut part = Delivery::new(self.accounts.clone(), count);
-        (part.from, part.group) = (self.from, self.group);
-        part
-    }
-
-    /// Drops the frames undelivered.
-    pub(crate) fn discard(mut self, why: NotDelivered) {
-        self.discarded = Some(why);
-    }
-
-    /// Returns why the frames left were not delivered, or `None` if they count as delivered.
-    ///
-    /// They count as delivered if the actor took at least one frame and then dropped the batch without a
-    /// panic.
-    fn not_delivered(&self) -> Option<NotDelivered> {
-        if self.discarded.is_some() {
-            return self.discarded;
-        }
-        if !self.taken.is_zero() && !std::thread::panicking() {
-            return None;
-        }
-        match self.accounts.0.stopping.load(Relaxed) {
-            true => Some(NotDelivered::Stopped),
-            false => Some(NotDelivered::ActorGone),
-        }
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        let (left, not_delivered) = (self.left, self.not_delivered());
-        let inner = &self.accounts.0;
-        let mut stats = inner.stats.lock();
-        stats.in_delivery -= left + self.taken;
-        stats.delivered += self.taken;
-        let counter = match not_delivered {
-            None => &mut stats.delivered,
-            Some(why) => why.counter(&mut stats.dropped),
-        };
-        *counter += left;
-        let empty = stats.in_delivery.is_zero();
-        drop(stats);
-        if empty {
-            inner.empty.notify_waiters();
-        }
-        if let Some(why) = not_delivered
-            && !left.is_zero()
-        {
-            let (from, group) = (self.from, self.group);
-            let reporter = &inner.reporter;
-            reporter.undelivered(from, group, why.reason(), left);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const REASONS: [NotDelivered; 4] = [
-        NotDelivered::NoGroup,
-        NotDelivered::Overflow,
-        NotDelivered::ActorGone,
-        NotDelivered::Stopped,
-    ];
-
     #[test]
     fn each_reason_has_a_counter_of_its_own() {
-        for why in REASONS {
+        for (index, why) in NotDelivered::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, index);
             let accounts = ReceiveAccounts::default();
-            accounts.receive(Count::new(2, 20)).discard(why);
+            accounts.receive(Count::new(2, 20));
+            accounts.settle(Count::ZERO, &[(why, Count::new(2, 20))]);
             let mut stats = accounts.stats();
             assert_eq!(*why.counter(&mut stats.dropped), Count::new(2, 20));
             assert_eq!(stats.dropped.total(), stats.received, "{why:?}");
         }
-    }
-
-    #[test]
-    fn a_split_off_part_is_counted_apart_from_the_others() {
-        let accounts = ReceiveAccounts::default();
-        let mut delivery = accounts.receive(Count::new(3, 30));
-        let beyond = delivery.split_off(Count::new(1, 10));
-        assert_eq!(delivery.left(), Count::new(2, 20));
-        beyond.discard(NotDelivered::Overflow);
-        delivery.take(10);
-        drop(delivery);
-        let stats = accounts.stats();
-        assert_eq!(stats.dropped.overflow, Count::new(1, 10));
-        assert_eq!(stats.delivered, Count::new(2, 20));
-        assert!(stats.in_delivery.is_zero());
-    }
-
-    #[test]
-    fn a_batch_dropped_untouched_after_the_transport_stopped_counts_as_stopped() {
-        let accounts = ReceiveAccounts::default();
-        let delivery = accounts.receive(Count::one(10));
-        accounts.stopping();
-        drop(delivery);
-        assert_eq!(accounts.stats().dropped.stopped, Count::one(10));
     }
 }

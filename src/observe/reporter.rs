@@ -128,20 +128,21 @@ impl Reporter {
         self.subscribers.tell_dropped(peer, dropped);
     }
 
-    /// Reports received frames that reached no actor.
+    /// Reports received frames that reached no handler. `group` is `None` if they are of several.
     pub(crate) fn undelivered(
         &self,
-        from: Option<SocketAddr>,
+        from: SocketAddr,
         group: Option<GroupId>,
         reason: DropReason,
         count: Count,
     ) {
-        let place = Place::From(from.map(|from| from.ip()), group);
+        let place = Place::From(from.ip(), group);
         if let Some(Count { frames, bytes }) = self.is_news(place, Cause::Dropped(reason), count) {
-            let (peer, group) = (from.map(display), group.map(display));
-            tracing::warn!(peer, group, %reason, frames, bytes, "dropped received frames");
+            let group = group.map(display);
+            tracing::warn!(peer = %from, group, %reason, frames, bytes, "dropped received frames");
         }
-        self.subscribers.tell_undelivered(reason, count);
+        let subscribers = &self.subscribers;
+        subscribers.tell_undelivered(from, group, reason, count);
     }
 
     pub(crate) fn datagram_failed(&self, err: &io::Error) {
@@ -251,7 +252,7 @@ impl Reporter {
 
     /// Returns whether to log the loss of a connection from this machine now.
     fn is_news_of(&self, from: IpAddr, cause: Cause) -> bool {
-        let place = Place::From(Some(from), None);
+        let place = Place::From(from, None);
         self.is_news(place, cause, Count::ZERO).is_some()
     }
 }

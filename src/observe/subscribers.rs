@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    ids::GroupId,
     net::time::timeout,
     observe::{
         event::PeerEvent,
@@ -103,6 +104,8 @@ impl Subscribers {
             if !count.is_zero() {
                 self.tell(&PeerEvent::Dropped {
                     peer,
+                    from: None,
+                    group: None,
                     reason,
                     count,
                 });
@@ -110,10 +113,18 @@ impl Subscribers {
         }
     }
 
-    /// Tells of received frames that reached no actor.
-    pub(crate) fn tell_undelivered(&self, reason: DropReason, count: Count) {
+    /// Tells of received frames that reached no handler. `group` is `None` if they are of several.
+    pub(crate) fn tell_undelivered(
+        &self,
+        from: SocketAddr,
+        group: Option<GroupId>,
+        reason: DropReason,
+        count: Count,
+    ) {
         self.tell(&PeerEvent::Dropped {
             peer: None,
+            from: Some(from),
+            group,
             reason,
             count,
         });

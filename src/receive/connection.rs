@@ -57,7 +57,6 @@ impl Connection {
         guards: (Admission, LoadGuard, TaskTrackerToken),
     ) -> Self {
         let max_frame = context.config.max_frame;
-        let (groups, accounts) = (context.groups.clone(), context.accounts.clone());
         Connection {
             stream,
             from,
@@ -66,8 +65,8 @@ impl Connection {
             buffer: ReadBuffer::new(),
             review: None,
             frame_deadline: FrameDeadline::new(&context.config),
-            deliverer: Deliverer::new(groups, accounts.clone(), max_frame, Via::Tcp),
-            accounts,
+            deliverer: Deliverer::new(context, Via::Tcp),
+            accounts: context.accounts.clone(),
             _guards: guards,
         }
     }

@@ -13,8 +13,12 @@ use bytes::BytesMut;
 use futures::FutureExt;
 
 use crate::{
-    observe::receive_accounts::{Delivery, NotDelivered, ReceiveAccounts},
-    receive::grouping::{GroupFrames, Grouping, Round},
+    observe::{
+        intake::Intake,
+        receive_accounts::{NotDelivered, ReceiveAccounts},
+    },
+    receive::context::ReceiveContext,
+    receive::grouping::{GroupFrames, Grouping, Round, RoundGroups, RoundLimits},
     receive::groups::{Group, GroupOverflow, GroupTable, Groups},
     receive::inbound::{Inbound, Via},
     wire::count::Count,
@@ -24,12 +28,16 @@ use crate::{
 /// What a batch in a mailbox costs beside its frames. Charged to groups that have a bound.
 const BATCH_OVERHEAD: usize = 256;
 
+/// The most groups that are handed over before other tasks get their turn. Handing over to one group
+/// takes one to two microseconds, so this is a quarter of a millisecond.
+const GROUPS_PER_TURN: usize = 128;
+
 /// Delivers the frames of one connection, or of one UDP socket.
 #[derive(Debug)]
 pub(crate) struct Deliverer {
     groups: Groups,
     accounts: ReceiveAccounts,
-    max_frame: usize,
+    limits: RoundLimits,
     via: Via,
     /// The bytes that a group with [`GroupOverflow::Wait`] may hold, where nothing waits for it. `None`
     /// where it is waited for.
@@ -39,16 +47,14 @@ pub(crate) struct Deliverer {
 }
 
 impl Deliverer {
-    pub(crate) fn new(
-        groups: Groups,
-        accounts: ReceiveAccounts,
-        max_frame: usize,
-        via: Via,
-    ) -> Self {
+    pub(crate) fn new(context: &ReceiveContext, via: Via) -> Self {
         Deliverer {
-            groups,
-            accounts,
-            max_frame,
+            groups: context.groups.clone(),
+            accounts: context.accounts.clone(),
+            limits: RoundLimits {
+                max_frame: context.config.max_frame,
+                max_frames: context.config.batch_frames,
+            },
             via,
             wait_bytes: None,
             grouping: Grouping::default(),
@@ -66,7 +72,8 @@ impl Deliverer {
     }
 
     /// Delivers all whole frames at the front of `buffer`, after the frames delivered before have
-    /// been handled. Leaves the beginning of a frame in the buffer.
+    /// been handled. Leaves the beginning of a frame in the buffer. Other tasks get their turn in
+    /// between, if there are many frames or groups.
     ///
     /// May return before the actors have handled the last frames; see
     /// [`wait_until_handled`](Deliverer::wait_until_handled).
@@ -77,27 +84,33 @@ impl Deliverer {
     ) -> Result<(), Malformed> {
         let undelivered = CountUndelivered {
             accounts: &self.accounts,
-            max_frame: self.max_frame,
+            max_frame: self.limits.max_frame,
+            from,
             buffer,
         };
+        let mut intake = Intake::new(&self.accounts, from);
         loop {
-            self.unhandled.wait().await;
-            let table = self.groups.snapshot();
+            if !self.unhandled.0.is_empty() {
+                // This may take long, so subscribers are told now.
+                intake.tell();
+                self.unhandled.wait().await;
+            }
+            let (mut groups, round) = self.grouping.round(undelivered.buffer, self.limits);
+            intake.receive(groups.total());
             let mut hand_over = HandOver {
-                accounts: &self.accounts,
-                from,
+                intake: &mut intake,
                 via: self.via,
                 wait_bytes: self.wait_bytes,
                 unhandled: &mut self.unhandled,
             };
-            let round = self
-                .grouping
-                .round(undelivered.buffer, self.max_frame, |frames| {
-                    hand_over.group(&table, frames);
-                });
+            while hand_over.some(&self.groups.snapshot(), &mut groups) == More::Groups {
+                tokio::task::yield_now().await;
+            }
+            intake.book();
             if round? == Round::Complete {
                 return Ok(());
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -145,39 +158,60 @@ impl fmt::Debug for Unhandled {
     }
 }
 
+/// Whether a round has more to hand over.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+enum More {
+    Groups,
+    Nothing,
+}
+
 /// Hands over the groups of one round.
 struct HandOver<'d> {
-    accounts: &'d ReceiveAccounts,
-    from: SocketAddr,
+    intake: &'d mut Intake,
     via: Via,
     wait_bytes: Option<usize>,
     unhandled: &'d mut Unhandled,
 }
 
 impl HandOver<'_> {
+    /// Hands over the next groups, as many as one turn takes.
+    fn some(&mut self, table: &GroupTable, groups: &mut RoundGroups<'_>) -> More {
+        for frames in groups.by_ref().take(GROUPS_PER_TURN) {
+            self.group(table, frames);
+        }
+        match groups.len() {
+            0 => More::Nothing,
+            _ => More::Groups,
+        }
+    }
+
     /// Puts the frames of one group into the mailbox of the actor that serves it.
     fn group(&mut self, table: &GroupTable, frames: GroupFrames) {
-        let delivery = self.accounts.receive(frames.total());
-        let delivery = delivery.addressed(self.from, frames.group());
-        let Some(group) = table.serving(frames.group()) else {
-            return delivery.discard(NotDelivered::NoGroup);
+        let (index, total) = (frames.group(), frames.total());
+        let Some(group) = table.serving(index) else {
+            return self.intake.discard_unserved(index, total);
         };
         if !group.actor.connected() {
-            return delivery.discard(NotDelivered::ActorGone);
+            let why = NotDelivered::ActorGone;
+            return self.intake.discard(index, &group.account, total, why);
         }
         let max_bytes = match group.overflow {
             GroupOverflow::Wait => self.wait_bytes,
             GroupOverflow::Drop { max_bytes } => Some(max_bytes),
         };
         match max_bytes {
-            None => self.serve_waiting(group, frames, delivery),
-            Some(max_bytes) => self.serve_bounded(group, max_bytes, frames, delivery),
+            None => self.serve_waiting(group, frames),
+            Some(max_bytes) => self.serve_bounded(group, max_bytes, frames),
         }
     }
 
     /// Hands over frames that the connection waits for.
-    fn serve_waiting(&mut self, group: &Group, frames: GroupFrames, delivery: Delivery) {
-        let inbound = Inbound::new(self.from, self.via, frames, delivery, None);
+    fn serve_waiting(&mut self, group: &Group, frames: GroupFrames) {
+        let (index, total) = (frames.group(), frames.total());
+        // A handler that sees these frames finds those dropped before them in the counters.
+        self.intake.book();
+        let delivery = self.intake.deliver(index, &group.account, total);
+        let inbound = Inbound::new(self.via, frames, delivery, None);
         let mut request = Box::pin(group.actor.send(inbound));
         // The first poll puts the batch into the mailbox, even into a full one.
         if request.as_mut().now_or_never().is_none() {
@@ -185,34 +219,33 @@ impl HandOver<'_> {
         }
     }
 
-    /// Hands over as many of the frames as the group has room for. Drops the others.
-    fn serve_bounded(
-        &mut self,
-        group: &Group,
-        max_bytes: usize,
-        frames: GroupFrames,
-        mut delivery: Delivery,
-    ) {
+    /// Hands over as many of the frames as the sender may still have in the group. Drops the others.
+    fn serve_bounded(&mut self, group: &Group, max_bytes: usize, frames: GroupFrames) {
         let mut fitting = Count::ZERO;
-        let charge = group.held.charge(max_bytes, |room| {
+        let from = self.intake.from();
+        let charge = group.held.charge(from, max_bytes, |room| {
             fitting = frames.fitting(room.saturating_sub(BATCH_OVERHEAD));
             match fitting.frames {
                 0 => 0,
                 _ => fitting.bytes as usize + BATCH_OVERHEAD,
             }
         });
+        let index = frames.group();
         let mut beyond = frames.total();
         beyond -= fitting;
         if !beyond.is_zero() {
-            delivery.split_off(beyond).discard(NotDelivered::Overflow);
+            let why = NotDelivered::Overflow;
+            self.intake.discard(index, &group.account, beyond, why);
         }
         if fitting.is_zero() {
             return;
         }
+        self.intake.book();
         // The copy makes a slow group hold the bytes that it is charged for, and not all that was
         // read together with them.
         let frames = frames.copied(fitting);
-        let inbound = Inbound::new(self.from, self.via, frames, delivery, Some(charge));
+        let delivery = self.intake.deliver(index, &group.account, fitting);
+        let inbound = Inbound::new(self.via, frames, delivery, Some(charge));
         // The mailbox does not bound this, the charge does. If the mailbox has just closed, it drops
         // the batch, which counts it.
         group.actor.do_send(inbound);
@@ -224,15 +257,14 @@ impl HandOver<'_> {
 struct CountUndelivered<'b> {
     accounts: &'b ReceiveAccounts,
     max_frame: usize,
+    from: SocketAddr,
     buffer: &'b mut BytesMut,
 }
 
 impl Drop for CountUndelivered<'_> {
     fn drop(&mut self) {
         let whole = frame::whole(self.buffer, self.max_frame);
-        if !whole.is_zero() {
-            // A delivery that is dropped untouched counts its frames as not delivered.
-            drop(self.accounts.receive(whole));
-        }
+        // An intake that is dropped counts its frames as not delivered.
+        Intake::new(self.accounts, self.from).receive(whole);
     }
 }

@@ -16,7 +16,7 @@
 //! C        first                                       the groups share
 //! ```
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc, vec};
 
 use bytes::{Bytes, BytesMut};
 
@@ -54,54 +54,60 @@ pub(crate) struct Grouping {
 }
 
 impl Grouping {
-    /// Takes whole frames off the front of `buffer`, up to the bounds of a round, and calls `each`
-    /// once for each group with the frames of that group.
+    /// Takes whole frames off the front of `buffer`, up to the bounds of a round, and returns those of
+    /// each group.
     ///
-    /// A frame with a bad length ends the round. The frames before it are handed to `each`, and it
-    /// stays at the front of the buffer.
+    /// A frame with a bad length ends the round. The frames before it are returned, and it stays at the
+    /// front of the buffer.
     pub(crate) fn round(
         &mut self,
         buffer: &mut BytesMut,
-        max_frame: usize,
-        mut each: impl FnMut(GroupFrames),
-    ) -> Result<Round, Malformed> {
+        limits: RoundLimits,
+    ) -> (RoundGroups<'_>, Result<Round, Malformed>) {
         self.reclaim_spans();
-        let (whole, round) = self.gather(buffer, max_frame);
-        if whole > 0 {
-            let bytes = buffer.split_to(whole).freeze();
-            let spans = self.share_spans();
-            self.by_group.clear();
-            for group in self.groups.drain(..) {
-                each(GroupFrames::new(&group, bytes.clone(), spans.as_ref()));
-            }
-        }
-        round
+        let (total, round) = self.gather(buffer, limits);
+        self.by_group.clear();
+        let bytes = match total.frames {
+            0 => Bytes::new(),
+            // The length of the buffer at most.
+            _ => buffer.split_to(total.bytes as usize).freeze(),
+        };
+        let groups = RoundGroups {
+            total,
+            bytes,
+            spans: self.share_spans(),
+            groups: self.groups.drain(..),
+        };
+        (groups, round)
     }
 
-    /// Notes the spans of the frames at the front of `bytes`. Returns how many bytes they take.
-    fn gather(&mut self, bytes: &[u8], max_frame: usize) -> (usize, Result<Round, Malformed>) {
-        let (mut whole, mut spans) = (0, 0);
-        let mut next = frame::peek(bytes, max_frame);
+    /// Notes the spans of the frames at the front of `bytes`. Returns how many frames these are.
+    fn gather(&mut self, bytes: &[u8], limits: RoundLimits) -> (Count, Result<Round, Malformed>) {
+        let (mut total, mut spans, mut whole) = (Count::ZERO, 0, 0);
+        let mut next = frame::peek(bytes, limits.max_frame);
         loop {
             let group = match next {
                 Ok(Some(head)) => head.group,
-                Ok(None) => return (whole, Ok(Round::Complete)),
-                Err(malformed) => return (whole, Err(malformed)),
+                Ok(None) => return (total, Ok(Round::Complete)),
+                Err(malformed) => return (total, Err(malformed)),
             };
+            let left = limits.max_frames.saturating_sub(total.frames as usize);
             let full = self.groups.len() == ROUND_GROUPS && !self.by_group.contains_key(&group);
-            if full || spans == ROUND_SPANS {
-                return (whole, Ok(Round::Bounded));
+            if full || spans == ROUND_SPANS || left == 0 {
+                return (total, Ok(Round::Bounded));
             }
             spans += 1;
             let (start, mut frames) = (whole, 0);
             while let Ok(Some(head)) = next
                 && head.group == group
+                && frames < left
             {
                 frames += 1;
                 whole += head.len;
-                next = frame::peek(&bytes[whole..], max_frame);
+                next = frame::peek(&bytes[whole..], limits.max_frame);
             }
             let count = Count::new(frames, whole - start);
+            total += count;
             self.add(group, Span::new(start, whole), count);
         }
     }
@@ -155,6 +161,62 @@ impl Grouping {
         }
     }
 }
+
+/// What a round may take, beside the bounds that never change.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct RoundLimits {
+    /// The longest frame, in bytes.
+    pub(crate) max_frame: usize,
+    /// The most frames in one round.
+    pub(crate) max_frames: usize,
+}
+
+#[cfg(any(test, feature = "test-internals"))]
+impl RoundLimits {
+    /// Bounds the length of frames, but not their number.
+    pub(crate) fn frames_of(max_frame: usize) -> Self {
+        RoundLimits {
+            max_frame,
+            max_frames: usize::MAX,
+        }
+    }
+}
+
+/// The frames of one round, by group: the groups in the order of their first frames.
+#[derive(Debug)]
+pub(crate) struct RoundGroups<'g> {
+    total: Count,
+    bytes: Bytes,
+    spans: Option<Arc<Vec<Span>>>,
+    groups: vec::Drain<'g, GroupSpans>,
+}
+
+impl RoundGroups<'_> {
+    /// Returns the number and size of all frames of the round.
+    pub(crate) fn total(&self) -> Count {
+        self.total
+    }
+}
+
+impl Iterator for RoundGroups<'_> {
+    type Item = GroupFrames;
+
+    fn next(&mut self) -> Option<GroupFrames> {
+        let group = self.groups.next()?;
+        let bytes = match self.groups.len() {
+            // The last group takes the buffer over.
+            0 => std::mem::take(&mut self.bytes),
+            _ => self.bytes.clone(),
+        };
+        Some(GroupFrames::new(&group, bytes, self.spans.as_ref()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.groups.size_hint()
+    }
+}
+
+impl ExactSizeIterator for RoundGroups<'_> {}
 
 /// Whether a round took all whole frames there were.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]

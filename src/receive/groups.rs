@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::{
     error::RegisterError,
     ids::GroupId,
+    observe::{group_account::GroupAccount, stats::GroupStats},
     receive::{charge::HeldBytes, group_map::GroupMap, inbound::Inbound},
 };
 
@@ -21,9 +22,14 @@ use crate::{
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 pub enum GroupOverflow {
     /// The connection waits until the actor has handled the batch. All later frames of that
-    /// connection wait too, whatever their group. No frame is lost; the sender's queue fills instead. A
-    /// handler that takes longer than the sender's
-    /// [`Config::user_timeout`](crate::Config::user_timeout) costs the connection.
+    /// connection wait too, whatever their group. No frame is lost; the sender's queue fills instead.
+    ///
+    /// If the handlers take longer for a batch than the sender's
+    /// [`Config::user_timeout`](crate::Config::user_timeout), 10 s by default, the sender gives the
+    /// connection up. A batch is not one frame: it is what one read brought, up to 512 KiB or one longer
+    /// frame, and at most [`Config::batch_frames`](crate::Config::batch_frames) frames, for all groups
+    /// together. A handler that writes each frame to a disk for 5 ms needs 82 s for 16 384 frames; with
+    /// `batch_frames(500)` it needs 2.5 s.
     ///
     /// Datagrams never wait, because all of them arrive at one socket, and a slow group would hold back
     /// those of all others. The group may hold [`Config::udp_group_bytes`](crate::Config::udp_group_bytes)
@@ -36,6 +42,11 @@ pub enum GroupOverflow {
     /// with their headers, plus 256 bytes for each batch. If a batch does not fit, its first frames are taken
     /// as far as they fit, and the others are dropped and counted. Datagrams count against the same bound.
     /// The cost: frames are copied.
+    ///
+    /// Each sender has a share, so that one who sends too much loses its own frames and not those of
+    /// others: a connection (or the address that datagrams come from) may hold four times as many bytes
+    /// as are still free, and all those of one ip together sixteen times as many. A single connection
+    /// can therefore use four fifths of the bound.
     ///
     /// A batch holds the frames of one read, up to 512 KiB and one frame. Set the bound to twice that for
     /// each connection that sends to the group at the same time. Then an actor that keeps up loses
@@ -54,6 +65,7 @@ pub(crate) struct Group {
     /// Bytes handed to the actor and not yet handled: with [`GroupOverflow::Drop`] all of them, with
     /// [`GroupOverflow::Wait`] only those of datagrams.
     pub(crate) held: HeldBytes,
+    pub(crate) account: GroupAccount,
 }
 
 impl Group {
@@ -62,6 +74,15 @@ impl Group {
             actor,
             overflow,
             held: HeldBytes::default(),
+            account: GroupAccount::default(),
+        }
+    }
+
+    /// Returns the same group with another actor. Its counters go on.
+    fn with_actor(&self, actor: Recipient<Inbound>) -> Self {
+        Group {
+            account: self.account.clone(),
+            ..Group::new(actor, self.overflow)
         }
     }
 
@@ -132,15 +153,23 @@ impl Groups {
     /// one, or one of them is reserved or given twice.
     pub(crate) fn register_all(&self, rows: Vec<(GroupId, Group)>) -> Result<(), RegisterError> {
         self.change(|table| {
-            for (group, row) in rows {
-                let served = table.groups.get(group);
-                if served.is_some_and(|old| old.actor.connected()) {
-                    return Err(RegisterError::Taken(group));
+            for (group, mut row) in rows {
+                if let Some(old) = table.groups.get(group) {
+                    if old.actor.connected() {
+                        return Err(RegisterError::Taken(group));
+                    }
+                    row.account = old.account.clone();
                 }
                 table.insert(group, row)?;
             }
             Ok(())
         })
+    }
+
+    /// Returns the counters of a registered group.
+    pub(crate) fn stats(&self, group: GroupId) -> Option<GroupStats> {
+        let table = self.snapshot();
+        table.groups.get(group).map(|row| row.account.stats())
     }
 
     /// Adds a group or replaces its actor. Returns how the group was served before, if it was.
@@ -152,9 +181,11 @@ impl Groups {
         actor: Recipient<Inbound>,
     ) -> Result<Option<Arc<Group>>, RegisterError> {
         self.change(|table| {
-            let old = table.groups.get(group);
-            let overflow = old.map_or_else(Default::default, |old| old.overflow);
-            table.insert(group, Group::new(actor, overflow))
+            let row = match table.groups.get(group) {
+                Some(old) => old.with_actor(actor),
+                None => Group::new(actor, GroupOverflow::default()),
+            };
+            table.insert(group, row)
         })
     }
 

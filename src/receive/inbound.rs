@@ -3,13 +3,13 @@
 //! Owns the public types for received frames. Leaves the position of the frames in their buffer to
 //! `grouping`, and their counters to `receive_accounts`.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use actix::Message;
 use bytes::Bytes;
 
 use crate::{
-    ids::GroupId, observe::receive_accounts::Delivery, receive::charge::Charge,
+    ids::GroupId, observe::delivery::Delivery, receive::charge::Charge,
     receive::grouping::GroupFrames, wire::count::Count, wire::frame::HEADER,
 };
 
@@ -50,11 +50,12 @@ pub enum Via {
 ///
 /// # What counts as delivered
 ///
-/// A frame counts as delivered when the actor has taken its payload. If the actor took at least one
-/// payload before it dropped the `Inbound`, all others count as delivered too. If it took none, all
-/// frames count as dropped ([`DropReason::ActorGone`](crate::DropReason::ActorGone)). This happens to
-/// batches in the mailbox of an actor that ends. If a handler panics, only the payloads that it had taken
-/// count as delivered.
+/// All frames count as delivered when the handler drops the `Inbound`, whether or not it took the
+/// payloads, if it has looked at it: called any of its methods, or printed it. If nobody looked at the
+/// `Inbound`, all its frames count as dropped ([`DropReason::ActorGone`](crate::DropReason::ActorGone)):
+/// that is how batches in the mailbox of an actor that ended are told from batches that a handler had. A
+/// handler that ignores its message altogether is therefore counted as if it had not been there. If a
+/// handler panics, only the payloads that it had taken count as delivered.
 ///
 /// # Back-pressure and memory
 ///
@@ -65,9 +66,7 @@ pub enum Via {
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
 /// as the payload lives. That can be 1 MiB, or the longest frame that this connection received recently.
 /// To keep a small payload for a long time, copy it.
-#[derive(Debug)]
 pub struct Inbound {
-    from: SocketAddr,
     via: Via,
     frames: GroupFrames,
     delivery: Delivery,
@@ -81,14 +80,12 @@ impl Message for Inbound {
 
 impl Inbound {
     pub(crate) fn new(
-        from: SocketAddr,
         via: Via,
         frames: GroupFrames,
         delivery: Delivery,
         charge: Option<Charge>,
     ) -> Self {
         Inbound {
-            from,
             via,
             frames,
             delivery,
@@ -98,17 +95,19 @@ impl Inbound {
 
     /// Returns the group that the frames are for.
     pub fn group(&self) -> GroupId {
+        self.delivery.see();
         self.frames.group()
     }
 
     /// Returns the address that the frames came from. For a connection, its port is the one that the
     /// sender dialled from, not the one that it listens on.
     pub fn from(&self) -> SocketAddr {
-        self.from
+        self.delivery.see().from()
     }
 
     /// Returns how the frames arrived.
     pub fn via(&self) -> Via {
+        self.delivery.see();
         self.via
     }
 
@@ -123,7 +122,7 @@ impl Inbound {
 
     /// Returns the number and size of the frames that have not been taken yet.
     pub fn remaining(&self) -> Count {
-        self.delivery.left()
+        self.delivery.see().left()
     }
 }
 
@@ -138,12 +137,23 @@ impl Iterator for Inbound {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.delivery.left().frames as usize;
+        let left = self.remaining().frames as usize;
         (left, Some(left))
     }
 }
 
 impl ExactSizeIterator for Inbound {}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound")
+            .field("from", &self.from())
+            .field("via", &self.via)
+            .field("group", &self.group())
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -151,8 +161,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        observe::receive_accounts::ReceiveAccounts, observe::stats::ReceiveStats,
-        receive::grouping::Grouping, wire::frame,
+        observe::{
+            group_account::GroupAccount, intake::Intake, receive_accounts::ReceiveAccounts,
+            stats::ReceiveStats,
+        },
+        receive::grouping::{Grouping, RoundLimits},
+        wire::frame,
     };
 
     fn inbound(accounts: &ReceiveAccounts, payloads: &[&[u8]]) -> Inbound {
@@ -161,14 +175,14 @@ mod tests {
             buffer.extend_from_slice(&frame::header(GroupId::new(3), payload.len()));
             buffer.extend_from_slice(payload);
         }
-        let mut inbound = None;
-        let round = Grouping::default().round(&mut buffer, 64, |frames| {
-            let delivery = accounts.receive(frames.total());
-            let from = ([127, 0, 0, 1], 1).into();
-            inbound = Some(Inbound::new(from, Via::Tcp, frames, delivery, None));
-        });
-        round.expect("well-formed");
-        inbound.expect("one group")
+        let mut grouping = Grouping::default();
+        let (mut groups, _) = grouping.round(&mut buffer, RoundLimits::frames_of(64));
+        let mut intake = Intake::new(accounts, ([127, 0, 0, 1], 1).into());
+        intake.receive(groups.total());
+        let frames = groups.next().expect("one group");
+        let account = GroupAccount::default();
+        let delivery = intake.deliver(frames.group(), &account, frames.total());
+        Inbound::new(Via::Tcp, frames, delivery, None)
     }
 
     /// Checks that every frame is counted in exactly one place.
@@ -197,6 +211,25 @@ mod tests {
         let accounts = ReceiveAccounts::default();
         drop(inbound(&accounts, &[b"a", b"b"]));
         assert_eq!(balanced(&accounts).dropped.actor_gone.frames, 2);
+    }
+
+    #[test]
+    fn any_look_at_a_batch_makes_it_count_as_delivered() {
+        let looks: [fn(&Inbound); 6] = [
+            |batch| assert_eq!(batch.len(), 2),
+            |batch| assert_eq!(batch.remaining().frames, 2),
+            |batch| assert_eq!(batch.group(), GroupId::new(3)),
+            |batch| assert_eq!(batch.from().port(), 1),
+            |batch| assert_eq!(batch.via(), Via::Tcp),
+            |batch| assert!(format!("{batch:?}").contains("127.0.0.1:1")),
+        ];
+        for look in looks {
+            let accounts = ReceiveAccounts::default();
+            let batch = inbound(&accounts, &[b"a", b"b"]);
+            look(&batch);
+            drop(batch);
+            assert_eq!(balanced(&accounts).delivered.frames, 2);
+        }
     }
 
     #[test]

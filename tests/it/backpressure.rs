@@ -1,6 +1,6 @@
 //! What a slow group does to those who send to it, and that nobody else notices.
 
-use actix_transport::{Config, GroupOverflow, Placement, Transport};
+use actix_transport::{Config, GroupOverflow, PeerEvent, Placement, Transport};
 
 use crate::support::*;
 
@@ -107,12 +107,14 @@ fn a_dropping_group_holds_no_more_than_its_bound_and_holds_nobody_back() {
     const LEN: usize = 100;
     // What a batch of one such frame counts against the bound.
     const COST: usize = 8 + LEN + 256;
+    // One connection can use four fifths of the bound.
+    const MAX: usize = HELD as usize * COST * 5 / 4;
 
     for config in placements() {
         run(async {
             let b = node(config);
-            let max_bytes = HELD as usize * COST;
-            let (gate, mut slow) = hold(&b, 1, GroupOverflow::Drop { max_bytes });
+            let overflow = GroupOverflow::Drop { max_bytes: MAX };
+            let (gate, mut slow) = hold(&b, 1, overflow);
             let mut other = serve(&b, [2]);
             let mut stream = dial(&b).await;
             for number in 0..SENT {
@@ -155,7 +157,8 @@ fn a_dropping_group_holds_no_more_than_its_bound_and_holds_nobody_back() {
 fn a_groups_bound_holds_across_all_connections_and_batch_sizes() {
     run(async {
         let b = node(Config::default());
-        let max_bytes = 3 * (8 + 256);
+        // Room for three batches of one frame, and the share that stays free beside them.
+        let max_bytes = 7 * (8 + 256) / 2;
         let (gate, mut slow) = hold(&b, 1, GroupOverflow::Drop { max_bytes });
         let mut marks = serve(&b, [2]);
         let (mut first, mut second) = (dial(&b).await, dial(&b).await);
@@ -193,8 +196,8 @@ fn a_dropping_group_gets_as_much_of_one_large_read_as_it_has_room_for() {
     const FRAMES: u32 = 400;
     const LEN: usize = 100;
     const MAX: usize = 32 << 10;
-    // Frames that have room beside the fixed cost of a batch.
-    const FITTING: u32 = ((MAX - 256) / (8 + LEN)) as u32;
+    // Frames that have room beside the fixed cost of a batch, in the share of one connection.
+    const FITTING: u32 = ((MAX * 4 / 5 - 256) / (8 + LEN)) as u32;
 
     run(async {
         let b = node(Config::default().placement(Placement::Current));
@@ -252,4 +255,89 @@ fn a_dropping_group_gets_its_frames_whole_from_among_those_of_other_groups() {
         assert_eq!(b.stats().inbound.dropped.no_group.frames, 3);
         end([b]).await;
     });
+}
+
+#[test]
+fn a_sender_that_floods_a_dropping_group_loses_its_own_frames_and_nobody_elses() {
+    const HONEST: u32 = 50;
+    const LEN: usize = 100;
+    const MAX: usize = 256 << 10;
+
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (gate, mut slow) = hold(&b, 1, GroupOverflow::Drop { max_bytes: MAX });
+            let (mut marks, mut events) = (serve(&b, [2]), watch(&b));
+            let (mut flooder, mut honest) = (dial(&b).await, dial(&b).await);
+            let flood = [
+                wire(1, &payload(u32::MAX, LEN)).repeat(5 * MAX / LEN),
+                wire(2, b""),
+            ];
+            write(&mut flooder, &flood.concat()).await;
+            marks.next().await;
+            assert!(b.stats().inbound.dropped.overflow.frames > 0);
+            // The flooder has filled what it may, and the group handles nothing.
+            for number in 0..HONEST {
+                write_frames(&mut honest, &[(1, &payload(number, LEN)), (2, b"")]).await;
+                marks.next().await;
+            }
+            gate.open();
+            let mut all = Vec::new();
+            while all.len() < HONEST as usize {
+                let got = slow.next().await.payload;
+                if got != payload(u32::MAX, LEN) {
+                    all.push(got);
+                }
+            }
+            // Handlers that waited for the gate go on in any order.
+            all.sort();
+            let sent: Vec<_> = (0..HONEST).map(|number| payload(number, LEN)).collect();
+            assert!(all == sent);
+            // The events name the flooder only.
+            let flooder = flooder.local_addr().expect("connected");
+            let mut told = 0;
+            while told < b.stats().inbound.dropped.overflow.frames {
+                if let PeerEvent::Dropped { from, count, .. } = events.next().await {
+                    assert_eq!(from, Some(flooder));
+                    told += count.frames;
+                }
+            }
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn no_more_than_batch_frames_of_a_connection_are_with_handlers() {
+    const MOST: u64 = 3;
+    const SENT: u32 = 10;
+
+    for config in placements() {
+        run(async {
+            let b = node(config.batch_frames(MOST as usize));
+            let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
+            let mut witness = Witness::new(&b).await;
+            let witnessed = b.stats().inbound.received.frames;
+            let mut stream = dial(&b).await;
+            let frames: Vec<_> = (0..SENT)
+                .flat_map(|number| wire(1, &number.to_be_bytes()))
+                .collect();
+            write(&mut stream, &frames).await;
+            until("handed over", || {
+                b.stats().inbound.in_delivery.frames == MOST
+            })
+            .await;
+            for _ in 0..10 {
+                witness.comes_through().await;
+            }
+            let inbound = b.stats().inbound;
+            assert_eq!(inbound.in_delivery.frames, MOST);
+            assert_eq!(inbound.received.frames, MOST + witnessed + 10);
+            gate.open();
+            for number in 0..SENT {
+                assert_eq!(held.next().await.payload[..], number.to_be_bytes());
+            }
+            end([b]).await;
+        });
+    }
 }

@@ -294,6 +294,7 @@ fn a_datagram_that_waited_too_long_is_dropped_and_reported() {
             peer: None,
             reason: DropReason::Stale,
             count,
+            ..
         } = event
         else {
             panic!("{event:?}");

@@ -122,6 +122,7 @@ fn drop_events_add_up_to_the_drop_counters() {
                     peer,
                     reason,
                     count,
+                    ..
                 } = event
                 else {
                     continue;
@@ -160,6 +161,7 @@ fn received_frames_for_an_unserved_group_are_reported_without_a_peer() {
                     peer: None,
                     reason: DropReason::NoGroup,
                     count,
+                    ..
                 } = event
                 else {
                     panic!("{event:?}");

@@ -13,7 +13,7 @@ use std::{
 
 use actix::prelude::*;
 use actix_transport::{
-    BindError, Config, Count, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent,
+    BindError, Config, Count, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent, Placement,
     RegisterError, Shutdown, Transport, Via,
 };
 use bytes::Bytes;
@@ -292,6 +292,7 @@ fn frames_of_an_unserved_group_are_counted_and_reported() {
                 peer: None,
                 reason: DropReason::NoGroup,
                 count,
+                ..
             } = event
             else {
                 panic!("{event:?}");
@@ -363,7 +364,7 @@ fn frames_for_an_actor_that_ended_are_counted_until_another_serves_the_group() {
             assert_eq!(b.stats().inbound.dropped.actor_gone, lost);
             events
                 .until(|event| {
-                    matches!(event, PeerEvent::Dropped { peer: None, reason: DropReason::ActorGone, count }
+                    matches!(event, PeerEvent::Dropped { peer: None, reason: DropReason::ActorGone, count, .. }
                         if *count == lost)
                 })
                 .await;
@@ -404,7 +405,7 @@ fn frames_in_the_mailbox_of_an_actor_that_ends_are_not_counted_as_delivered() {
 }
 
 #[test]
-fn a_batch_that_its_actor_does_not_read_is_not_counted_as_delivered() {
+fn a_batch_that_nobody_looks_at_is_not_counted_as_delivered() {
     run(async {
         let b = node(Config::default());
         let untouched = Custom(|_| std::future::ready(()));
@@ -415,6 +416,159 @@ fn a_batch_that_its_actor_does_not_read_is_not_counted_as_delivered() {
         let lost = count(&[b"a", b"bc"]);
         until("counted", || b.stats().inbound.dropped.actor_gone == lost).await;
         assert!(b.stats().inbound.delivered.is_zero());
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_batch_that_its_handler_looks_at_and_does_not_take_counts_as_delivered() {
+    run(async {
+        let b = node(Config::default());
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let counting = Custom(move |inbound: Inbound| {
+            tell.send(inbound.len()).expect("the test waits");
+            std::future::ready(())
+        });
+        b.register(group(1), counting.start().recipient())
+            .expect("free group");
+        let mut stream = dial(&b).await;
+        write_frames(&mut stream, &[(1, b"a"), (1, b"bc")]).await;
+        assert_eq!(told.recv().await, Some(2));
+        until("counted", || b.stats().inbound.in_delivery.is_zero()).await;
+        assert_eq!(b.stats().inbound.delivered, count(&[b"a", b"bc"]));
+        assert!(b.stats().inbound.dropped.total().is_zero());
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_drop_event_names_the_sender_and_the_group_if_there_is_one_group() {
+    run(async {
+        let b = node(Config::default());
+        let mut events = watch(&b);
+        let full = GroupOverflow::Drop { max_bytes: 0 };
+        let (actor, _seen) = probe();
+        b.register_with(group(1), actor, full).expect("free group");
+        let mut stream = dial(&b).await;
+        let sender = stream.local_addr().expect("connected");
+        let several: &[(u32, &[u8])] = &[(7, b"a"), (8, b"b"), (7, b"c")];
+        for (frames, reason, expected) in [
+            (
+                &[(7, &b"a"[..]), (7, b"b")][..],
+                DropReason::NoGroup,
+                Some(group(7)),
+            ),
+            (&[(1, b"a")], DropReason::Overflow, Some(group(1))),
+            (several, DropReason::NoGroup, None),
+        ] {
+            write_frames(&mut stream, frames).await;
+            let event = events.next().await;
+            let PeerEvent::Dropped {
+                from,
+                group,
+                reason: why,
+                count,
+                ..
+            } = event
+            else {
+                panic!("{event:?}");
+            };
+            assert_eq!((from, group, why), (Some(sender), expected, reason));
+            assert_eq!(count.frames, frames.len() as u64);
+        }
+        end([b]).await;
+    });
+}
+
+#[test]
+fn one_read_gives_one_event_however_many_unserved_groups_it_has() {
+    const GROUPS: u32 = 4000;
+
+    run(async {
+        let b = reads_elsewhere();
+        let mut events = watch(&b);
+        let mut marks = serve(&b, [1]);
+        let stream = dial(&b).await;
+        let send = |bytes: &[u8]| assert_eq!(stream.try_write(bytes).expect("room"), bytes.len());
+        send(&wire(1, &vec![0; FILLS_FIVE_READS - 8]));
+        marks.next().await;
+        // These take 32 KiB, and the next read takes 64.
+        let frames: Vec<_> = (2..GROUPS + 2).flat_map(|group| wire(group, b"")).collect();
+        send(&frames);
+        let event = events.next().await;
+        let PeerEvent::Dropped { count, .. } = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(count.frames, u64::from(GROUPS), "the only event");
+        end([b]).await;
+    });
+}
+
+#[test]
+fn other_tasks_get_their_turn_in_the_middle_of_a_read_of_many_groups() {
+    const GROUPS: u64 = 6000;
+    // Groups of one frame each that are counted as received before others get their turn.
+    const MOST: u64 = 1024;
+
+    run(async {
+        let b = node(Config::default().placement(Placement::Current));
+        let mut marks = serve(&b, [1]);
+        let stream = dial(&b).await;
+        let send = |bytes: &[u8]| assert_eq!(stream.try_write(bytes).expect("room"), bytes.len());
+        send(&wire(1, &vec![0; FILLS_FIVE_READS - 8]));
+        marks.next().await;
+        // These take 47 KiB, and the next read takes 64.
+        let frames: Vec<_> = (2..GROUPS as u32 + 2)
+            .flat_map(|group| wire(group, b""))
+            .collect();
+        send(&frames);
+        let dropped = || b.stats().inbound.dropped.no_group.frames;
+        let mut turns = vec![0];
+        // Everything runs on this thread, so each pass is one turn of the others.
+        while dropped() < GROUPS {
+            tokio::task::yield_now().await;
+            turns.push(dropped());
+        }
+        let most = turns.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(most <= Some(MOST), "{turns:?}");
+        end([b]).await;
+    });
+}
+
+#[test]
+fn a_groups_counters_tell_what_became_of_its_frames() {
+    run(async {
+        let b = node(Config::default());
+        assert_eq!(b.group_stats(group(1)), None);
+        let (actor, _told) = obedient();
+        b.register(group(1), actor.clone()).expect("free group");
+        let mut others = serve(&b, [2]);
+        let mut stream = dial(&b).await;
+        write_frames(&mut stream, &[(1, b"ignore"), (2, b"x"), (1, b"stop")]).await;
+        others.next().await;
+        until("ended", || !actor.connected()).await;
+        write_frames(&mut stream, &[(1, b"lost"), (2, b"y"), (9, b"nobody's")]).await;
+        others.next().await;
+        until("counted", || b.stats().inbound.in_delivery.is_zero()).await;
+        let stats = b.group_stats(group(1)).expect("registered");
+        assert_eq!(stats.balance(), Ok(()));
+        assert_eq!(stats.received, count(&[b"ignore", b"stop", b"lost"]));
+        assert_eq!(stats.delivered, count(&[b"ignore", b"stop"]));
+        assert_eq!(stats.dropped.actor_gone, count(&[b"lost"]));
+        let other = b.group_stats(group(2)).expect("registered");
+        assert_eq!(other.delivered, count(&[b"x", b"y"]));
+        assert_eq!(b.group_stats(group(9)), None);
+
+        // A replacing actor goes on with the counters; unregistering ends them.
+        let (replacing, mut seen) = probe();
+        b.replace(group(1), replacing).expect("not reserved");
+        write_frames(&mut stream, &[(1, b"again")]).await;
+        seen.next().await;
+        until("counted", || b.stats().inbound.in_delivery.is_zero()).await;
+        let stats = b.group_stats(group(1)).expect("registered");
+        assert_eq!(stats.delivered, count(&[b"ignore", b"stop", b"again"]));
+        b.unregister(group(1));
+        assert_eq!(b.group_stats(group(1)), None);
         end([b]).await;
     });
 }

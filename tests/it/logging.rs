@@ -1,6 +1,6 @@
 //! What a person reads: events as text, and the log.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use actix_transport::{Config, DropReason, GroupOverflow, PeerEvent, Placement};
 
@@ -17,6 +17,14 @@ fn is_time(text: &str) -> bool {
         other => other,
     });
     shape.collect::<String>() == "0000-00-00T00:00:00Z"
+}
+
+fn peer_of(event: &PeerEvent) -> Option<SocketAddr> {
+    match event {
+        PeerEvent::Unreachable { peer, .. } => Some(*peer),
+        PeerEvent::Dropped { peer, .. } => *peer,
+        other => panic!("{other} did not happen"),
+    }
 }
 
 #[test]
@@ -56,6 +64,16 @@ fn an_event_displays_as_a_line_of_a_log() {
                 format!("dropped 1 frame (22 bytes) for peer {gone}: {stale}")
             );
             assert_eq!(stale.to_string(), "waited too long to be written");
+
+            let mut stream = dial(&a).await;
+            let from = stream.local_addr().expect("open");
+            write_frames(&mut stream, &[(7, b"hello"), (7, b"again")]).await;
+            let undelivered = events.until(|event| peer_of(event).is_none()).await;
+            let reason = "no actor serves the group";
+            assert_eq!(
+                undelivered.to_string(),
+                format!("dropped 2 frames (26 bytes) from {from} for group 7: {reason}")
+            );
             end([a]).await;
         });
     }

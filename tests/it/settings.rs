@@ -22,6 +22,7 @@
 //! | `max_connections_per_ip` | `listening`: the cap of one ip…                                      |
 //! | `frame_timeout`          | `reading`: a frame that does not complete…                           |
 //! | `frame_floor`            | `reading`: a large frame is given the time…                          |
+//! | `batch_frames`           | `backpressure`: no more than batch_frames…                           |
 //! | `udp`                    | `datagrams`: with datagrams switched off…                            |
 //! | `max_datagram`           | `datagrams`: the longest payload is sent…                            |
 //! | `udp_queue_frames`       | `datagrams`: the datagram queue is bounded in frames                 |
@@ -323,6 +324,7 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("max_connections_per_ip", config().max_connections_per_ip(0)),
         ("frame_timeout", config().frame_timeout(none)),
         ("frame_floor", config().frame_floor(0)),
+        ("batch_frames", config().batch_frames(0)),
         ("max_datagram", config().max_datagram(0)),
         ("max_datagram", config().max_datagram(65_504)),
         ("udp_queue_frames", config().udp_queue_frames(0)),
@@ -381,6 +383,7 @@ fn the_smallest_and_largest_allowed_values_can_be_used() {
             .max_connections_per_ip(1)
             .frame_timeout(MS)
             .frame_floor(1)
+            .batch_frames(1)
             .max_datagram(1)
             .udp_queue_frames(1)
             .udp_queue_bytes(9)
@@ -477,6 +480,7 @@ mod files {
             .max_connections_per_ip(25)
             .frame_timeout(26 * MS)
             .frame_floor(27)
+            .batch_frames(35)
             .udp(false)
             .max_datagram(28)
             .udp_queue_frames(29)

@@ -509,6 +509,7 @@ fn dropping_the_last_handle_sends_an_event_for_what_was_queued() {
                     peer,
                     reason,
                     count,
+                    ..
                 } => assert_eq!(
                     (peer, reason, count.frames),
                     (Some(away), DropReason::Stopped, 1)

@@ -25,8 +25,9 @@ pub enum DropReason {
     Stopped,
     /// No actor serves its group.
     NoGroup,
-    /// The actor that serves its group ended or panicked before it took the frame. Or the `Reader` or
-    /// `UdpActor` that had read the frame ended or panicked.
+    /// The actor that serves its group ended before a handler looked at the frame's batch, or the
+    /// handler panicked before it took the frame. Or the `Reader` or `UdpActor` that had read the frame
+    /// ended or panicked.
     ActorGone,
 }
 

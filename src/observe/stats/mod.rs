@@ -5,6 +5,7 @@
 
 mod balance;
 mod drop_reason;
+mod group_stats;
 mod link_state;
 mod link_stats;
 mod receive_stats;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 pub use self::{
     balance::Imbalance,
     drop_reason::DropReason,
+    group_stats::GroupStats,
     link_state::LinkState,
     link_stats::{DatagramErrors, LinkStats},
     receive_stats::{ReceiveStats, Undelivered},

@@ -8,8 +8,7 @@ use crate::{
 /// What was received, over connections and as datagrams, and what became of it.
 ///
 /// `received = delivered + dropped + in_delivery`, in frames and in bytes, in every snapshot.
-/// "Delivered" means that an actor took the frame from its [`Inbound`](crate::Inbound), or took another
-/// frame of the same `Inbound` and then dropped it.
+/// "Delivered" means that a handler had the frame; see [`Inbound`](crate::Inbound).
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

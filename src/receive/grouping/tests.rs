@@ -7,6 +7,11 @@ use super::*;
 
 const LIMIT: usize = 64;
 
+const ANY_NUMBER: RoundLimits = RoundLimits {
+    max_frame: LIMIT,
+    max_frames: usize::MAX,
+};
+
 /// A limit that would show memory being allocated for an announced length.
 const LARGE: usize = 10 << 20;
 
@@ -76,13 +81,15 @@ fn decode<'c>(
         found.whole += chunk.len();
         let taken = measure(|| {
             found.malformed = loop {
-                let round = grouping.round(&mut buffer, limit, |mut frames| {
+                let limits = RoundLimits::frames_of(limit);
+                let (groups, round) = grouping.round(&mut buffer, limits);
+                for mut frames in groups {
                     check_total(frames.clone());
                     let group = frames.group().get();
                     while let Some(payload) = frames.next_slice() {
                         opt_out(|| found.add(group, payload.to_vec()));
                     }
-                });
+                }
                 match round {
                     Ok(Round::Complete) => break false,
                     Ok(Round::Bounded) => {}
@@ -197,9 +204,8 @@ fn a_round_takes_no_more_than_its_number_of_groups() {
     let frames: Vec<_> = (0..2000).map(|group| (group, vec![1])).collect();
     let mut buffer = BytesMut::from(&wire(&frames)[..]);
     let mut grouping = Grouping::default();
-    let mut groups = 0;
-    let round = grouping.round(&mut buffer, LIMIT, |_| groups += 1);
-    assert_eq!((round, groups), (Ok(Round::Bounded), ROUND_GROUPS));
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    assert_eq!((round, groups.count()), (Ok(Round::Bounded), ROUND_GROUPS));
     assert_eq!(buffer.len(), (2000 - ROUND_GROUPS) * 9, "left for the next");
 }
 
@@ -208,11 +214,36 @@ fn a_round_takes_no_more_than_its_number_of_spans() {
     let frames: Vec<_> = (0..5000).map(|frame| (frame % 2, vec![1])).collect();
     let mut buffer = BytesMut::from(&wire(&frames)[..]);
     let mut grouping = Grouping::default();
-    let mut taken = Count::ZERO;
-    let round = grouping.round(&mut buffer, LIMIT, |frames| taken += frames.total());
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
     assert_eq!(round, Ok(Round::Bounded));
-    assert_eq!(taken.frames as usize, ROUND_SPANS);
+    assert_eq!(groups.total().frames as usize, ROUND_SPANS);
+    let totals = groups.map(|frames| frames.total().frames as usize);
+    assert_eq!(totals.sum::<usize>(), ROUND_SPANS);
     assert_eq!(buffer.len(), (5000 - ROUND_SPANS) * 9, "left for the next");
+}
+
+#[test]
+fn a_round_takes_no_more_than_its_number_of_frames() {
+    let frames: Vec<_> = [1, 1, 1, 2, 1, 1]
+        .map(|group| (group, vec![group as u8]))
+        .into();
+    let mut buffer = BytesMut::from(&wire(&frames)[..]);
+    let mut grouping = Grouping::default();
+    for (max_frames, expected, end) in [
+        (2, vec![(1, 2)], Round::Bounded),
+        (3, vec![(1, 2), (2, 1)], Round::Bounded),
+        (1, vec![(1, 1)], Round::Complete),
+    ] {
+        let limits = RoundLimits {
+            max_frames,
+            ..ANY_NUMBER
+        };
+        let (groups, round) = grouping.round(&mut buffer, limits);
+        let got: Vec<_> = groups
+            .map(|frames| (frames.group().get(), frames.count()))
+            .collect();
+        assert_eq!((got, round), (expected, Ok(end)));
+    }
 }
 
 #[test]
@@ -221,7 +252,9 @@ fn frames_before_a_malformed_one_are_handed_on_and_it_stays_in_the_buffer() {
     let bytes = [&wire(&[(1, vec![1])])[..], &malformed].concat();
     let mut buffer = BytesMut::from(&bytes[..]);
     let mut payloads = Vec::new();
-    let round = Grouping::default().round(&mut buffer, LIMIT, |frames| payloads.extend(frames));
+    let mut grouping = Grouping::default();
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    payloads.extend(groups.flatten());
     assert_eq!(round, Err(Malformed { length: 7 }));
     assert_eq!(payloads, [&[1][..]]);
     assert_eq!(buffer, &malformed[..]);
@@ -231,11 +264,11 @@ fn frames_before_a_malformed_one_are_handed_on_and_it_stays_in_the_buffer() {
 fn payloads_are_slices_of_the_buffer_they_came_in() {
     let mut buffer = BytesMut::from(&wire(&[(1, vec![1]), (2, vec![2]), (1, vec![3])])[..]);
     let range = buffer.as_ptr_range();
-    let round = Grouping::default().round(&mut buffer, LIMIT, |frames| {
-        for payload in frames {
-            assert!(range.contains(&payload.as_ptr()), "not copied");
-        }
-    });
+    let mut grouping = Grouping::default();
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    for payload in groups.flatten() {
+        assert!(range.contains(&payload.as_ptr()), "not copied");
+    }
     assert_eq!(round, Ok(Round::Complete));
 }
 
@@ -245,7 +278,9 @@ fn a_copy_of_the_first_frames_that_fit_shares_nothing_with_the_buffer() {
     let frames = [1, 1, 2, 1, 1].map(|group| (group, vec![group as u8; 2]));
     let mut buffer = BytesMut::from(&wire(&frames)[..]);
     let range = buffer.as_ptr_range();
-    let round = Grouping::default().round(&mut buffer, LIMIT, |frames| {
+    let mut grouping = Grouping::default();
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    for frames in groups {
         if frames.group() == GroupId::new(1) {
             assert_eq!(frames.fitting(9), Count::ZERO);
             assert_eq!(frames.fitting(40), frames.total());
@@ -257,6 +292,6 @@ fn a_copy_of_the_first_frames_that_fit_shares_nothing_with_the_buffer() {
             assert_eq!(payloads, [&[1, 1][..]; 3]);
             assert!(payloads.iter().all(|own| !range.contains(&own.as_ptr())));
         }
-    });
+    }
     assert_eq!(round, Ok(Round::Complete));
 }
