@@ -4,6 +4,7 @@ mod clean;
 mod cuts;
 mod descriptors;
 mod every_byte;
+mod fair_group;
 mod flood;
 mod fragile;
 mod fragile_load;
@@ -15,10 +16,12 @@ mod killed;
 mod loss;
 mod panics;
 mod paused;
+mod raw_flood;
 mod sigstop;
 mod soak;
 mod stop;
 mod storm;
+mod unserved;
 
 use crate::{row::Row, sink, world::Role};
 
@@ -38,6 +41,8 @@ pub(crate) const ROWS: &[Row] = &[
     group_actor::ROW,
     storm::ROW,
     flood::ROW,
+    unserved::ROW,
+    fair_group::ROW,
     stop::ROW,
     soak::ROW,
 ];

@@ -1,9 +1,9 @@
-//! Groups the frames at the front of a buffer, and walks the frames of each group.
+//! Groups the frames at the front of a buffer.
 //!
-//! Owns where each group's frames are in the buffer, as it is written down by [`Grouping`] and read
-//! by [`GroupFrames`]. Every frame's header is looked at once here, when frames are grouped: its
-//! length is checked then, so walking cannot fail. Knows no actor, no table of groups and no
-//! counters: who gets a group's frames is decided by `deliver`.
+//! Owns the search for each group's frames in the buffer; `group_frames` walks what was found. Every
+//! frame's header is looked at once here, when frames are grouped: its length is checked then, so
+//! walking cannot fail. Knows no actor, no table of groups and no counters: who gets a group's frames is
+//! decided by `deliver`.
 //!
 //! Neighbouring frames of one group are one [`Span`] of bytes, however many they are. A buffer with
 //! frames of a single group is therefore a single span, and needs no list. Where groups alternate, the
@@ -17,15 +17,18 @@
 //! C        first                                       the groups share
 //! ```
 
-use std::{collections::HashMap, ops::Range, sync::Arc, vec};
+use std::{collections::HashMap, sync::Arc, vec};
 
 use bytes::{Bytes, BytesMut};
 
 use crate::{
     ids::GroupId,
-    receive::group_hasher::GroupHasher,
+    receive::{
+        group_frames::{GroupFrames, GroupSpans, Span},
+        group_hasher::GroupHasher,
+    },
     wire::count::Count,
-    wire::frame::{self, HEADER, Malformed},
+    wire::frame::{self, Malformed},
 };
 
 /// The most groups in one round. A sender that addresses each of its frames to another of a million
@@ -245,163 +248,6 @@ pub(crate) enum Round {
     Complete,
     /// It reached one of its bounds: the buffer may begin with more whole frames.
     Bounded,
-}
-
-/// The frames of one group out of one buffer, in the order of their arrival. Iterates over their
-/// payloads, which are slices of the buffer and are cut only when asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct GroupFrames {
-    group: GroupId,
-    total: Count,
-    buffer: Bytes,
-    /// Where the next frame begins.
-    at: usize,
-    /// Where the current span ends.
-    end: usize,
-    /// The position of the next span in `spans`, or `NO_SPAN`.
-    next: u32,
-    /// `None` if this group has a single span.
-    spans: Option<Arc<Vec<Span>>>,
-}
-
-impl GroupFrames {
-    fn new(group: &GroupSpans, buffer: Bytes, spans: Option<&Arc<Vec<Span>>>) -> Self {
-        let GroupSpans { first, .. } = group;
-        GroupFrames {
-            group: group.group,
-            total: group.count,
-            buffer,
-            at: first.start as usize,
-            end: first.end as usize,
-            next: first.next,
-            spans: spans.filter(|_| first.next != NO_SPAN).cloned(),
-        }
-    }
-
-    pub(crate) fn group(&self) -> GroupId {
-        self.group
-    }
-
-    /// Returns the number and size of the frames as they were grouped, whether or not some have been
-    /// taken since.
-    pub(crate) fn total(&self) -> Count {
-        self.total
-    }
-
-    /// Takes the next payload without sharing ownership of the buffer.
-    #[inline]
-    pub(crate) fn next_slice(&mut self) -> Option<&[u8]> {
-        let payload = self.next_range()?;
-        Some(&self.buffer[payload])
-    }
-
-    /// Returns how many of the first frames fit together into `room` bytes. No frame has been taken
-    /// yet when this is called.
-    pub(crate) fn fitting(&self, room: usize) -> Count {
-        if self.total.bytes <= room as u64 {
-            return self.total;
-        }
-        let mut fitting = Count::ZERO;
-        let mut frames = self.clone();
-        while let Some(payload) = frames.next_slice()
-            && fitting.bytes as usize + HEADER + payload.len() <= room
-        {
-            fitting += Count::one(HEADER + payload.len());
-        }
-        fitting
-    }
-
-    /// Copies the first frames, which are `first` of them, into a buffer of their own. No frame has
-    /// been taken yet when this is called.
-    pub(crate) fn copied(mut self, first: Count) -> Self {
-        let len = first.bytes as usize;
-        let mut own = Vec::with_capacity(len);
-        loop {
-            let span = &self.buffer[self.at..self.end];
-            own.extend_from_slice(&span[..span.len().min(len - own.len())]);
-            if own.len() == len || !self.enter_next_span() {
-                break;
-            }
-        }
-        GroupFrames {
-            group: self.group,
-            total: first,
-            at: 0,
-            end: own.len(),
-            buffer: own.into(),
-            next: NO_SPAN,
-            spans: None,
-        }
-    }
-
-    /// Takes the next frame and returns where its payload is.
-    #[inline]
-    fn next_range(&mut self) -> Option<Range<usize>> {
-        if self.at == self.end && !self.enter_next_span() {
-            return None;
-        }
-        let start = self.at;
-        self.at += frame::len_at(&self.buffer, start);
-        Some(start + HEADER..self.at)
-    }
-
-    /// Goes on to the next span. Returns false if there is none.
-    fn enter_next_span(&mut self) -> bool {
-        let next = self.next as usize;
-        let Some(&span) = self.spans.as_ref().and_then(|spans| spans.get(next)) else {
-            return false;
-        };
-        (self.at, self.end) = (span.start as usize, span.end as usize);
-        self.next = span.next;
-        true
-    }
-}
-
-impl Iterator for GroupFrames {
-    type Item = Bytes;
-
-    #[inline]
-    fn next(&mut self) -> Option<Bytes> {
-        let payload = self.next_range()?;
-        Some(self.buffer.slice(payload))
-    }
-}
-
-/// The spans of one group, while frames are being grouped.
-#[derive(Debug)]
-struct GroupSpans {
-    group: GroupId,
-    count: Count,
-    first: Span,
-    /// The position of the last span in `Grouping::spans`; `None` while there is only the first.
-    last: Option<u32>,
-}
-
-/// Neighbouring frames of one group in the buffer.
-#[derive(Debug, Copy, Clone)]
-struct Span {
-    start: u32,
-    end: u32,
-    /// The position of the group's next span, or `NO_SPAN`.
-    next: u32,
-}
-
-const NO_SPAN: u32 = u32::MAX;
-
-impl Span {
-    fn new(start: usize, end: usize) -> Self {
-        Span {
-            start: to_offset(start),
-            end: to_offset(end),
-            next: NO_SPAN,
-        }
-    }
-}
-
-/// A buffer holds at most one incomplete frame and one read, and the frame limit is 2³⁰, so every
-/// offset is below 2³².
-fn to_offset(at: usize) -> u32 {
-    u32::try_from(at).expect("buffers are shorter than 4 GiB")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! [`Inbound`], the message that a group's actor receives: the frames of one group from one read.
 //!
 //! Owns the public types for received frames. Leaves the position of the frames in their buffer to
-//! `grouping`, and their counters to `receive_accounts`.
+//! `group_frames`, and their counters to `receive_accounts`.
 
 use std::{fmt, net::SocketAddr};
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     ids::GroupId, observe::delivery::Delivery, receive::charge::Charge,
-    receive::grouping::GroupFrames, wire::count::Count, wire::frame::HEADER,
+    receive::group_frames::GroupFrames, wire::count::Count, wire::frame::HEADER,
 };
 
 /// How frames arrived.

@@ -6,6 +6,7 @@ mod connection;
 pub(crate) mod context;
 pub(crate) mod deliver;
 mod frame_deadline;
+mod group_frames;
 mod group_hasher;
 pub(crate) mod grouping;
 pub(crate) mod groups;

@@ -4,6 +4,7 @@ use allocation_counter::{measure, opt_out};
 use proptest::{collection::vec, prelude::*, test_runner::Config as Cases};
 
 use super::*;
+use crate::wire::frame::HEADER;
 
 const LIMIT: usize = 64;
 
