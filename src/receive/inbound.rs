@@ -60,8 +60,10 @@ pub enum Via {
 /// # Back-pressure and memory
 ///
 /// The transport reads the connection again once the handler has returned (or, if it returns a future,
-/// once that has resolved). It does not wait for this if the group was registered with
-/// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
+/// once that has resolved) for all batches of the read, not for each frame. An `Inbound` has at most
+/// [`Config::batch_frames`](crate::Config::batch_frames) frames; see
+/// [`GroupOverflow::Wait`](crate::GroupOverflow::Wait) for handlers that take long. The transport does
+/// not wait for groups that were registered with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
 ///
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
 /// as the payload lives. That can be 1 MiB, or the longest frame that this connection received recently.
