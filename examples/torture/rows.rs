@@ -5,6 +5,7 @@ mod clean;
 mod cuts;
 mod descriptors;
 mod every_byte;
+mod fair_group;
 mod flood;
 mod fragile;
 mod fragile_load;
@@ -16,10 +17,12 @@ mod killed;
 mod loss;
 mod panics;
 mod paused;
+mod raw_flood;
 mod sigstop;
 mod soak;
 mod stop;
 mod storm;
+mod unserved;
 
 use crate::{row::Row, sink, world::Role};
 
@@ -40,6 +43,8 @@ pub(crate) const ROWS: &[Row] = &[
     storm::ROW,
     black_holes::ROW,
     flood::ROW,
+    unserved::ROW,
+    fair_group::ROW,
     stop::ROW,
     soak::ROW,
 ];

@@ -18,7 +18,8 @@ use crate::{
         receive_accounts::{NotDelivered, ReceiveAccounts},
     },
     receive::context::ReceiveContext,
-    receive::grouping::{GroupFrames, Grouping, Round, RoundGroups, RoundLimits},
+    receive::group_frames::GroupFrames,
+    receive::grouping::{Grouping, Round, RoundGroups, RoundLimits},
     receive::groups::{Group, GroupOverflow, GroupTable, Groups},
     receive::inbound::{Inbound, Via},
     wire::count::Count,
@@ -29,8 +30,8 @@ use crate::{
 const BATCH_OVERHEAD: usize = 256;
 
 /// The most groups that are handed over before other tasks get their turn. Handing over to one group
-/// takes one to two microseconds, so this is a quarter of a millisecond.
-const GROUPS_PER_TURN: usize = 128;
+/// takes one to two microseconds, so this is less than half a millisecond.
+const GROUPS_PER_TURN: usize = 256;
 
 /// Delivers the frames of one connection, or of one UDP socket.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Deliverer {
         };
         let mut intake = Intake::new(&self.accounts, from);
         loop {
-            if !self.unhandled.0.is_empty() {
+            if !self.unhandled.waiting.is_empty() {
                 // This may take long, so subscribers are told now.
                 intake.tell();
                 self.unhandled.wait().await;
@@ -125,12 +126,13 @@ impl Deliverer {
 
     /// Returns whether all frames that must be waited for are known to have been handled.
     pub(crate) fn is_handled(&self) -> bool {
-        self.unhandled.0.is_empty()
+        self.unhandled.waiting.is_empty()
     }
 
     /// Gives back the memory that is kept for speed.
     pub(crate) fn release_memory(&mut self) {
         self.grouping = Grouping::default();
+        self.unhandled.spare = Vec::new();
     }
 }
 
@@ -139,22 +141,45 @@ impl Deliverer {
 /// They must be awaited to their end: actix skips a message in a mailbox if nobody awaits the answer any
 /// more.
 #[derive(Default)]
-struct Unhandled(Vec<Pin<Box<RecipientRequest<Inbound>>>>);
+struct Unhandled {
+    waiting: Vec<Pin<Box<RecipientRequest<Inbound>>>>,
+    /// Requests that are over, as many as one round can have. Their memory is used again: each takes
+    /// some hundred bytes, too many for the allocator to be quick about them.
+    spare: Vec<Pin<Box<RecipientRequest<Inbound>>>>,
+}
 
 impl Unhandled {
+    /// Adds a request that was just made, unless it is over at once.
+    fn add(&mut self, request: RecipientRequest<Inbound>) {
+        let mut request = match self.spare.pop() {
+            Some(mut spare) => {
+                spare.set(request);
+                spare
+            }
+            None => Box::pin(request),
+        };
+        // The first poll puts the batch into the mailbox, even into a full one.
+        match request.as_mut().now_or_never() {
+            None => self.waiting.push(request),
+            Some(_) => self.spare.push(request),
+        }
+    }
+
     async fn wait(&mut self) {
-        while let Some(request) = self.0.last_mut() {
+        while let Some(request) = self.waiting.last_mut() {
             // An error says that the actor ended. The frames of a batch are counted when the batch
             // is dropped, so there is nothing to do for it here.
             let _ = request.await;
-            self.0.pop();
+            self.spare.extend(self.waiting.pop());
         }
     }
 }
 
 impl fmt::Debug for Unhandled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unhandled").field(&self.0.len()).finish()
+        f.debug_tuple("Unhandled")
+            .field(&self.waiting.len())
+            .finish()
     }
 }
 
@@ -212,11 +237,7 @@ impl HandOver<'_> {
         self.intake.book();
         let delivery = self.intake.deliver(index, &group.account, total);
         let inbound = Inbound::new(self.via, frames, delivery, None);
-        let mut request = Box::pin(group.actor.send(inbound));
-        // The first poll puts the batch into the mailbox, even into a full one.
-        if request.as_mut().now_or_never().is_none() {
-            self.unhandled.0.push(request);
-        }
+        self.unhandled.add(group.actor.send(inbound));
     }
 
     /// Hands over as many of the frames as the sender may still have in the group. Drops the others.

@@ -1,7 +1,7 @@
 //! [`Inbound`], the message that a group's actor receives: frames of one group that were received together.
 //!
 //! Owns the public types for received frames. Leaves the position of the frames in their buffer to
-//! `grouping`, and their counters to `receive_accounts`.
+//! `group_frames`, and their counters to `receive_accounts`.
 
 use std::{fmt, net::SocketAddr};
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     ids::GroupId, observe::delivery::Delivery, receive::charge::Charge,
-    receive::grouping::GroupFrames, wire::count::Count, wire::frame::HEADER,
+    receive::group_frames::GroupFrames, wire::count::Count, wire::frame::HEADER,
 };
 
 /// How frames arrived.
@@ -59,9 +59,11 @@ pub enum Via {
 ///
 /// # Back-pressure and memory
 ///
-/// The transport reads the connection again when all handlers of the frames of one read have finished: when
-/// they have returned, or the futures that they returned have resolved. It does not wait for the handlers
-/// of groups with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop). Datagrams wait for no handler.
+/// The transport reads the connection again once the handler has returned (or, if it returns a future,
+/// once that has resolved) for all batches of the read, not for each frame. An `Inbound` has at most
+/// [`Config::batch_frames`](crate::Config::batch_frames) frames; see
+/// [`GroupOverflow::Wait`](crate::GroupOverflow::Wait) for handlers that take long. The transport does
+/// not wait for groups that were registered with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
 ///
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
 /// as the payload lives. That can be 1 MiB, or the longest frame that this connection received recently.

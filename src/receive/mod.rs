@@ -7,6 +7,7 @@ mod connection;
 pub(crate) mod context;
 pub(crate) mod deliver;
 mod frame_deadline;
+mod group_frames;
 mod group_hasher;
 mod group_map;
 pub(crate) mod grouping;

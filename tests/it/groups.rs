@@ -485,21 +485,29 @@ fn one_read_gives_one_event_however_many_unserved_groups_it_has() {
     const GROUPS: u32 = 4000;
 
     run(async {
-        let b = reads_elsewhere();
+        // One of the two readers also sends the events, and the other one does not wait for it.
+        let two_readers = Placement::Dedicated {
+            readers: 2,
+            writers: 1,
+        };
+        let b = node(Config::default().placement(two_readers));
         let mut events = watch(&b);
         let mut marks = serve(&b, [1]);
-        let stream = dial(&b).await;
-        let send = |bytes: &[u8]| assert_eq!(stream.try_write(bytes).expect("room"), bytes.len());
-        send(&wire(1, &vec![0; FILLS_FIVE_READS - 8]));
-        marks.next().await;
-        // These take 32 KiB, and the next read takes 64.
-        let frames: Vec<_> = (2..GROUPS + 2).flat_map(|group| wire(group, b"")).collect();
-        send(&frames);
-        let event = events.next().await;
-        let PeerEvent::Dropped { count, .. } = event else {
-            panic!("{event:?}");
-        };
-        assert_eq!(count.frames, u64::from(GROUPS), "the only event");
+        // One connection for each reader.
+        for stream in [dial(&b).await, dial(&b).await] {
+            let send =
+                |bytes: &[u8]| assert_eq!(stream.try_write(bytes).expect("room"), bytes.len());
+            send(&wire(1, &vec![0; FILLS_FIVE_READS - 8]));
+            marks.next().await;
+            // These take 32 KiB, and the next read takes 64.
+            let frames: Vec<_> = (2..GROUPS + 2).flat_map(|group| wire(group, b"")).collect();
+            send(&frames);
+            let event = events.next().await;
+            let PeerEvent::Dropped { count, .. } = event else {
+                panic!("{event:?}");
+            };
+            assert_eq!(count.frames, u64::from(GROUPS), "the only event");
+        }
         end([b]).await;
     });
 }

@@ -289,7 +289,7 @@ fn a_drain_delivers_frames_that_take_several_rounds() {
 
     run(async {
         let [_, current] = patient();
-        let b = node(current);
+        let b = node(current.batch_frames(ROUND));
         let (gate, _held) = hold(&b, 1, GroupOverflow::Wait);
         let (next_gate, _held) = hold(&b, 4, GroupOverflow::Wait);
         let mut seen = serve(&b, [2, 3]);
