@@ -26,8 +26,9 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let system = System::new();
 //! let transport = system.block_on(async {
-//!     let transport = Transport::builder().bind("127.0.0.1:0")?;
-//!     transport.register(GroupId::new(3), Replica.start().recipient())?;
+//!     let transport = Transport::builder()
+//!         .register(GroupId::new(3), Replica.start().recipient())
+//!         .bind("127.0.0.1:0")?;
 //!     let peer = transport.peer(transport.local_addr())?; // this node itself, for the example
 //!     peer.send(GroupId::new(3), "hello").await?;
 //!     Ok::<_, Box<dyn std::error::Error>>(transport)

@@ -83,7 +83,7 @@ impl Transport {
     /// the thread that called [`Builder::bind`](crate::Builder::bind), it belongs to a `System` that the
     /// transport started on a thread of its own: a program on plain tokio can start its actors there, with
     /// [`Actor::start_in_arbiter`](actix::Actor::start_in_arbiter). That `System`, and the actors on it,
-    /// end with the transport.
+    /// end with the transport: such an actor that awaits [`stop`](Transport::stop) ends before it returns.
     pub fn arbiter(&self) -> ArbiterHandle {
         self.0.arbiters.home.clone()
     }

@@ -54,6 +54,7 @@ impl Arbiters {
             Some(system) => Keeper::beside(&system, number, &joined)?,
             None => Keeper::with_system(number, &joined, &subscribers)?,
         };
+        // There is at least one of each kind, as the configuration was checked.
         let first = arbiters[0].handle();
         let mut workers: Vec<_> = arbiters
             .iter()

@@ -822,8 +822,9 @@ fn a_transport_whose_groups_cannot_be_registered_ends_even_if_a_handle_is_kept()
 #[test]
 fn forty_thousand_groups_are_soon_registered_one_by_one_or_together() {
     const GROUPS: u32 = 40_000;
-    // A table that is copied for each registration takes minutes in a debug build.
-    const SOON: Duration = Duration::from_secs(5);
+    // A table that is copied for each registration takes minutes in a debug build. An optimized build on
+    // an idle machine needs less than 100 ms.
+    const SOON: Duration = Duration::from_secs(15);
 
     run(async {
         let b = node(Config::default());

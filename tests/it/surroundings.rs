@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use actix::prelude::*;
-use actix_transport::{BindError, Config, Inbound, Placement, Shutdown, Transport};
+use actix_transport::{BindError, Config, Inbound, Shutdown, Transport};
 use futures::executor;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -199,20 +199,14 @@ fn a_stop_needs_no_new_thread() {
 }
 
 #[test]
-fn each_placement_works_in_a_system() {
-    let one = Placement::Dedicated {
-        readers: 1,
-        writers: 1,
-    };
-    for placement in [one, Placement::Current] {
+fn in_a_system_the_transports_arbiter_is_the_first_of_that_system() {
+    for config in placements() {
         run(async {
-            let a = node(Config::default().placement(placement));
-            let here = Arbiter::current();
+            let a = node(config);
             let (tell, told) = tokio::sync::oneshot::channel();
             a.arbiter().spawn_fn(move || {
                 let _ = tell.send(std::thread::current().id());
             });
-            assert!(here.alive());
             let there = told.await.expect("it runs");
             assert_eq!(there, std::thread::current().id());
             end([a]).await;
