@@ -81,8 +81,8 @@ impl Held {
     fn remove(&mut self, from: SocketAddr, bytes: usize) {
         if bytes > 0 {
             self.total -= bytes;
-            subtract(&mut self.by_connection, from, bytes);
-            subtract(&mut self.by_ip, from.ip(), bytes);
+            subtract(&mut self.by_connection, &from, bytes);
+            subtract(&mut self.by_ip, &from.ip(), bytes);
         }
     }
 }
@@ -94,11 +94,11 @@ fn room(free: usize, held: usize, share: usize) -> usize {
 }
 
 /// Subtracts from a sender's bytes, and forgets the sender if none are left.
-fn subtract<K: Hash + Eq>(sums: &mut HashMap<K, usize>, key: K, bytes: usize) {
-    if let Some(sum) = sums.get_mut(&key) {
+fn subtract<K: Hash + Eq>(sums: &mut HashMap<K, usize>, key: &K, bytes: usize) {
+    if let Some(sum) = sums.get_mut(key) {
         *sum -= bytes;
         if *sum == 0 {
-            sums.remove(&key);
+            sums.remove(key);
         }
     }
 }
