@@ -30,7 +30,7 @@ use crate::{
         read_buffer::{Activity, REVIEW_INTERVAL, ReadBuffer},
     },
     runtime::{lifecycle::Lifecycle, load_counter::LoadGuard},
-    wire::frame::{self, Malformed},
+    wire::frame::Malformed,
 };
 
 /// One connection, for as long as it lives.
@@ -159,10 +159,11 @@ impl Connection {
     /// Delivers the whole frames in the buffer, and notes whether one is incomplete.
     async fn deliver(&mut self) -> Result<(), Malformed> {
         let received = self.buffer.len();
-        let delivered = self
-            .deliverer
-            .deliver(self.from, self.buffer.bytes_mut())
-            .await;
+        let delivered = match self.buffer.deliverable() {
+            Some(bytes) => self.deliverer.deliver(self.from, bytes).await,
+            None => Ok(()),
+        };
+        self.buffer.settle(self.max_frame);
         if self.buffer.is_empty() {
             self.frame_deadline.clear();
         } else {
@@ -194,7 +195,7 @@ impl Connection {
         if !self.deliverer.is_handled() {
             return None;
         }
-        let len = frame::announced(self.buffer.bytes(), self.max_frame);
+        let len = self.buffer.announced(self.max_frame);
         self.frame_deadline.at(len.ok().flatten())
     }
 

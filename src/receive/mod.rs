@@ -10,6 +10,7 @@ mod group_hasher;
 pub(crate) mod grouping;
 pub(crate) mod groups;
 pub(crate) mod inbound;
+mod large_frame;
 pub(crate) mod listener;
 mod read_buffer;
 pub(crate) mod reader;

@@ -284,6 +284,13 @@ fn a_connection_that_floods_does_not_starve_the_others() {
     });
 }
 
+/// Processor time that this process has used.
+#[cfg(target_os = "linux")]
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("grows")
+}
+
 /// A field of /proc/self/status, in bytes.
 #[cfg(target_os = "linux")]
 fn memory(field: &str) -> usize {
@@ -362,6 +369,53 @@ fn a_connection_gives_back_the_large_buffer_of_a_large_frame_even_while_it_is_bu
     let name =
         "reading::a_connection_gives_back_the_large_buffer_of_a_large_frame_even_while_it_is_busy";
     alone_after(before, name, || run(talk_on()));
+}
+
+/// A byte now and then of a large frame must not make the reader copy what it has of that frame.
+#[cfg(target_os = "linux")]
+#[test]
+fn large_frames_that_trickle_in_take_little_memory_and_time() {
+    const CONNECTIONS: usize = 10;
+    const SENT: usize = 5_300_000;
+    const PAUSE: Duration = Duration::from_millis(260);
+
+    async fn trickle() {
+        let b = node(one_reader());
+        let mut witness = Witness::new(&b).await;
+        let bytes = wire(1, &vec![7; (10 << 20) - 8]);
+        let before = memory("VmRSS");
+        let mut streams = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut stream = dial(&b).await;
+            write(&mut stream, &bytes[..SENT]).await;
+            streams.push(stream);
+        }
+        witness.comes_through().await;
+        let (began, used) = (Instant::now(), cpu_time());
+        for at in SENT..SENT + 8 {
+            for stream in &mut streams {
+                write(stream, &bytes[at..=at]).await;
+            }
+            witness.comes_through().await;
+            tokio::time::sleep(PAUSE).await;
+        }
+        let (wall, used) = (began.elapsed(), cpu_time() - used);
+        let held = memory("VmRSS").saturating_sub(before);
+        let most = CONNECTIONS * (SENT * 5 / 4 + (64 << 10));
+        assert!(held <= most, "{held} bytes");
+        assert!(used < wall / 20, "{used:?} of {wall:?}");
+        // The frames are intact.
+        let mut seen = serve(&b, [1]);
+        for stream in &mut streams {
+            write(stream, &bytes[SENT + 8..]).await;
+            assert!(seen.next().await.payload == bytes[8..]);
+        }
+        end([b]).await;
+    }
+
+    let before = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
+    let name = "reading::large_frames_that_trickle_in_take_little_memory_and_time";
+    alone_after(before, name, || run(trickle()));
 }
 
 #[cfg(target_os = "linux")]
