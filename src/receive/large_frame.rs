@@ -204,7 +204,12 @@ mod tests {
             let n = 1000.min(LEN - frame.received);
             receive(&mut frame, &[7; 1000][..n], 1000);
             let most = frame.received + frame.received / 4 + MIN_STEP;
-            assert!(frame.held() <= most, "{} for {}", frame.held(), frame.received);
+            assert!(
+                frame.held() <= most,
+                "{} for {}",
+                frame.held(),
+                frame.received
+            );
             let capacities: usize = frame.parts.iter().map(BytesMut::capacity).sum();
             assert_eq!(frame.held(), capacities);
         }

@@ -402,7 +402,10 @@ mod tests {
             std::mem::forget(frames);
         });
         // Two buffers of one read each at most.
-        assert!(kept.bytes_current <= 2 * (MAX_ROOM as i64 + 1000), "{kept:?}");
+        assert!(
+            kept.bytes_current <= 2 * (MAX_ROOM as i64 + 1000),
+            "{kept:?}"
+        );
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod groups;
 mod limits;
 mod links;
 mod listening;
+#[cfg(target_os = "linux")]
+mod memory;
 mod messages;
 mod peers;
 mod queueing;
