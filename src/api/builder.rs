@@ -14,7 +14,10 @@ use crate::{
     config::{Config, Placement},
     datagrams::Outgoing,
     error::BindError,
-    net::bind::{self, Bound},
+    net::{
+        bind::{self, Bound},
+        descriptors,
+    },
     observe::{receive_accounts::ReceiveAccounts, reporter::Reporter},
     receive::{admission::ConnectionLimits, context::ReceiveContext, groups::Groups},
     runtime::{
@@ -94,7 +97,10 @@ impl Builder {
         let peers = Peers::new(writers, supervisor.clone(), arbiters.clone());
         let outgoing = Outgoing::new(bound.udp, bound.addr, &config, reporter.clone());
 
-        let limits = ConnectionLimits::new(config.max_connections, config.max_connections_per_ip);
+        let limits = ConnectionLimits::within(&config, descriptors::limit());
+        if limits.max() < config.max_connections {
+            reporter.few_descriptors(config.max_connections, limits.max());
+        }
         let receive = ReceiveContext {
             config,
             groups: Groups::default(),

@@ -184,13 +184,20 @@ settings! {
 
     /// How many incoming connections may be open at the same time. Default 16 384, 1 to 2³² − 1. A
     /// further connection is closed at once and counted.
+    ///
+    /// On Linux and Android this is lowered to three quarters of the descriptors that the process may
+    /// have (`ulimit -n`) when [`bind`](crate::Builder::bind) is called, so that the rest of the
+    /// process can still open files. `bind` logs a warning then, and
+    /// [`LinkStats::connection_limit`](crate::LinkStats::connection_limit) shows the number.
     max_connections: usize = 16_384;
 
-    /// How many incoming connections from one IP address may be open at the same time. Default 16 384,
-    /// as many as `max_connections`; 1 to 2³² − 1. A connection that sends nothing stays open for as
-    /// long as its system answers keepalive probes. Lower this to what one machine may need, so that
-    /// one machine cannot shut out all others.
-    max_connections_per_ip: usize = 16_384;
+    /// How many incoming connections from one IP address may be open at the same time. Default 2 048,
+    /// 1 to 2³² − 1. Where descriptors limit the connections, also at most half of them. In IPv6, all
+    /// addresses of one network of 64 bits count together, because one machine can have all of them.
+    /// A connection that sends nothing stays open for as long as its system answers keepalive probes:
+    /// this limit keeps one machine from shutting out all others. Raise it if more nodes than this
+    /// share an address.
+    max_connections_per_ip: usize = 2_048;
 
     /// How long a frame may take to arrive, from its first byte to its last. Default 30 s, 1 ms to
     /// 30 days. A slower frame costs its connection. If the transport stops reading because handlers

@@ -9,6 +9,7 @@
 pub(crate) mod addr;
 pub(crate) mod bind;
 pub(crate) mod clock;
+pub(crate) mod descriptors;
 pub(crate) mod random;
 pub(crate) mod tcp;
 pub(crate) mod time;

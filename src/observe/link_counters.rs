@@ -25,8 +25,9 @@ pub(crate) struct LinkCounters {
 }
 
 impl LinkCounters {
-    /// Returns a snapshot, given what is counted elsewhere: the peers known and the connections open.
-    pub(crate) fn snapshot(&self, peers: usize, connections: usize) -> LinkStats {
+    /// Returns a snapshot, given what is counted elsewhere: the peers known, the connections open and
+    /// how many may be.
+    pub(crate) fn snapshot(&self, peers: usize, [connections, limit]: [usize; 2]) -> LinkStats {
         LinkStats {
             dials: self.dials.get(),
             connects: self.connects.get(),
@@ -36,6 +37,7 @@ impl LinkCounters {
             turned_away: self.turned_away.get(),
             accept_stalls: self.accept_stalls.get(),
             connections: connections as u64,
+            connection_limit: limit as u64,
             restarts: self.restarts.get(),
             datagram_errors: DatagramErrors {
                 too_long: self.too_long.get(),

@@ -1,9 +1,9 @@
 //! One incoming connection: reads bytes and has them delivered, until it ends.
 //!
-//! Owns the socket and the loop: wait until there is something to read, wait until the frames before
-//! have been handled, read once, deliver. Nothing is ever written. Leaves to others: what memory the
-//! bytes take (`read_buffer`), how long a frame may take (`frame_deadline`), and who gets the frames
-//! (`deliver`).
+//! Owns the loop: wait until there is something to read, wait until the frames before have been
+//! handled, read once, deliver. Nothing is ever written. Leaves to others: the socket, and the end of
+//! a connection whose handlers are busy (`source`), what memory the bytes take (`read_buffer`), how
+//! long a frame may take (`frame_deadline`), and who gets the frames (`deliver`).
 
 use std::{
     convert::Infallible,
@@ -16,26 +16,23 @@ use futures::{FutureExt, future::OptionFuture};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
-    net::{
-        tcp::Stream,
-        time::{self, Instant, Sleep, sleep, sleep_until},
-    },
+    net::time::{self, Instant, Sleep, sleep, sleep_until},
     observe::receive_accounts::ReceiveAccounts,
     receive::{
-        admission::Admission,
         context::ReceiveContext,
         deliver::Deliverer,
         frame_deadline::FrameDeadline,
         inbound::Via,
         read_buffer::{Activity, REVIEW_INTERVAL, ReadBuffer},
+        source::Source,
     },
-    runtime::{lifecycle::Lifecycle, load_counter::LoadGuard},
+    runtime::lifecycle::Lifecycle,
     wire::frame::Malformed,
 };
 
 /// One connection, for as long as it lives.
 pub(crate) struct Connection {
-    stream: Stream,
+    source: Source,
     from: SocketAddr,
     max_frame: usize,
     accounts: ReceiveAccounts,
@@ -46,20 +43,15 @@ pub(crate) struct Connection {
     review: Option<Pin<Box<Sleep>>>,
     frame_deadline: FrameDeadline,
     deliverer: Deliverer,
-    _guards: (Admission, LoadGuard, TaskTrackerToken),
+    _receiver: TaskTrackerToken,
 }
 
 impl Connection {
-    pub(crate) fn new(
-        context: &ReceiveContext,
-        stream: Stream,
-        from: SocketAddr,
-        guards: (Admission, LoadGuard, TaskTrackerToken),
-    ) -> Self {
+    pub(super) fn new(context: &ReceiveContext, source: Source, from: SocketAddr) -> Self {
         let max_frame = context.config.max_frame;
         let (groups, accounts) = (context.groups.clone(), context.accounts.clone());
         Connection {
-            stream,
+            source,
             from,
             max_frame,
             lifecycle: context.lifecycle.clone(),
@@ -68,13 +60,15 @@ impl Connection {
             frame_deadline: FrameDeadline::new(&context.config),
             deliverer: Deliverer::new(groups, accounts.clone(), max_frame, Via::Tcp),
             accounts,
-            _guards: guards,
+            _receiver: context.lifecycle.receiver(),
         }
     }
 
     pub(crate) async fn run(mut self) {
         let Err(end) = self.read_and_deliver().await;
         self.count_end(&end);
+        self.source.end(false);
+        self.buffer = ReadBuffer::new();
         // A batch that did not fit into its mailbox gets there only while somebody awaits it.
         self.deliverer.wait_until_handled().await;
     }
@@ -111,7 +105,7 @@ impl Connection {
         // deadline is checked here too. Bytes that are already here came in time: it was this task
         // that ran late.
         if self.frame_due().is_some_and(|due| due <= time::now()) {
-            return match self.stream.readable().now_or_never() {
+            return match self.source.readable().now_or_never() {
                 Some(_) => Ok(()),
                 None => Err(End::FrameTimedOut),
             };
@@ -121,8 +115,7 @@ impl Connection {
             let review = OptionFuture::from(self.review.as_mut().map(|timer| timer.as_mut()));
             tokio::select! {
                 biased;
-                // If the socket failed, the read will return the error.
-                _ = self.stream.readable() => return Ok(()),
+                () = self.source.readable() => return Ok(()),
                 Some(()) = late => return Err(End::FrameTimedOut),
                 Some(()) = review => {}
             }
@@ -137,7 +130,8 @@ impl Connection {
     /// own actors take: after it, an incomplete frame has its full time again.
     async fn wait_until_handled(&mut self) {
         if !self.deliverer.is_handled() {
-            self.deliverer.wait_until_handled().await;
+            let handled = self.deliverer.wait_until_handled();
+            self.source.watch_during(handled).await;
             self.frame_deadline.restart(time::now());
         }
     }
@@ -146,7 +140,7 @@ impl Connection {
     async fn read(&mut self) -> io::Result<Read> {
         self.review
             .get_or_insert_with(|| Box::pin(sleep(REVIEW_INTERVAL)));
-        let read = self.stream.read(&mut self.buffer.room()).await?;
+        let read = self.source.read(&mut self.buffer.room()).await?;
         Ok(match read {
             None => Read::NotReady,
             Some(0) => Read::EndOfStream,
@@ -160,7 +154,10 @@ impl Connection {
     async fn deliver(&mut self) -> Result<(), Malformed> {
         let received = self.buffer.len();
         let delivered = match self.buffer.deliverable() {
-            Some(bytes) => self.deliverer.deliver(self.from, bytes).await,
+            Some(bytes) => {
+                let delivered = self.deliverer.deliver(self.from, bytes);
+                self.source.watch_during(delivered).await
+            }
             None => Ok(()),
         };
         self.buffer.settle(self.max_frame);
@@ -184,7 +181,7 @@ impl Connection {
             Activity::Idle => {
                 self.review = None;
                 self.deliverer.release_memory();
-                self.stream.delay_acks();
+                self.source.delay_acks();
             }
         }
     }

@@ -15,3 +15,4 @@ pub(crate) mod listener;
 mod read_buffer;
 pub(crate) mod reader;
 pub(crate) mod reader_set;
+mod source;
