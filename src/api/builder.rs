@@ -19,7 +19,9 @@ use crate::{
         descriptors,
     },
     observe::{receive_accounts::ReceiveAccounts, reporter::Reporter},
-    receive::{admission::ConnectionLimits, context::ReceiveContext, groups::Groups},
+    receive::{
+        admission::ConnectionLimits, budget::InboundBudget, context::ReceiveContext, groups::Groups,
+    },
     runtime::{
         arbiters::Arbiters, failpoints::Failpoints, lifecycle::Lifecycle, supervision::Supervisor,
     },
@@ -102,6 +104,7 @@ impl Builder {
             reporter.few_descriptors(config.max_connections, limits.max());
         }
         let receive = ReceiveContext {
+            budget: InboundBudget::new(config.inbound_bytes),
             config,
             groups: Groups::default(),
             accounts: ReceiveAccounts::new(reporter.subscribers.clone()),

@@ -199,6 +199,21 @@ settings! {
     /// share an address.
     max_connections_per_ip: usize = 2_048;
 
+    /// How much memory all incoming connections may hold together, in bytes: frames that are arriving,
+    /// and frames that wait for their group's actor, with what a batch costs beside its frames. Default
+    /// 256 MiB, at least 4 MiB and twice `max_frame`.
+    ///
+    /// When it is used up, connections read less at a time, and those with a long unfinished frame
+    /// wait. For each that waits, the largest unfinished frame is given up: its connection is closed
+    /// and counted as [`ReceiveStats::given_up`](crate::ReceiveStats::given_up). Short frames still get
+    /// through, since each connection may always hold 4 KiB, and an eighth of the budget is kept for
+    /// connections that hold at most 16 KiB.
+    ///
+    /// Not counted: payloads that the program keeps after its handler has returned, what groups hold
+    /// that have a bound of their own ([`GroupOverflow::Drop`](crate::GroupOverflow::Drop)), and up to
+    /// 64 MiB for each address of what it sent before it closed connections whose handlers are busy.
+    inbound_bytes: usize = 256 << 20;
+
     /// How long a frame may take to arrive, from its first byte to its last. Default 30 s, 1 ms to
     /// 30 days. A slower frame costs its connection. If the transport stops reading because handlers
     /// are busy, an incomplete frame gets its full time again afterwards.

@@ -19,6 +19,7 @@ use crate::{
     net::time::{self, Instant, Sleep, sleep, sleep_until},
     observe::receive_accounts::ReceiveAccounts,
     receive::{
+        budget::{GivenUp, Share},
         context::ReceiveContext,
         deliver::Deliverer,
         frame_deadline::FrameDeadline,
@@ -42,6 +43,8 @@ pub(crate) struct Connection {
     /// reset at each read, which would cost more than grouping what was read.
     review: Option<Pin<Box<Sleep>>>,
     frame_deadline: FrameDeadline,
+    /// What this connection holds of the memory of all connections.
+    share: Share,
     deliverer: Deliverer,
     _receiver: TaskTrackerToken,
 }
@@ -57,6 +60,7 @@ impl Connection {
             lifecycle: context.lifecycle.clone(),
             buffer: ReadBuffer::new(),
             review: None,
+            share: context.budget.share(),
             frame_deadline: FrameDeadline::new(&context.config),
             deliverer: Deliverer::new(groups, accounts.clone(), max_frame, Via::Tcp),
             accounts,
@@ -68,7 +72,7 @@ impl Connection {
         let Err(end) = self.read_and_deliver().await;
         self.count_end(&end);
         self.source.end(false);
-        self.buffer = ReadBuffer::new();
+        self.give_up_buffer();
         // A batch that did not fit into its mailbox gets there only while somebody awaits it.
         self.deliverer.wait_until_handled().await;
     }
@@ -85,6 +89,7 @@ impl Connection {
                 readable = self.readable() => readable?,
             }
             self.wait_until_handled().await;
+            self.take_memory().await?;
             let filled_the_room = match self.read().await {
                 Ok(Read::Some { filled_the_room }) => filled_the_room,
                 Ok(Read::NotReady) => continue,
@@ -112,11 +117,14 @@ impl Connection {
         }
         loop {
             let late = OptionFuture::from(self.frame_due().map(sleep_until));
+            let share = self.share.may_be_given_up().then_some(&self.share);
+            let given_up = OptionFuture::from(share.map(Share::given_up));
             let review = OptionFuture::from(self.review.as_mut().map(|timer| timer.as_mut()));
             tokio::select! {
                 biased;
                 () = self.source.readable() => return Ok(()),
                 Some(()) = late => return Err(End::FrameTimedOut),
+                Some(GivenUp) = given_up => return Err(End::GivenUp),
                 Some(()) = review => {}
             }
             // Nothing is there to be read, so this wait delays nothing. After it, the deadline of an
@@ -130,10 +138,42 @@ impl Connection {
     /// own actors take: after it, an incomplete frame has its full time again.
     async fn wait_until_handled(&mut self) {
         if !self.deliverer.is_handled() {
+            self.share
+                .cover(self.buffer.held() + self.deliverer.overhead());
+            self.share.busy(true);
             let handled = self.deliverer.wait_until_handled();
             self.source.watch_during(handled).await;
+            self.share.busy(false);
             self.frame_deadline.restart(time::now());
         }
+    }
+
+    /// Takes the memory that the next read may need from what all connections share. Waits if there
+    /// is none.
+    async fn take_memory(&mut self) -> Result<(), End> {
+        if self.share.is_given_up() {
+            return Err(End::GivenUp);
+        }
+        if !self.share.others_wait() && self.share.try_hold(self.buffer.needs()) {
+            return Ok(());
+        }
+        self.buffer.squeeze();
+        self.share.shrink(self.buffer.held());
+        let needs = self.buffer.needs();
+        if self.share.try_hold(needs) {
+            return Ok(());
+        }
+        self.frame_deadline.restart(time::now());
+        // Somebody must give way if all wait.
+        let late = OptionFuture::from(self.frame_due().map(sleep_until));
+        let held = self.source.watch_during(self.share.hold(needs));
+        tokio::select! {
+            held = held => held.map_err(|GivenUp| End::GivenUp)?,
+            Some(()) = late => return Err(End::GivenUp),
+            () = self.lifecycle.receiving_ends() => return Err(End::Closing),
+        }
+        self.frame_deadline.restart(time::now());
+        Ok(())
     }
 
     /// Reads once.
@@ -155,12 +195,17 @@ impl Connection {
         let received = self.buffer.len();
         let delivered = match self.buffer.deliverable() {
             Some(bytes) => {
+                self.share.busy(true);
                 let delivered = self.deliverer.deliver(self.from, bytes);
-                self.source.watch_during(delivered).await
+                let delivered = self.source.watch_during(delivered).await;
+                self.share.busy(false);
+                delivered
             }
             None => Ok(()),
         };
         self.buffer.settle(self.max_frame);
+        self.share.cover(self.buffer.held());
+        self.share.unfinished(self.buffer.len());
         if self.buffer.is_empty() {
             self.frame_deadline.clear();
         } else {
@@ -172,7 +217,9 @@ impl Connection {
 
     /// Gives back memory that is not needed any more.
     fn review_buffer(&mut self) {
-        match self.buffer.review() {
+        let activity = self.buffer.review();
+        self.share.shrink(self.buffer.held());
+        match activity {
             Activity::Active => {
                 if let Some(timer) = &mut self.review {
                     timer.as_mut().reset(time::now() + REVIEW_INTERVAL);
@@ -196,6 +243,15 @@ impl Connection {
         self.frame_deadline.at(len.ok().flatten())
     }
 
+    /// Gives back the buffer, but for what batches in mailboxes still hold of it.
+    fn give_up_buffer(&mut self) {
+        self.buffer = ReadBuffer::new();
+        self.share.unfinished(0);
+        if self.deliverer.is_handled() {
+            self.share.shrink(0);
+        }
+    }
+
     fn count_end(&self, end: &End) {
         let from = self.from;
         match end {
@@ -203,6 +259,10 @@ impl Connection {
             End::FrameTimedOut => {
                 tracing::debug!(%from, "a frame did not complete in time");
                 return self.accounts.timed_out();
+            }
+            End::GivenUp => {
+                tracing::debug!(%from, "the memory for received frames is used up, connection closed");
+                return self.accounts.given_up();
             }
             End::Malformed(Malformed { length }) => {
                 tracing::debug!(%from, length, "not a frame, connection closed");
@@ -234,6 +294,8 @@ enum End {
     Closing,
     /// A frame was not complete in time.
     FrameTimedOut,
+    /// The memory of all connections was used up, and its unfinished frame was the largest.
+    GivenUp,
     Malformed(Malformed),
     ClosedByPeer,
     /// The socket failed.

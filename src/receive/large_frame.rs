@@ -56,9 +56,18 @@ impl LargeFrame {
     }
 
     /// Returns how many bytes are allocated for this frame.
-    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.held
+    }
+
+    /// Returns how many bytes will be allocated after the next call of [`room`](LargeFrame::room).
+    pub(super) fn needs(&self) -> usize {
+        let step = step(self.received);
+        match self.parts.last() {
+            Some(last) if spare(last) > 0 => self.held,
+            _ if self.len - self.received > step => self.held + step,
+            _ => self.len,
+        }
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -135,7 +144,6 @@ pub(super) struct Spare {
 
 impl Spare {
     /// Returns how many bytes are allocated.
-    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.held
     }
@@ -168,6 +176,9 @@ mod tests {
     /// Receives `bytes`, at most `max` of them at a time.
     fn receive(frame: &mut LargeFrame, mut bytes: &[u8], max: usize) {
         while !bytes.is_empty() {
+            let needs = frame.needs();
+            frame.room(max);
+            assert_eq!(frame.held(), needs);
             let mut room = frame.room(max);
             let n = room.remaining_mut().min(bytes.len());
             assert!(n > 0, "no room");

@@ -1,6 +1,7 @@
 //! The way in: from an accepted connection to the mailbox of the group's actor.
 
 pub(crate) mod admission;
+pub(crate) mod budget;
 mod charge;
 mod connection;
 pub(crate) mod context;

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use actix_transport::{Config, Inbound};
+use actix_transport::{Config, GroupOverflow, Inbound};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 use crate::support::*;
 
@@ -199,6 +199,89 @@ impl Handler<Inbound> for Keeper {
             let _ = self.kept.send(payload);
         }
     }
+}
+
+#[test]
+fn when_inbound_memory_is_used_up_the_largest_frames_are_given_up_and_short_ones_pass() {
+    const BUDGET: usize = 8 << 20;
+    const UNIT: usize = 100_000;
+
+    async fn use_up() {
+        let config = one_reader().max_frame(BUDGET / 2).inbound_bytes(BUDGET);
+        let b = node(config);
+        let mut witness = Witness::new(&b).await;
+        let frame = wire(1, &vec![7; BUDGET / 2 - 8]);
+        let before = memory("VmData");
+        // The first connection has the least of its frame, the last one the most: 21 MB in total.
+        let mut streams = Vec::new();
+        for units in 1..=20 {
+            let mut stream = dial(&b).await;
+            // The connections whose frames are given up are closed in the middle of this.
+            let _ = stream.write_all(&frame[..units * UNIT]).await;
+            witness.comes_through().await;
+            streams.push(stream);
+            let held = memory("VmData").saturating_sub(before);
+            assert!(held <= BUDGET * 5 / 4, "{held} bytes of {BUDGET}");
+        }
+        until("given up", || b.stats().inbound.given_up >= 10).await;
+        witness.comes_through().await;
+        assert_eq!(b.stats().inbound.truncated, 0);
+        // The shortest ones are still there, and can be completed once others are gone.
+        streams.truncate(3);
+        until("gone", || b.stats().links.connections == 4).await;
+        let mut seen = serve(&b, [1]);
+        for (stream, units) in streams.iter_mut().zip(1..=3) {
+            write(stream, &frame[units * UNIT..]).await;
+            assert!(seen.next().await.payload == frame[8..]);
+        }
+        assert_eq!(b.stats().inbound.timed_out, 0);
+        end([b]).await;
+    }
+
+    let name = "memory::when_inbound_memory_is_used_up_the_largest_frames_are_given_up_and_short_ones_pass";
+    alone_after(TRIM, name, || run(use_up()));
+}
+
+#[test]
+fn while_handlers_hold_the_inbound_memory_new_reads_wait() {
+    const FRAME: usize = 1 << 20;
+
+    run(async {
+        let b = node(one_reader().max_frame(FRAME).inbound_bytes(4 << 20));
+        let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
+        let mut witness = Witness::new(&b).await;
+        let frame = wire(1, &vec![7; FRAME - 8]);
+        let mut streams = Vec::new();
+        for held in 1..=3 {
+            streams.push(dial(&b).await);
+            write(&mut streams[held - 1], &frame).await;
+            until("read", || {
+                b.stats().inbound.in_delivery.frames == held as u64
+            })
+            .await;
+        }
+        // For a fourth frame there is no memory.
+        let mut stream = dial(&b).await;
+        let writing = async {
+            write(&mut stream, &frame).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = writing => {}
+            () = async {
+                for _ in 0..100 {
+                    witness.comes_through().await;
+                }
+            } => {}
+        }
+        let inbound = b.stats().inbound;
+        assert_eq!((inbound.in_delivery.frames, inbound.given_up), (3, 0));
+        gate.open();
+        for _ in 0..3 {
+            assert_eq!(seen.next().await.payload.len(), FRAME - 8);
+        }
+        end([b]).await;
+    });
 }
 
 const KEPT: usize = 30;
