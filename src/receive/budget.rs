@@ -241,10 +241,12 @@ impl Drop for Share {
 impl Inner {
     /// Returns how much all connections may hold together after one has raised its share to `bytes`.
     fn limit(&self, bytes: usize) -> usize {
-        match bytes {
-            ..=FREE => usize::MAX,
-            ..=LITTLE => self.max,
-            _ => self.max - self.max / 8,
+        if bytes <= FREE {
+            return usize::MAX;
+        }
+        match bytes <= LITTLE {
+            true => self.max,
+            false => self.max - self.max / 8,
         }
     }
 

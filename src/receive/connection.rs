@@ -12,6 +12,7 @@ use std::{
     pin::{Pin, pin},
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, future::OptionFuture};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -46,6 +47,8 @@ pub(crate) struct Connection {
     /// What this connection holds of the memory of all connections.
     share: Share,
     deliverer: Deliverer,
+    /// Whether a frame was given up because the peer had closed the connection in the middle of it.
+    truncated: bool,
     _receiver: TaskTrackerToken,
 }
 
@@ -64,6 +67,7 @@ impl Connection {
             frame_deadline: FrameDeadline::new(&context.config),
             deliverer: Deliverer::new(groups, accounts.clone(), max_frame, Via::Tcp),
             accounts,
+            truncated: false,
             _receiver: context.lifecycle.receiver(),
         }
     }
@@ -141,8 +145,20 @@ impl Connection {
             self.share
                 .cover(self.buffer.held() + self.deliverer.overhead());
             self.share.busy(true);
+            let overhead = self.deliverer.overhead();
+            let (buffer, share) = (&mut self.buffer, &mut self.share);
+            let ended = |rest: &mut Bytes| {
+                // The memory of a frame that will never be complete is not kept for the handlers' time.
+                let len = buffer.announced(self.max_frame).ok().flatten();
+                if len.is_some_and(|len| buffer.len() + rest.len() < len) {
+                    rest.clear();
+                    self.truncated = true;
+                    share.unfinished(0);
+                    share.shrink(buffer.abandon() + overhead);
+                }
+            };
             let handled = self.deliverer.wait_until_handled();
-            self.source.watch_during(handled).await;
+            self.source.watch_during(handled, ended).await;
             self.share.busy(false);
             self.frame_deadline.restart(time::now());
         }
@@ -166,7 +182,8 @@ impl Connection {
         self.frame_deadline.restart(time::now());
         // Somebody must give way if all wait.
         let late = OptionFuture::from(self.frame_due().map(sleep_until));
-        let held = self.source.watch_during(self.share.hold(needs));
+        let held = self.share.hold(needs);
+        let held = self.source.watch_during(held, |_| {});
         tokio::select! {
             held = held => held.map_err(|GivenUp| End::GivenUp)?,
             Some(()) = late => return Err(End::GivenUp),
@@ -197,7 +214,7 @@ impl Connection {
             Some(bytes) => {
                 self.share.busy(true);
                 let delivered = self.deliverer.deliver(self.from, bytes);
-                let delivered = self.source.watch_during(delivered).await;
+                let delivered = self.source.watch_during(delivered, |_| {}).await;
                 self.share.busy(false);
                 delivered
             }
@@ -271,7 +288,7 @@ impl Connection {
             End::ClosedByPeer => tracing::trace!(%from, "connection ended"),
             End::Failed(err) => tracing::trace!(%from, %err, "connection ended"),
         }
-        if !self.buffer.is_empty() {
+        if self.truncated || !self.buffer.is_empty() {
             self.accounts.truncated();
         }
     }

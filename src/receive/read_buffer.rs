@@ -246,6 +246,14 @@ impl ReadBuffer {
         }
     }
 
+    /// Gives up the incomplete frame, and all memory but that of delivered frames. Returns how much
+    /// that is.
+    pub(crate) fn abandon(&mut self) -> usize {
+        (self.large, self.spare) = (None, None);
+        self.bytes.clear();
+        self.held
+    }
+
     /// Moves the received bytes into a buffer that is not much longer than they are.
     fn shrink(&mut self) {
         let len = self.bytes.len();

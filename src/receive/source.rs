@@ -62,8 +62,12 @@ impl Source {
     }
 
     /// Awaits `handlers`. If the peer closes the connection meanwhile, its place and its socket are
-    /// given back at once.
-    pub(super) async fn watch_during<T>(&mut self, handlers: impl Future<Output = T>) -> T {
+    /// given back at once. Then `ended` is called with what is left to be read.
+    pub(super) async fn watch_during<T>(
+        &mut self,
+        handlers: impl Future<Output = T>,
+        ended: impl FnOnce(&mut Bytes),
+    ) -> T {
         let mut handlers = pin!(handlers);
         tokio::select! {
             biased;
@@ -71,6 +75,7 @@ impl Source {
             () = self.closed_by_peer() => {}
         }
         self.end(true);
+        ended(&mut self.rest);
         handlers.await
     }
 

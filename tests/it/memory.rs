@@ -242,6 +242,44 @@ fn when_inbound_memory_is_used_up_the_largest_frames_are_given_up_and_short_ones
     alone_after(TRIM, name, || run(use_up()));
 }
 
+/// The memory of a frame that will never be complete must not stay for as long as a handler takes.
+#[test]
+fn a_connection_that_ends_inside_a_frame_keeps_none_of_it_while_a_handler_is_busy() {
+    const CONNECTIONS: usize = 100;
+    const PART: usize = 40_000;
+
+    async fn leave() {
+        let b = node(one_reader());
+        let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
+        let large = wire(2, &vec![7; 1 << 20]);
+        let bytes = [&wire(1, b"held")[..], &large[..100]].concat();
+        let before = memory("VmData");
+        for number in 1..=CONNECTIONS {
+            let mut stream = dial(&b).await;
+            write(&mut stream, &bytes).await;
+            let read = || b.stats().inbound.in_delivery.frames == number as u64;
+            until("read", read).await;
+            // This arrives in the kernel's buffer, with the end of the connection.
+            write(&mut stream, &large[100..PART]).await;
+            drop(stream);
+            until("ended", || b.stats().links.connections == 0).await;
+        }
+        let held = memory("VmData").saturating_sub(before);
+        assert!(held < CONNECTIONS * PART / 2, "{held} bytes");
+        gate.open();
+        for _ in 0..CONNECTIONS {
+            assert_eq!(seen.next().await.payload, "held");
+        }
+        let all = CONNECTIONS as u64;
+        until("counted", || b.stats().inbound.truncated == all).await;
+        end([b]).await;
+    }
+
+    let name =
+        "memory::a_connection_that_ends_inside_a_frame_keeps_none_of_it_while_a_handler_is_busy";
+    alone_after(TRIM, name, || run(leave()));
+}
+
 #[test]
 fn while_handlers_hold_the_inbound_memory_new_reads_wait() {
     const FRAME: usize = 1 << 20;
