@@ -302,7 +302,7 @@ fn while_handlers_hold_the_inbound_memory_new_reads_wait() {
         let mut stream = dial(&b).await;
         let writing = async {
             write(&mut stream, &frame).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = writing => {}
