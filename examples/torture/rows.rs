@@ -19,6 +19,7 @@ mod sigstop;
 mod soak;
 mod stop;
 mod storm;
+mod unfinished;
 
 use crate::{row::Row, sink, world::Role};
 
@@ -29,6 +30,9 @@ pub(crate) const ROWS: &[Row] = &[
     every_byte::ROW,
     sigstop::ROW,
     hostile::ROW,
+    unfinished::TRICKLE,
+    unfinished::GONE,
+    unfinished::INBOUND_MEMORY,
     descriptors::ROW,
     killed::ROW,
     paused::ROW,
