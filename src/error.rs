@@ -32,23 +32,23 @@ pub enum BindError {
     NoSystem,
 }
 
-/// A field of [`Config`](crate::Config) that cannot be used.
+/// A field of [`Config`](crate::Config) whose value is out of bounds.
 #[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
 #[error("config field `{field}` {problem}")]
 pub struct ConfigError {
     /// The name of the field.
     pub field: &'static str,
-    /// What is wrong with its value, to be read after the name.
+    /// What is wrong with its value: the end of a sentence that begins with the field's name.
     pub problem: String,
 }
 
 /// Which bound of a send queue was reached.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 pub enum QueueLimit {
-    /// [`Config::queue_frames`](crate::Config::queue_frames), or
+    /// The number of frames: [`Config::queue_frames`](crate::Config::queue_frames), or
     /// [`Config::udp_queue_frames`](crate::Config::udp_queue_frames) for datagrams.
     Frames,
-    /// [`Config::queue_bytes`](crate::Config::queue_bytes), or
+    /// The number of bytes: [`Config::queue_bytes`](crate::Config::queue_bytes), or
     /// [`Config::udp_queue_bytes`](crate::Config::udp_queue_bytes) for datagrams.
     Bytes,
 }
@@ -102,7 +102,7 @@ pub enum SendError<P> {
         payload: P,
     },
 
-    /// The address cannot be that of a peer: it has port 0, or an unspecified, multicast or broadcast
+    /// No frame can be sent to this address: it has port 0, or an unspecified, multicast or broadcast
     /// ip. Or it is an IPv6 address, and the datagram socket is bound to an IPv4 address.
     #[error("cannot send to {addr}: no peer can be reached at this address")]
     Address {
@@ -148,7 +148,7 @@ impl<P> SendError<P> {
         matches!(self, SendError::Full { .. })
     }
 
-    /// Returns whether the transport has stopped.
+    /// Returns whether the transport is stopping or has stopped.
     pub fn is_stopped(&self) -> bool {
         matches!(self, SendError::Stopped { .. })
     }
@@ -191,7 +191,7 @@ impl Refusal {
 #[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// The transport has stopped.
+    /// The transport is stopping or has stopped.
     #[error("transport has stopped")]
     Stopped,
     /// The address cannot be that of a peer: it has port 0, or an unspecified, multicast or broadcast
@@ -216,7 +216,8 @@ impl From<PeerError> for Refusal {
     }
 }
 
-/// Why a group was not registered.
+/// Why [`Transport::register`](crate::Transport::register) or
+/// [`Transport::replace`](crate::Transport::replace) failed.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {

@@ -1,6 +1,6 @@
 //! Sends messages between the nodes of a cluster: a message goes to an ip:port and a group index, and
 //! the actix actor that serves that group on the other node gets it, in order. Memory is bounded on both
-//! sides, and every message that did not get through is reported with a reason.
+//! sides, and every message that a transport drops is counted and reported with a reason.
 //!
 //! ```
 //! use actix::prelude::*;
@@ -53,23 +53,23 @@
 //!                                   └ receive/grouping: one batch per group out of one read
 //! ```
 //!
-//! There is no actix message, no allocation of the transport's own and no system call per frame: all
-//! three are per batch. A small frame is encoded into the queue's open buffer when it is pushed, and cut
-//! out of the received buffer when the actor takes it. A frame that comes alone on an idle link is
-//! written by the thread that sends it, because waking the writer would take longer than writing.
+//! Actix messages, allocations and system calls happen per batch, not per frame. A small frame is encoded
+//! into the queue's open buffer when it is pushed, and cut out of the received buffer when the actor takes
+//! it. Where frames come one at a time, the thread that sends a frame also writes it
+//! (`send/direct_write`), because waking the writer would take longer than writing.
 //!
 //! # The source
 //!
-//! A file imports only from its own folder and from those below it.
+//! A file imports only from its own folder and from folders further down in this list.
 //!
 //! ```text
-//! api/        the face: transport, builder, node; start and stop in their order
-//! datagrams/  UDP, out and in
-//! receive/    the way in: listener, admission, reader, connection, grouping, delivery, groups, inbound
-//! send/       the way out: peers, peer, queue/, writer, link, direct writes
+//! api/        what users call: transport, builder, node; how a transport starts and stops
+//! datagrams/  sending and receiving over UDP
+//! receive/    receiving: listener, admission, reader, connection, grouping, delivery, groups, inbound
+//! send/       sending: peers, peer, queue/, writer, link, direct writes
 //! runtime/    arbiters, supervision, the end of a transport, failpoints
 //! observe/    counters, receive accounts, events, logs
-//! net/        sockets, time and chance: no other folder asks the operating system for them
+//! net/        sockets, time and random numbers: no other folder asks the operating system for them
 //! config/     the settings and their bounds
 //! wire/       bytes without I/O: frame, payload
 //! error.rs, ids.rs   words that every folder uses
@@ -81,8 +81,8 @@
 //! |---|---|---|
 //! | `Listener` | one | accepts connections, gives each to the Reader that has the fewest |
 //! | `Reader` | one per reading arbiter | owns connections as tasks, turns bytes into frames |
-//! | [`Node`] | one | does as actix messages what [`Transport`] does as methods |
-//! | `PeerWriter` | one per peer that has something to write or a link | connects, writes what is queued, reconnects |
+//! | [`Node`] | one | offers registering, subscribing and sending as actix messages |
+//! | `PeerWriter` | one per peer that is not idle | connects, writes what is queued, reconnects |
 //! | `UdpActor` | one | sends and receives datagrams, on the number of the TCP port |
 //!
 //! An actor that ends unexpectedly is started again, after a wait and within a budget; actix' own

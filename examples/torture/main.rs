@@ -6,7 +6,6 @@
 //! cargo run --release --example torture -- long             # everything, in less than an hour
 //! cargo run --release --example torture -- cuts --tier long # one row, at the size of a tier
 //! cargo run --release --example torture -- cuts --seed 7    # repeats a failed run
-//! cargo run --example torture -- defects                    # checks that the tests find defects
 //! ```
 //!
 //! A row is one line of the output: a fault, and what must hold under it. Each row has a file in
@@ -22,7 +21,6 @@
 //! Rows run one after another, each on its own thread. The exit code is 1 if one fails.
 
 mod balance_watch;
-mod defects;
 mod heap;
 mod netns;
 mod progress;
@@ -77,11 +75,6 @@ fn main() -> ExitCode {
             println!("{:<12} {}", row.name, row.what);
         }
         return ExitCode::SUCCESS;
-    }
-    if let Some((word, named)) = args.what.split_first()
-        && word == "defects"
-    {
-        return defects::run(named);
     }
     let (tier, rows) = match choose(&args) {
         Ok(choice) => choice,

@@ -361,13 +361,15 @@ fn a_sender_writes_its_own_frame_and_rehangs_the_doorbell() {
         }
     });
     let other = pushes(&queue, &[b"b"]);
-    // If it is not woken for what is left, loom finds a deadlock.
+    // If it is not woken for what is left, loom finds a deadlock: the end, which would wake it too,
+    // comes only when nothing is left.
     let writer = thread::spawn({
         let queue = queue.clone();
         move || write_all(&queue).len()
     });
     assert_eq!(joined(other), 1);
     let written = joined(sender);
+    block_on(queue.drained());
     queue.seal();
     assert_eq!(written + joined(writer), 2);
     assert_eq!(snapshot(&queue).written.frames, 2);

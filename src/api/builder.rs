@@ -28,7 +28,7 @@ use crate::{
     send::{dialer::Dialer, peers::Peers, writer_context::WriterContext},
 };
 
-/// Makes a [`Transport`]; see [`Transport::builder`].
+/// Configures and starts a [`Transport`].
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     config: Config,
@@ -60,7 +60,9 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Names the address that cannot be bound, or the field of the configuration that cannot be used.
+    /// - [`BindError::Config`]: a field of the configuration is out of bounds.
+    /// - [`BindError::Bind`]: the address cannot be resolved or bound.
+    /// - [`BindError::NoSystem`]: no actix `System` runs on this thread.
     pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Transport, BindError> {
         self.config.validate()?;
         let runs = match self.config.placement {
@@ -130,7 +132,7 @@ impl Builder {
 }
 
 impl Transport {
-    /// Returns the builder of a transport.
+    /// Returns a builder, which configures and starts a transport.
     pub fn builder() -> Builder {
         Builder::default()
     }

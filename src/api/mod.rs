@@ -1,4 +1,4 @@
-//! The face: what users hold, and the order in which the parts start and stop.
+//! What users call, and the order in which the parts of a transport start and stop.
 
 pub(crate) mod builder;
 pub(crate) mod node;

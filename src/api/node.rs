@@ -1,4 +1,4 @@
-//! The `Node`: an actor that does as actix messages what the methods of `Transport` do.
+//! The `Node`: an actor that offers some methods of `Transport` as actix messages.
 //!
 //! It owns no state. The table of groups that inbound frames are addressed to lives in `groups`, outside
 //! of any actor, so that it survives a restart and can be read without asking anybody.
@@ -24,9 +24,8 @@ use crate::{
     send::peers::Peers,
 };
 
-/// The actor to talk to where a user holds only actix types. It handles [`Register`], [`Replace`],
-/// [`Unregister`], [`Subscribe`] and [`SendFrame`], which do what the methods of
-/// [`Transport`](crate::Transport) do.
+/// An actor that offers registering, subscribing and sending as actix messages, for users who hold only
+/// actix types: it handles [`Register`], [`Replace`], [`Unregister`], [`Subscribe`] and [`SendFrame`].
 ///
 /// Like every actor of the transport it is started again if it ends unexpectedly; the registrations
 /// survive. An `Addr` of its former life is then closed;
@@ -77,7 +76,7 @@ impl Supervised for Node {
     }
 }
 
-/// Asks the [`Node`] to let an actor serve a group; see
+/// A message to [`Node`]: registers an actor for a group; see
 /// [`Transport::register_with`](crate::Transport::register_with).
 #[derive(Debug)]
 pub struct Register {
@@ -102,7 +101,7 @@ impl Handler<Register> for Node {
     }
 }
 
-/// Asks the [`Node`] to let another actor serve a group. Returns the actor that served it before. See
+/// A message to [`Node`]: replaces the actor that serves a group, and returns the old one. See
 /// [`Transport::replace`](crate::Transport::replace).
 #[derive(Debug)]
 pub struct Replace {
@@ -125,7 +124,7 @@ impl Handler<Replace> for Node {
     }
 }
 
-/// Asks the [`Node`] to take a group from the actor that serves it; see
+/// A message to [`Node`]: removes the registration of a group; see
 /// [`Transport::unregister`](crate::Transport::unregister).
 #[derive(Debug, Copy, Clone)]
 pub struct Unregister {
@@ -146,7 +145,7 @@ impl Handler<Unregister> for Node {
     }
 }
 
-/// Asks the [`Node`] to send an actor the transport's events; see
+/// A message to [`Node`]: subscribes an actor to the transport's events; see
 /// [`Transport::subscribe`](crate::Transport::subscribe).
 #[derive(Debug)]
 pub struct Subscribe {
@@ -166,7 +165,7 @@ impl Handler<Subscribe> for Node {
     }
 }
 
-/// Asks the [`Node`] to send a frame; see [`Transport::try_send`](crate::Transport::try_send).
+/// A message to [`Node`]: sends a frame; see [`Transport::try_send`](crate::Transport::try_send).
 ///
 /// One actix message per frame costs more than the rest of its way. Where that matters, hold a
 /// [`Peer`](crate::Peer).

@@ -45,7 +45,7 @@ pub(super) struct Running {
     pub(super) supervisor: Supervisor,
     pub(super) failpoints: Failpoints,
     pub(super) arbiters: Arc<Arbiters>,
-    /// The `Node` in its latest life; `None` before its first and after its last.
+    /// The current `Node`. `None` before it has started, and after it has ended for good.
     pub(super) node: Arc<Mutex<Option<Addr<Node>>>>,
     /// Set by the first `stop` that comes to its end.
     pub(super) stopped: OnceCell<StopReport>,
@@ -139,7 +139,7 @@ impl Running {
         let (context, outgoing) = (self.receive.clone(), self.outgoing.clone());
         let (reporter, failpoints) = (self.reporter.clone(), self.failpoints.clone());
         let supervisor = self.supervisor.clone();
-        // The task may end with its arbiter, even before it began: nobody sends datagrams any more then.
+        // Closes the queue when the arbiter ends, even if the task has not started by then.
         let close_queue = self.outgoing.close_on_drop();
         worker.spawn(move || async move {
             let _close_queue = close_queue;
@@ -168,7 +168,7 @@ impl Running {
         self.lifecycle.ended().await;
         self.outgoing.close_socket();
         self.outgoing.report_dropped();
-        // The registered actors may hold handles to this transport.
+        // A registered actor may hold a handle to this transport: this breaks the cycle.
         self.receive.groups.close();
         let report = StopReport {
             undelivered: self.peers.undelivered(),
@@ -180,8 +180,8 @@ impl Running {
     }
 
     /// Waits until everything queued is written, and then until everything received is handled. Frames
-    /// are received while the queues drain: other nodes may be draining towards us, and we towards
-    /// ourselves.
+    /// are received while the queues drain: other nodes that drain, or this one itself, may be sending
+    /// to this node.
     async fn drain(&self) {
         tokio::join!(self.peers.drained(), self.outgoing.drained());
         self.lifecycle.end_receiving().await;

@@ -7,20 +7,20 @@ use crate::wire::count::Count;
 /// How [`Transport::stop`](crate::Transport::stop) stops.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub enum Shutdown {
-    /// At once. What is queued is dropped and counted.
+    /// Stops at once. Queued frames are dropped and counted.
     Now,
-    /// When the queues are empty and what was received by then is handled, but no later than after this
-    /// time. Frames are received as long as the queues are not empty.
+    /// First writes everything that is queued, then waits until everything received is handled. Gives up
+    /// after this time. New sends are refused at once; frames are received until the queues are empty.
     Drain(Duration),
 }
 
-/// What a stop left undone.
+/// The accepted frames that were dropped because the transport stopped.
 #[derive(Debug, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StopReport {
     /// The accepted frames that were still queued or being written at the end, by peer. Peers without
     /// any are left out.
     pub undelivered: Vec<(SocketAddr, Count)>,
-    /// The accepted datagrams that were not sent.
+    /// The accepted datagrams that were still queued at the end.
     pub datagrams: Count,
 }

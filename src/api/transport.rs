@@ -25,9 +25,9 @@ use crate::{
     wire::payload::Payload,
 };
 
-/// One node's end of the network: sends frames to other nodes, and delivers the frames that come in.
+/// A handle to a transport, which sends frames to other nodes and delivers received frames to actors.
 ///
-/// A cheap handle: clone it into every thread or actor that needs it. Several transports may live in one
+/// Cheap to clone: hand a clone to every thread or actor that needs it. Several transports may live in one
 /// process; they share nothing. Dropping the last handle stops the transport like [`Shutdown::Now`], but
 /// without waiting: the port is free and the threads end within about 50 ms. Subscribers may then not
 /// hear of the frames that a writer was just writing; these are counted all the same. A [`Peer`] does not
@@ -64,8 +64,9 @@ impl Transport {
         &self.0.receive.config
     }
 
-    /// Returns the actor that does as actix messages what these methods do. `None` for a moment at the
-    /// start and while the actor is being restarted, and after the transport has stopped.
+    /// Returns the address of the [`Node`], an actor that offers some of these methods as actix messages.
+    /// Returns `None` for a moment at the start and while the actor is being restarted, and after the
+    /// transport has stopped.
     pub fn node(&self) -> Option<Addr<Node>> {
         self.0.node.lock().clone().filter(Addr::connected)
     }
@@ -104,8 +105,8 @@ impl Transport {
         groups.register(group, Group::new(actor, overflow))
     }
 
-    /// Lets `actor` serve `group` in place of the actor that did, and returns that one. Frames on their
-    /// way to the former actor still reach it. The group's [`GroupOverflow`] is kept; it is
+    /// Replaces the actor that serves `group`, and returns the old one. Frames on their way to the old
+    /// actor still reach it. The group's [`GroupOverflow`] is kept; it is
     /// [`GroupOverflow::Wait`] if nobody served the group.
     ///
     /// # Errors
@@ -120,8 +121,8 @@ impl Transport {
         Ok(old.map(|row| row.actor.clone()))
     }
 
-    /// Takes `group` from the actor that serves it, and returns that actor. The group's frames then go to
-    /// the [catch-all](Transport::catch_all) actor, if there is one.
+    /// Removes the registration of `group`, and returns its actor, or `None` if there was none. The group's
+    /// frames then go to the [catch-all](Transport::catch_all) actor, if there is one.
     pub fn unregister(&self, group: GroupId) -> Option<Recipient<Inbound>> {
         let row = self.0.receive.groups.unregister(group)?;
         Some(row.actor.clone())
@@ -196,9 +197,9 @@ impl Transport {
         self.0.outgoing.send(to, group, payload)
     }
 
-    /// Sends a frame as a datagram if its payload is at most [`Config::max_datagram`] long, and over a
-    /// connection if it is longer, as PhxPaxos does. Sends now or not at all. Frames sent so arrive in
-    /// any order.
+    /// Sends a frame as a datagram if its payload is at most [`Config::max_datagram`] long, as PhxPaxos
+    /// does. Sends it over a connection if it is longer, or if datagrams are switched off. Does not wait
+    /// for room. Frames sent so arrive in any order.
     ///
     /// # Errors
     ///
@@ -225,7 +226,8 @@ impl Transport {
         self.0.arbiters.readers[0].spawn_untracked(sending);
     }
 
-    /// Returns a snapshot of all counters. It is exact: at every moment, every frame is in one place.
+    /// Returns a snapshot of all counters. The counters of frames always balance; see
+    /// [`Stats::balance`].
     pub fn stats(&self) -> Stats {
         self.0.stats()
     }
@@ -237,21 +239,20 @@ impl Transport {
 
     /// Stops the transport and reports what was left undelivered.
     ///
-    /// From the moment of the call, no frame is accepted for sending. When it returns, the port is free
+    /// Once the returned future has been polled, no frame is accepted for sending. When it returns, the port is free
     /// and no task or thread of the transport is left. The counters are final then, except for frames
     /// that are with your actors: after [`Shutdown::Now`], or a drain that reached its limit, an
     /// [`Inbound`] in a mailbox or in a handler is counted when it is dropped.
     ///
     /// Calling it again, from any handle, waits for the same end and returns the same report; the first
-    /// call that is not cancelled decides how the transport stops. If the call is cancelled, the
-    /// transport accepts no more frames and, after [`Shutdown::Now`], has ended: call it again.
+    /// call that is not cancelled decides how the transport stops. A cancelled call leaves the transport
+    /// stopping: it accepts no more frames. Call `stop` again to wait for the end.
     ///
     /// It takes somewhat longer than the given limit: tasks and threads must end, and subscribers have
     /// up to 50 ms to handle the last events.
     ///
     /// Connections are closed while bytes may be on their way. What the kernel took from a writer counts
-    /// as written. What a reader had not read is lost; its sender has sent it once and does not send it
-    /// again.
+    /// as written. Bytes that this node has not read are lost, and their sender does not send them again.
     pub async fn stop(&self, how: Shutdown) -> StopReport {
         self.0
             .stopped

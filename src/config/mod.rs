@@ -25,15 +25,15 @@ pub enum Overflow {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Placement {
-    /// On threads of their own: `readers` arbiters for the `Reader`s, the `Listener`, the `Node` and
+    /// The actors run on threads of their own: `readers` arbiters for the `Reader`s, the `Listener`, the `Node` and
     /// the `UdpActor`, and `writers` arbiters that share the peers. 1 to 1024 of each.
     Dedicated {
-        /// Threads that read.
+        /// Threads for receiving, and for the `Listener`, the `Node` and the `UdpActor`.
         readers: usize,
-        /// Threads that write.
+        /// Threads for sending.
         writers: usize,
     },
-    /// All on the arbiter that calls `bind`. Messages then cross no thread inside the transport, which
+    /// All actors run on the arbiter that calls `bind`. Messages then cross no thread inside the transport, which
     /// gives the shortest round trip. The whole transport shares one core with everything else on that
     /// arbiter, and ends with it.
     Current,
@@ -123,8 +123,8 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stale_after: Duration = Duration::from_secs(5);
 
-    /// How long a link with nothing to send stays open. Default 60 s (PhxPaxos), 1 ms to 30 days. After
-    /// the same time again without a link, a peer is forgotten, unless somebody holds a
+    /// How long an outgoing connection with nothing to send stays open. Default 60 s (PhxPaxos), 1 ms to 30 days. After
+    /// the same time again without a connection, a peer is forgotten, unless somebody holds a
     /// [`Peer`](crate::Peer) handle to it.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
@@ -133,7 +133,7 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     connect_timeout: Duration = Duration::from_secs(3);
 
-    /// The bound of the first wait before a peer is dialled again, after a connection failed or was
+    /// The upper bound of the first wait before a peer is dialled again, after a connection failed or was
     /// lost. The bound doubles with each further failure, up to `redial_max`. Each wait is drawn evenly
     /// between zero and its bound. Default 200 ms (PhxPaxos), 1 ms to a day.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
@@ -143,7 +143,7 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     redial_max: Duration = Duration::from_secs(5);
 
-    /// How long a link must live for the waits between dials to start over at `redial_first`. Default
+    /// How long an outgoing connection must live for the waits between dials to start over at `redial_first`. Default
     /// 1 s, at most a day. With a low value, a peer that accepts connections and closes them at once is
     /// dialled again and again with short waits.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
@@ -164,8 +164,8 @@ settings! {
     nodelay: bool = true;
 
     /// How long a connection may be quiet before the system probes whether the other side is still
-    /// there. It probes three times, each a third of this time apart. Default 15 s, 1 s to an hour.
-    /// Fractions of a second are dropped.
+    /// there. It probes three times, each a third of this time apart, but at least 1 s. Default 15 s, 1 s to
+    /// an hour. Fractions of a second are dropped.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     keepalive: Duration = Duration::from_secs(15);
 
@@ -251,9 +251,9 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     restart_window: Duration = Duration::from_secs(60);
 
-    /// The bound of the first wait before an actor is restarted. The bound doubles with each further
+    /// The upper bound of the first wait before an actor is restarted. The bound doubles with each further
     /// restart, up to 1 s. Each wait is drawn evenly between zero and its bound. Default 10 ms, 1 ms to
-    /// 30 days. From 1 s on it does not double.
+    /// 30 days. A value of 1 s or more is the bound of every wait.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     restart_first: Duration = Duration::from_millis(10);
 

@@ -19,10 +19,10 @@ use crate::{
     },
 };
 
-/// Receiving system calls before other tasks get their turn.
+/// The number of system calls to receive datagrams before other tasks get their turn.
 const YIELD_AFTER_CALLS: usize = 16;
 
-/// Bytes that are delivered together: at least the longest datagram.
+/// The most bytes that are delivered together. Must hold the longest datagram.
 const DELIVER_BYTES: usize = 64 << 10;
 
 /// Receives datagrams and delivers them.
@@ -73,7 +73,7 @@ impl<'r> Receiving<'r> {
             self.deliver().await;
             tokio::task::yield_now().await;
         }
-        // Frames in a mailbox are only taken from it while somebody awaits the answer.
+        // An actor handles the frames in its mailbox only while somebody awaits the answer.
         self.deliverer.wait_until_handled().await;
     }
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
-/// Returns whether a frame can be sent to this address at all: it has a port, and its ip is that of
-/// one machine.
+/// Returns whether a frame can be sent to this address: it has a port, and its ip is not unspecified,
+/// multicast or 255.255.255.255.
 pub(crate) fn is_usable(addr: SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
     addr.port() != 0

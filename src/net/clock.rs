@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-/// How long after their limit stale frames are looked for. This is more than one step of the clock, so
-/// that one look finds them.
+/// Added to timers for stale frames. It is the longest step of the clock, so that the frames have gone
+/// stale when the timer fires.
 pub(crate) const EXPIRY_SLACK: Duration = Duration::from_millis(10);
 
 /// A moment on the coarse clock, in milliseconds.

@@ -1,10 +1,10 @@
-//! Sockets, time and chance: the only room that asks the operating system for them.
+//! Sockets, time and random numbers: the only folder that asks the operating system for them.
 //!
-//! Everything above uses the types of this room. A TLS stream, a simulated network, a paused clock or
+//! Everything above uses the types of this folder. A TLS stream, a simulated network, a paused clock or
 //! a seeded random source can therefore be put in here, and nothing above changes.
 //!
-//! A tokio socket belongs to the runtime that it was registered with. What crosses from one arbiter to
-//! another is therefore a *detached* socket, and the arbiter that receives it attaches it again.
+//! A tokio socket belongs to the runtime that it was registered with. So a socket is detached before it
+//! moves to another arbiter, and attached there.
 
 pub(crate) mod addr;
 pub(crate) mod bind;

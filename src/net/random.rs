@@ -1,4 +1,4 @@
-//! Chance: the only place that draws random numbers.
+//! Random numbers.
 
 /// Draws a number evenly from 0 to 1.
 pub(crate) fn fraction() -> f64 {

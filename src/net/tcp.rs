@@ -44,8 +44,9 @@ impl Stream {
         options.set_tcp_user_timeout(Some(config.user_timeout))?;
         let connecting = timeout(config.connect_timeout, socket.connect(addr));
         let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
-        // The system draws the port of an outgoing connection from a range in which the peer may have
-        // listened. If it draws that very port while the peer is away, TCP connects the socket to itself.
+        // A peer on this machine may listen on a port from which the system also draws the ports of
+        // outgoing connections. If it draws that port while the peer is away, TCP connects the socket to
+        // itself.
         if stream.local_addr()? == stream.peer_addr()? {
             return Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
@@ -73,12 +74,12 @@ impl Stream {
         self.0.try_io(Interest::READABLE, || Ok(())).is_ok()
     }
 
-    /// Waits until the socket may be read or written.
+    /// Waits until the socket can be read or written.
     pub(crate) async fn ready(&self) -> io::Result<Readiness> {
         self.0.ready(Interest::READABLE | Interest::WRITABLE).await
     }
 
-    /// Returns whether the socket may be read or written now; `None` if neither.
+    /// Returns whether the socket can be read or written now; `None` if neither.
     pub(crate) fn ready_now(&self) -> Option<io::Result<Readiness>> {
         self.ready().now_or_never()
     }
@@ -86,8 +87,8 @@ impl Stream {
     /// Reads into the spare room of `buffer` once. `None`: there was nothing to read. Zero bytes: the
     /// other side has ended the connection.
     ///
-    /// A read that leaves room has read all there was. Unlike tokio's `try_read_buf` this marks the
-    /// socket as not readable then, which saves the system call that would find nothing.
+    /// A read that does not fill the room has read everything. Unlike tokio's `try_read_buf`, this then
+    /// marks the socket as not readable, which saves a system call that would find nothing.
     pub(crate) async fn read(&mut self, buffer: &mut impl BufMut) -> io::Result<Option<usize>> {
         let read = poll_fn(|cx| Poll::Ready(poll_read_buf(Pin::new(&mut self.0), cx, buffer)));
         match read.await {
@@ -149,7 +150,7 @@ impl Stream {
     }
 
     /// Asks the system to delay acknowledgements, as TCP does where data goes both ways: they wait for
-    /// a second frame, or for some 40 ms.
+    /// a second segment, or for some 40 ms.
     ///
     /// Without this, the kernel acknowledges every read on a link on which we never write: one packet
     /// for each of the peer's, which took a sixth of the time of a round trip. The kernel forgets the

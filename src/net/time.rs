@@ -1,4 +1,4 @@
-//! Time: the only place that reads clocks and sets timers, but for the coarse clock in `clock`.
+//! Clocks and timers, except for the coarse clock in `clock`.
 //!
 //! Timers and [`now`] go by tokio's clock, which tests can pause.
 

@@ -2,7 +2,7 @@
 //!
 //! On Linux datagrams go through `quinn-udp`: datagrams of one length to one receiver leave together
 //! (segmentation offload), and what arrived so is received together. On other systems they go one by
-//! one. What is sent, and what becomes of it, is decided in the room `datagrams`.
+//! one. What is sent, and what becomes of it, is decided in the folder `datagrams`.
 
 use std::{io, net::SocketAddr};
 
@@ -11,11 +11,11 @@ use tokio::net::UdpSocket;
 pub(crate) use self::system::DatagramSocket;
 use self::system::SLOTS;
 
-/// The longest datagram that the 16-bit length field of UDP allows.
+/// Room for one datagram: its length field has 16 bits.
 const LONGEST: usize = 64 << 10;
 
-/// The most bytes that are sent together. To the kernel they are one datagram until the last moment,
-/// so this is what one datagram may carry.
+/// The most bytes that are sent together. The kernel handles them as one datagram until the last moment,
+/// so this is slightly less than one IPv4 datagram can carry.
 pub(crate) const MAX_BURST_BYTES: usize = 65_000;
 
 /// A longer datagram is sent alone. Datagrams that are sent together must each fit the link, or none of

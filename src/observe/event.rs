@@ -9,7 +9,7 @@ use actix::Message;
 
 use crate::{net::time::SystemTime, observe::stats::DropReason, wire::count::Count};
 
-/// Something about a peer, or about the transport itself, that its users may want to act on.
+/// An event of the transport: about one of its peers, or about the transport itself.
 ///
 /// Subscribe with [`Transport::subscribe`](crate::Transport::subscribe). Events about one peer come in
 /// order; the next is sent when the subscriber has handled the one before. For a slow subscriber, events
@@ -24,7 +24,8 @@ pub enum PeerEvent {
     Up {
         /// Where the peer listens.
         peer: SocketAddr,
-        /// The number of this connection to the peer, counted from 1.
+        /// The number of this connection, counted from 1 since the peer became known. It starts over when
+        /// the peer was forgotten and becomes known again.
         epoch: u64,
     },
     /// The connection to the peer has ended.
@@ -36,7 +37,7 @@ pub enum PeerEvent {
         /// Why it ended.
         reason: DownReason,
     },
-    /// No connection to the peer could be made. Its frames wait in the queue and may go stale.
+    /// Connecting to the peer failed. Its frames wait in the queue and may go stale.
     Unreachable {
         /// Where the peer should listen.
         peer: SocketAddr,
@@ -47,8 +48,8 @@ pub enum PeerEvent {
         /// How the last one failed.
         error: io::ErrorKind,
     },
-    /// One of the transport's own actors ended unexpectedly and was started again. Nothing that was
-    /// queued, counted or registered is lost by it. A `Reader` loses its connections, whose peers then
+    /// One of the transport's own actors ended unexpectedly and was started again. Queues, counters and
+    /// registrations are kept. A `Reader` loses its connections, whose peers then
     /// dial again. A `Reader` and the `UdpActor` also lose the frames that they had read and not
     /// delivered; these are counted as [`DropReason::ActorGone`].
     Restarted {
@@ -106,7 +107,7 @@ pub enum Component {
     Listener,
     /// One of the actors that read connections, by its index.
     Reader(usize),
-    /// The [`Node`](crate::Node).
+    /// The actor that offers methods of the transport as messages, [`Node`](crate::Node).
     Node,
     /// The actor that writes to this peer.
     PeerWriter(SocketAddr),

@@ -1,8 +1,8 @@
 //! The events that one subscriber has not handled yet.
 //!
-//! Bounded by merging: of one kind of event about one peer or component only the latest waits, at the
-//! place of the latest, and counts of dropped frames are added up. A subscriber that sleeps for an hour
-//! therefore wakes up to the present state and not to an hour of history.
+//! Bounded by merging: a newer event replaces a waiting one of the same kind and the same peer or
+//! component, and goes to the end of the queue. Counts of dropped frames are added up. So a subscriber that
+//! sleeps for an hour gets the present state and not an hour of history.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -7,8 +7,8 @@ use std::{
 
 use crate::observe::stats::{DatagramErrors, LinkStats};
 
-/// Counters that are added to where something happens and read by `Transport::stats`. They order no
-/// other memory, hence `Relaxed`.
+/// Independent counters: each is raised where something happens. They order no other memory, hence
+/// `Relaxed`.
 #[derive(Debug, Default)]
 pub(crate) struct LinkCounters {
     pub(super) dials: Counter,

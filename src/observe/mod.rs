@@ -1,4 +1,4 @@
-//! What is counted, told and logged. Knows frames and peers by their numbers and addresses only.
+//! What is counted, reported and logged.
 
 pub(crate) mod event;
 mod event_queue;

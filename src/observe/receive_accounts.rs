@@ -20,8 +20,8 @@ use crate::{
     wire::count::Count,
 };
 
-/// The counters of received frames. A transport has one of these. Its mutex is locked twice for each
-/// batch: when the batch is received and when it is dropped.
+/// The counters of received frames. A transport has one of these. Its mutex is locked when frames
+/// are received, and again when they are delivered or dropped.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReceiveAccounts(Arc<Inner>);
 

@@ -94,7 +94,7 @@ impl Subscribers {
     pub(crate) async fn end(&self) {
         self.close();
         let _ = timeout(LAST_EVENTS, self.0.tasks.wait()).await;
-        // From here on, this also ends the task of whoever subscribes to a stopped transport.
+        // From here on, new subscriptions end at once.
         self.0.ended.cancel();
         self.0.tasks.wait().await;
     }

@@ -40,8 +40,8 @@ pub(crate) struct Connection {
     accounts: ReceiveAccounts,
     lifecycle: Lifecycle,
     buffer: ReadBuffer,
-    /// The time for the next review of the buffer; `None` while the connection is idle. It is not
-    /// reset at each read, which would cost more than grouping what was read.
+    /// The time for the next review of the buffer; `None` while the connection is idle. It is not reset at
+    /// each read: that would cost more than grouping the frames of a read.
     review: Option<Pin<Box<Sleep>>>,
     frame_deadline: FrameDeadline,
     /// What this connection holds of the memory of all connections.
@@ -108,11 +108,12 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to read, however long that takes, or until a frame is late.
+    /// Waits until there is something to read. Waits without limit, unless a frame has begun and is not
+    /// complete in time.
     async fn readable(&mut self) -> Result<(), End> {
         // A frame that arrives in small pieces makes the socket readable again and again, so its
-        // deadline is checked here too. Bytes that are already here came in time: it was this task
-        // that ran late.
+        // deadline is checked here too. If bytes are readable already, the peer was in time and this task
+        // was late.
         if self.frame_due().is_some_and(|due| due <= time::now()) {
             return match self.source.readable().now_or_never() {
                 Some(_) => Ok(()),
@@ -131,15 +132,15 @@ impl Connection {
                 Some(GivenUp) = given_up => return Err(End::GivenUp),
                 Some(()) = review => {}
             }
-            // Nothing is there to be read, so this wait delays nothing. After it, the deadline of an
-            // incomplete frame counts again.
+            // There is nothing to read, so this wait delays nothing. The deadline of an incomplete frame
+            // applies again after it.
             self.wait_until_handled().await;
             self.review_buffer();
         }
     }
 
-    /// Waits until all delivered frames have been handled. A peer is not blamed for the time that our
-    /// own actors take: after it, an incomplete frame has its full time again.
+    /// Waits until the actors have handled what was delivered. An incomplete frame then has its full time
+    /// again, because the peer is not at fault for the time that our actors take.
     async fn wait_until_handled(&mut self) {
         if !self.deliverer.is_handled() {
             self.share

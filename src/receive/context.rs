@@ -1,4 +1,4 @@
-//! What everybody who receives frames works with.
+//! The parts that all receiving tasks of a transport share.
 
 use std::sync::Arc;
 

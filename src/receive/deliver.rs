@@ -1,10 +1,9 @@
 //! Delivers what one connection, or the UDP socket, has received to the actors of the groups.
 //!
-//! Owns the order of delivery and the back-pressure: a batch of frames goes into the actors' mailboxes
-//! only when the batch before it has been handled, so at most one batch per connection waits in
-//! mailboxes. Owns as well what happens to frames that cannot be delivered: they are counted, with
-//! the reason. Leaves the grouping of frames to `grouping`, the table of actors to `groups` and the
-//! reading to `connection` and `datagrams`.
+//! This is where back-pressure comes from: for groups with [`GroupOverflow::Wait`], the frames of one round
+//! are delivered only when the actors have handled those of the round before. Frames that cannot be
+//! delivered are counted, with the reason. Grouping frames is left to `grouping`, the table of actors to
+//! `groups`, and reading to `connection` and `datagrams`.
 
 use std::{fmt, net::SocketAddr, pin::Pin};
 
@@ -52,10 +51,10 @@ impl Deliverer {
         }
     }
 
-    /// Delivers all whole frames at the front of `buffer`, after the frames delivered before have
-    /// been handled. Leaves the beginning of a frame in the buffer.
+    /// Delivers all whole frames at the front of `buffer`, after the frames delivered before have been
+    /// handled. Leaves the beginning of a frame in the buffer.
     ///
-    /// Returns while the last batch may still be in mailboxes; see
+    /// May return before the actors have handled the last frames; see
     /// [`wait_until_handled`](Deliverer::wait_until_handled).
     pub(crate) async fn deliver(
         &mut self,
@@ -87,15 +86,16 @@ impl Deliverer {
         }
     }
 
-    /// Waits until all delivered frames have been handled.
+    /// Waits until the actors have handled all delivered frames, except those of groups with
+    /// [`GroupOverflow::Drop`].
     ///
-    /// Callers do this as late as they can. By then the handlers have usually finished, and no task
-    /// needs to be woken.
+    /// Call this as late as possible: by then the handlers have usually finished, and no task needs to be
+    /// woken.
     pub(crate) async fn wait_until_handled(&mut self) {
         self.unhandled.wait().await;
     }
 
-    /// Returns whether all delivered frames are known to have been handled.
+    /// Returns whether all frames that must be waited for are known to have been handled.
     pub(crate) fn is_handled(&self) -> bool {
         self.unhandled.0.is_empty()
     }
@@ -114,10 +114,10 @@ impl Deliverer {
     }
 }
 
-/// The delivered batches that are not known to have been handled.
+/// The delivered messages that are not known to have been handled.
 ///
-/// A batch that did not fit into its mailbox waits inside of its request, and moves into the mailbox
-/// only while somebody awaits the request.
+/// They must be awaited to their end: actix skips a message in a mailbox if nobody awaits the answer any
+/// more.
 #[derive(Default)]
 struct Unhandled(Vec<Pin<Box<RecipientRequest<Inbound>>>>);
 

@@ -1,6 +1,6 @@
-//! When the frame whose beginning has arrived must be complete.
+//! Decides when an incomplete frame must be complete.
 //!
-//! Owns the rule of [`Config::frame_timeout`](crate::Config::frame_timeout) and
+//! This is the rule of [`Config::frame_timeout`](crate::Config::frame_timeout) and
 //! [`Config::frame_floor`](crate::Config::frame_floor). Reads no clock and sets no timer, which is
 //! left to `connection`.
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{config::Config, net::time::Instant};
 
-/// The deadline of the frame that one connection's buffer begins with.
+/// The deadline of the incomplete frame of one connection.
 #[derive(Debug)]
 pub(crate) struct FrameDeadline {
     /// The least time that a frame is given.
@@ -41,7 +41,8 @@ impl FrameDeadline {
         self.began = None;
     }
 
-    /// Gives the frame its full time again, because the connection was not read for a while.
+    /// Lets the time of the incomplete frame, if there is one, start again. Called when the connection was
+    /// not read for a while.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.began = self.began.map(|_| now);
     }

@@ -30,7 +30,7 @@ impl BuildHasher for GroupHasher {
     }
 }
 
-/// The factor, and after the multiplication the hash.
+/// First the factor, then the hash.
 pub(crate) struct GroupHash(u64);
 
 impl Hasher for GroupHash {

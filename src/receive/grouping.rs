@@ -1,9 +1,8 @@
 //! Groups the frames at the front of a buffer, and walks the frames of each group.
 //!
-//! Owns where each group's frames are in the buffer, as it is written down by [`Grouping`] and read
-//! by [`GroupFrames`]. Every frame's header is looked at once here, when frames are grouped: its
-//! length is checked then, so walking cannot fail. Knows no actor, no table of groups and no
-//! counters: who gets a group's frames is decided by `deliver`.
+//! [`Grouping`] notes where each group's frames are in the buffer, and [`GroupFrames`] walks them. The length
+//! of every frame is checked once, when it is grouped, so walking cannot fail. `deliver` decides which
+//! actor gets the frames of a group.
 //!
 //! Neighbouring frames of one group are one [`Span`] of bytes, however many they are. A buffer with
 //! frames of a single group is therefore a single span, and needs no list. Where groups alternate, the
@@ -28,8 +27,8 @@ use crate::{
     wire::frame::{self, HEADER, Malformed},
 };
 
-/// The most groups in one round. A sender that addresses each of its frames to another of a million
-/// groups makes a thousand messages exist at a time, not a million.
+/// The most groups in one round. It bounds the messages that exist at the same time, even if a sender
+/// addresses each of its frames to another group.
 const ROUND_GROUPS: usize = 1024;
 
 /// The most spans in one round. A span takes 12 bytes, which is more than the shortest frame (8), so
@@ -214,8 +213,8 @@ impl GroupFrames {
         Some(&self.buffer[payload])
     }
 
-    /// Returns how many of the first frames fit together into `room` bytes. No frame has been taken
-    /// yet when this is called.
+    /// Returns how many of the first frames fit together into `room` bytes. Call this before
+    /// taking any frame.
     pub(crate) fn fitting(&self, room: usize) -> Count {
         if self.total.bytes <= room as u64 {
             return self.total;

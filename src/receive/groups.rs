@@ -27,8 +27,7 @@ pub enum GroupOverflow {
     ///
     /// All datagrams arrive at one socket, so a group that waits holds back the datagrams of all senders
     /// for all groups. Datagrams that the operating system has no room for meanwhile are lost, and not
-    /// counted here. If that matters, register groups that receive datagrams with
-    /// [`Drop`](GroupOverflow::Drop).
+    /// counted here. If that matters, use [`GroupOverflow::Drop`] for groups that receive datagrams.
     #[default]
     Wait,
     /// The connection does not wait. The group may hold up to `max_bytes` that its actor has not handled

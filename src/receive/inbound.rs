@@ -1,4 +1,4 @@
-//! [`Inbound`], the message that a group's actor receives: the frames of one group from one read.
+//! [`Inbound`], the message that a group's actor receives: frames of one group that were received together.
 //!
 //! Owns the public types for received frames. Leaves the position of the frames in their buffer to
 //! `grouping`, and their counters to `receive_accounts`.
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum Via {
-    /// Over a connection: in order, no frame twice, and none missing before the connection ends.
+    /// Over a connection: in order and without duplicates.
     Tcp,
     /// As datagrams: in any order. The network may have lost or duplicated some.
     Udp,
@@ -59,9 +59,9 @@ pub enum Via {
 ///
 /// # Back-pressure and memory
 ///
-/// The transport reads the connection again once the handler has returned (or, if it returns a future,
-/// once that has resolved). It does not wait for this if the group was registered with
-/// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
+/// The transport reads the connection again when all handlers of the frames of one read have finished: when
+/// they have returned, or the futures that they returned have resolved. It does not wait for the handlers
+/// of groups with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
 ///
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
 /// as the payload lives. For a payload of up to 512 KiB that can be 1 MiB. A longer one has a buffer of

@@ -85,8 +85,7 @@ impl Accepting {
     async fn run(&self) {
         const FIRST_WAIT: Duration = Duration::from_millis(100);
         const MAX_WAIT: Duration = Duration::from_secs(1);
-        // No jitter here: it would keep nobody apart, and a wait drawn as nothing would be the spinning
-        // that the wait is to prevent.
+        // No jitter: there is only one Listener, and a random wait of zero would let it spin.
         const FULL_WAIT: f64 = 1.0;
 
         let mut waits = Backoff::new(FIRST_WAIT, MAX_WAIT);
@@ -101,7 +100,7 @@ impl Accepting {
                     self.readers.any().await;
                     self.assign(stream, from);
                 }
-                // A socket that cannot even be attached would fail again at once.
+                // Also waits if the socket could not be attached: that would fail again at once.
                 Err(err) if acceptor.is_none() || tcp::is_exhaustion(&err) => {
                     let wait = waits.next(FULL_WAIT);
                     self.reporter.cannot_accept(&err, wait);

@@ -1,4 +1,4 @@
-//! The way in: from an accepted connection to the mailbox of the group's actor.
+//! Receiving: from an accepted connection to the mailbox of the group's actor.
 
 pub(crate) mod admission;
 pub(crate) mod budget;

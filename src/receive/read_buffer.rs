@@ -1,9 +1,9 @@
-//! What a connection has received and not delivered, and how much memory that may take.
+//! The bytes that a connection has received and not delivered, and the memory for them.
 //!
-//! Owns the sizes: how much the next read may bring, which frames share a buffer, and when memory is
-//! given back. Received bytes are copied only after an eighth as many new ones have arrived, so the
-//! work for each byte is the same however few of them a read brings. Knows no socket and no clock: the
-//! connection reads into [`room`](ReadBuffer::room), and calls [`review`](ReadBuffer::review) in
+//! Decides how much the next read may bring, which frames share a buffer, and when memory is given
+//! back. Received bytes are copied only after an eighth as many new ones have arrived, so the work for
+//! each byte is the same however few of them a read brings. Uses no socket and no clock: the connection
+//! reads into [`room`](ReadBuffer::room), and calls [`review`](ReadBuffer::review) in
 //! intervals of [`REVIEW_INTERVAL`].
 
 use std::time::Duration;
@@ -18,10 +18,9 @@ use crate::{
 /// Room for the first read of a connection, and of a connection that was idle.
 const MIN_ROOM: usize = 2 << 10;
 
-/// The most room for a read. The room grows to this while reads fill it. It is some thousands of small
-/// frames, or a few large ones, for one wake-up of the group's actor, and still fits into the cache of
-/// a core. With half of it, frames of 256 KiB woke the actor one by one and took twice the time. With
-/// twice of it, they took longer, and small frames gained nothing.
+/// The most room for a read. The room grows to this while reads fill it. With 256 KiB, each frame of 256 KiB
+/// woke the group's actor, which took twice the time. With 1 MiB, which does not fit into the cache of a
+/// core, such frames took longer and small ones gained nothing.
 const MAX_ROOM: usize = 512 << 10;
 
 /// The longest frame that shares a buffer with others. Longer ones get a buffer of their own. A frame
@@ -36,7 +35,7 @@ const ROOM_AFTER_LARGE: usize = 16 << 10;
 const SLACK: usize = 32 << 10;
 
 /// The time between two reviews. The memory of a connection that has become idle is kept for this
-/// long at least, and for twice as long at most.
+/// long at least, and for about twice as long at most.
 pub(crate) const REVIEW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The buffer of one connection. After a delivery it holds the beginning of a frame, or nothing.

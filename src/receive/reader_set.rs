@@ -20,7 +20,7 @@ pub(crate) struct ReaderSet {
 #[derive(Debug, Default)]
 struct ReaderSlot {
     load: LoadCounter,
-    /// The Reader in its latest life; `None` before its first and after its last.
+    /// The current Reader. `None` before it has started, and after it has ended for good.
     reader: Mutex<Option<Addr<Reader>>>,
 }
 

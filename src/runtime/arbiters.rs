@@ -23,7 +23,7 @@ pub(crate) struct Arbiters {
     pub(crate) writers: Vec<Worker>,
     /// Those that the transport started.
     own: Mutex<Vec<Arbiter>>,
-    /// Their tasks run on the first reader.
+    /// The subscribers' tasks run on `readers[0]`.
     subscribers: Subscribers,
     /// Cancelled when the threads of `own` have ended, or there are none.
     joined: CancellationToken,

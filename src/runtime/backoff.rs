@@ -1,7 +1,6 @@
 //! How long to wait before the next try: exponential, capped, with full jitter.
 //!
-//! Owns the number of failures since the last success. Pure: the caller waits and draws the random
-//! number.
+//! Counts the failures since the last success. The caller waits, and draws the random number.
 
 use std::time::Duration;
 

@@ -21,7 +21,7 @@ pub enum Failpoint {
     BeforeTake,
     /// A `PeerWriter` that has taken a batch and written nothing of it.
     AfterTake,
-    /// A `PeerWriter` that has written a part of a batch.
+    /// A `PeerWriter` that is writing a batch, between two writes.
     MidWrite,
     /// A `PeerWriter` that has written a whole batch.
     AfterWrite,

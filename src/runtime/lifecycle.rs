@@ -42,15 +42,14 @@ impl Lifecycle {
         self.tasks.track_future(task)
     }
 
-    /// Makes a drain wait until this token, which goes with whoever takes frames from a socket, is
-    /// dropped.
+    /// Returns a token; a drain waits until it is dropped. Each task that reads a socket holds one.
     pub(crate) fn receiver(&self) -> TaskTrackerToken {
         self.receivers.token()
     }
 
     // ---- for `stop` --------------------------------------------------------------------------------
 
-    /// Ends receiving, and waits until whoever took frames from a socket has handed them over.
+    /// Ends receiving, and waits until all tasks that read sockets have delivered what they had read.
     pub(crate) async fn end_receiving(&self) {
         self.receiving_ends.cancel();
         self.receivers.close();

@@ -1,9 +1,9 @@
 //! How many connections, or peers, a worker has, and which worker has the fewest.
 //!
-//! Whoever hands work over raises the number *before* the hand-over, so that the connections of one
-//! burst spread over the workers. The number falls when the [`LoadGuard`] that travels with the work is
-//! dropped, on whatever thread that happens. Neither wakes anybody. The number only serves to spread
-//! work evenly and orders no other memory, hence `Relaxed`.
+//! The number is raised *before* a connection or peer is handed to a worker, so that connections that come
+//! at the same moment spread over the workers. It falls when the [`LoadGuard`] that travels with the
+//! connection or peer is dropped, on any thread. The number only serves to spread work evenly and orders
+//! no other memory, hence `Relaxed`.
 
 use std::sync::{
     Arc,

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::net::time::Instant;
 
-/// The restarts within the current window. Pure: the time is an argument.
+/// The restarts within the current window. Reads no clock: the time is an argument.
 #[derive(Debug)]
 pub(crate) struct RestartBudget {
     limit: usize,

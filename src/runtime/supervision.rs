@@ -54,7 +54,7 @@ impl Supervisor {
     ) {
         let mut restarts = Restarts::new(&self.config);
         loop {
-            let (lifeline, end) = Lifeline::new();
+            let (lifeline, end) = Lifeline::new(self.lifecycle.clone());
             let started = time::now();
             start(lifeline);
             if end.await == Ok(ActorEnd::Intended) {
@@ -89,8 +89,7 @@ enum Restart {
 }
 
 impl<'c> Restarts<'c> {
-    /// The longest wait between two lives. Also, an actor that lived this long did not fail at once, so
-    /// the waits start over.
+    /// The waits double up to this. They start over after an actor has lived for this long.
     const MAX_WAIT: Duration = Duration::from_secs(1);
 
     fn new(config: &'c Config) -> Self {
@@ -116,7 +115,10 @@ impl<'c> Restarts<'c> {
 
 /// Held by an actor. Dropped without [`done`](Lifeline::done), it reports an unexpected end.
 #[derive(Debug)]
-pub(crate) struct Lifeline(Option<oneshot::Sender<ActorEnd>>);
+pub(crate) struct Lifeline {
+    end: Option<oneshot::Sender<ActorEnd>>,
+    lifecycle: Lifecycle,
+}
 
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 enum ActorEnd {
@@ -125,9 +127,10 @@ enum ActorEnd {
 }
 
 impl Lifeline {
-    fn new() -> (Self, oneshot::Receiver<ActorEnd>) {
-        let (sender, end) = oneshot::channel();
-        (Lifeline(Some(sender)), end)
+    fn new(lifecycle: Lifecycle) -> (Self, oneshot::Receiver<ActorEnd>) {
+        let (sender, receiver) = oneshot::channel();
+        let end = Some(sender);
+        (Lifeline { end, lifecycle }, receiver)
     }
 
     /// Reports that the actor has nothing more to do and must not be started again.
@@ -136,7 +139,7 @@ impl Lifeline {
     }
 
     fn report(&mut self, end: ActorEnd) {
-        if let Some(sender) = self.0.take() {
+        if let Some(sender) = self.end.take() {
             // Nobody listens once the transport is gone.
             let _ = sender.send(end);
         }
@@ -155,12 +158,13 @@ pub(crate) trait Supervised: Actor<Context = Context<Self>> {
 }
 
 /// Ties an actor to the future that does its work: when the future is done, the actor ends as
-/// intended; when it panics, the actor ends unexpectedly.
+/// intended; when it panics, the actor ends unexpectedly. `stop` waits until the future is gone: by
+/// then, the frames that it held are counted.
 pub(crate) fn live<A>(actor: &mut A, ctx: &mut Context<A>, work: impl Future<Output = ()> + 'static)
 where
     A: Supervised,
 {
-    let work = work.into_actor(actor);
+    let work = actor.lifeline().lifecycle.track(work).into_actor(actor);
     ctx.spawn(work.map(|(), actor, ctx| {
         actor.lifeline().done();
         ctx.stop();

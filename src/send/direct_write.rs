@@ -1,4 +1,7 @@
-//! A lone frame on an idle link is written by its sender, without waking the writer.
+//! A sender writes a lone frame to an idle link itself, without waking the writer.
+//!
+//! A frame is lone if the three frames before it came alone as well: each time the writer woke up, one frame
+//! was queued.
 //!
 //! Waking the writer means waking another thread, which takes far longer than writing one frame: a lone
 //! frame from another thread reached the socket after 7 µs instead of 33 µs (medians of 2,000, two cores),
@@ -46,7 +49,7 @@ const SLICES: usize = 4;
 pub(crate) struct DirectWrite {
     state: Mutex<LinkState>,
     last: Arc<LastDirectWrite>,
-    /// While a test has armed one, only the writer writes: that is where the failpoints are.
+    /// If a failpoint is armed, senders do not write: the failpoints are in the writer.
     failpoints: Failpoints,
 }
 
@@ -84,9 +87,8 @@ impl DirectWrite {
         IdlePeriod(self)
     }
 
-    /// Writes what is queued if that is one short frame that came alone, and wakes the writer for
-    /// anything else. Called by the sender that was given the doorbell. Returns what was dropped as
-    /// stale.
+    /// Writes what is queued, if that is at most 8 KiB and frames have been coming alone. Otherwise wakes
+    /// the writer. Called by the sender that was given the doorbell. Returns what was dropped as stale.
     pub(super) fn write_or_ring(&self, queue: &Arc<SendQueue>, doorbell: Doorbell) -> Dropped {
         let mut state = self.state.lock();
         let (dropped, doorbell) = self.try_write(&mut state, queue, doorbell);
@@ -194,7 +196,7 @@ impl IdlePeriod<'_> {
         match std::mem::replace(&mut *self.0.state.lock(), LinkState::Busy) {
             LinkState::Idle(link) => (link.pattern, None),
             LinkState::Unfinished(link, batch) => (link.pattern, Some(batch)),
-            // It has ended before.
+            // `end` was called before.
             LinkState::Busy => (SendPattern::default(), None),
         }
     }
@@ -235,17 +237,18 @@ impl SendPattern {
     }
 }
 
-/// When a sender last wrote directly, on any link of a transport. Whoever sends the same to many peers is
-/// better served by writers that share the work, and is recognised by sends that follow closely.
+/// When a sender last wrote directly, on any link of a transport. Sends in quick succession to several
+/// peers are left to the writers, which share the work.
 #[derive(Debug)]
 pub(crate) struct LastDirectWrite(Mutex<[Instant; 2]>);
 
 impl LastDirectWrite {
-    /// A send this soon after the beginning of a direct write does not come alone. It is the time of two
-    /// system calls: a sender is held up no longer than it would take to wake the writer.
+    /// A send this soon after the beginning of a direct write is not alone. This is the time of two system
+    /// calls, so a sender is held up no longer than it would take to wake the writer.
     const CLOSE_TO_BEGIN: Duration = Duration::from_micros(12);
 
-    /// Nor does a send this soon after the end of one, where system calls take longer than that.
+    /// A send this soon after the end of a direct write is not alone either. This matters where one system
+    /// call takes longer than `CLOSE_TO_BEGIN`.
     const CLOSE_TO_END: Duration = Duration::from_micros(2);
 
     pub(crate) fn new(now: Instant) -> Self {

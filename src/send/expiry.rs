@@ -18,7 +18,7 @@ pub(crate) async fn expire_while<To: Copy + Eq, F: Future>(
     work: F,
 ) -> F::Output {
     let expire = || report(queue.expire(CoarseInstant::now()));
-    // Once before the first wait: if `work` is always shorter than the timer, the timer never fires.
+    // Once at the start: if callers keep passing short work, the timer below never fires.
     expire();
     let expiring = async {
         loop {
@@ -27,7 +27,7 @@ pub(crate) async fn expire_while<To: Copy + Eq, F: Future>(
                 None => poll_fn(|cx| queue.poll_ready(cx)).await,
             }
             expire();
-            // A queue that has ended is always ready. Nothing in it expires, so this must not spin.
+            // `poll_ready` returns at once on a queue that has ended, so looking again would spin.
             if queue.is_done() {
                 pending::<()>().await;
             }

@@ -1,4 +1,4 @@
-//! How long a link has had nothing to send.
+//! Measures how long a link has had nothing to send.
 
 use std::{pin::Pin, time::Duration};
 
@@ -7,8 +7,8 @@ use crate::net::time::{self, Instant, Sleep, sleep};
 /// A link that has been idle for this long gives back the memory it used while it was busy.
 const RELEASE_AFTER: Duration = Duration::from_secs(1);
 
-/// One timer for all idle periods of a link. It is set again when it has fired and not whenever there
-/// is something to send, which would cost more than the sending.
+/// One timer for all idle periods of a link. It is set again only when it fires. Setting it again for each
+/// send would cost more than the send.
 pub(super) struct IdleTimer {
     limit: Duration,
     since: Instant,
@@ -47,7 +47,7 @@ impl IdleTimer {
     }
 
     /// The timer has fired: returns what is due, given when a sender last wrote to the link directly,
-    /// and sets the timer again.
+    /// and sets the timer again unless the link must end.
     pub(super) fn due(&mut self, last_direct_write: Option<Instant>) -> Due {
         let now = time::now();
         self.since = last_direct_write.map_or(self.since, |write| write.max(self.since));

@@ -1,8 +1,8 @@
 //! A `Link`: one connection to a peer, from when it is made to when it ends.
 //!
 //! Takes batches from the queue and writes them, watches the far end while there is nothing to write,
-//! and reports when the link is up and down. However a link ends, the batch being written returns to the
-//! queue, which knows which of its frames may be sent again.
+//! and reports when the link is up and down. When the link ends, the frames that are not written whole
+//! return to the queue.
 
 use std::{
     io::{self, IoSlice},
@@ -40,7 +40,7 @@ pub(crate) struct Link<'w> {
     peer: &'w PeerState,
     stream: Arc<Stream>,
     epoch: u64,
-    /// Why it ended. `Ended`, unless `run` came to its end.
+    /// Why it ended. Stays `Ended` if `run` is cancelled or panics.
     reason: DownReason,
 }
 
@@ -133,7 +133,7 @@ impl<'w> Link<'w> {
         Ok(idle.end())
     }
 
-    /// Writes the whole batch, but for what goes stale meanwhile. Returns how many bytes it wrote.
+    /// Writes the whole batch, except frames that go stale meanwhile. Returns how many bytes it wrote.
     async fn write(&self, batch: &mut Batch) -> Result<usize, DownReason> {
         let mut written = 0;
         while !batch.is_empty() {
@@ -169,9 +169,9 @@ impl<'w> Link<'w> {
         Ok(written)
     }
 
-    /// The kernel takes no more, because the peer is slow, stopped or cut off. Waits until the socket is
-    /// ready again, and drops what goes stale meanwhile. Returns `None` if the socket is not ready yet,
-    /// but the batch may have changed.
+    /// Waits until the socket is ready again, and drops what goes stale meanwhile. Called when the kernel
+    /// takes no more, because the peer is slow, stopped or cut off. Returns `None` if the socket is not
+    /// ready yet but frames may have gone stale.
     async fn wait_until_ready(&self, batch: &mut Batch) -> Result<Option<Readiness>, DownReason> {
         let queue = &self.peer.queue;
         let ready = self.stream.ready();

@@ -1,4 +1,4 @@
-//! The way out: from `Peer::try_send` to the socket.
+//! Sending: from `Peer::try_send` to the socket.
 
 mod back_channel;
 pub(crate) mod dialer;

@@ -36,18 +36,20 @@ impl Peer {
         self.state.addr
     }
 
-    /// Sends a frame if there is room for it now.
+    /// Queues a frame if there is room for it now.
     ///
-    /// `Ok` means accepted, not received: the frame is in the queue, within its bounds. It will be
-    /// written in order, as long as connections can be made and it does not go stale
-    /// ([`Config::stale_after`](crate::Config::stale_after)). May be called from any thread and never
-    /// blocks. A frame that comes alone on an idle link is written by this call itself: one system call
-    /// that does not block, instead of the one that would wake the writer.
+    /// `Ok` means accepted, not received. The queued frames are written in order. A frame is dropped, and
+    /// counted, if it goes stale ([`Config::stale_after`](crate::Config::stale_after)), if newer frames
+    /// push it out ([`Overflow::DropOldest`](crate::Overflow::DropOldest)), or if the transport stops.
+    ///
+    /// May be called from any thread and never blocks. If frames have been coming one at a time, and the
+    /// connection is idle, this call also writes the frame: one system call that does not block, instead
+    /// of the one that would wake the writer.
     ///
     /// # Errors
     ///
     /// Gives the payload back if the queue is full, the payload is too large, the group is reserved, or
-    /// the transport has stopped. Frames that others wait to send with [`send`](Peer::send) count as if
+    /// the transport is stopping or has stopped. Frames that others wait to send with [`send`](Peer::send) count as if
     /// they were in the queue.
     #[inline]
     pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
@@ -61,11 +63,12 @@ impl Peer {
         }
     }
 
-    /// Sends a frame as soon as there is room for it.
+    /// Queues a frame, waiting for room if the queue is full.
     ///
-    /// Those who wait are served in the order in which they asked. Cancelling (dropping the future) sends
-    /// nothing, drops the payload, and costs nobody else their place. May be awaited on any thread and
-    /// any runtime.
+    /// Waiting senders get room in the order in which they began to wait. A sender whose future is not
+    /// polled holds back nothing but the room for its own frame. Cancelling (dropping the future) sends
+    /// nothing, drops the payload, and gives the sender's place to the next one. May be awaited on any
+    /// thread and any runtime.
     ///
     /// # Errors
     ///
@@ -84,7 +87,7 @@ impl Peer {
         }
     }
 
-    /// Returns a snapshot of what became of the frames for this peer.
+    /// Returns a snapshot of the counters of this peer.
     pub fn stats(&self) -> PeerStats {
         self.state.stats()
     }

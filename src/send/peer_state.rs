@@ -1,4 +1,4 @@
-//! What is kept of one peer while its writers and its links come and go.
+//! The lasting state of one peer. Writers and links come and go; this stays.
 
 use std::{
     future::{Future, poll_fn},

@@ -1,8 +1,12 @@
 //! The peers of a transport: which are known, and when one is forgotten.
 //!
-//! The first send to an address makes the peer and starts its writer, on the writing arbiter that has
-//! the fewest peers. A peer that has been idle, and that nobody holds a handle to, is forgotten. Its
-//! counts are then added to those of the peers forgotten before, so that the sums lose nothing.
+//! The first send to an address, or the first look-up, creates the peer and starts its writer on the
+//! writing arbiter that has the fewest peers. An idle peer that nobody holds a handle to is forgotten. Its
+//! counts are added to those of all forgotten peers, so that the totals lose nothing.
+//!
+//! The task of a peer ([`KeepWriting`]) waits for frames while no writer lives, and its `PeerWriter` waits
+//! for frames otherwise. Each leaves its waker in the queue as the doorbell; they never wait at the same
+//! time.
 
 use std::{
     collections::HashMap,
@@ -45,7 +49,7 @@ pub(crate) struct Peers {
     supervisor: Supervisor,
     arbiters: Arc<Arbiters>,
     last_direct_write: Arc<LastDirectWrite>,
-    /// Given to the tasks that keep writers alive, which must not keep the peers alive.
+    /// For the tasks of the peers. Weak, so that these tasks do not keep `Peers` alive.
     this: Weak<Peers>,
 }
 
@@ -159,7 +163,7 @@ impl Peers {
             peers: self.this.clone(),
             context: self.context.clone(),
             supervisor: self.supervisor.clone(),
-            // The task may end with its arbiter, even before it began: nobody writes any more then.
+            // Closes the queue when the arbiter ends, even if the task has not started by then.
             _close_queue: CloseOnDrop::new(peer.queue.clone()),
             peer: peer.clone(),
         };
@@ -169,10 +173,9 @@ impl Peers {
         })
     }
 
-    /// Forgets a peer that nobody can be about to send to. Returns false if somebody may.
+    /// Forgets the peer if nobody holds a handle to it and its queue is empty. Otherwise returns false.
     ///
-    /// Under this lock nobody gets a new handle. If the one in the table is the only one, nobody has any;
-    /// if the queue is empty, nobody left a frame.
+    /// Under this lock nobody can get a new handle, so nobody can be about to send to the peer.
     fn forget(&self, addr: SocketAddr) -> bool {
         let mut table = self.table.write();
         let Some(peer) = table.peers.get(&addr) else {

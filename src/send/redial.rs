@@ -9,7 +9,7 @@ use crate::{
     runtime::backoff::Backoff,
 };
 
-/// The waits between dials of one peer. Pure: time and random numbers are arguments.
+/// The waits between dials of one peer. Reads no clock and draws no random number: both are arguments.
 #[derive(Debug)]
 pub(super) struct Redial {
     backoff: Backoff,
@@ -61,8 +61,8 @@ impl Redial {
         reason: DownReason,
         draw: f64,
     ) {
-        // A link that lived too short a time counts as one more failure: otherwise a peer that accepts
-        // and hangs up would be dialled without pause.
+        // Only a link that lived long enough makes the waits start over. Otherwise a peer that accepts and
+        // hangs up would be dialled without pause.
         if lived >= self.stable_after {
             self.backoff.reset();
         }

@@ -1,4 +1,4 @@
-//! What the writers of a transport work with.
+//! The parts that all `PeerWriter`s of a transport share.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     send::dialer::Dialer,
 };
 
-/// What every `PeerWriter` of a transport works with. Cheap to clone.
+/// The parts that all `PeerWriter`s of a transport share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct WriterContext {
     pub(crate) config: Arc<Config>,

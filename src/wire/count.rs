@@ -5,7 +5,7 @@ use std::{
     ops::{Add, AddAssign, SubAssign},
 };
 
-/// A number of frames and the bytes that they take on the wire, including headers.
+/// A number of frames and the bytes, including headers.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Hash)]
 pub struct Count {
     /// Frames.

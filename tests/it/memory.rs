@@ -158,11 +158,15 @@ fn memory_is_allocated_for_the_bytes_that_arrived_and_not_for_the_announced_leng
         let mut witness = Witness::new(&b).await;
         let before = memory("VmData");
         let arrives = [&ANNOUNCED.to_be_bytes()[..], &[0; 1000]].concat();
+        let (header, more) = arrives.split_at(8);
         let mut streams = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut stream = dial(&b).await;
-            write(&mut stream, &arrives).await;
-            witness.comes_through().await;
+            // In two reads: at the second one, the length is known.
+            for part in [header, more] {
+                write(&mut stream, part).await;
+                witness.comes_through().await;
+            }
             streams.push(stream);
         }
         assert_eq!(b.stats().inbound.malformed, 0);

@@ -471,7 +471,7 @@ fn a_cancelled_send_sends_nothing_is_not_counted_and_does_not_delay_the_others()
             let a = node(config.queue_frames(4));
             let (listener, _) = listener();
             let (peer, plugged) = full_peer(&a, &listener).await;
-            let mut waiting: Vec<_> = (3..8)
+            let mut waiting: Vec<_> = (3..9)
                 .map(|number| Some(start_waiting(&peer, number)))
                 .collect();
             // One send in the middle is cancelled before there is room, the first one when there is
@@ -483,15 +483,17 @@ fn a_cancelled_send_sends_nothing_is_not_counted_and_does_not_delay_the_others()
             }
             until("room", || peer.stats().frames.queued.is_zero()).await;
             waiting[0] = None;
-            // The last one is cancelled, too, while the one before it still waits.
+            // The last ones are cancelled, too, while the one before them still waits.
             waiting[4] = None;
+            waiting[5] = None;
             for sending in waiting.into_iter().flatten() {
                 assert!(sending.await.is_ok());
             }
             assert_eq!((tap.number().await, tap.number().await), (4, 6));
-            // Nobody waits any more, so a send that does not wait is accepted.
-            peer.try_send(group(1), numbered(8, 10)).expect("room");
-            assert_eq!(tap.number().await, 8);
+            // Nobody waits any more, so a send that does not wait is accepted. It would find no room if
+            // the four cancelled ones had kept theirs.
+            peer.try_send(group(1), numbered(9, 10)).expect("room");
+            assert_eq!(tap.number().await, 9);
             let frames = peer.stats().frames;
             assert_eq!((frames.offered.frames, frames.accepted.frames), (7, 7));
             end([a]).await;

@@ -189,23 +189,32 @@ fn time_for_which_its_thread_was_busy_does_not_count_against_a_frame() {
     });
 }
 
+/// A transport with three readers, and the means to make its actors panic.
+#[cfg(feature = "failpoints")]
+fn three_readers() -> (Transport, actix_transport::Failpoints) {
+    use actix_transport::{Failpoints, Placement};
+
+    let faults = Failpoints::default();
+    let config = Config::default().placement(Placement::Dedicated {
+        readers: 3,
+        writers: 1,
+    });
+    let transport = Transport::builder()
+        .config(config)
+        .failpoints(faults.clone())
+        .bind("127.0.0.1:0")
+        .expect("free port");
+    (transport, faults)
+}
+
 /// When one of three readers ends, a third of the connections end with it.
 #[cfg(feature = "failpoints")]
 #[test]
 fn connections_are_spread_evenly_over_readers() {
-    use actix_transport::{Failpoint, Failpoints, Placement};
+    use actix_transport::Failpoint;
 
     run(async {
-        let faults = Failpoints::default();
-        let config = Config::default().placement(Placement::Dedicated {
-            readers: 3,
-            writers: 1,
-        });
-        let b = Transport::builder()
-            .config(config)
-            .failpoints(faults.clone())
-            .bind("127.0.0.1:0")
-            .expect("free port");
+        let (b, faults) = three_readers();
         let mut seen = serve(&b, [1]);
         let mut streams = Vec::new();
         for _ in 0..9 {
@@ -225,6 +234,29 @@ fn connections_are_spread_evenly_over_readers() {
             assert_eq!(seen.next().await.payload, "still here");
         }
         assert_eq!(b.stats().inbound.received.frames, 9 + 6);
+        end([b]).await;
+    });
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_burst_of_connections_is_spread_evenly_over_readers() {
+    use actix_transport::Failpoint;
+
+    run(async {
+        let (b, faults) = three_readers();
+        // The connections wait in the backlog until the listener is restarted, and are then accepted
+        // one right after another.
+        faults.arm(Failpoint::Listener);
+        until("panicked", || faults.spent()).await;
+        let mut streams = Vec::new();
+        for _ in 0..9 {
+            streams.push(dial(&b).await);
+        }
+        until("accepted", || b.stats().links.connections == 9).await;
+        faults.arm(Failpoint::Reader);
+        until("restarted", || b.stats().links.restarts == 2).await;
+        until("a third", || b.stats().links.connections == 6).await;
         end([b]).await;
     });
 }

@@ -121,7 +121,9 @@ async fn run_out(run: &Run) -> Result<Figures, Failure> {
     );
     figures.add("honest in", format!("{came} of {offered}"));
     figures.add("honest out", format!("{honest_came} of {honest_written}"));
-    figures.require(share < 0.05, || {
+    // Without optimization, the honest links alone take about as much.
+    let share_limit = if cfg!(debug_assertions) { 0.1 } else { 0.05 };
+    figures.require(share < share_limit, || {
         format!("{:.1} % of a processor", share * 100.0)
     });
     let stalls: f64 = meanwhile.split(' ').next().map_or(Ok(0.0), str::parse)?;

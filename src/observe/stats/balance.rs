@@ -1,8 +1,8 @@
-//! Whether a sum of counters holds.
+//! Checks equations between counters.
 
 use crate::wire::count::Count;
 
-/// A sum of counters that does not hold.
+/// Two totals of counters that must be equal and are not.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
 #[error("{counters}: {sum} does not hold: {left} is not {right}")]
 pub struct Imbalance {

@@ -7,8 +7,8 @@ pub enum DropReason {
     /// It waited longer than [`Config::stale_after`](crate::Config::stale_after) to be written.
     Stale,
     /// The send queue was full and dropped it for a newer frame
-    /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)). Or its group held as many bytes as
-    /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop) allows.
+    /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)). Or it did not fit into the bound of its
+    /// group ([`GroupOverflow::Drop`](crate::GroupOverflow::Drop)).
     Overflow,
     /// It is a datagram, and the system refused to send it.
     Failed,

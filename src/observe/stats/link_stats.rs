@@ -1,6 +1,6 @@
 //! The counters of connections and actors.
 
-/// Counters of connections and actors. They count no frames, so no sum ties them to those that do.
+/// Counters of connections, actors and errors of datagrams. `Stats::balance` does not look at them.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct LinkStats {
@@ -35,7 +35,7 @@ pub struct LinkStats {
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct DatagramErrors {
-    /// The datagram was longer than the path carries (`EMSGSIZE`).
+    /// The system cannot send a datagram of this length (`EMSGSIZE`).
     pub too_long: u64,
     /// There was no route, or a firewall refused the datagram.
     pub unreachable: u64,

@@ -1,8 +1,7 @@
 //! The counters that a transport shows, and the sums that hold between them.
 //!
-//! Owns the types. Counting is left to the send queues and to `receive_accounts`. Each of these changes
-//! its counters under the lock that also guards the frames counted, so a snapshot is exact at every
-//! moment; sums of exact counts are exact, too.
+//! Counting is left to the send queues and to `receive_accounts`. Each of these changes all its counters
+//! under one lock, so each snapshot balances; a sum of balanced snapshots balances as well.
 
 mod balance;
 mod drop_reason;
@@ -24,9 +23,9 @@ pub use self::{
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Frames sent over connections to all peers, including peers that were forgotten.
+    /// Outgoing frames for connections to all peers, including peers that were forgotten.
     pub tcp: SendStats,
-    /// Frames sent as datagrams.
+    /// Outgoing frames for datagrams.
     pub udp: SendStats,
     /// Frames received over connections and as datagrams.
     pub inbound: ReceiveStats,
@@ -39,7 +38,7 @@ impl Stats {
     ///
     /// # Errors
     ///
-    /// Names the sum that does not hold. That would be a defect of this crate.
+    /// Returns the equation that does not hold. That would be a bug in this crate.
     pub fn balance(&self) -> Result<(), Imbalance> {
         self.tcp.balance("tcp")?;
         self.udp.balance("udp")?;
@@ -47,7 +46,7 @@ impl Stats {
     }
 }
 
-/// A snapshot of one peer.
+/// The counters of one peer.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct PeerStats {
@@ -57,7 +56,8 @@ pub struct PeerStats {
     pub frames: SendStats,
     /// Whether there is a connection to the peer now.
     pub connected: bool,
-    /// How many connections to the peer have been made so far. This is also the number of the last one.
+    /// How many connections have been made since the peer became known. This is also the number of the
+    /// last one. It starts over when a peer was forgotten and becomes known again.
     pub epoch: u64,
 }
 
@@ -66,7 +66,7 @@ impl PeerStats {
     ///
     /// # Errors
     ///
-    /// Names the sum that does not hold. That would be a defect of this crate.
+    /// Returns the equation that does not hold. That would be a bug in this crate.
     pub fn balance(&self) -> Result<(), Imbalance> {
         self.frames.balance("peer")
     }

@@ -8,16 +8,17 @@ use crate::{
 /// What was received, over connections and as datagrams, and what became of it.
 ///
 /// `received = delivered + dropped + in_delivery`, in frames and in bytes, in every snapshot.
-/// "Delivered" means that an actor took the frame from its [`Inbound`](crate::Inbound).
+/// "Delivered" means that an actor took the frame from its [`Inbound`](crate::Inbound), or took another
+/// frame of the same `Inbound` and then dropped it.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ReceiveStats {
-    /// Complete frames. A frame counts from the moment when it is handed to its group, or dropped before
-    /// that.
+    /// Complete frames. A frame is counted when it is delivered to its group or dropped, not when it is
+    /// read.
     pub received: Count,
-    /// Frames that the actor of their group took.
+    /// Frames that were delivered to the actor of their group.
     pub delivered: Count,
-    /// Frames that no actor took.
+    /// Frames that were not delivered.
     pub dropped: Undelivered,
     /// Frames now on the way to an actor, or in an [`Inbound`](crate::Inbound) that the actor holds.
     pub in_delivery: Count,
@@ -42,17 +43,19 @@ impl ReceiveStats {
     }
 }
 
-/// Received frames that no actor took, by reason.
+/// Received frames that were not delivered, by reason.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Undelivered {
-    /// See [`DropReason::NoGroup`](crate::DropReason::NoGroup).
+    /// No actor serves the group ([`DropReason::NoGroup`](crate::DropReason::NoGroup)).
     pub no_group: Count,
-    /// See [`DropReason::Overflow`](crate::DropReason::Overflow).
+    /// The frame did not fit into the bound of its group
+    /// ([`DropReason::Overflow`](crate::DropReason::Overflow)).
     pub overflow: Count,
-    /// See [`DropReason::ActorGone`](crate::DropReason::ActorGone).
+    /// The actor ended before it took the frame
+    /// ([`DropReason::ActorGone`](crate::DropReason::ActorGone)).
     pub actor_gone: Count,
-    /// See [`DropReason::Stopped`](crate::DropReason::Stopped).
+    /// The transport stopped ([`DropReason::Stopped`](crate::DropReason::Stopped)).
     pub stopped: Count,
 }
 

@@ -11,7 +11,7 @@ use crate::{
     wire::count::Count,
 };
 
-/// What was offered to send queues and what became of it.
+/// What was offered for sending and what became of it.
 ///
 /// `offered = accepted + rejected` and `accepted = written + dropped + queued + in_flight`, in frames
 /// and in bytes, in every snapshot. "Written" means that the kernel took the whole frame, not that
@@ -62,13 +62,13 @@ impl AddAssign for SendStats {
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Rejected {
-    /// The queue held as many frames as allowed.
+    /// The queue had no room for one more frame.
     pub full_frames: Count,
-    /// The queue held as many bytes as allowed.
+    /// The queue had no room for the bytes of the frame.
     pub full_bytes: Count,
     /// The frame was longer than allowed.
     pub too_large: Count,
-    /// The transport had stopped.
+    /// The transport was stopping or had stopped.
     pub stopped: Count,
     /// The frame could not be sent to anybody: its group was reserved, its address was unusable, there
     /// were too many peers, or datagrams were switched off.

@@ -51,7 +51,7 @@ impl Account {
         }
     }
 
-    /// Moves frames from one place to another. What is written or dropped stays there.
+    /// Moves frames from one place to another. `Written` and `Dropped` are final.
     pub(super) fn transfer(&mut self, from: Place, to: Place, count: Count) {
         debug_assert!(matches!(from, Place::Queued | Place::InFlight));
         *self.counter(from) -= count;

@@ -27,14 +27,14 @@ pub(crate) struct Limits {
     pub(crate) large_from: usize,
 }
 
-/// Which way frames may still go.
+/// Whether frames may enter and leave.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(super) enum Gate {
-    /// In and out.
+    /// They may enter and leave.
     Open,
-    /// Only out: the queue drains.
+    /// They may only leave: the queue drains.
     Sealed,
-    /// Neither: what was left has been dropped.
+    /// Neither: all queued frames have been dropped.
     Closed,
 }
 
@@ -63,9 +63,8 @@ pub(super) enum Entry {
 /// Decides on a frame of `len` bytes whose sender has not waited.
 ///
 /// Senders may be waiting already. Then this frame may only use room that all of them together do not
-/// need, and it evicts nothing. If it were refused whenever somebody waits, then several senders and
-/// a full queue would make all of them wait from then on, and each frame would cost a switch of
-/// threads.
+/// need, and it evicts nothing. It is not refused just because somebody waits: with several senders and a
+/// full queue, every later sender would have to wait too, at one thread switch per frame.
 #[inline]
 pub(super) fn admit(
     limits: &Limits,

@@ -1,7 +1,7 @@
 //! A batch: what has been taken from the queue to be written.
 //!
-//! Owns how far the kernel has taken it, and what that means for single frames. How bytes come to
-//! the kernel is left to the link. How frames become datagrams is in [`burst`](super::burst).
+//! Tracks how many bytes are written and which frames that completes. The link does the writing. How
+//! frames become datagrams is in [`burst`](super::burst).
 
 use std::{collections::VecDeque, io::IoSlice, sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{net::clock::CoarseInstant, wire::count::Count};
 
 /// Chunks that the queue has lent to the writer.
 ///
-/// If it is dropped before all of it is written, for whatever reason, the rest goes back to the front
+/// If the batch goes away before all of it is written, the frames that are not written return to the front
 /// of the queue. A frame of which the kernel took a part cannot have been received, so it goes back
-/// whole. A frame that the kernel took whole is not sent again. A batch must not be kept when the
-/// link that it was being written to ends: it must be dropped then.
+/// whole. A frame that the kernel took whole is not sent again. Drop a batch when
+/// its link ends.
 pub(crate) struct Batch<To: Copy + Eq = ()> {
     pub(super) queue: Arc<SendQueue<To>>,
     pub(super) chunks: VecDeque<Chunk<To>>,
@@ -120,8 +120,8 @@ impl<To: Copy + Eq> Batch<To> {
         drop(dropped);
     }
 
-    /// Returns how long it takes until the oldest frame of the batch is stale, or else the oldest
-    /// frame in the queue.
+    /// Returns how long it takes until the oldest frame of the batch is stale. If none of them can go
+    /// stale, the oldest frame in the queue counts. `None` if there is none either.
     pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
         // The first chunk may be stale and hold one frame that is partly written. That never expires.
         let waits = |chunk: &&Chunk<To>| !self.queue.is_stale(chunk, now);

@@ -1,7 +1,6 @@
 //! A burst: datagrams that are given to the kernel together.
 //!
-//! Owns the choice of frames that may go together, as the kernel asks for it: to one destination and
-//! of one length, except that the last may be shorter.
+//! The kernel requires one destination and one length; only the last datagram may be shorter.
 
 use super::{
     account::{Place, SendDrop},
@@ -29,7 +28,8 @@ pub(crate) struct Burst<To> {
 }
 
 impl<To: Copy + Eq> Batch<To> {
-    /// Copies the datagrams of the next burst into `contents`. Returns `None` if the batch is empty.
+    /// Clears `contents` and copies the datagrams of the first burst into it. They stay in the batch until
+    /// `finish_datagrams`. Returns `None` if the batch is empty.
     pub(crate) fn next_burst(
         &self,
         contents: &mut Vec<u8>,
@@ -60,8 +60,8 @@ impl<To: Copy + Eq> Batch<To> {
         Some(burst)
     }
 
-    /// Notes that the kernel took the first `number` datagrams, or, if `sent` is false, that it will
-    /// never take them. They belong to one burst.
+    /// Removes the first `number` datagrams, which belong to one burst. Counts them as written, or as
+    /// failed if `sent` is false.
     pub(crate) fn finish_datagrams(&mut self, number: usize, sent: bool) {
         let Some(chunk) = self.chunks.front_mut() else {
             return;

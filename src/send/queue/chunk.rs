@@ -87,7 +87,7 @@ impl<To: Copy + Eq> Chunk<To> {
         self.frames += 1;
     }
 
-    /// Shrinks the buffer if an eighth of it or more is unused. For less, the copy is not worth it.
+    /// Shrinks the buffer if more than an eighth of it is unused. For less, the copy is not worth it.
     pub(super) fn shrink(&mut self) {
         if let Body::Encoded { buffer, .. } = &mut self.body
             && buffer.len() < buffer.capacity() / 8 * 7
@@ -129,8 +129,8 @@ impl<To: Copy + Eq> Chunk<To> {
         .take(self.frames)
     }
 
-    /// Removes the first frame. The caller then throws away a chunk that has no other. A payload is
-    /// dropped there and not here, because the queue may be locked here.
+    /// Removes the first frame. If it was the only one, the caller discards the chunk. Does not drop the
+    /// payload: the queue may be locked.
     pub(super) fn pop_frame(&mut self) -> Count {
         let len = self.first_len();
         if let Body::Encoded { start, .. } = &mut self.body {

@@ -7,12 +7,12 @@ use super::chunk::Chunk;
 /// Wakers to wake and chunks to drop. Both run foreign code, which may use the queue, so both happen
 /// when this is dropped, with the lock released.
 pub(super) struct Deferred<To> {
-    // Dropped first: a payload that panics when it is dropped must not cost anybody a wake-up.
+    // Dropped first, so that a payload that panics in its `Drop` does not prevent a wake-up.
     wakes: Vec<WakeOnDrop>,
     chunks: Vec<Chunk<To>>,
 }
 
-/// Its drop wakes, so that a waker that panics does not cost the ones behind it their wake-up.
+/// Wakes when it is dropped, so that a waker that panics does not prevent the other wake-ups.
 struct WakeOnDrop(Waker);
 
 impl<To> Deferred<To> {

@@ -1,4 +1,4 @@
-//! The doorbell: the wake-up that a push owes the writer.
+//! The doorbell: the waker of a sleeping writer, which a push returns to the sender.
 
 use std::task::Waker;
 

@@ -1,7 +1,7 @@
 //! One sender's place in the line for room.
 //!
-//! Owns the way from joining the line to entering the queue. The place is given back when this is
-//! dropped, wherever the sender is on that way. The line itself is [`Waiters`](super::waiters::Waiters).
+//! It lasts from joining the line until the frame is queued. Dropping it earlier gives the place, or the
+//! granted room, back. The line itself is [`Waiters`](super::waiters::Waiters).
 
 use std::task::{Context, Poll};
 
@@ -69,8 +69,8 @@ impl<'q, To: Copy + Eq> InLine<'q, To> {
                 return Err((refusal, payload));
             }
             let entered = state.put(&queue.limits, to, group, payload, now);
-            // Where the oldest are evicted, this frame may make way for the next in line. A
-            // reservation may not.
+            // With `DropOldest` this frame, now queued, can be evicted for the next sender in line. A
+            // reservation cannot. So there may be room to grant.
             state.grant_room(&queue.limits);
             Ok(entered)
         })

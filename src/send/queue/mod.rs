@@ -1,14 +1,14 @@
-//! The send queue: what a `PeerWriter` or the `UdpActor` has still to write.
+//! The send queue: the frames that a `PeerWriter` or the `UdpActor` has to write.
 //!
-//! Owns the bounds in frames and in bytes, the age of every frame, the counters of the way out, and
-//! the wake-ups between senders and writer. Knows no actor, no socket and no clock.
+//! Keeps the bounds in frames and in bytes, the age of every frame and the counters of outgoing frames, and
+//! wakes senders and the writer. Uses no actor, no socket and no clock.
 //!
-//! Frames are kept as bytes, in the order and the form that they have on the wire. Frames that are
-//! pushed within one tick of the clock, to the same place, lie behind one another in one buffer, a
-//! [`Chunk`]. A chunk stores once what its frames share (age and destination), and how many they are.
-//! A single frame in it is found by walking the lengths. So a push is a check of the bounds and a
-//! copy, and the writer takes whole buffers, while bounds, ages and counters stay exact to the frame.
-//! A payload that is too long to be worth the copy is a chunk of its own.
+//! Frames are kept as bytes, in the order and the form that they have on the wire (a datagram also has a
+//! length in front, which is not sent). Frames that are pushed within one tick of the clock, to the same
+//! destination, are stored one after the other in one buffer, a [`Chunk`]. A chunk has one age, one
+//! destination and a number of frames; its single frames are found by their lengths. So a push is a check
+//! of the bounds and a copy, and the writer takes whole buffers, while bounds, ages and counters stay exact
+//! to the frame. A large payload is not copied: it is a chunk of its own.
 //!
 //! ```text
 //!          full: wait in line ─ room granted ─┐
@@ -21,8 +21,8 @@
 //! # Who wakes whom
 //!
 //! Who sleeps and why is decided under one lock, so no wake-up is lost. The wake-up itself happens
-//! after the lock is released, as does the drop of payloads: both are foreign code, and may use the
-//! queue.
+//! after the lock is released, as does the drop of payloads: both run code of the user, which may use
+//! the queue.
 //!
 //! - **The writer** that finds the queue empty leaves its waker as the doorbell. The push that makes
 //!   the queue non-empty takes it and returns it to its caller as a [`Doorbell`], which wakes the writer
@@ -34,7 +34,7 @@
 //! - The end, [`seal`](SendQueue::seal) or [`close`](SendQueue::close), wakes the writer and all
 //!   senders.
 //!
-//! A queue may lend out one batch at a time.
+//! Only one batch may be taken at a time. The callers see to that.
 
 mod account;
 mod admission;
@@ -69,7 +69,7 @@ use crate::{
     wire::payload::Payload,
 };
 
-/// From this length on, writing a payload from where it lies is cheaper than copying it.
+/// From this length on, keeping a payload is cheaper than copying it.
 pub(crate) const LARGE_FROM: usize = 8 << 10;
 
 /// A batch takes no more chunks once it is this long.
@@ -85,16 +85,16 @@ pub(crate) struct SendQueue<To = ()> {
 }
 
 /// What [`SendQueue::take`] found.
-#[must_use = "the drops are told to nobody else"]
+#[must_use = "nobody else reports the drops"]
 pub(crate) struct Taken<To: Copy + Eq = ()> {
-    /// None when nothing is queued.
+    /// `None` if nothing is queued.
     pub(crate) batch: Option<Batch<To>>,
-    /// The drops that nobody has been told of yet.
+    /// The drops that have not been reported yet.
     pub(crate) dropped: Dropped,
 }
 
-/// A frame that has entered: the doorbell to ring, and the payload if it was copied, which is dropped
-/// when the lock is released. Or why it was refused.
+/// `Ok`: the frame is queued. Holds the doorbell to ring, and a copied payload to drop after unlocking.
+/// `Err`: why the frame was refused, and the payload.
 type Entered<P> = Result<(Doorbell, Option<P>), (Refusal, P)>;
 
 /// What a full queue means to a sender.
@@ -102,7 +102,7 @@ type Entered<P> = Result<(Doorbell, Option<P>), (Refusal, P)>;
 enum WhenFull {
     /// The send is refused, and counted.
     Refuse,
-    /// The send is not decided yet.
+    /// The sender waits. The send is not counted yet.
     Wait,
 }
 
@@ -178,8 +178,8 @@ impl<To: Copy + Eq> SendQueue<To> {
         self.locked(|state| state.account.offer(Err(refusal), frame));
     }
 
-    /// Puts the doorbell back in its place if there is still nothing for the writer to do. Gives it
-    /// back otherwise: then the writer must be woken.
+    /// Stores the doorbell again if there is still nothing for the writer to do. Otherwise returns it: the
+    /// caller must wake the writer.
     pub(crate) fn rehang(&self, doorbell: Doorbell) -> Option<Doorbell> {
         let mut waker = doorbell.into_waker();
         let rehung = self.locked(|state| {
@@ -258,12 +258,13 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     // ---- the end, and what can be seen --------------------------------------------------------
 
-    /// Lets nothing in any more. What is queued may still be written.
+    /// Accepts no more frames. What is queued may still be written.
     pub(crate) fn seal(&self) {
         self.locked(|state| state.shut(Gate::Sealed));
     }
 
-    /// Lets nothing in or out any more, and drops what is left.
+    /// Accepts no more frames and drops all that are queued. A batch that is being written may still be
+    /// finished; if it is returned, it is dropped.
     pub(crate) fn close(&self) {
         self.locked(|state| state.shut(Gate::Closed));
     }

@@ -1,8 +1,8 @@
 //! What the queue's lock protects.
 //!
-//! Owns the queued chunks and the buffers for the next ones, and brings together the account, the
-//! senders that wait, and the wakers of those who wait for frames to come or to go. Everything here
-//! happens under the lock. What may not happen there is put into [`Deferred`].
+//! Holds the queued chunks and the buffers for the next ones, the account, the waiting senders, and the
+//! wakers of the writer and of those who wait for the queue to drain. Everything here happens under the
+//! lock. What must not happen under the lock is put into [`Deferred`].
 
 use std::{collections::VecDeque, mem, task::Waker};
 
@@ -20,8 +20,8 @@ use crate::{
     wire::frame::HEADER, wire::payload::Payload,
 };
 
-/// A chunk takes no more frames once it is this long. That is worth a system call of its own, and
-/// small enough that the writer can start on it while the next chunk fills.
+/// The longest chunk of copied frames. This is worth a system call of its own, and small enough that the
+/// writer can start on it while the next chunk fills.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// How many emptied buffers are kept for the next chunks.
@@ -112,8 +112,7 @@ impl<To: Copy + Eq> State<To> {
         payload: P,
         now: CoarseInstant,
     ) -> Option<P> {
-        // While the writer keeps up, a chunk does not stay here for long. If it does not keep up, the
-        // chunks are what takes the memory.
+        // If the writer is slow, many chunks wait. Then the full ones are shrunk to what they need.
         if self.chunks.len() >= BATCH_CHUNKS
             && let Some(full) = self.chunks.back_mut()
         {
@@ -131,8 +130,8 @@ impl<To: Copy + Eq> State<To> {
         Some(payload)
     }
 
-    /// Returns the doorbell if the writer has left one. Most of the time it is awake and has not, and
-    /// looking first is cheaper than moving: moving took a third of the time of a push.
+    /// Returns the doorbell if the writer has left one. Usually it is awake and has left none. Checking
+    /// first is faster than taking: taking took a third of the time of a push.
     #[inline]
     fn take_doorbell(&mut self) -> Doorbell {
         match self.doorbell.is_some() {
@@ -194,7 +193,7 @@ impl<To: Copy + Eq> State<To> {
             .is_some()
         {
             let oldest = self.chunks.front_mut();
-            // What is in flight or reserved leaves room enough, as admission has found.
+            // Admission has checked that evicting queued frames makes enough room.
             let evicted = oldest.expect("queued frames take the room").pop_frame();
             if self.chunks[0].frames == 0 {
                 self.deferred.discard(self.chunks.pop_front());
@@ -229,7 +228,8 @@ impl<To: Copy + Eq> State<To> {
 
     // ---- those who wait -----------------------------------------------------------------------
 
-    /// Wakes whoever waits for frames to go. Called whenever some are written, dropped or put back.
+    /// Wakes those who wait for frames to leave the queue. Called after frames were written, dropped or
+    /// put back.
     pub(super) fn frames_left(&mut self, limits: &Limits) {
         self.grant_room(limits);
         if self.account.held().is_zero() {

@@ -2,8 +2,8 @@
 //!
 //! Owns their order, the room that each needs, and the room that has been granted. Room is granted to
 //! the first in line only, so a large frame is not overtaken by a smaller one behind it. A granted
-//! sender leaves the line, and its room stays reserved until it uses it or gives it back. It need not
-//! be polled for that: a sender that nobody polls holds the room of its own frame and nothing more.
+//! sender leaves the line, and its room stays reserved until it uses it or gives it back. A
+//! granted sender that nobody polls holds only the room of its own frame.
 //!
 //! How much room there is, and when to grant it, is left to the queue's state. A sender's own side is
 //! [`InLine`](super::in_line::InLine).
@@ -78,10 +78,10 @@ impl Waiters {
         waiter.waker
     }
 
-    /// Ends the line because no frame can enter any more. Returns the wakers of all who were in it.
+    /// Removes all senders from the line and returns their wakers. Called when the queue accepts no more
+    /// frames.
     ///
-    /// Their room counts as reserved from now on. Nobody can use it, but so each of them can still
-    /// leave like any other.
+    /// Counts the room of all of them as reserved, so that [`leave`](Waiters::leave) works unchanged.
     pub(super) fn end(&mut self) -> impl Iterator<Item = Waker> {
         self.reserved = self.requested;
         let line = std::mem::take(&mut self.line);
@@ -94,7 +94,7 @@ impl Waiters {
         self.reserved
     }
 
-    /// Returns the room that all senders need who are in line or have been granted room.
+    /// Returns the room of all waiting senders, granted or not.
     #[inline]
     pub(super) fn requested(&self) -> Count {
         self.requested

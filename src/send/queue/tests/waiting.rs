@@ -124,6 +124,8 @@ fn smaller_frames_do_not_overtake_a_waiting_large_one_unless_its_sender_gives_up
     let mut batch = take(&queue, 0);
     batch.advance(20);
     assert!(poll_with(&mut small, &waker).is_pending());
+    let hasty = push(&queue, b"", 0);
+    assert_eq!(hasty, Err(Refusal::Full(QueueLimit::Bytes)));
     drop(large);
     assert_eq!(woken.times(), 1);
     assert_eq!(poll(&mut small), PUSHED);
