@@ -50,6 +50,8 @@ pub(crate) enum Where {
 impl NodeArgs {
     pub(crate) fn config(&self) -> Config {
         let config = Config::default()
+            // Both programs run on one machine, and may use all connections.
+            .max_connections_per_ip(Config::default().max_connections)
             .udp(self.udp)
             .max_datagram(LONGEST_DATAGRAM);
         match self.placement {

@@ -22,6 +22,7 @@ mod sigstop;
 mod soak;
 mod stop;
 mod storm;
+mod unfinished;
 mod unserved;
 
 use crate::{row::Row, sink, world::Role};
@@ -33,6 +34,9 @@ pub(crate) const ROWS: &[Row] = &[
     every_byte::ROW,
     sigstop::ROW,
     hostile::ROW,
+    unfinished::TRICKLE,
+    unfinished::GONE,
+    unfinished::INBOUND_MEMORY,
     descriptors::ROW,
     killed::ROW,
     paused::ROW,

@@ -18,12 +18,14 @@ use crate::{
     ids::GroupId,
     net::{
         bind::{self, Bound},
+        descriptors,
         tcp::ListeningSocket,
         udp::UnattachedUdp,
     },
     observe::{event::PeerEvent, receive_accounts::ReceiveAccounts, reporter::Reporter},
     receive::{
         admission::ConnectionLimits,
+        budget::InboundBudget,
         context::ReceiveContext,
         groups::{Group, GroupOverflow, Groups},
         inbound::Inbound,
@@ -226,8 +228,12 @@ impl Builder {
         let peers = Peers::new(writers, supervisor.clone(), arbiters.clone());
         let outgoing = Outgoing::new(udp, addr, &config, reporter.clone());
 
-        let limits = ConnectionLimits::new(config.max_connections, config.max_connections_per_ip);
+        let limits = ConnectionLimits::within(&config, descriptors::limit());
+        if limits.max() < config.max_connections {
+            reporter.few_descriptors(config.max_connections, limits.max());
+        }
         let receive = ReceiveContext {
+            budget: InboundBudget::new(config.inbound_bytes),
             config,
             groups: Groups::default(),
             accounts: ReceiveAccounts::new(reporter.clone()),

@@ -48,7 +48,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn stats(&self) -> Stats {
-        let connections = self.limits.open();
+        let connections = [self.limits.open(), self.limits.max()];
         Stats {
             tcp: self.peers.stats(),
             udp: self.outgoing.stats(),

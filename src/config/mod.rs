@@ -224,13 +224,35 @@ settings! {
 
     /// How many incoming connections may be open at the same time. Default 16 384, 1 to 2³² − 1. A
     /// further connection is closed at once and counted.
+    ///
+    /// On Linux and Android this is lowered to three quarters of the descriptors that the process may
+    /// have (`ulimit -n`) when [`bind`](crate::Builder::bind) is called, so that the rest of the
+    /// process can still open files. `bind` logs a warning then, and
+    /// [`LinkStats::connection_limit`](crate::LinkStats::connection_limit) shows the number.
     max_connections: usize = 16_384;
 
-    /// How many incoming connections from one IP address may be open at the same time. Default 16 384,
-    /// as many as `max_connections`; 1 to 2³² − 1. A connection that sends nothing stays open for as
-    /// long as its system answers keepalive probes. Lower this to what one machine may need, so that
-    /// one machine cannot shut out all others.
-    max_connections_per_ip: usize = 16_384;
+    /// How many incoming connections from one IP address may be open at the same time. Default 2 048,
+    /// 1 to 2³² − 1. Where descriptors limit the connections, also at most half of them. In IPv6, all
+    /// addresses of one network of 64 bits count together, because one machine can have all of them.
+    /// A connection that sends nothing stays open for as long as its system answers keepalive probes:
+    /// this limit keeps one machine from shutting out all others. Raise it if more nodes than this
+    /// share an address.
+    max_connections_per_ip: usize = 2_048;
+
+    /// How much memory all incoming connections may hold together, in bytes: frames that are arriving,
+    /// and frames that wait for their group's actor, with what a batch costs beside its frames. Default
+    /// 256 MiB, at least 4 MiB and twice `max_frame`.
+    ///
+    /// When it is used up, connections read less at a time, and those with a long unfinished frame
+    /// wait. For each that waits, the largest unfinished frame is given up: its connection is closed
+    /// and counted as [`ReceiveStats::given_up`](crate::ReceiveStats::given_up). Short frames still get
+    /// through, since each connection may always hold 4 KiB, and an eighth of the budget is kept for
+    /// connections that hold at most 16 KiB.
+    ///
+    /// Not counted: payloads that the program keeps after its handler has returned, what groups hold
+    /// that have a bound of their own ([`GroupOverflow::Drop`](crate::GroupOverflow::Drop)), and up to
+    /// 64 MiB for each address of what it sent before it closed connections whose handlers are busy.
+    inbound_bytes: usize = 256 << 20;
 
     /// How long a frame may take to arrive, from its first byte to its last. Default 30 s, 1 ms to
     /// 30 days. A slower frame costs its connection. If the transport stops reading because handlers

@@ -36,6 +36,7 @@ impl Config {
         let backlog = self.backlog as usize;
         // Saturating, because `max_datagram` itself may be out of its bounds.
         let datagram = self.max_datagram.saturating_add(HEADER);
+        let inbound = (4 << 20).max(self.max_frame.saturating_mul(2));
         check([
             ("max_frame", self.max_frame, 64..=1 << 30),
             ("queue_frames", self.queue_frames, 1..=MAX),
@@ -49,6 +50,7 @@ impl Config {
                 self.max_connections_per_ip,
                 1..=MAX,
             ),
+            ("inbound_bytes", self.inbound_bytes, inbound..=usize::MAX),
             ("frame_floor", self.frame_floor, 1..=MAX),
             ("batch_frames", self.batch_frames, 1..=MAX),
             ("max_datagram", self.max_datagram, 1..=MAX_DATAGRAM),

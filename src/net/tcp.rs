@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -106,6 +106,44 @@ impl Stream {
     /// Reads once into `bytes`, without waiting.
     pub(crate) fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(bytes)
+    }
+
+    /// Waits until the peer has closed the connection or it was lost, whether or not there are bytes
+    /// to read before that.
+    pub(crate) async fn closed_by_peer(&self) {
+        // There is never urgent data, because the socket was not registered for it. The end of what
+        // the peer sends is the only other thing that this waits for.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = self.0.ready(Interest::PRIORITY).await;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        loop {
+            const PERIOD: Duration = Duration::from_millis(200);
+
+            match self.0.ready(Interest::READABLE).now_or_never() {
+                Some(Ok(ready)) if !ready.is_read_closed() => {}
+                None => {}
+                _ => return,
+            }
+            crate::net::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// Reads what the peer sent before it closed the connection, at most `max` bytes.
+    pub(crate) fn rest(&self, max: usize) -> Bytes {
+        const ROOM: usize = 16 << 10;
+
+        let mut rest = BytesMut::new();
+        while rest.len() < max {
+            rest.reserve(ROOM);
+            let mut room = (&mut rest).limit(ROOM);
+            match self.0.try_read_buf(&mut room) {
+                Ok(1..) => {}
+                _ => break,
+            }
+        }
+        rest.truncate(max);
+        // A copy, because the buffer has more room than is needed.
+        Bytes::copy_from_slice(&rest)
     }
 
     /// Writes once, without waiting. Raises no SIGPIPE if the other side has closed the connection,

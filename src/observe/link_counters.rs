@@ -28,8 +28,9 @@ pub(crate) struct LinkCounters {
 }
 
 impl LinkCounters {
-    /// Returns a snapshot, given what is counted elsewhere: the peers known and the connections open.
-    pub(crate) fn snapshot(&self, peers: usize, connections: usize) -> LinkStats {
+    /// Returns a snapshot, given what is counted elsewhere: the peers known, the connections open and
+    /// how many may be.
+    pub(crate) fn snapshot(&self, peers: usize, [connections, limit]: [usize; 2]) -> LinkStats {
         LinkStats {
             dials: self.dials.get(),
             connects: self.connects.get(),
@@ -40,6 +41,7 @@ impl LinkCounters {
             accept_stalls: self.accept_stalls.get(),
             rebinds: self.rebinds.get(),
             connections: connections as u64,
+            connection_limit: limit as u64,
             datagram_stalls: self.datagram_stalls.get(),
             datagrams_lost: self.datagrams_lost.get(),
             restarts: self.restarts.get(),

@@ -104,6 +104,11 @@ impl ReceiveAccounts {
         self.0.stats.lock().timed_out += 1;
     }
 
+    /// Counts a connection that was closed because memory was used up.
+    pub(crate) fn given_up(&self) {
+        self.0.stats.lock().given_up += 1;
+    }
+
     /// Counts a connection that ended in the middle of a frame.
     pub(crate) fn truncated(&self) {
         self.0.stats.lock().truncated += 1;

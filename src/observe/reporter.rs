@@ -36,7 +36,9 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(crate) fn link_stats(&self, peers: usize, connections: usize) -> LinkStats {
+    /// Takes the numbers that are counted elsewhere: the peers known, the connections open and how many
+    /// may be.
+    pub(crate) fn link_stats(&self, peers: usize, connections: [usize; 2]) -> LinkStats {
         self.counters.snapshot(peers, connections)
     }
 
@@ -164,6 +166,16 @@ impl Reporter {
     }
 
     // ---- incoming connections --------------------------------------------------------------------
+
+    /// Reports that the process may not have enough descriptors for the connections of the
+    /// configuration.
+    pub(crate) fn few_descriptors(&self, configured: usize, limit: usize) {
+        tracing::warn!(
+            configured,
+            limit,
+            "max_connections lowered to what the descriptor limit of the process leaves"
+        );
+    }
 
     pub(crate) fn accepted(&self) {
         self.counters.accepted.add_one();

@@ -1,9 +1,9 @@
 //! One incoming connection: reads bytes and has them delivered, until it ends.
 //!
-//! Owns the socket and the loop: wait until there is something to read, wait until the frames before
-//! have been handled, read once, deliver. Nothing is ever written. Leaves to others: what memory the
-//! bytes take (`read_buffer`), how long a frame may take (`frame_deadline`), and who gets the frames
-//! (`deliver`).
+//! Owns the loop: wait until there is something to read, wait until the frames before have been
+//! handled, read once, deliver. Nothing is ever written. Leaves to others: the socket, and the end of
+//! a connection whose handlers are busy (`source`), what memory the bytes take (`read_buffer`), how
+//! long a frame may take (`frame_deadline`), and who gets the frames (`deliver`).
 
 use std::{
     convert::Infallible,
@@ -12,30 +12,29 @@ use std::{
     pin::{Pin, pin},
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, future::OptionFuture};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
-    net::{
-        tcp::Stream,
-        time::{self, Instant, Sleep, sleep, sleep_until},
-    },
+    net::time::{self, Instant, Sleep, sleep, sleep_until},
     observe::receive_accounts::ReceiveAccounts,
     receive::{
-        admission::Admission,
+        budget::{GivenUp, Share},
         context::ReceiveContext,
         deliver::Deliverer,
         frame_deadline::FrameDeadline,
         inbound::Via,
         read_buffer::{Activity, REVIEW_INTERVAL, ReadBuffer},
+        source::Source,
     },
-    runtime::{lifecycle::Lifecycle, load_counter::LoadGuard},
-    wire::frame::{self, Malformed},
+    runtime::lifecycle::Lifecycle,
+    wire::frame::Malformed,
 };
 
 /// One connection, for as long as it lives.
 pub(crate) struct Connection {
-    stream: Stream,
+    source: Source,
     from: SocketAddr,
     max_frame: usize,
     accounts: ReceiveAccounts,
@@ -45,36 +44,39 @@ pub(crate) struct Connection {
     /// each read: that would cost more than grouping the frames of a read.
     review: Option<Pin<Box<Sleep>>>,
     frame_deadline: FrameDeadline,
+    /// What this connection holds of the memory of all connections.
+    share: Share,
     deliverer: Deliverer,
-    _guards: (Admission, LoadGuard, TaskTrackerToken),
+    /// Whether a frame was given up because the peer had closed the connection in the middle of it.
+    truncated: bool,
+    _receiver: TaskTrackerToken,
 }
 
 impl Connection {
-    pub(crate) fn new(
-        context: &ReceiveContext,
-        stream: Stream,
-        from: SocketAddr,
-        guards: (Admission, LoadGuard, TaskTrackerToken),
-    ) -> Self {
+    pub(super) fn new(context: &ReceiveContext, source: Source, from: SocketAddr) -> Self {
         let max_frame = context.config.max_frame;
         Connection {
-            stream,
+            source,
             from,
             max_frame,
             lifecycle: context.lifecycle.clone(),
             buffer: ReadBuffer::new(),
             review: None,
+            share: context.budget.share(),
             frame_deadline: FrameDeadline::new(&context.config),
             deliverer: Deliverer::new(context, Via::Tcp),
             accounts: context.accounts.clone(),
-            _guards: guards,
+            truncated: false,
+            _receiver: context.lifecycle.receiver(),
         }
     }
 
     pub(crate) async fn run(mut self) {
         let Err(end) = self.read_and_deliver().await;
         self.count_end(&end);
-        // An actor handles the frames in its mailbox only while somebody awaits the answer.
+        self.source.end(false);
+        self.give_up_buffer();
+        // A batch that did not fit into its mailbox gets there only while somebody awaits it.
         self.deliverer.wait_until_handled().await;
     }
 
@@ -90,6 +92,7 @@ impl Connection {
                 readable = self.readable() => readable?,
             }
             self.wait_until_handled().await;
+            self.take_memory().await?;
             let filled_the_room = match self.read().await {
                 Ok(Read::Some { filled_the_room }) => filled_the_room,
                 Ok(Read::NotReady) => continue,
@@ -111,19 +114,21 @@ impl Connection {
         // deadline is checked here too. If bytes are readable already, the peer was in time and this task
         // was late.
         if self.frame_due().is_some_and(|due| due <= time::now()) {
-            return match self.stream.readable().now_or_never() {
+            return match self.source.readable().now_or_never() {
                 Some(_) => Ok(()),
                 None => Err(End::FrameTimedOut),
             };
         }
         loop {
             let late = OptionFuture::from(self.frame_due().map(sleep_until));
+            let share = self.share.may_be_given_up().then_some(&self.share);
+            let given_up = OptionFuture::from(share.map(Share::given_up));
             let review = OptionFuture::from(self.review.as_mut().map(|timer| timer.as_mut()));
             tokio::select! {
                 biased;
-                // If the socket failed, the read will return the error.
-                _ = self.stream.readable() => return Ok(()),
+                () = self.source.readable() => return Ok(()),
                 Some(()) = late => return Err(End::FrameTimedOut),
+                Some(GivenUp) = given_up => return Err(End::GivenUp),
                 Some(()) = review => {}
             }
             // There is nothing to read, so this wait delays nothing. The deadline of an incomplete frame
@@ -137,16 +142,62 @@ impl Connection {
     /// again, because the peer is not at fault for the time that our actors take.
     async fn wait_until_handled(&mut self) {
         if !self.deliverer.is_handled() {
-            self.deliverer.wait_until_handled().await;
+            self.share
+                .cover(self.buffer.held() + self.deliverer.overhead());
+            self.share.busy(true);
+            let overhead = self.deliverer.overhead();
+            let (buffer, share) = (&mut self.buffer, &mut self.share);
+            let ended = |rest: &mut Bytes| {
+                // The memory of a frame that will never be complete is not kept for the handlers' time.
+                let len = buffer.announced(self.max_frame).ok().flatten();
+                if len.is_some_and(|len| buffer.len() + rest.len() < len) {
+                    rest.clear();
+                    self.truncated = true;
+                    share.unfinished(0);
+                    share.shrink(buffer.abandon() + overhead);
+                }
+            };
+            let handled = self.deliverer.wait_until_handled();
+            self.source.watch_during(handled, ended).await;
+            self.share.busy(false);
             self.frame_deadline.restart(time::now());
         }
+    }
+
+    /// Takes the memory that the next read may need from what all connections share. Waits if there
+    /// is none.
+    async fn take_memory(&mut self) -> Result<(), End> {
+        if self.share.is_given_up() {
+            return Err(End::GivenUp);
+        }
+        if !self.share.others_wait() && self.share.try_hold(self.buffer.needs()) {
+            return Ok(());
+        }
+        self.buffer.squeeze();
+        self.share.shrink(self.buffer.held());
+        let needs = self.buffer.needs();
+        if self.share.try_hold(needs) {
+            return Ok(());
+        }
+        self.frame_deadline.restart(time::now());
+        // Somebody must give way if all wait.
+        let late = OptionFuture::from(self.frame_due().map(sleep_until));
+        let held = self.share.hold(needs);
+        let held = self.source.watch_during(held, |_| {});
+        tokio::select! {
+            held = held => held.map_err(|GivenUp| End::GivenUp)?,
+            Some(()) = late => return Err(End::GivenUp),
+            () = self.lifecycle.receiving_ends() => return Err(End::Closing),
+        }
+        self.frame_deadline.restart(time::now());
+        Ok(())
     }
 
     /// Reads once.
     async fn read(&mut self) -> io::Result<Read> {
         self.review
             .get_or_insert_with(|| Box::pin(sleep(REVIEW_INTERVAL)));
-        let read = self.stream.read(&mut self.buffer.room()).await?;
+        let read = self.source.read(&mut self.buffer.room()).await?;
         Ok(match read {
             None => Read::NotReady,
             Some(0) => Read::EndOfStream,
@@ -159,10 +210,19 @@ impl Connection {
     /// Delivers the whole frames in the buffer, and notes whether one is incomplete.
     async fn deliver(&mut self) -> Result<(), Malformed> {
         let received = self.buffer.len();
-        let delivered = self
-            .deliverer
-            .deliver(self.from, self.buffer.bytes_mut())
-            .await;
+        let delivered = match self.buffer.deliverable() {
+            Some(bytes) => {
+                self.share.busy(true);
+                let delivered = self.deliverer.deliver(self.from, bytes);
+                let delivered = self.source.watch_during(delivered, |_| {}).await;
+                self.share.busy(false);
+                delivered
+            }
+            None => Ok(()),
+        };
+        self.buffer.settle(self.max_frame);
+        self.share.cover(self.buffer.held());
+        self.share.unfinished(self.buffer.len());
         if self.buffer.is_empty() {
             self.frame_deadline.clear();
         } else {
@@ -174,7 +234,9 @@ impl Connection {
 
     /// Gives back memory that is not needed any more.
     fn review_buffer(&mut self) {
-        match self.buffer.review() {
+        let activity = self.buffer.review();
+        self.share.shrink(self.buffer.held());
+        match activity {
             Activity::Active => {
                 if let Some(timer) = &mut self.review {
                     timer.as_mut().reset(time::now() + REVIEW_INTERVAL);
@@ -183,7 +245,7 @@ impl Connection {
             Activity::Idle => {
                 self.review = None;
                 self.deliverer.release_memory();
-                self.stream.delay_acks();
+                self.source.delay_acks();
             }
         }
     }
@@ -194,8 +256,17 @@ impl Connection {
         if !self.deliverer.is_handled() {
             return None;
         }
-        let len = frame::announced(self.buffer.bytes(), self.max_frame);
+        let len = self.buffer.announced(self.max_frame);
         self.frame_deadline.at(len.ok().flatten())
+    }
+
+    /// Gives back the buffer, but for what batches in mailboxes still hold of it.
+    fn give_up_buffer(&mut self) {
+        self.buffer = ReadBuffer::new();
+        self.share.unfinished(0);
+        if self.deliverer.is_handled() {
+            self.share.shrink(0);
+        }
     }
 
     fn count_end(&self, end: &End) {
@@ -206,6 +277,10 @@ impl Connection {
                 reporter.timed_out(from);
                 return self.accounts.timed_out();
             }
+            End::GivenUp => {
+                tracing::debug!(%from, "the memory for received frames is used up, connection closed");
+                return self.accounts.given_up();
+            }
             End::Malformed(Malformed { length }) => {
                 reporter.malformed(from, *length);
                 return self.accounts.malformed();
@@ -213,7 +288,7 @@ impl Connection {
             End::ClosedByPeer => reporter.connection_ended(from, None),
             End::Failed(err) => reporter.connection_ended(from, Some(err)),
         }
-        if !self.buffer.is_empty() {
+        if self.truncated || !self.buffer.is_empty() {
             self.accounts.truncated();
         }
     }
@@ -236,6 +311,8 @@ enum End {
     Closing,
     /// A frame was not complete in time.
     FrameTimedOut,
+    /// The memory of all connections was used up, and its unfinished frame was the largest.
+    GivenUp,
     Malformed(Malformed),
     ClosedByPeer,
     /// The socket failed.

@@ -129,6 +129,14 @@ impl Deliverer {
         self.unhandled.waiting.is_empty()
     }
 
+    /// Returns about how much memory the delivered batches take that may still be in mailboxes, beside
+    /// their frames: each has a message, a request and an answer.
+    pub(crate) fn overhead(&self) -> usize {
+        const OF_EACH: usize = 1 << 10;
+
+        self.unhandled.waiting.len() * OF_EACH
+    }
+
     /// Gives back the memory that is kept for speed.
     pub(crate) fn release_memory(&mut self) {
         self.grouping = Grouping::default();

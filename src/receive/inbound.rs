@@ -9,8 +9,10 @@ use actix::Message;
 use bytes::Bytes;
 
 use crate::{
-    ids::GroupId, observe::delivery::Delivery, receive::charge::Charge,
-    receive::group_frames::GroupFrames, wire::count::Count, wire::frame::HEADER,
+    ids::GroupId,
+    observe::delivery::Delivery,
+    receive::{charge::Charge, group_frames::GroupFrames, read_buffer::MAX_SHARED},
+    wire::{count::Count, frame::HEADER},
 };
 
 /// How frames arrived.
@@ -66,8 +68,9 @@ pub enum Via {
 /// not wait for groups that were registered with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
 ///
 /// A payload shares the buffer that it was read into, and keeps the whole buffer in memory for as long
-/// as the payload lives. That can be 1 MiB, or the longest frame that this connection received recently.
-/// To keep a small payload for a long time, copy it.
+/// as the payload lives. For a payload of up to 512 KiB that can be 1 MiB. A longer one has a buffer of
+/// its own, which is at most a quarter and 32 KiB longer than the frame. To keep a small payload for a
+/// long time, take it with [`next_copied`](Inbound::next_copied).
 pub struct Inbound {
     via: Via,
     frames: GroupFrames,
@@ -120,6 +123,17 @@ impl Inbound {
         let payload = self.frames.next_slice()?;
         self.delivery.take(HEADER + payload.len());
         Some(payload)
+    }
+
+    /// Takes the next payload in memory that it shares with no other, so that it can be kept for a long
+    /// time. A payload of up to 512 KiB is copied; a longer one has a buffer of its own already. The
+    /// payload counts as taken, as with [`next`](Iterator::next).
+    pub fn next_copied(&mut self) -> Option<Bytes> {
+        let payload = self.next()?;
+        match HEADER + payload.len() > MAX_SHARED {
+            true => Some(payload),
+            false => Some(Bytes::copy_from_slice(&payload)),
+        }
     }
 
     /// Returns the number and size of the frames that have not been taken yet.
@@ -206,6 +220,20 @@ mod tests {
         let payloads: Vec<_> = inbound.collect();
         assert_eq!(payloads, [&b"a"[..], b"", b"ccc"]);
         assert_eq!(balanced(&accounts).delivered.frames, 3);
+    }
+
+    #[test]
+    fn a_copied_payload_shares_no_memory_and_counts_as_taken() {
+        let accounts = ReceiveAccounts::default();
+        let mut batch = inbound(&accounts, &[b"a", b"b"]);
+        let copied = batch.next_copied().expect("two");
+        let shared = batch.next().expect("one");
+        assert_eq!((&copied[..], &shared[..]), (&b"a"[..], &b"b"[..]));
+        // The second payload is 9 bytes behind the first in the buffer.
+        assert_ne!(copied.as_ptr().wrapping_add(9), shared.as_ptr());
+        assert!(copied.is_unique() && batch.next_copied().is_none());
+        drop(batch);
+        assert_eq!(balanced(&accounts).delivered.frames, 2);
     }
 
     #[test]

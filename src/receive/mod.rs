@@ -2,6 +2,7 @@
 
 mod accept_errors;
 pub(crate) mod admission;
+pub(crate) mod budget;
 mod charge;
 mod connection;
 pub(crate) mod context;
@@ -13,7 +14,9 @@ mod group_map;
 pub(crate) mod grouping;
 pub(crate) mod groups;
 pub(crate) mod inbound;
+mod large_frame;
 pub(crate) mod listener;
 mod read_buffer;
 pub(crate) mod reader;
 pub(crate) mod reader_set;
+mod source;

@@ -1,12 +1,19 @@
 //! The bytes that a connection has received and not delivered, and the memory for them.
 //!
-//! Decides how much the next read may bring, and when memory is given back. Uses no socket and no clock:
-//! the connection reads into [`room`](ReadBuffer::room), and calls
-//! [`review`](ReadBuffer::review) in intervals of [`REVIEW_INTERVAL`].
+//! Decides how much the next read may bring, which frames share a buffer, and when memory is given
+//! back. Received bytes are copied only after an eighth as many new ones have arrived, so the work for
+//! each byte is the same however few of them a read brings. Uses no socket and no clock: the connection
+//! reads into [`room`](ReadBuffer::room), and calls [`review`](ReadBuffer::review) in
+//! intervals of [`REVIEW_INTERVAL`].
 
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut, buf::Limit};
+
+use crate::{
+    receive::large_frame::{LargeFrame, Spare},
+    wire::frame::{self, HEADER, Malformed},
+};
 
 /// Room for the first read of a connection, and of a connection that was idle.
 const MIN_ROOM: usize = 2 << 10;
@@ -16,8 +23,16 @@ const MIN_ROOM: usize = 2 << 10;
 /// core, such frames took longer and small ones gained nothing.
 const MAX_ROOM: usize = 512 << 10;
 
-/// Below this many bytes, a copy costs so little that it may happen each time a peer pauses.
-const SMALL: usize = 16 << 10;
+/// The longest frame that shares a buffer with others. Longer ones get a buffer of their own. A frame
+/// longer than this cannot be complete after one read into an empty buffer.
+pub(super) const MAX_SHARED: usize = MAX_ROOM + HEADER;
+
+/// The most room for the read that follows a large frame. It brings the header of the next one, and
+/// its few bytes are all that is copied if that one is large, too.
+const ROOM_AFTER_LARGE: usize = 16 << 10;
+
+/// How much unused memory an active connection may keep beside what its reads need.
+const SLACK: usize = 32 << 10;
 
 /// The time between two reviews. The memory of a connection that has become idle is kept for this
 /// long at least, and for about twice as long at most.
@@ -26,97 +41,230 @@ pub(crate) const REVIEW_INTERVAL: Duration = Duration::from_millis(100);
 /// The buffer of one connection. After a delivery it holds the beginning of a frame, or nothing.
 #[derive(Debug)]
 pub(crate) struct ReadBuffer {
+    /// Whole frames, and the beginning of a frame. Empty while a large frame arrives.
     bytes: BytesMut,
+    /// How many bytes are allocated for `bytes`. Delivered payloads may share them.
+    held: usize,
+    /// A large frame that has begun to arrive.
+    large: Option<LargeFrame>,
+    /// The memory of the last large frame, for the next one.
+    spare: Option<Spare>,
     /// How much the next read may bring.
     room: usize,
-    /// The most bytes that were in the buffer since the last review; 0 if nothing was read.
-    most_used: usize,
-    /// The largest capacity of the buffer since the last review.
-    most_held: usize,
+    /// How much the read may bring for which room was made.
+    limit: usize,
+    /// Bytes received since those in `bytes` were copied last.
+    since_copy: usize,
+    since_review: SinceReview,
+}
+
+/// What was needed since the last review.
+#[derive(Debug, Default)]
+struct SinceReview {
+    /// Whether anything was received.
+    active: bool,
+    /// The most bytes that were in the shared buffer.
+    used: usize,
+    /// The most room that a read could have.
+    room: usize,
+    /// Whether a large frame was complete.
+    large: bool,
 }
 
 impl ReadBuffer {
     pub(crate) fn new() -> Self {
         ReadBuffer {
             bytes: BytesMut::new(),
+            held: 0,
+            large: None,
+            spare: None,
             room: MIN_ROOM,
-            most_used: 0,
-            most_held: 0,
+            limit: 0,
+            since_copy: 0,
+            since_review: SinceReview::default(),
         }
     }
 
-    /// Returns the received bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Returns the received bytes, for a delivery to take the whole frames off their front.
-    pub(crate) fn bytes_mut(&mut self) -> &mut BytesMut {
-        &mut self.bytes
-    }
-
+    /// Returns how many bytes have been received and not delivered.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.large.as_ref().map_or(0, LargeFrame::received)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
+    }
+
+    /// Returns the length of the frame that the buffer begins with, complete or not. `None` if its
+    /// length field is not complete.
+    pub(crate) fn announced(&self, max_frame: usize) -> Result<Option<usize>, Malformed> {
+        match &self.large {
+            Some(large) => Ok(Some(large.len())),
+            None => frame::announced(&self.bytes, max_frame),
+        }
+    }
+
+    /// Returns how many bytes are allocated.
+    pub(crate) fn held(&self) -> usize {
+        let large = self.large.as_ref().map_or(0, LargeFrame::held);
+        self.held + large + self.spare.as_ref().map_or(0, Spare::held)
+    }
+
+    /// Returns how many bytes may be allocated after the next call of [`room`](ReadBuffer::room).
+    pub(crate) fn needs(&self) -> usize {
+        let held = match &self.large {
+            Some(large) => self.held + large.needs(),
+            None if self.has_room() => self.held,
+            None => self.held.max(self.bytes.len() + self.new_room()),
+        };
+        held + self.spare.as_ref().map_or(0, Spare::held)
     }
 
     /// Makes room behind the received bytes. The next read fills it, or a part of it.
     pub(crate) fn room(&mut self) -> Limit<&mut BytesMut> {
-        self.bytes.reserve(self.room);
-        self.most_held = self.most_held.max(self.bytes.capacity());
-        (&mut self.bytes).limit(self.room)
+        if self.large.is_none() {
+            self.limit = self.make_shared_room();
+        }
+        let Some(large) = &mut self.large else {
+            return (&mut self.bytes).limit(self.limit);
+        };
+        let room = large.room(MAX_ROOM);
+        self.limit = room.remaining_mut();
+        room
     }
 
     /// Notes that a read put `n` bytes, at least one, into the room. Returns whether it filled the
     /// room: then there may be more to read.
     pub(crate) fn received(&mut self, n: usize) -> bool {
-        self.most_used = self.most_used.max(self.bytes.len());
-        let filled = n == self.room;
-        if filled {
+        self.since_review.active = true;
+        if let Some(large) = &mut self.large {
+            large.filled(n);
+            return n == self.limit;
+        }
+        self.since_copy += n;
+        self.since_review.used = self.since_review.used.max(self.bytes.len());
+        self.since_review.room = self.since_review.room.max(self.room);
+        if n == self.room {
             self.room = (self.room * 2).min(MAX_ROOM);
-        } else if n < self.room / 4 {
+        } else if n < self.limit / 4 {
             self.room = (self.room / 2).max(MIN_ROOM);
         }
-        filled
+        n == self.limit
+    }
+
+    /// Returns the bytes that may begin with whole frames, for a delivery to take those off their
+    /// front. `None` if there are no whole frames. [`settle`](ReadBuffer::settle) must follow.
+    pub(crate) fn deliverable(&mut self) -> Option<&mut BytesMut> {
+        match &mut self.large {
+            Some(large) if large.is_complete() => Some(large.whole()),
+            Some(_) => None,
+            None => Some(&mut self.bytes),
+        }
+    }
+
+    /// Goes on after a delivery. If a large frame has begun, it gets a buffer of its own.
+    pub(crate) fn settle(&mut self, max_frame: usize) {
+        if let Some(large) = self.large.take_if(|large| large.is_complete()) {
+            self.spare = Some(large.into_spare());
+            self.since_review.large = true;
+            self.room = self.room.min(ROOM_AFTER_LARGE);
+        } else if self.large.is_none()
+            && let Ok(Some(len)) = frame::announced(&self.bytes, max_frame)
+            && len > MAX_SHARED
+        {
+            let spare = self.spare.take();
+            self.large = Some(LargeFrame::begin(len, &self.bytes, spare));
+            self.bytes.clear();
+        }
     }
 
     /// Gives back memory that was not needed since the last review. After a large frame, a connection
     /// that goes on with small ones keeps only what they need.
     pub(crate) fn review(&mut self) -> Activity {
-        if self.most_used == 0 {
-            self.shrink();
-            self.room = MIN_ROOM;
-            return Activity::Idle;
+        let since = std::mem::take(&mut self.since_review);
+        if !since.large {
+            self.spare = None;
         }
-        if self.most_held > 2 * (self.most_used + MAX_ROOM) {
+        if let Some(large) = &mut self.large {
+            large.trim();
+        }
+        let (used, unused) = match since.active {
+            true => (since.used, 2 * since.room + SLACK),
+            false => (self.bytes.len(), MIN_ROOM),
+        };
+        if self.held > used + used / 4 + unused || used == 0 {
             self.shrink();
         }
-        (self.most_used, self.most_held) = (0, 0);
-        Activity::Active
+        match since.active {
+            true => Activity::Active,
+            false => {
+                self.room = MIN_ROOM;
+                Activity::Idle
+            }
+        }
     }
 
-    /// Moves the received bytes into a buffer that is not much longer than they are, unless they are
-    /// in such a buffer already.
-    ///
-    /// A peer that sends a large frame byte by byte, with pauses, must not cause a copy of it in each
-    /// pause. So a buffer that is mostly full is not copied. And the copy of a large frame has a quarter of
-    /// its length to spare: otherwise the next read would double it, and the next pause shrink it again.
-    fn shrink(&mut self) {
-        let len = self.len();
-        if len > 0 && self.bytes.capacity() <= len * 3 / 2 {
-            return;
+    /// Makes room for frames that share a buffer. Returns how much the next read may use.
+    fn make_shared_room(&mut self) -> usize {
+        if self.has_room() {
+            return self.room.min(self.spare_room());
         }
-        let spare = match len {
-            SMALL.. => len / 4,
-            _ => 0,
-        };
+        let room = self.new_room();
+        self.since_copy = 0;
+        // Memory whose payloads have been dropped is used again.
+        if !self.bytes.try_reclaim(room) {
+            self.copy_to(self.bytes.len() + room);
+        }
+        self.room
+    }
+
+    /// Returns whether the next read uses the room that there is. A copy makes room for a quarter of
+    /// what it copies, so there is some left until an eighth has been received.
+    fn has_room(&self) -> bool {
+        let spare = self.spare_room();
+        spare >= self.room || (spare > 0 && self.since_copy < self.bytes.len() / 8)
+    }
+
+    fn spare_room(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// Returns the room that a copy makes: for the next read, and for a quarter of the received bytes.
+    fn new_room(&self) -> usize {
+        self.room.max(self.bytes.len() / 4)
+    }
+
+    /// Gives back all memory that is not needed to go on, because others need it. Reads are short for a
+    /// while. All delivered frames must have been handled: while others read them, their memory is not
+    /// free.
+    pub(crate) fn squeeze(&mut self) {
+        self.spare = None;
+        self.room = MIN_ROOM;
+        let len = self.bytes.len();
+        if self.held > len + len / 4 + MIN_ROOM && self.since_copy >= len / 8 {
+            self.shrink();
+        }
+    }
+
+    /// Gives up the incomplete frame, and all memory but that of delivered frames. Returns how much
+    /// that is.
+    pub(crate) fn abandon(&mut self) -> usize {
+        (self.large, self.spare) = (None, None);
+        self.bytes.clear();
+        self.held
+    }
+
+    /// Moves the received bytes into a buffer that is not much longer than they are.
+    fn shrink(&mut self) {
+        let len = self.bytes.len();
         // Allocates nothing if there are no bytes.
-        let mut bytes = BytesMut::with_capacity(len + spare);
+        self.copy_to(len + len / 8);
+        self.since_copy = 0;
+    }
+
+    fn copy_to(&mut self, capacity: usize) {
+        let mut bytes = BytesMut::with_capacity(capacity);
         bytes.extend_from_slice(&self.bytes);
-        self.bytes = bytes;
+        (self.bytes, self.held) = (bytes, capacity);
     }
 }
 
@@ -130,160 +278,4 @@ pub(crate) enum Activity {
 }
 
 #[cfg(test)]
-mod tests {
-    use allocation_counter::measure;
-
-    use super::*;
-
-    const LARGE: usize = 8 << 20;
-
-    /// Reads as a connection does, from a socket that has `available` bytes. Returns how many of them
-    /// one read took.
-    fn read(buffer: &mut ReadBuffer, available: usize) -> usize {
-        let mut room = buffer.room();
-        let n = available.min(room.remaining_mut());
-        room.put_bytes(7, n);
-        buffer.received(n);
-        n
-    }
-
-    fn read_all(buffer: &mut ReadBuffer, mut available: usize) {
-        while available > 0 {
-            available -= read(buffer, available);
-        }
-    }
-
-    /// Takes the first `n` bytes, as a delivery of whole frames does. Their memory is free again.
-    fn deliver(buffer: &mut ReadBuffer, n: usize) {
-        drop(buffer.bytes_mut().split_to(n).freeze());
-    }
-
-    fn deliver_all(buffer: &mut ReadBuffer) {
-        deliver(buffer, buffer.len());
-    }
-
-    #[test]
-    fn the_room_doubles_with_each_read_that_fills_it_up_to_its_maximum() {
-        let mut buffer = ReadBuffer::new();
-        let mut expected = MIN_ROOM;
-        for _ in 0..12 {
-            assert_eq!(read(&mut buffer, usize::MAX), expected);
-            deliver_all(&mut buffer);
-            expected = MAX_ROOM.min(expected * 2);
-        }
-        assert_eq!(expected, MAX_ROOM);
-    }
-
-    #[test]
-    fn the_room_halves_with_each_small_read_down_to_its_minimum() {
-        let mut buffer = ReadBuffer::new();
-        read_all(&mut buffer, 4 * MAX_ROOM);
-        for _ in 0..12 {
-            read(&mut buffer, 10);
-            deliver_all(&mut buffer);
-        }
-        assert_eq!(read(&mut buffer, usize::MAX), MIN_ROOM);
-    }
-
-    #[test]
-    fn a_read_of_a_quarter_of_the_room_leaves_it_as_it_is() {
-        let mut buffer = ReadBuffer::new();
-        for _ in 0..4 {
-            assert_eq!(read(&mut buffer, MIN_ROOM / 4), MIN_ROOM / 4);
-            deliver_all(&mut buffer);
-        }
-        assert_eq!(read(&mut buffer, usize::MAX), MIN_ROOM);
-    }
-
-    #[test]
-    fn only_a_read_that_fills_the_room_says_so() {
-        let mut buffer = ReadBuffer::new();
-        buffer.room().put_bytes(7, MIN_ROOM - 1);
-        assert!(!buffer.received(MIN_ROOM - 1));
-        buffer.room().put_bytes(7, MIN_ROOM);
-        assert!(buffer.received(MIN_ROOM));
-    }
-
-    #[test]
-    fn memory_is_reserved_for_one_read_and_not_for_an_announced_frame() {
-        let mut buffer = ReadBuffer::new();
-        read_all(&mut buffer, LARGE);
-        assert!(buffer.bytes.capacity() <= 2 * LARGE + MAX_ROOM);
-    }
-
-    #[test]
-    fn an_idle_connection_without_received_bytes_holds_no_memory() {
-        let mut buffer = ReadBuffer::new();
-        read_all(&mut buffer, MAX_ROOM);
-        deliver_all(&mut buffer);
-        assert_eq!(buffer.review(), Activity::Active);
-        assert!(buffer.bytes.capacity() > 0, "kept for the next read");
-        assert_eq!(buffer.review(), Activity::Idle);
-        assert_eq!(buffer.bytes.capacity(), 0);
-        assert_eq!(read(&mut buffer, usize::MAX), MIN_ROOM);
-    }
-
-    #[test]
-    fn an_idle_connection_keeps_the_beginning_of_a_frame_and_little_more_memory() {
-        let mut buffer = ReadBuffer::new();
-        read_all(&mut buffer, LARGE);
-        deliver(&mut buffer, LARGE - 5000);
-        let arrived = buffer.bytes().to_vec();
-        buffer.review();
-        assert_eq!(buffer.review(), Activity::Idle);
-        assert_eq!(buffer.bytes(), arrived);
-        assert!(buffer.bytes.capacity() <= arrived.len() * 3 / 2);
-    }
-
-    #[test]
-    fn a_large_frame_leaves_no_memory_to_the_small_ones_behind_it() {
-        let mut buffer = ReadBuffer::new();
-        read_all(&mut buffer, LARGE);
-        deliver_all(&mut buffer);
-        // The large frame was read before the first review, so only the second sees it unneeded.
-        for _ in 0..2 {
-            read(&mut buffer, 100);
-            deliver_all(&mut buffer);
-            assert_eq!(buffer.review(), Activity::Active);
-        }
-        let small = measure(|| {
-            read(&mut buffer, 100);
-        });
-        assert!(small.bytes_total > 0, "the large allocation is gone");
-        assert!(buffer.bytes.capacity() <= 2 * MAX_ROOM);
-    }
-
-    #[test]
-    fn a_frame_that_arrives_byte_by_byte_is_copied_only_when_its_buffer_grows() {
-        const BYTES: usize = 1000;
-
-        let mut buffer = ReadBuffer::new();
-        read_all(&mut buffer, LARGE);
-        let copies = measure(|| {
-            for _ in 0..BYTES {
-                read(&mut buffer, 1);
-                assert_eq!(buffer.review(), Activity::Active);
-            }
-        });
-        assert!(copies.bytes_total as usize <= 2 * LARGE + MAX_ROOM);
-    }
-
-    #[test]
-    fn a_frame_that_arrives_byte_by_byte_is_not_copied_in_each_pause() {
-        const BYTES: usize = 100;
-
-        let mut buffer = ReadBuffer::new();
-        read_all(&mut buffer, LARGE);
-        // Half as long again, so that the buffer is not mostly full.
-        read_all(&mut buffer, LARGE / 2);
-        let copies = measure(|| {
-            for _ in 0..BYTES {
-                read(&mut buffer, 1);
-                assert_eq!(buffer.review(), Activity::Active);
-                assert_eq!(buffer.review(), Activity::Idle);
-            }
-        });
-        // One copy by the first pause, where each pause made two before there was spare room.
-        assert!(copies.bytes_total as usize <= 2 * LARGE, "{copies:?}");
-    }
-}
+mod tests;

@@ -9,7 +9,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     net::tcp::DetachedStream,
-    receive::{admission::Admission, connection::Connection, context::ReceiveContext},
+    receive::{
+        admission::Admission, connection::Connection, context::ReceiveContext, source::Source,
+    },
     runtime::{
         failpoints::{Failpoint, Failpoints},
         load_counter::LoadGuard,
@@ -89,12 +91,8 @@ impl Handler<Assign> for Reader {
                 return reporter.lost_early(Some(from), &err);
             }
         };
-        let guards = (
-            assign.admission,
-            assign.load,
-            self.context.lifecycle.receiver(),
-        );
-        let connection = Connection::new(&self.context, stream, from, guards);
+        let source = Source::new(stream, assign.admission, assign.load);
+        let connection = Connection::new(&self.context, source, from);
         let running = reporter.on_connection(from, connection.run());
         let reader_ends = self.connections.clone();
         actix_rt::spawn(self.context.lifecycle.track(async move {

@@ -207,7 +207,7 @@ mod tests {
         let pause = async |wait| waits.borrow_mut().push(wait);
         let supervisor = supervisor(&reporter);
         supervisor.keep_alive(Component::Node, start, pause).await;
-        assert_eq!(reporter.link_stats(0, 0).restarts, 12);
+        assert_eq!(reporter.link_stats(0, [0; 2]).restarts, 12);
         // The limit is ten restarts in a window, so the eleventh wait is the long one.
         let waits = waits.into_inner();
         let long: Vec<_> = (0..12)

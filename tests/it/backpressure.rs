@@ -89,12 +89,47 @@ fn a_waiting_group_holds_back_later_frames_of_the_same_connection_and_nothing_el
             assert_eq!(other.try_next(), None);
             assert_eq!(held.try_next(), None);
             assert_eq!(b.stats().inbound.in_delivery.frames, 1);
-            // The end of the connection is not noticed either until the group goes on.
+            // The place of the connection is free at once. What it had sent is delivered all the same.
             drop(stream);
+            until("noticed", || b.stats().links.connections == 1).await;
+            assert_eq!(held.try_next(), None);
             gate.open();
             assert_eq!(held.next().await.payload, "held");
             assert_eq!(other.next().await.payload, "behind");
             assert_eq!(held.next().await.payload, "held, too");
+            end([b]).await;
+        });
+    }
+}
+
+/// More than one read takes, and less than the kernel's receive buffer holds: the end of a connection
+/// arrives only when everything before it has room there.
+const REST: usize = 40 << 10;
+
+#[test]
+fn what_a_closed_connection_had_sent_is_delivered_when_the_group_goes_on() {
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
+            let mut stream = dial(&b).await;
+            write_frames(&mut stream, &[(1, b"first")]).await;
+            until("read", || b.stats().inbound.in_delivery.frames == 1).await;
+            let rest: Vec<_> = (0..20).map(|n| payload(n, REST / 20)).collect();
+            for payload in &rest {
+                write_frames(&mut stream, &[(1, payload)]).await;
+            }
+            // And the beginning of a frame that never ends.
+            write(&mut stream, &wire(1, b"unfinished")[..10]).await;
+            drop(stream);
+            until("noticed", || b.stats().links.connections == 0).await;
+            assert_eq!(b.stats().inbound.in_delivery.frames, 1);
+            gate.open();
+            assert_eq!(held.next().await.payload, "first");
+            for payload in rest {
+                assert!(held.next().await.payload == payload);
+            }
+            until("counted", || b.stats().inbound.truncated == 1).await;
             end([b]).await;
         });
     }

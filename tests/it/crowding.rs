@@ -62,6 +62,7 @@ fn the_peer_that_has_been_unreachable_for_longest_makes_room_and_its_frames_are_
                     peer,
                     reason,
                     count,
+                    ..
                 } = event
                 else {
                     unreachable!("it was looked for");
@@ -96,6 +97,7 @@ fn the_drop_of_the_frames_of_a_peer_that_made_room_is_told() {
                 peer,
                 reason,
                 count,
+                ..
             } = events.until(dropped).await
             else {
                 unreachable!("it was waited for");

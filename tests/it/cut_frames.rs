@@ -41,6 +41,7 @@ fn a_frame_that_is_longer_than_the_peer_accepts_is_dropped_and_what_is_behind_it
                 peer: to,
                 reason,
                 count,
+                ..
             } = events.until(dropped).await
             else {
                 unreachable!("it was waited for");

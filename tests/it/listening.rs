@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use actix_transport::{BindError, Config, Placement, Shutdown, Transport};
-use tokio::net::{TcpSocket, TcpStream};
+use actix_transport::{BindError, Config, GroupOverflow, Placement, Shutdown, Transport};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+};
 
 use crate::support::*;
 
@@ -70,6 +73,97 @@ fn a_connection_that_ends_makes_room_for_another() {
     }
 }
 
+/// A handler may take for ever. That must not cost places, whose number is limited.
+#[test]
+fn a_connection_that_its_peer_closes_frees_its_place_while_a_handler_is_busy() {
+    for config in placements() {
+        run(async {
+            let b = node(config.max_connections(2));
+            let mut seen = serve(&b, [1]);
+            let (gate, mut slow) = hold(&b, 2, GroupOverflow::Wait);
+            let mut healthy = dial(&b).await;
+            talks(&mut healthy, &mut seen).await;
+            for number in 1..=20u32 {
+                let mut stream = dial(&b).await;
+                write_frames(&mut stream, &[(2, &number.to_be_bytes())]).await;
+                let read = || b.stats().inbound.in_delivery.frames == u64::from(number);
+                until("read", read).await;
+                // By its end only. The socket is closed on our side, too.
+                stream.shutdown().await.expect("open");
+                expect_close(stream).await;
+                until("noticed", || b.stats().links.connections == 1).await;
+            }
+            talks(&mut healthy, &mut seen).await;
+            talks(&mut dial(&b).await, &mut seen).await;
+            assert_eq!(b.stats().links.turned_away, 0);
+            // What was delivered stays delivered.
+            assert_eq!(b.stats().inbound.in_delivery.frames, 20);
+            gate.open();
+            let mut numbers: Vec<_> = Vec::new();
+            for _ in 1..=20 {
+                numbers.push(slow.next().await.payload[3]);
+            }
+            numbers.sort_unstable();
+            assert_eq!(numbers, (1..=20).collect::<Vec<u8>>());
+            end([b]).await;
+        });
+    }
+}
+
+/// A connection that we close ourselves leaves as little behind.
+#[test]
+fn a_malformed_frame_frees_its_connections_place_while_a_handler_is_busy() {
+    for config in placements() {
+        run(async {
+            let b = node(config.max_connections(1));
+            let (_gate, _slow) = hold(&b, 2, GroupOverflow::Wait);
+            for malformed in 1..=3 {
+                let mut stream = dial(&b).await;
+                write(&mut stream, &[&wire(2, b"held")[..], &[0; 4]].concat()).await;
+                expect_close(stream).await;
+                until("closed", || b.stats().links.connections == 0).await;
+                assert_eq!(b.stats().inbound.malformed, malformed);
+            }
+            assert_eq!(b.stats().inbound.in_delivery.frames, 3);
+            end([b]).await;
+        });
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_ip_whose_ended_connections_pile_up_is_turned_away_and_others_are_not() {
+    run(async {
+        let [one_reader, _] = placements();
+        let b = node(one_reader.max_connections(8));
+        let mut seen = serve(&b, [1]);
+        let (gate, _slow) = hold(&b, 2, GroupOverflow::Wait);
+        let hostile = Ipv4Addr::new(127, 0, 0, 2);
+        let turned_away = || b.stats().links.turned_away;
+        let mut rounds = 0;
+        while turned_away() == 0 {
+            let mut stream = dial_from(hostile, &b).await;
+            // It fails if it was turned away.
+            let _ = stream.write_all(&wire(2, b"held")).await;
+            drop(stream);
+            rounds += 1;
+            let handled = || b.stats().links.accepted + turned_away() == rounds;
+            until("looked at", || {
+                handled() && b.stats().links.connections == 0
+            })
+            .await;
+            assert!(rounds <= 1100, "not bounded");
+        }
+        let mut healthy = dial(&b).await;
+        talks(&mut healthy, &mut seen).await;
+        expect_close(dial_from(hostile, &b).await).await;
+        gate.open();
+        until("handled", || b.stats().inbound.in_delivery.is_zero()).await;
+        talks(&mut dial_from(hostile, &b).await, &mut seen).await;
+        end([b]).await;
+    });
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn each_ip_has_a_connection_cap_of_its_own() {
@@ -91,6 +185,43 @@ fn each_ip_has_a_connection_cap_of_its_own() {
             end([b]).await;
         });
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_leave_a_quarter_of_the_descriptors_to_the_rest_of_the_process() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    // Less than what the test itself needs for the other ends of the connections.
+    alone_after(
+        "ulimit -Sn 256",
+        "listening::connections_leave_a_quarter_of_the_descriptors_to_the_rest_of_the_process",
+        || {
+            run(async {
+                let b = node(Config::default());
+                assert_eq!(b.stats().links.connection_limit, 192);
+                let mut limit = getrlimit(Resource::Nofile);
+                limit.current = Some(1_000);
+                setrlimit(Resource::Nofile, limit).expect("below the hard limit");
+                let mut streams = Vec::new();
+                for (ip, open) in [(1, 96), (2, 192), (3, 192)] {
+                    let before = b.stats().links;
+                    for _ in 0..100 {
+                        streams.push(dial_from(Ipv4Addr::new(127, 0, 0, ip), &b).await);
+                    }
+                    until("looked at", || {
+                        let now = b.stats().links;
+                        now.accepted + now.turned_away == before.accepted + before.turned_away + 100
+                    })
+                    .await;
+                    assert_eq!(b.stats().links.connections, open);
+                }
+                let mut seen = serve(&b, [1]);
+                talks(&mut streams[0], &mut seen).await;
+                end([b]).await;
+            });
+        },
+    );
 }
 
 #[test]

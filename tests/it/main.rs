@@ -17,6 +17,8 @@ mod limits;
 mod links;
 mod listening;
 mod logging;
+#[cfg(target_os = "linux")]
+mod memory;
 mod messages;
 mod names;
 mod panicking_payloads;

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix_transport::{Config, GroupOverflow, Transport};
@@ -16,9 +16,6 @@ use tokio::io::AsyncWriteExt;
 use crate::support::*;
 
 const SHORT: Duration = Duration::from_millis(200);
-
-/// Nothing here takes longer than this.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn one_reader() -> Config {
     let [dedicated, _] = placements();
@@ -314,118 +311,4 @@ fn a_connection_that_floods_does_not_starve_the_others() {
         }
         end([b]).await;
     });
-}
-
-/// A field of /proc/self/status, in bytes.
-#[cfg(target_os = "linux")]
-fn memory(field: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("linux");
-    let line = status.lines().find(|line| line.starts_with(field));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.expect("in kB").parse::<usize>().expect("a number") << 10
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn idle_connections_hold_no_buffers() {
-    const CONNECTIONS: u64 = 100;
-
-    async fn burst_and_idle() {
-        let b = node(one_reader());
-        let burst = wire(1, &[7; 1000]).repeat(1000);
-        let mut streams = Vec::new();
-        for _ in 0..CONNECTIONS {
-            streams.push(dial(&b).await);
-        }
-        until("open", || b.stats().links.connections == CONNECTIONS).await;
-        let idle = memory("VmRSS");
-        for stream in &mut streams {
-            write(stream, &burst).await;
-        }
-        let frames = 1000 * CONNECTIONS;
-        until("read", || b.stats().inbound.received.frames == frames).await;
-        until("given back", || memory("VmRSS") < idle + (4 << 20)).await;
-        assert_eq!(b.stats().links.connections, CONNECTIONS);
-        end([b]).await;
-    }
-
-    // Makes malloc return freed memory to the system, so that `VmRSS` shows it.
-    let before = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
-    let name = "reading::idle_connections_hold_no_buffers";
-    alone_after(before, name, || run(burst_and_idle()));
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_connection_gives_back_the_large_buffer_of_a_large_frame_even_while_it_is_busy() {
-    const CONNECTIONS: usize = 10;
-    const LARGE: usize = 8 << 20;
-
-    async fn talk_on() {
-        let b = node(one_reader());
-        let mut seen = serve(&b, [1]);
-        let mut streams = Vec::new();
-        let (large, small) = (wire(1, &vec![7; LARGE]), wire(1, b"small"));
-        let before = memory("VmRSS");
-        for _ in 0..CONNECTIONS {
-            let mut stream = dial(&b).await;
-            write(&mut stream, &large).await;
-            assert_eq!(seen.next().await.payload.len(), LARGE);
-            streams.push(stream);
-        }
-        // No connection is idle long enough to give its buffer back for that reason.
-        let deadline = Instant::now() + PATIENCE;
-        while memory("VmRSS") > before + 2 * LARGE {
-            assert!(
-                Instant::now() < deadline,
-                "{} kept",
-                memory("VmRSS") - before
-            );
-            for stream in &mut streams {
-                write(stream, &small).await;
-                assert_eq!(seen.next().await.payload, "small");
-            }
-            tokio::time::sleep(SHORT / 10).await;
-        }
-        end([b]).await;
-    }
-
-    let before = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
-    let name =
-        "reading::a_connection_gives_back_the_large_buffer_of_a_large_frame_even_while_it_is_busy";
-    alone_after(before, name, || run(talk_on()));
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn memory_is_allocated_for_the_bytes_that_arrived_and_not_for_the_announced_length() {
-    const CONNECTIONS: usize = 100;
-    const ANNOUNCED: u32 = 10 << 20;
-
-    async fn announce_and_stop() {
-        let b = node(one_reader());
-        let mut witness = Witness::new(&b).await;
-        let before = memory("VmData");
-        let arrives = [&ANNOUNCED.to_be_bytes()[..], &[0; 1000]].concat();
-        let (header, more) = arrives.split_at(8);
-        let mut streams = Vec::new();
-        for _ in 0..CONNECTIONS {
-            let mut stream = dial(&b).await;
-            // In two reads: at the second one, the length is known.
-            for part in [header, more] {
-                write(&mut stream, part).await;
-                witness.comes_through().await;
-            }
-            streams.push(stream);
-        }
-        assert_eq!(b.stats().inbound.malformed, 0);
-        let given = memory("VmData").saturating_sub(before);
-        let arrived = CONNECTIONS * arrives.len();
-        assert!(given < ANNOUNCED as usize, "{given} bytes for {arrived}");
-        end([b]).await;
-    }
-
-    let name =
-        "reading::memory_is_allocated_for_the_bytes_that_arrived_and_not_for_the_announced_length";
-    alone(name, || run(announce_and_stop()));
 }

@@ -20,6 +20,7 @@
 //! | `backlog`                | `supervision`: the backlog holds as many connections…                |
 //! | `max_connections`        | `listening`: a connection beyond the cap…                            |
 //! | `max_connections_per_ip` | `listening`: the cap of one ip…                                      |
+//! | `inbound_bytes`          | `memory`: when inbound memory is used up…                            |
 //! | `frame_timeout`          | `reading`: a frame that does not complete…                           |
 //! | `frame_floor`            | `reading`: a large frame is given the time…                          |
 //! | `batch_frames`           | `backpressure`: no more than batch_frames…                           |
@@ -295,12 +296,16 @@ fn a_transport_has_as_many_threads_as_configured() {
 fn unusable() -> Vec<(&'static str, Config)> {
     let config = Config::default;
     let none = Duration::ZERO;
+    let least = config().max_frame(64);
     let dedicated = |readers, writers| Placement::Dedicated { readers, writers };
     vec![
         ("max_frame", config().max_frame(63)),
         (
             "max_frame",
-            config().max_frame((1 << 30) + 1).queue_bytes(2 << 30),
+            config()
+                .max_frame((1 << 30) + 1)
+                .queue_bytes(2 << 30)
+                .inbound_bytes(4 << 30),
         ),
         ("queue_frames", config().queue_frames(0)),
         ("queue_bytes", config().queue_bytes((10 << 20) - 1)),
@@ -322,6 +327,8 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("backlog", config().backlog(65_536)),
         ("max_connections", config().max_connections(0)),
         ("max_connections_per_ip", config().max_connections_per_ip(0)),
+        ("inbound_bytes", config().inbound_bytes((20 << 20) - 1)),
+        ("inbound_bytes", least.clone().inbound_bytes((4 << 20) - 1)),
         ("frame_timeout", config().frame_timeout(none)),
         ("frame_floor", config().frame_floor(0)),
         ("batch_frames", config().batch_frames(0)),
@@ -381,6 +388,7 @@ fn the_smallest_and_largest_allowed_values_can_be_used() {
             .backlog(1)
             .max_connections(1)
             .max_connections_per_ip(1)
+            .inbound_bytes(4 << 20)
             .frame_timeout(MS)
             .frame_floor(1)
             .batch_frames(1)
@@ -397,6 +405,7 @@ fn the_smallest_and_largest_allowed_values_can_be_used() {
         let most = Config::default()
             .max_frame(1 << 30)
             .queue_bytes(usize::MAX)
+            .inbound_bytes(usize::MAX)
             .stale_after(NEVER)
             .redial_first(NEVER)
             .redial_max(NEVER)
@@ -478,6 +487,7 @@ mod files {
             .backlog(23)
             .max_connections(24)
             .max_connections_per_ip(25)
+            .inbound_bytes(25 << 20)
             .frame_timeout(26 * MS)
             .frame_floor(27)
             .batch_frames(35)

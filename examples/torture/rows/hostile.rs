@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_transport::{Config, Shutdown, Transport};
+use actix::{Actor, Context, Handler, ResponseFuture};
+use actix_transport::{Config, GroupId, Inbound, Shutdown, Transport};
 use hdrhistogram::Histogram;
 
 use super::hostile_clients::{self, KINDS};
@@ -160,7 +161,7 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
 }
 
 /// Starts a node that sends honest frames to this address.
-fn honest(to: SocketAddr) -> Result<(Transport, Offering), Failure> {
+pub(super) fn honest(to: SocketAddr) -> Result<(Transport, Offering), Failure> {
     let honest = node(Config::default().placement(ONE_EACH))?;
     let peer = honest.peer(to)?;
     let offering = Offering::start(PACE, move |number| {
@@ -173,15 +174,15 @@ fn honest(to: SocketAddr) -> Result<(Transport, Offering), Failure> {
 }
 
 /// Times from the offer of an honest frame to its handler.
-struct Latencies {
+pub(super) struct Latencies {
     frames: u64,
     p50: Duration,
-    p99: Duration,
+    pub(super) p99: Duration,
     max: Duration,
 }
 
 impl Latencies {
-    fn of(line: &str) -> Result<Self, Failure> {
+    pub(super) fn of(line: &str) -> Result<Self, Failure> {
         let numbers: Vec<u64> = line.split(' ').filter_map(|n| n.parse().ok()).collect();
         let [frames, p50, p99, max] = numbers[..] else {
             return Err(Failure::error(format!("not four numbers: {line}")));
@@ -207,7 +208,7 @@ impl std::fmt::Display for Latencies {
     }
 }
 
-fn number(line: &str) -> Result<u64, Failure> {
+pub(super) fn number(line: &str) -> Result<u64, Failure> {
     line.parse()
         .map_err(|_| Failure::error(format!("not a number: {line}")))
 }
@@ -225,8 +226,9 @@ struct Seen {
     came: u64,
 }
 
-/// The child: a node that receives and answers questions about itself.
-fn child(_: &[String]) -> Result<(), Failure> {
+/// The child: a node that receives and answers questions about itself. Its argument, if any, is
+/// [`Config::inbound_bytes`]; it is patient with slow frames then.
+fn child(args: &[String]) -> Result<(), Failure> {
     let seen = Arc::new(Mutex::new(Seen {
         // Up to a minute.
         latencies: Histogram::new_with_bounds(1, 60_000_000_000, 3)?,
@@ -235,9 +237,15 @@ fn child(_: &[String]) -> Result<(), Failure> {
     system(async {
         let config = Config::default()
             .placement(ONE_EACH)
+            // All hostile clients are on this machine, and all are to be admitted.
+            .max_connections_per_ip(Config::default().max_connections)
             .frame_timeout(FRAME_TIMEOUT)
             // High, so that announcing a large frame buys no extra time.
             .frame_floor(64 << 20);
+        let config = match args {
+            [inbound] => config.inbound_bytes(inbound.parse()?).frame_floor(1 << 10),
+            _ => config,
+        };
         let node = node(config)?;
         let snapshots = BalanceWatch::start([&node]);
         let noting = seen.clone();
@@ -252,6 +260,7 @@ fn child(_: &[String]) -> Result<(), Failure> {
                     .saturating_record(now().saturating_sub(stamp));
             }
         })?;
+        node.register(GroupId::new(STUCK), Stuck.start().recipient())?;
         println!("{}", node.local_addr());
         let mut questions = crate::world::questions();
         let mut watch: Option<PeakWatch> = None;
@@ -279,6 +288,7 @@ fn child(_: &[String]) -> Result<(), Failure> {
                     let (base, peak) = watch.take().map_or((0, 0), PeakWatch::end);
                     println!("{base} {peak}");
                 }
+                "open" => println!("{}", node.stats().links.connections),
                 _ => {
                     snapshots.check()?;
                     println!("{}", counters(&node));
@@ -290,11 +300,35 @@ fn child(_: &[String]) -> Result<(), Failure> {
     })
 }
 
+/// A group whose handlers never return.
+pub(super) const STUCK: u32 = 2;
+
+struct Stuck;
+
+impl Actor for Stuck {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Stuck {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(async move {
+            let _held = inbound;
+            std::future::pending::<()>().await;
+        })
+    }
+}
+
 fn counters(node: &Transport) -> String {
     let (inbound, links) = (node.stats().inbound, node.stats().links);
     format!(
-        "{} malformed, {} too slow, {} cut off, {} turned away",
-        inbound.malformed, inbound.timed_out, inbound.truncated, links.turned_away
+        "{} malformed, {} too slow, {} given up, {} cut off, {} turned away",
+        inbound.malformed,
+        inbound.timed_out,
+        inbound.given_up,
+        inbound.truncated,
+        links.turned_away
     )
 }
 

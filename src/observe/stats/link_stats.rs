@@ -32,6 +32,10 @@ pub struct LinkStats {
     pub datagrams_lost: u64,
     /// Incoming connections open now.
     pub connections: u64,
+    /// How many incoming connections may be open at the same time. Lower than
+    /// [`Config::max_connections`](crate::Config::max_connections) if the process may not have enough
+    /// descriptors.
+    pub connection_limit: u64,
     /// How often an actor of the transport ended unexpectedly and was restarted.
     pub restarts: u64,
     /// Datagrams that the system refused to send, by the kind of its error.

@@ -27,6 +27,10 @@ pub struct ReceiveStats {
     /// Connections closed because a frame was not complete in time
     /// ([`Config::frame_timeout`](crate::Config::frame_timeout)).
     pub timed_out: u64,
+    /// Connections closed because the memory for received frames was used up, and theirs was the
+    /// largest frame that was not complete
+    /// ([`Config::inbound_bytes`](crate::Config::inbound_bytes)).
+    pub given_up: u64,
     /// Connections that ended in the middle of a frame.
     pub truncated: u64,
 }

@@ -133,7 +133,7 @@ fn the_frames_of_a_burst_and_its_iterator_may_use_the_queue() {
     let mut frames = [1, LARGE_FROM, 1].into_iter().map(|len| {
         balanced(&queue);
         let (bytes, queue) = (vec![1; len], queue.clone());
-        (GROUP, Bytes::from_owner(Asking { bytes, queue }))
+        (GROUP, Bytes::from_owner(UsesQueue { bytes, queue }))
     });
     let mut staged = Staged::new();
     assert!(staged.refill(&mut frames));
