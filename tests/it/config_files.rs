@@ -161,7 +161,12 @@ fn an_error_in_the_file_of_a_node_names_what_is_wrong() {
             "config field `stale_after` is 2, but must be a time",
         ),
     ];
-    for (toml, problem) in cases {
+    let not_a_table = ["5", "-5", "0.5", "true", "'node.toml'", "[]"]
+        .map(|value| (format!("listen = ''\nconfig = {value}"), "must be a table"));
+    let not_a_table = not_a_table
+        .iter()
+        .map(|(toml, problem)| (toml.as_str(), *problem));
+    for (toml, problem) in cases.into_iter().chain(not_a_table) {
         let err = toml::from_str::<NodeConfig>(toml).expect_err(toml);
         assert!(err.message().contains(problem), "{toml}: {err}");
     }
