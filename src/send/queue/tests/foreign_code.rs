@@ -114,13 +114,12 @@ impl Drop for Panicking {
 }
 
 #[test]
-fn two_pieces_that_panic_when_they_are_dropped_are_one_panic() {
+fn two_pieces_that_panic_when_they_are_dropped_do_no_harm() {
     let queue = queue(limits());
     let [head, body] = [(); 2].map(|()| Bytes::from_owner(Panicking([1; LARGE_FROM])));
     drop(queue.push((), GROUP, (head, body), at(0)).expect("room"));
-    // Two at once would end the process.
-    let closing = std::panic::AssertUnwindSafe(|| queue.close());
-    assert!(std::panic::catch_unwind(closing).is_err());
+    // Two panics at the same time would end the process.
+    queue.close();
     assert_eq!(balanced(&queue).dropped.stopped.frames, 1);
 }
 
