@@ -244,10 +244,10 @@ settings! {
     /// 256 MiB, at least 4 MiB and twice `max_frame`.
     ///
     /// When it is used up, connections read less at a time, and those with a long unfinished frame
-    /// wait. For each that waits, the largest unfinished frame is given up: its connection is closed
-    /// and counted as [`ReceiveStats::given_up`](crate::ReceiveStats::given_up). Short frames still get
-    /// through, since each connection may always hold 4 KiB, and an eighth of the budget is kept for
-    /// connections that hold at most 16 KiB.
+    /// wait. The largest unfinished frames are given up for those that wait: their connections are
+    /// closed and counted as [`ReceiveStats::given_up`](crate::ReceiveStats::given_up). Short frames
+    /// still get through, since each connection may always hold 4 KiB, and an eighth of the budget is
+    /// kept for connections that hold at most 16 KiB.
     ///
     /// Not counted: payloads that the program keeps after its handler has returned, what groups hold
     /// that have a bound of their own ([`GroupOverflow::Drop`](crate::GroupOverflow::Drop)), and up to
