@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actix_transport::Config;
+use actix_transport::{Config, PeerEvent};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 
@@ -55,7 +55,6 @@ fn configs() -> [Config; 2] {
     })
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn a_new_peer_and_one_that_was_lost_are_dialled_at_once_beside_many_that_do_not_answer() {
     for config in configs() {
@@ -80,7 +79,6 @@ fn a_new_peer_and_one_that_was_lost_are_dialled_at_once_beside_many_that_do_not_
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn every_peer_is_dialled_soon_although_none_answers() {
     const PEERS: u16 = 100;
@@ -96,9 +94,7 @@ fn every_peer_is_dialled_soon_although_none_answers() {
             }
             // The dials of the last few have nobody to make room for, so they go on.
             while missing.len() > 4 {
-                if let actix_transport::PeerEvent::Unreachable { peer, error, .. } =
-                    events.next().await
-                {
+                if let PeerEvent::Unreachable { peer, error, .. } = events.next().await {
                     assert_eq!(error, std::io::ErrorKind::TimedOut);
                     missing.retain(|addr| *addr != peer);
                 }

@@ -9,6 +9,7 @@ mod crowding;
 mod cut_frames;
 mod datagrams;
 mod delivery;
+#[cfg(target_os = "linux")]
 mod dialling;
 mod draining;
 mod events;
