@@ -227,7 +227,7 @@ settings! {
     ///
     /// On Linux and Android this is lowered to three quarters of the descriptors that the process may
     /// have (`ulimit -n`) when [`bind`](crate::Builder::bind) is called, so that the rest of the
-    /// process can still open files. `bind` logs a warning then, and
+    /// process can still open files. `bind` logs that at `info`, and
     /// [`LinkStats::connection_limit`](crate::LinkStats::connection_limit) shows the number.
     max_connections: usize = 16_384;
 

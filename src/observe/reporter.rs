@@ -170,7 +170,7 @@ impl Reporter {
     /// Reports that the process may not have enough descriptors for the connections of the
     /// configuration.
     pub(crate) fn few_descriptors(&self, configured: usize, limit: usize) {
-        tracing::warn!(
+        tracing::info!(
             configured,
             limit,
             "max_connections lowered to what the descriptor limit of the process leaves"
