@@ -522,12 +522,12 @@ fn dropping_the_last_handle_sends_an_event_for_what_was_queued() {
 
 #[test]
 fn frames_that_were_read_are_counted_even_if_a_stop_prevents_their_delivery() {
-    // They come in one read, and take more than one round to deliver.
+    // They come in one read, and take two rounds to deliver.
     const FRAMES: usize = 5_000;
 
     run(async {
         let [_, current] = patient();
-        let b = node(current);
+        let b = node(current.batch_frames(FRAMES / 2));
         let (_gate, _held) = hold(&b, 1, GroupOverflow::Wait);
         let mut seen = serve(&b, [2, 3]);
         let stream = dial(&b).await;
