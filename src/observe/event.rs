@@ -130,8 +130,7 @@ impl fmt::Display for PeerEvent {
                 failures,
                 error,
             } => {
-                let since = Utc(*since);
-                write!(f, "peer {peer} is unreachable since {since}, ")?;
+                write!(f, "peer {peer} is unreachable since {}, ", Utc(*since))?;
                 write!(f, "after {failures} failed dials: {error}")
             }
             PeerEvent::NotAccepting { addr, error } => {
@@ -157,15 +156,9 @@ impl fmt::Display for PeerEvent {
                 count,
             } => {
                 write!(f, "dropped {count}")?;
-                if let Some(peer) = peer {
-                    write!(f, " for peer {peer}")?;
-                }
-                if let Some(from) = from {
-                    write!(f, " from {from}")?;
-                }
-                if let Some(group) = group {
-                    write!(f, " for group {group}")?;
-                }
+                write_known(f, " for peer ", *peer)?;
+                write_known(f, " from ", *from)?;
+                write_known(f, " for group ", *group)?;
                 write!(f, ": {reason}")
             }
             PeerEvent::Missed { events } => {
@@ -173,6 +166,15 @@ impl fmt::Display for PeerEvent {
             }
         }
     }
+}
+
+/// Writes `before` and the value, if there is one.
+fn write_known(
+    f: &mut fmt::Formatter<'_>,
+    before: &str,
+    value: Option<impl fmt::Display>,
+) -> fmt::Result {
+    value.map_or(Ok(()), |value| write!(f, "{before}{value}"))
 }
 
 /// Why a connection ended.

@@ -317,7 +317,11 @@ impl<To: Copy + Eq> SendQueue<To> {
     }
 
     /// Runs `act` under the lock, and what it has deferred after the lock is released.
-    #[inline]
+    ///
+    /// Always inlined. Otherwise the result goes through memory while the lock is held, in small stores
+    /// and wide loads, which the processor cannot pair: sending 64 B frames took 23 % longer.
+    #[expect(clippy::inline_always, reason = "measured")]
+    #[inline(always)]
     fn locked<R>(&self, act: impl FnOnce(&mut State<To>) -> R) -> R {
         let mut state = self.state.lock();
         let result = act(&mut state);
