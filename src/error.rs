@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr};
 
 use crate::ids::GroupId;
 
-/// Why [`Builder::bind`](crate::Builder::bind) failed.
+/// Why [`Builder::bind`](crate::Builder::bind) or [`Builder::bind_with`](crate::Builder::bind_with) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
@@ -226,8 +226,7 @@ impl From<PeerError> for Refusal {
     }
 }
 
-/// Why [`Transport::register`](crate::Transport::register) or
-/// [`Transport::replace`](crate::Transport::replace) failed.
+/// Why an actor could not be registered for a group.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {

@@ -24,7 +24,8 @@ use crate::{
     send::peers::Peers,
 };
 
-/// The actor to talk to where a user holds only actix types. It handles [`Register`], [`RegisterAll`],
+/// An actor that offers methods of the transport as messages, for code that has an `Addr` and no
+/// `Transport`. It handles [`Register`], [`RegisterAll`],
 /// [`Replace`], [`Unregister`], [`Subscribe`] and [`SendFrame`], which do what the methods of
 /// [`Transport`](crate::Transport) do.
 ///
@@ -102,7 +103,7 @@ impl Handler<Register> for Node {
     }
 }
 
-/// Asks the [`Node`] to let actors serve many groups; see
+/// Asks the [`Node`] to let actors serve many groups at once; see
 /// [`Transport::register_all_with`](crate::Transport::register_all_with).
 #[derive(Debug)]
 pub struct RegisterAll {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::wire::count::Count;
 
-/// How [`Transport::stop`](crate::Transport::stop) stops.
+/// Whether [`Transport::stop`](crate::Transport::stop) drops what is queued or first tries to send it.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub enum Shutdown {
     /// Stops at once. Queued frames are dropped and counted.

@@ -290,8 +290,8 @@ impl Transport {
         self.0.peers.peer_stats(addr)
     }
 
-    /// Returns a snapshot of each peer that is known now, ordered by address: how things stand with it, and
-    /// its counters. A peer is known from the first send to it until it is forgotten
+    /// Returns a snapshot of each peer that is known now, ordered by address: its
+    /// connection and its counters. A peer is known from the first send to it until it is forgotten
     /// ([`Config::idle_timeout`](Config::idle_timeout)).
     pub fn peers(&self) -> Vec<PeerStats> {
         self.0.peers.all_stats()

@@ -17,7 +17,7 @@ use self::file::{Setting, Value};
 use crate::error::ConfigError;
 use crate::wire::frame::PREFIX;
 
-/// What a full send queue does with a further frame.
+/// What a send queue does with a new frame when it is full.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

@@ -32,8 +32,10 @@ impl CoarseInstant {
         use rustix::time::ClockId;
 
         static SLEEP: SleepClock = SleepClock::new();
-        // The clock of the time since boot is read first, so the difference is never too large.
-        let slept = || millis(ClockId::Boottime).saturating_sub(millis(ClockId::Monotonic));
+        // The clock of the time since boot is read first, and both are compared before they are rounded:
+        // so the difference is never too large.
+        let slept =
+            || nanos(ClockId::Boottime).saturating_sub(nanos(ClockId::Monotonic)) / 1_000_000;
         SLEEP.now(millis(ClockId::MonotonicCoarse), slept)
     }
 
@@ -63,6 +65,13 @@ impl CoarseInstant {
 fn millis(clock: rustix::time::ClockId) -> u64 {
     let now = rustix::time::clock_gettime(clock);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+/// Reads a clock of the system, in nanoseconds.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn nanos(clock: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Adds the time that the machine has slept to a clock that does not count it.

@@ -4,7 +4,7 @@ use std::{io, net::UdpSocket};
 
 use socket2::SockRef;
 
-/// How much room the system gave the socket of datagrams, in bytes; see
+/// The sizes of the kernel's buffers for the socket of datagrams, in bytes; see
 /// [`Transport::datagram_buffers`](crate::Transport::datagram_buffers).
 ///
 /// These are the system's own numbers. Linux gives twice what it was asked for, because it also counts
@@ -31,8 +31,8 @@ impl DatagramBuffers {
     }
 }
 
-/// Sets the size, or the largest half, quarter and so on that the system accepts. Linux gives less by
-/// itself; other systems refuse.
+/// Sets the size. If the system refuses, tries a half, a quarter and so on; if it refuses all, changes
+/// nothing. Linux does not refuse: it gives what it has. Other systems do.
 fn at_most(wanted: usize, set: impl Fn(usize) -> io::Result<()>) {
     let mut size = wanted;
     while set(size).is_err() && size > 1 {

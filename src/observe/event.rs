@@ -18,11 +18,12 @@ use crate::{
 ///
 /// Subscribe with [`Transport::subscribe`](crate::Transport::subscribe). Events about one peer come in
 /// order; the next is sent when the subscriber has handled the one before. For a slow subscriber, events
-/// of the same kind about the same peer merge: it gets the latest, with the counts of dropped frames
-/// added up. At most 16,384 events wait for a subscriber. If there are more, the oldest are discarded,
-/// and [`Missed`](PeerEvent::Missed) says how many. When the transport stops, subscribers have 50 ms to
-/// handle what is left, and beyond 16,384 events for all subscribers together, they only hear how many
-/// they missed.
+/// of the same kind about the same peer or actor merge: it gets the latest, with the counts of dropped
+/// frames added up. Drops of received frames merge by their reason only, for all senders and groups. At
+/// most 16,384 events wait for a subscriber. If there are more, the oldest are discarded, and
+/// [`Missed`](PeerEvent::Missed) says how many. When the transport stops, subscribers have 50 ms to handle
+/// what is left. At most 16,384 more events are then queued, added up over all subscribers; of the others
+/// each subscriber gets only the number, as `Missed`.
 ///
 /// An event displays as one line for a log, such as `peer 10.0.0.2:7000 is down (connection 3): closed by
 /// the peer`. Times are in UTC.
@@ -177,7 +178,7 @@ fn write_known(
     value.map_or(Ok(()), |value| write!(f, "{before}{value}"))
 }
 
-/// Why a connection ended.
+/// Why a connection from this node to a peer ended.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum DownReason {

@@ -98,8 +98,9 @@ impl QuietLog {
 }
 
 impl Kinds {
-    /// Returns the kind itself if it is known or there is room for it, and otherwise the kind that all
-    /// losses of its cause share.
+    /// Returns the kind if it is in the table or there is space for it. A full table first loses the kinds
+    /// that had no line for [`QUIET`]. If it is still full, returns the kind with the same cause and
+    /// [`Place::Any`].
     fn told_apart(&mut self, kind: Kind, now: CoarseInstant) -> Kind {
         if self.logged.len() < MAX_KINDS || self.logged.contains_key(&kind) {
             return kind;

@@ -1,5 +1,5 @@
 //! What happens to links, connections and actors: counted, logged and told to the subscribers, in one
-//! place. No other file writes to the log.
+//! place. Other files log only what is neither counted nor told, below the level `info`.
 //!
 //! Losses are warnings. The first of each kind gets a line at once; those that follow are added up, and
 //! the sum gets a line ten seconds later at the earliest (see `quiet_log`).
@@ -102,7 +102,8 @@ impl Reporter {
         let cause = match refusal {
             Refusal::Full(limit) => Cause::Full(limit),
             Refusal::TooManyPeers { .. } => Cause::TooManyPeers,
-            // Mistakes of the caller, who has the error; and the end of the transport.
+            // Not logged: the caller made a mistake, or the transport is stopping. Neither means that
+            // there is too much to send.
             Refusal::TooLarge { .. }
             | Refusal::Stopped
             | Refusal::ReservedGroup

@@ -39,8 +39,8 @@ impl AcceptErrors {
     /// Accepting failed. Returns how long to wait before the next try, if at all. An error that `lasts`
     /// will come back at once.
     pub(super) fn failed(&mut self, lasts: bool) -> Option<Duration> {
-        // No jitter here: it would keep nobody apart, and a wait drawn as nothing would be the spinning
-        // that the wait is to prevent.
+        // The wait is not random. Only this listener waits, so there is nobody to avoid, and a random
+        // wait of zero would make this a busy loop.
         const FULL_WAIT: f64 = 1.0;
 
         self.in_a_row += 1;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{config::Config, net::time::Instant};
 
-/// The deadline of the incomplete frame of one connection.
+/// Computes when the incomplete frame of one connection, if there is one, must be complete.
 #[derive(Debug)]
 pub(crate) struct FrameDeadline {
     /// The least time that a frame is given.

@@ -22,7 +22,8 @@ use crate::{
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 pub enum GroupOverflow {
     /// The connection waits until the actor has handled the batch. All later frames of that
-    /// connection wait too, whatever their group. No frame is lost; the sender's queue fills instead.
+    /// connection wait too, whatever their group. While the connection holds, none of its frames is lost;
+    /// the sender's queue fills instead.
     ///
     /// If the handlers take longer for a batch than the sender's
     /// [`Config::user_timeout`](crate::Config::user_timeout), 10 s by default, the sender gives the

@@ -44,7 +44,8 @@ impl ReaderSet {
         self.changed.notify_one();
     }
 
-    /// Returns the living Reader with the fewest connections, with one more counted for it.
+    /// Returns the living Reader with the fewest connections, or `None` if none lives. Until the guard is
+    /// dropped, one more connection counts for it.
     pub(super) fn least_loaded(&self) -> Option<(Addr<Reader>, LoadGuard)> {
         let living = self.slots.iter().filter_map(|slot| {
             let reader = slot.living_reader()?;

@@ -44,7 +44,7 @@ mod armed {
 
     use super::Failpoint;
 
-    /// The panics that are armed and have not happened yet.
+    /// The panics that a test has asked for and that have not happened yet.
     #[derive(Debug, Clone, Default)]
     pub struct Failpoints(Arc<Inner>);
 

@@ -18,7 +18,8 @@ pub(crate) async fn expire_while<To: Copy + Eq, F: Future>(
     work: F,
 ) -> F::Output {
     let expire = || report(queue.expire(CoarseInstant::now()));
-    // Once at the start: if callers keep passing short work, the timer below never fires.
+    // Also at the start: if this function is called again and again and `work` always ends soon, the
+    // timer below never fires.
     expire();
     let expiring = async {
         loop {

@@ -9,7 +9,7 @@ use crate::{
     wire::payload::Payload,
 };
 
-/// Why a frame of a burst was not accepted, with that frame and those behind it.
+/// Why one of the frames of a `send_all` was not accepted, and that frame and all after it.
 ///
 /// It is the iterator over these frames, in their order, the refused one first, so it can be sent again
 /// as it is: `peer.send_all(error).await`. The frames that the transport has not looked at yet are still

@@ -5,7 +5,7 @@ use std::{
     ops::{Add, AddAssign, SubAssign},
 };
 
-/// A number of frames and the bytes, including headers.
+/// A number of frames, and the number of their bytes with headers.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Count {

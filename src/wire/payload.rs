@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// The payload of a frame: the bytes to send, owned or borrowed.
+/// A type whose bytes can be sent as the payload of a frame, owned or borrowed.
 ///
 /// A payload below 8 KiB is copied into the send queue, so a borrowed one costs no allocation. A longer
 /// one is kept and written without a copy, except that slices, arrays, `&str` and `&Vec<u8>` are copied

@@ -10,8 +10,8 @@ use serde::{
 use super::value::Value;
 use crate::config::Config;
 
-/// A whole node in one file: where it listens, its peers by name, and its settings. Needs the feature
-/// `serde`.
+/// The configuration of one node, as a file has it: where it listens, its peers by name, and its
+/// settings. Needs the feature `serde`.
 ///
 /// ```
 /// use actix_transport::{NodeConfig, Transport};

@@ -1,8 +1,8 @@
-//! How things stand with a peer.
+//! [`LinkState`]: whether there is a connection to a peer.
 
 use std::fmt;
 
-/// How things stand with a peer.
+/// Whether there is a connection to a peer, and if not, why.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

@@ -38,7 +38,7 @@ pub struct LinkStats {
     pub connection_limit: u64,
     /// How often an actor of the transport ended unexpectedly and was restarted.
     pub restarts: u64,
-    /// Datagrams that the system refused to send, by the kind of its error.
+    /// Datagrams that the system refused to send, by the kind of error it returned.
     pub datagram_errors: DatagramErrors,
 }
 

@@ -23,7 +23,7 @@ pub use self::{
     send_stats::{Dropped, Rejected, SendStats},
 };
 
-/// A snapshot of everything a transport counts.
+/// A snapshot of a transport's counters, for all peers and groups together.
 ///
 /// With the feature `serde`, it can be written in any format that serde supports.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
@@ -53,7 +53,7 @@ impl Stats {
     }
 }
 
-/// The counters of one peer.
+/// The address, the connection and the counters of one peer.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -62,7 +62,7 @@ pub struct PeerStats {
     pub addr: SocketAddr,
     /// What was sent to the peer and what became of it.
     pub frames: SendStats,
-    /// How things stand with the peer now.
+    /// Whether there is a connection now, and if not, why.
     pub state: LinkState,
     /// Whether there is a connection to the peer now.
     pub connected: bool,

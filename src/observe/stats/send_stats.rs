@@ -108,7 +108,7 @@ impl AddAssign for Rejected {
     }
 }
 
-/// Frames that were accepted but never written, by reason.
+/// Frames that were accepted for sending but never written to the end, by reason.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
