@@ -39,9 +39,11 @@ async fn write(mut script: Script<'_>) {
         writer: &writer,
         lens: Vec::new(),
     };
+    let mut begun_before = None;
     loop {
         let (ours, theirs) = pair();
         let mut link = Link::new(theirs, &sent);
+        let (begun, cut_off) = (link.next, sent.cut_off());
         let mut writing = pin!(writer.link(ours));
         let end = link.play(&mut writing, &mut script, &mut sent).await;
         match end {
@@ -55,6 +57,12 @@ async fn write(mut script: Script<'_>) {
         // The next link begins with the frame that this link did not take whole. The link has
         // returned its batch by now, so the counters are final.
         link.check(&sent, end);
+        if sent.cut_off() > cut_off {
+            // Only the frame that this link and the one before began with, and only if the link was lost.
+            assert_eq!((sent.settled(), end), (begun + 1, End::Lost));
+            assert_eq!(begun_before, Some(begun));
+        }
+        begun_before = Some(begun);
     }
 }
 
@@ -75,14 +83,21 @@ impl Sent<'_> {
         }
     }
 
-    /// Returns how many frames were written, after checking that the counters balance.
-    fn written(&self) -> usize {
+    /// Returns how many frames were written, or dropped because they cost three links, after checking that
+    /// the counters balance. It is also the number of the frame that the next link begins with.
+    fn settled(&self) -> usize {
         let mut stats = Stats::default();
         stats.tcp = self.writer.queue().stats();
         assert_eq!(stats.balance(), Ok(()));
         assert_eq!(stats.tcp.accepted.frames, self.lens.len() as u64);
-        assert!(stats.tcp.dropped.total().is_zero());
-        stats.tcp.written.frames as usize
+        let dropped = stats.tcp.dropped;
+        assert_eq!(dropped.total(), dropped.cut_off);
+        (stats.tcp.written + dropped.cut_off).frames as usize
+    }
+
+    /// Returns how many frames were dropped because they cost three links.
+    fn cut_off(&self) -> u64 {
+        self.writer.queue().stats().dropped.cut_off.frames
     }
 }
 
@@ -110,7 +125,7 @@ impl Link {
         Link {
             stream: Some(stream),
             arrived: Vec::new(),
-            next: sent.written(),
+            next: sent.settled(),
             spoke: false,
         }
     }
@@ -153,7 +168,7 @@ impl Link {
                 13 => self.speak(),
                 _ => {}
             }
-            assert!(self.next <= sent.written() + 1);
+            assert!(self.next <= sent.settled() + 1);
         }
     }
 
@@ -203,7 +218,7 @@ impl Link {
             yield_now().await;
             self.read(usize::MAX);
         }
-        assert_eq!(sent.written(), sent.lens.len());
+        assert_eq!(sent.settled(), sent.lens.len());
         assert!(self.arrived.is_empty());
     }
 
@@ -224,13 +239,13 @@ impl Link {
         }
     }
 
-    /// Asserts that no frame arrived that is not counted as written, and that all written frames
-    /// arrived if they could.
+    /// Asserts that no frame arrived that is not counted, and that all written frames arrived if they
+    /// could.
     fn check(&self, sent: &Sent<'_>, end: End) {
-        let written = sent.written();
-        assert!(self.next <= written, "{} of {written} arrived", self.next);
+        let settled = sent.settled();
+        assert!(self.next <= settled, "{} of {settled} arrived", self.next);
         if end == End::Cancelled && self.stream.is_some() {
-            assert_eq!(self.next, written);
+            assert_eq!(self.next, settled);
         }
     }
 }
