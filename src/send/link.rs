@@ -88,6 +88,10 @@ impl<'w> Link<'w> {
                 }
                 if mem::take(&mut in_flow) {
                     thread::yield_now();
+                    // The other links of this arbiter get their turn, too: on a busy machine the other thread
+                    // may run for milliseconds.
+                    written = 0;
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 (pattern, unfinished) = match self.wait_for_work(&mut idle_timer, pattern).await {
