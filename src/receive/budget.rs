@@ -89,7 +89,7 @@ impl InboundBudget {
     }
 }
 
-/// What one connection holds. Dropping this gives it back.
+/// The memory for received frames that one connection holds. Dropping this returns it to the budget.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Inner>,

@@ -150,7 +150,7 @@ impl Handler<Inbound> for Slow {
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> Self::Result {
         let (mut gate, tell) = (self.gate.clone(), self.tell.clone());
         Box::pin(async move {
-            // An error means that the gate was dropped. Then nothing is held back, either.
+            // An error means that the test has dropped the gate. Then the frames need not be held any longer.
             let _ = gate.wait_for(|open| *open).await;
             let (group, via) = (inbound.group().get(), inbound.via());
             for payload in inbound {
