@@ -73,10 +73,10 @@ impl Peer {
 
     /// Queues a frame, waiting for room if the queue is full.
     ///
-    /// Waiting senders get room in the order in which they began to wait. A sender whose future is not
-    /// polled holds back nothing but the room for its own frame. Cancelling (dropping the future) sends
-    /// nothing, drops the payload, and gives the sender's place to the next one. May be awaited on any
-    /// thread and any runtime.
+    /// Waiting senders get room in the order in which they began to wait, and each queues its frame when it
+    /// is polled next. A sender whose future is not polled holds back nothing but the room for its own
+    /// frame. Cancelling (dropping the future) sends nothing, drops the payload, and gives the sender's
+    /// place to the next one. May be awaited on any thread and any runtime.
     ///
     /// # Errors
     ///
