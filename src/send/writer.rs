@@ -54,8 +54,9 @@ impl Actor for PeerWriter {
         // The report of a stop waits for this, because a batch that is being written counts only when
         // it has been dropped.
         let work = lifecycle.clone().track(async move {
-            let writing = forgotten.run_until_cancelled(writing.run());
-            lifecycle.run(writing).await;
+            // Boxed, because each future around it would need room for it twice.
+            let writing = Box::pin(writing.run());
+            lifecycle.run(forgotten.run_until_cancelled(writing)).await;
         });
         live(self, ctx, work);
     }
@@ -81,7 +82,8 @@ impl Writing {
         while timeout(idle_timeout, self.peer.until_ready()).await.is_ok()
             && !self.peer.queue.is_done()
         {
-            let Some(stream) = self.dial().await else {
+            // Boxed, because it is larger than all else here, and a peer seldom dials.
+            let Some(stream) = Box::pin(self.dial()).await else {
                 continue;
             };
             let begun = time::now();
