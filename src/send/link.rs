@@ -9,7 +9,6 @@ use std::{
     mem,
     pin::pin,
     sync::Arc,
-    thread,
 };
 
 use crate::{
@@ -35,14 +34,6 @@ const SLICES: usize = 64;
 
 /// Bytes written to one peer before the other peers of this arbiter get their turn.
 const YIELD_AFTER: usize = 1 << 20;
-
-/// So many frames in one batch are a flow: more are about to come.
-///
-/// Then the writer lets another thread run before it sleeps, and looks again: the producer is in the middle
-/// of its next push, and would have to wake it at once. For one producer of 64 B frames on two cores this
-/// saved 18 of 19 wake-ups and a seventh of the time (medians of five runs of 40 million). A smaller number
-/// costs more than it saves where the frames are spread over a thousand peers.
-const FLOW: u64 = 1024;
 
 /// A link that is up.
 pub(crate) struct Link<'w> {
@@ -79,20 +70,12 @@ impl<'w> Link<'w> {
         let mut idle_timer = IdleTimer::new(self.context.config.idle_timeout);
         let mut pattern = SendPattern::default();
         let mut unfinished = None;
-        let (mut was_idle, mut in_flow, mut written) = (false, false, 0);
+        let (mut was_idle, mut written) = (false, 0);
         loop {
             failpoints.hit(Failpoint::BeforeTake);
             let Some(mut batch) = unfinished.take().or_else(|| self.take()) else {
                 if self.peer.queue.is_done() {
                     return DownReason::Ended;
-                }
-                if mem::take(&mut in_flow) {
-                    thread::yield_now();
-                    // The other links of this arbiter get their turn, too: on a busy machine the other thread
-                    // may run for milliseconds.
-                    written = 0;
-                    tokio::task::yield_now().await;
-                    continue;
                 }
                 (pattern, unfinished) = match self.wait_for_work(&mut idle_timer, pattern).await {
                     Ok(woken) => woken,
@@ -104,7 +87,6 @@ impl<'w> Link<'w> {
             if mem::take(&mut was_idle) {
                 pattern.woken_by(batch.count().frames);
             }
-            in_flow = batch.count().frames >= FLOW;
             failpoints.hit(Failpoint::AfterTake);
             match self.write(&mut batch).await {
                 Ok(bytes) => written += bytes,
