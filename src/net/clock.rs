@@ -62,6 +62,7 @@ impl CoarseInstant {
 
 /// Reads a clock of the system, in milliseconds.
 #[cfg(any(target_os = "linux", target_os = "android"))]
+#[inline]
 fn millis(clock: rustix::time::ClockId) -> u64 {
     let now = rustix::time::clock_gettime(clock);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000

@@ -82,7 +82,8 @@ impl<To: Copy + Eq> Chunk<To> {
     }
 
     /// Appends a frame. The buffer grows beyond `limit` only for a frame that needs it.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "see `State::enter`")]
+    #[inline(always)]
     pub(super) fn append(&mut self, group: GroupId, payload: [&[u8]; 2], limit: usize) {
         let Body::Encoded { buffer, .. } = &mut self.body else {
             unreachable!("`takes` refuses large chunks");
@@ -118,6 +119,14 @@ impl<To: Copy + Eq> Chunk<To> {
             self.frames += 1;
         }
         self.frames - before
+    }
+
+    /// Returns how much of the buffer is used, or 0 if there is none.
+    pub(super) fn buffer_len(&self) -> usize {
+        match &self.body {
+            Body::Encoded { buffer, .. } => buffer.len(),
+            Body::Large { .. } => 0,
+        }
     }
 
     /// Shrinks the buffer if more than an eighth of it is unused. For less, the copy is not worth it.
@@ -210,7 +219,8 @@ impl<To: Copy + Eq> Chunk<To> {
 
 /// Appends a frame to the buffer, which doubles when it is full, but grows beyond `limit` only for a
 /// frame that needs it.
-#[inline]
+#[expect(clippy::inline_always, reason = "see `State::enter`")]
+#[inline(always)]
 fn encode(buffer: &mut Vec<u8>, group: GroupId, payload: [&[u8]; 2], limit: usize) {
     let [first, second] = payload;
     let len = first.len() + second.len();

@@ -44,6 +44,7 @@ mod chunk;
 mod deferred;
 mod doorbell;
 mod in_line;
+mod spare_buffers;
 mod staged;
 mod state;
 mod waiters;
@@ -129,7 +130,10 @@ impl<To: Copy + Eq> SendQueue<To> {
         payload: P,
         now: CoarseInstant,
     ) -> Result<Doorbell, (Refusal, P)> {
-        let entered = self.try_enter(to, group, payload, now, WhenFull::Refuse);
+        // Not in a closure, which would not be inlined; see `State::enter`.
+        let mut state = self.state.lock();
+        let entered = state.enter(&self.limits, to, group, payload, now, WhenFull::Refuse);
+        release(state);
         entered.map(|(doorbell, _)| doorbell)
     }
 
@@ -144,7 +148,9 @@ impl<To: Copy + Eq> SendQueue<To> {
         payload: P,
         now: impl Fn() -> CoarseInstant,
     ) -> Result<Doorbell, (Refusal, P)> {
-        let entered = match self.try_enter(to, group, payload, now(), WhenFull::Wait) {
+        let entered = self
+            .locked(|state| state.enter(&self.limits, to, group, payload, now(), WhenFull::Wait));
+        let entered = match entered {
             Err((Refusal::Full(_), payload)) => {
                 let mut place = InLine::new(self, HEADER + payload.byte_len());
                 poll_fn(|cx| place.poll_granted(cx)).await;
@@ -153,27 +159,6 @@ impl<To: Copy + Eq> SendQueue<To> {
             decided => decided,
         };
         entered.map(|(doorbell, _)| doorbell)
-    }
-
-    #[inline]
-    fn try_enter<P: Payload>(
-        &self,
-        to: To,
-        group: GroupId,
-        payload: P,
-        now: CoarseInstant,
-        when_full: WhenFull,
-    ) -> Entered<P> {
-        self.locked(|state| {
-            let len = HEADER + payload.byte_len();
-            let Err(refusal) = state.admit(&self.limits, group, len) else {
-                return Ok(state.put(&self.limits, to, group, payload, now));
-            };
-            if when_full == WhenFull::Refuse || !matches!(refusal, Refusal::Full(_)) {
-                state.account.offer(Err(refusal), Count::one(len));
-            }
-            Err((refusal, payload))
-        })
     }
 
     /// Counts a frame that was refused before it came to the queue.
@@ -325,15 +310,21 @@ impl<To: Copy + Eq> SendQueue<To> {
     fn locked<R>(&self, act: impl FnOnce(&mut State<To>) -> R) -> R {
         let mut state = self.state.lock();
         let result = act(&mut state);
-        // Most of the time nothing is deferred, and looking first is cheaper than moving.
-        if !state.deferred.is_empty() {
-            release_and_run(state);
-        }
+        release(state);
         result
     }
 }
 
-/// Releases the lock and then runs what was deferred. Not inlined, because few pushes need it.
+/// Releases the lock, and then runs what was deferred.
+#[inline]
+fn release<To>(state: MutexGuard<'_, State<To>>) {
+    // Most of the time nothing is deferred, and looking first is cheaper than moving.
+    if !state.deferred.is_empty() {
+        release_and_run(state);
+    }
+}
+
+/// Not inlined, because few pushes have deferred anything.
 #[cold]
 #[inline(never)]
 fn release_and_run<To>(mut state: MutexGuard<'_, State<To>>) {
