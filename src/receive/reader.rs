@@ -93,7 +93,8 @@ impl Handler<Assign> for Reader {
         };
         let source = Source::new(stream, assign.admission, assign.load);
         let connection = Connection::new(&self.context, source, from);
-        let running = reporter.on_connection(from, connection.run());
+        // Boxed, because each future around it would need room for it twice.
+        let running = Box::pin(reporter.on_connection(from, connection.run()));
         let reader_ends = self.connections.clone();
         actix_rt::spawn(self.context.lifecycle.track(async move {
             reader_ends.run_until_cancelled(running).await;
