@@ -148,8 +148,9 @@ impl<To: Copy + Eq> SendQueue<To> {
         payload: P,
         now: impl Fn() -> CoarseInstant,
     ) -> Result<Doorbell, (Refusal, P)> {
-        let entered = self
-            .locked(|state| state.enter(&self.limits, to, group, payload, now(), WhenFull::Wait));
+        let at = now();
+        let entered =
+            self.locked(|state| state.enter(&self.limits, to, group, payload, at, WhenFull::Wait));
         let entered = match entered {
             Err((Refusal::Full(_), payload)) => {
                 let mut place = InLine::new(self, HEADER + payload.byte_len());
