@@ -144,7 +144,7 @@ impl Producer {
     fn start(self, place: Where) -> oneshot::Receiver<Result<(), Failure>> {
         let arbiter = match place {
             Where::Current => Arbiter::current(),
-            Where::Dedicated => Arbiter::new().handle(),
+            Where::Dedicated | Where::Shared => Arbiter::new().handle(),
         };
         let (done_tx, done) = oneshot::channel();
         arbiter.spawn(async move {

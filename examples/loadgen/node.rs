@@ -43,21 +43,30 @@ pub(crate) struct NodeArgs {
 pub(crate) enum Where {
     /// On one arbiter, together with the role itself.
     Current,
-    /// On their own arbiters.
+    /// On arbiters that read, and others that write.
     Dedicated,
+    /// On one arbiter that reads and writes.
+    Shared,
+}
+
+impl Where {
+    pub(crate) fn placement(self) -> Placement {
+        match self {
+            Where::Current => Placement::Current,
+            Where::Dedicated => Placement::default(),
+            Where::Shared => Placement::Shared { arbiters: 1 },
+        }
+    }
 }
 
 impl NodeArgs {
     pub(crate) fn config(&self) -> Config {
-        let config = Config::default()
+        Config::default()
             // Both programs run on one machine, and may use all connections.
             .max_connections_per_ip(Config::default().max_connections)
             .udp(self.udp)
-            .max_datagram(LONGEST_DATAGRAM);
-        match self.placement {
-            Where::Current => config.placement(Placement::Current),
-            Where::Dedicated => config,
-        }
+            .max_datagram(LONGEST_DATAGRAM)
+            .placement(self.placement.placement())
     }
 }
 

@@ -96,10 +96,14 @@ impl Config {
     }
 
     fn validate_placement(&self) -> Result<(), ConfigError> {
-        let Placement::Dedicated { readers, writers } = self.placement else {
-            return Ok(());
+        let threads: &[_] = match self.placement {
+            Placement::Dedicated { readers, writers } => {
+                &[("readers", readers), ("writers", writers)]
+            }
+            Placement::Shared { arbiters } => &[("arbiters", arbiters)],
+            Placement::Current => &[],
         };
-        for (threads, number) in [("readers", readers), ("writers", writers)] {
+        for &(threads, number) in threads {
             if !(1..=1024).contains(&number) {
                 return Err(ConfigError {
                     field: "placement",
@@ -144,6 +148,7 @@ mod tests {
     #[test]
     fn the_error_names_the_field_that_is_out_of_its_bounds() {
         let threads = |readers, writers| Placement::Dedicated { readers, writers };
+        let shared = |arbiters| Placement::Shared { arbiters };
         let bad = [
             ("max_frame", Config::default().max_frame(8)),
             ("queue_frames", Config::default().queue_frames(0)),
@@ -158,6 +163,8 @@ mod tests {
             ("udp_group_bytes", Config::default().udp_group_bytes(16)),
             ("placement", Config::default().placement(threads(0, 1))),
             ("placement", Config::default().placement(threads(1, 0))),
+            ("placement", Config::default().placement(shared(0))),
+            ("placement", Config::default().placement(shared(1025))),
         ];
         for (field, config) in bad {
             let err = config.validate().expect_err(field);

@@ -45,11 +45,12 @@ impl Arbiters {
         lifecycle: &Lifecycle,
         subscribers: Subscribers,
     ) -> io::Result<Self> {
-        let Placement::Dedicated { readers, writers } = placement else {
-            return Self::on_this_thread(lifecycle, subscribers);
+        let (number, readers) = match placement {
+            Placement::Dedicated { readers, writers } => (readers + writers, Some(readers)),
+            Placement::Shared { arbiters } => (arbiters, None),
+            Placement::Current => return Self::on_this_thread(lifecycle, subscribers),
         };
         let joined = CancellationToken::new();
-        let number = readers + writers;
         let (keeper, arbiters, home) = match living_system() {
             Some(system) => Keeper::beside(&system, number, &joined)?,
             None => Keeper::with_system(number, &joined, &subscribers)?,
@@ -64,8 +65,12 @@ impl Arbiters {
                 worker
             })
             .collect();
+        let writers = match readers {
+            Some(readers) => workers.split_off(readers),
+            None => workers.clone(),
+        };
         Ok(Arbiters {
-            writers: workers.split_off(readers),
+            writers,
             readers: workers,
             home,
             first,

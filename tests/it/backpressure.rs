@@ -6,7 +6,7 @@ use crate::support::*;
 
 /// A transport with one reader, so that a test can tell in which order its connections are read.
 fn one_reader() -> Transport {
-    let [dedicated, _] = placements();
+    let [dedicated, ..] = placements();
     node(dedicated)
 }
 

@@ -12,7 +12,7 @@ use crate::support::*;
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// Both placements, with room for the plug, and with no frame that goes stale.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| {
         config
             .max_frame(PLUG_BYTES)
@@ -172,7 +172,7 @@ fn an_endless_burst_is_taken_up_to_the_bound_and_little_further() {
 /// Whoever sends to a peer while a burst is under way must not wait for the iterator of that burst.
 #[test]
 fn a_burst_whose_iterator_is_slow_does_not_delay_the_frames_of_others() {
-    let [dedicated, _] = placements();
+    let [dedicated, ..] = placements();
     run(async {
         // Nothing but the burst wakes the writer.
         let config = dedicated.stale_after(NEVER).idle_timeout(NEVER);

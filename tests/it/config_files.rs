@@ -48,6 +48,11 @@ fn placement_has_short_forms() {
                 writers: 2,
             },
         ),
+        ("'shared'", Placement::shared()),
+        (
+            "{ shared = { arbiters = 3 } }",
+            Placement::Shared { arbiters: 3 },
+        ),
     ];
     for (text, placement) in cases {
         assert_eq!(config(&format!("placement = {text}")).placement, placement);
@@ -75,6 +80,12 @@ fn an_error_names_the_field_and_the_value_in_words_of_people() {
         ("nodelay = [true]", "a list", "true or false"),
         ("placement = 'nowhere'", "nowhere", r#""dedicated""#),
         ("placement = { current = 1 }", "a table", r#""current""#),
+        ("placement = { shared = 2 }", "2", "`arbiters`"),
+        (
+            "placement = { shared = { readers = 2 } }",
+            "`readers`",
+            "`arbiters`",
+        ),
         (
             "placement = { dedicated = { reader = 1 } }",
             "reader",

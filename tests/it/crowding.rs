@@ -12,7 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// Peers that are neither idle nor stale for as long as a test runs.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| {
         let config = config.stale_after(NEVER).idle_timeout(NEVER);
         config.redial_first(MS).redial_max(10 * MS)

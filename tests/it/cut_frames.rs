@@ -12,7 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// Both placements, with frames that never go stale and redials so quick that no test waits for them.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| {
         let config = config.stale_after(NEVER).max_frame(PLUG_BYTES);
         config.redial_first(MS).redial_max(MS)

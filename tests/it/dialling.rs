@@ -48,7 +48,7 @@ impl BlackHole {
 }
 
 /// Both placements. A dial without an answer would last for longer than any test.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| {
         let config = config.connect_timeout(NEVER).stale_after(NEVER);
         config.max_dials(4).udp(false)

@@ -23,7 +23,7 @@ use crate::support::*;
 
 /// A transport that reads its connections on another thread than this one.
 fn reads_elsewhere() -> Transport {
-    let [dedicated, _] = placements();
+    let [dedicated, ..] = placements();
     node(dedicated)
 }
 

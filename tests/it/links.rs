@@ -15,7 +15,7 @@ const MS: Duration = Duration::from_millis(1);
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// Both placements, with redials so quick that no test waits for them.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| config.redial_first(MS).redial_max(10 * MS))
 }
 
@@ -38,7 +38,7 @@ fn send(from: &Transport, to: SocketAddr, number: u32) {
 #[test]
 fn a_single_frame_is_written_by_the_thread_that_sends_it() {
     run(async {
-        let [_, current] = placements();
+        let [.., current] = placements();
         let a = node(current);
         let (listener, to) = listener();
         send(&a, to, 0);
@@ -66,7 +66,7 @@ fn a_link_is_not_idle_while_senders_write_its_frames() {
     const IDLE: Duration = Duration::from_secs(1);
 
     run(async {
-        let [_, current] = placements();
+        let [.., current] = placements();
         let a = node(current.idle_timeout(IDLE));
         let (listener, to) = listener();
         send(&a, to, 0);

@@ -134,7 +134,7 @@ fn a_malformed_frame_frees_its_connections_place_while_a_handler_is_busy() {
 #[test]
 fn an_ip_whose_ended_connections_pile_up_is_turned_away_and_others_are_not() {
     run(async {
-        let [one_reader, _] = placements();
+        let [one_reader, ..] = placements();
         let b = node(one_reader.max_connections(8));
         let mut seen = serve(&b, [1]);
         let (gate, _slow) = hold(&b, 2, GroupOverflow::Wait);

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TRIM: &str = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
 
 fn one_reader() -> Config {
-    let [dedicated, _] = placements();
+    let [dedicated, ..] = placements();
     dedicated
 }
 

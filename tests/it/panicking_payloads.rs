@@ -34,7 +34,7 @@ fn bomb() -> Bytes {
 }
 
 /// Both placements, with redials so quick that no test waits for them.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| config.redial_first(MS).redial_max(MS))
 }
 

@@ -9,7 +9,7 @@ use crate::support::*;
 const MS: Duration = Duration::from_millis(1);
 
 /// Both placements, with settings by which idle peers are soon forgotten.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| config.idle_timeout(20 * MS))
 }
 

@@ -24,7 +24,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
 /// Both placements, with room for the plug, and with no frame that goes stale.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| {
         config
             .max_frame(PLUG_BYTES)

@@ -18,7 +18,7 @@ use crate::support::*;
 const SHORT: Duration = Duration::from_millis(200);
 
 fn one_reader() -> Config {
-    let [dedicated, _] = placements();
+    let [dedicated, ..] = placements();
     dedicated
 }
 
@@ -171,7 +171,7 @@ fn time_for_which_its_thread_was_busy_does_not_count_against_a_frame() {
     const ALLOWED: Duration = Duration::from_secs(1);
 
     run(async {
-        let [_, current] = placements();
+        let [.., current] = placements();
         let b = node(current.frame_timeout(ALLOWED));
         let mut seen = serve(&b, [1]);
         let mut witness = Witness::new(&b).await;

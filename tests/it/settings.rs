@@ -267,6 +267,7 @@ fn a_transport_has_as_many_threads_as_configured() {
                 (dedicated(1, 1), 2),
                 (dedicated(3, 1), 4),
                 (dedicated(1, 4), 5),
+                (Placement::Shared { arbiters: 3 }, 3),
             ] {
                 run(async {
                     // Those that do something. The one that waits for the others to end is left out.
@@ -300,6 +301,7 @@ fn unusable() -> Vec<(&'static str, Config)> {
     let none = Duration::ZERO;
     let least = config().max_frame(64);
     let dedicated = |readers, writers| Placement::Dedicated { readers, writers };
+    let shared = |arbiters| Placement::Shared { arbiters };
     vec![
         ("max_frame", config().max_frame(63)),
         (
@@ -353,6 +355,8 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("placement", config().placement(dedicated(0, 1))),
         ("placement", config().placement(dedicated(1, 0))),
         ("placement", config().placement(dedicated(1025, 1))),
+        ("placement", config().placement(shared(0))),
+        ("placement", config().placement(shared(1025))),
     ]
 }
 
@@ -523,6 +527,7 @@ mod files {
         for config in [
             Config::default(),
             Config::default().placement(dedicated),
+            Config::default().placement(Placement::Shared { arbiters: 2 }),
             Config::large_messages(),
             other(),
         ] {

@@ -17,7 +17,7 @@ fn a_write_to_a_link_that_the_peer_has_closed_raises_no_sigpipe() {
     alone(name, || {
         run(async {
             let mut raised = signal(SignalKind::pipe()).expect("a handler");
-            let [_, current] = placements();
+            let [.., current] = placements();
             // Short frames are written in one piece, long ones in many.
             for len in [10, 16 << 10] {
                 let a = node(current.clone());

@@ -20,7 +20,7 @@ const MS: Duration = Duration::from_millis(1);
 /// Longer than any test runs.
 const NEVER: Duration = Duration::from_secs(3600);
 
-fn patient() -> [Config; 2] {
+fn patient() -> [Config; 3] {
     placements().map(|config| config.stale_after(NEVER).user_timeout(NEVER))
 }
 
@@ -255,7 +255,7 @@ fn a_drain_waits_until_what_was_received_is_handled() {
 #[test]
 fn a_drain_waits_for_the_datagrams_that_a_slow_group_holds() {
     run(async {
-        let [_, current] = patient();
+        let [.., current] = patient();
         let b = node(current);
         let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);
         let senders = [(); 2].map(|()| std::net::UdpSocket::bind((OWN_IP, 0)).expect("free"));
@@ -288,7 +288,7 @@ fn a_drain_delivers_frames_that_take_several_rounds() {
     const MORE: usize = 3_300;
 
     run(async {
-        let [_, current] = patient();
+        let [.., current] = patient();
         let b = node(current.batch_frames(ROUND));
         let (gate, _held) = hold(&b, 1, GroupOverflow::Wait);
         let (next_gate, _held) = hold(&b, 4, GroupOverflow::Wait);
@@ -526,7 +526,7 @@ fn frames_that_were_read_are_counted_even_if_a_stop_prevents_their_delivery() {
     const FRAMES: usize = 5_000;
 
     run(async {
-        let [_, current] = patient();
+        let [.., current] = patient();
         let b = node(current.batch_frames(FRAMES / 2));
         let (_gate, _held) = hold(&b, 1, GroupOverflow::Wait);
         let mut seen = serve(&b, [2, 3]);

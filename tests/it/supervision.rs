@@ -30,7 +30,7 @@ const WRITING: [Failpoint; 4] = [
 ];
 
 /// Both placements, with restarts and redials so quick that no test waits for them.
-fn configs() -> [Config; 2] {
+fn configs() -> [Config; 3] {
     placements().map(|config| {
         config
             .restart_first(MS)
@@ -147,7 +147,7 @@ fn a_reader_that_panics_is_restarted_and_its_peers_connect_again() {
 #[test]
 fn a_reader_that_panics_does_not_end_the_connections_of_other_readers() {
     run(async {
-        let [config, _] = configs();
+        let [config, ..] = configs();
         let placement = Placement::Dedicated {
             readers: 2,
             writers: 1,
@@ -496,7 +496,7 @@ fn datagrams_go_stale_while_the_failed_udp_actor_pauses() {
 #[test]
 fn datagrams_that_were_read_are_delivered_even_if_the_udp_actor_panics() {
     run(async {
-        let [_, current] = configs();
+        let [.., current] = configs();
         let (b, faults) = fragile(current);
         let mut events = watch(&b);
         let (gate, mut seen) = hold(&b, 1, GroupOverflow::Wait);

@@ -36,13 +36,14 @@ pub(crate) fn node(config: Config) -> Transport {
         .expect("free port")
 }
 
-/// The default settings with each of the two placements of the transport's actors.
-pub(crate) fn placements() -> [Config; 2] {
+/// The default settings with each of the placements of the transport's actors.
+pub(crate) fn placements() -> [Config; 3] {
     let one = Placement::Dedicated {
         readers: 1,
         writers: 1,
     };
-    [one, Placement::Current].map(|placement| Config::default().placement(placement))
+    [one, Placement::Shared { arbiters: 1 }, Placement::Current]
+        .map(|placement| Config::default().placement(placement))
 }
 
 pub(crate) fn group(index: u32) -> GroupId {

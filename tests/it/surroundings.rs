@@ -95,7 +95,7 @@ fn the_system_that_a_transport_started_ends_with_its_last_handle() {
 
 #[test]
 fn the_current_placement_where_no_arbiter_runs_is_an_error_that_names_the_fix() {
-    let [_, current] = placements();
+    let [.., current] = placements();
     let refused = || {
         let bound = Transport::builder()
             .config(current.clone())

@@ -101,6 +101,7 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
             Where::Current,
         ),
         round_trip("round-trip-dedicated", Task::RoundTrip, Where::Dedicated),
+        round_trip("round-trip-shared", Task::RoundTrip, Where::Shared),
         Case {
             name: "idle-connections",
             // The same number in a quick run: opening them takes hardly any time.

@@ -54,7 +54,7 @@ impl Pin {
             .cores
             .filter(|_| matches!(work.task, Task::RoundTrip | Task::OneWayRoundTrip))?;
         Some(match (work.placement, side) {
-            (Where::Dedicated, Side::Receive) => 1 % cores,
+            (Where::Dedicated | Where::Shared, Side::Receive) => 1 % cores,
             _ => 0,
         })
     }

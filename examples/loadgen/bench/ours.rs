@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use actix::{Actor, Arbiter, Context, Handler};
-use actix_transport::{Config, GroupId, Inbound, Placement, Shutdown, Transport};
+use actix_transport::{Config, GroupId, Inbound, Shutdown, Transport};
 use tokio::sync::oneshot;
 
 use super::{
@@ -35,11 +35,8 @@ pub(super) fn bind(placement: Where, udp: bool) -> Result<Transport, Failure> {
         .stale_after(DAY)
         .max_frame(FRAME)
         .queue_bytes(QUEUE)
-        .udp(udp);
-    let config = match placement {
-        Where::Current => config.placement(Placement::Current),
-        Where::Dedicated => config,
-    };
+        .udp(udp)
+        .placement(placement.placement());
     Ok(Transport::builder().config(config).bind(anywhere())?)
 }
 
@@ -54,7 +51,7 @@ pub(super) async fn send(work: Work, to: &[SocketAddr]) -> Result<Figures, Failu
         let (work, links) = (work.clone(), links.clone());
         let arbiter = match work.placement {
             Where::Current => Arbiter::current(),
-            Where::Dedicated => Arbiter::new().handle(),
+            Where::Dedicated | Where::Shared => Arbiter::new().handle(),
         };
         let (done_tx, done) = oneshot::channel();
         arbiter.spawn(async move {

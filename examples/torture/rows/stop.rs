@@ -49,6 +49,7 @@ impl fmt::Display for Case {
         let place = match self.placement {
             Placement::Current => "current",
             Placement::Dedicated { .. } => "dedicated",
+            Placement::Shared { .. } => "shared",
         };
         write!(f, "{:?}, {place}, the other {:?}", self.how, self.other)
     }

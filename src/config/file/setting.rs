@@ -1,6 +1,6 @@
 //! What the value of a setting may be, by its type.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use humantime_serde::re::humantime;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -94,41 +94,53 @@ impl Setting for Overflow {
 
 impl Setting for Placement {
     fn read(_: &str, value: &Value) -> Result<Self, String> {
-        match value {
-            Value::Text(text) if text == "current" => return Ok(Placement::Current),
-            Value::Text(text) if text == "dedicated" => return Ok(Placement::default()),
-            Value::Table(table) if table.len() == 1 => match table.get("dedicated") {
-                Some(Value::Table(threads)) => return dedicated(threads),
-                Some(other) => return must_be(other, "a table with `readers` and `writers`"),
-                None => {}
-            },
-            _ => {}
+        let (kind, threads) = match value {
+            Value::Text(kind) => (Some(kind), None),
+            Value::Table(table) if table.len() == 1 => (table.keys().next(), table.values().next()),
+            _ => (None, None),
+        };
+        let mut placement = match kind.map(String::as_str) {
+            Some("current") if threads.is_none() => Placement::Current,
+            Some("dedicated") => Placement::dedicated(),
+            Some("shared") => Placement::shared(),
+            _ => {
+                let table = "{ dedicated = { readers = 1, writers = 1 } }";
+                return must_be(
+                    value,
+                    &format!(r#""dedicated", "shared", "current" or {table}"#),
+                );
+            }
+        };
+        if let Some(threads) = threads {
+            match &mut placement {
+                Placement::Dedicated { readers, writers } => {
+                    read_threads(threads, &mut [("readers", readers), ("writers", writers)])?;
+                }
+                Placement::Shared { arbiters } => {
+                    read_threads(threads, &mut [("arbiters", arbiters)])?;
+                }
+                Placement::Current => {}
+            }
         }
-        let table = "{ dedicated = { readers = 1, writers = 1 } }";
-        must_be(value, &format!(r#""dedicated", "current" or {table}"#))
+        Ok(placement)
     }
 }
 
-/// Reads how many threads there are of each sort. The default takes the place of what is missing.
-fn dedicated(table: &BTreeMap<String, Value>) -> Result<Placement, String> {
-    let mut placement = Placement::default();
-    let Placement::Dedicated { readers, writers } = &mut placement else {
-        return Ok(placement);
+/// Reads how many threads there are of each kind. What is missing stays as it is.
+fn read_threads(value: &Value, kinds: &mut [(&str, &mut usize)]) -> Result<(), String> {
+    let names: Vec<_> = kinds.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let names = names.join(" and ");
+    let Value::Table(table) = value else {
+        return must_be(value, &format!("a table with {names}"));
     };
     for (name, value) in table {
-        let threads = match name.as_str() {
-            "readers" => &mut *readers,
-            "writers" => &mut *writers,
-            _ => {
-                return Err(format!(
-                    "has `{name}`, but may only have `readers` and `writers`"
-                ));
-            }
+        let Some((_, threads)) = kinds.iter_mut().find(|(kind, _)| kind == name) else {
+            return Err(format!("has `{name}`, but may only have {names}"));
         };
         let number: Result<usize, String> = Setting::read(name, value);
-        *threads = number.map_err(|problem| format!("has `{name}`, which {problem}"))?;
+        **threads = number.map_err(|problem| format!("has `{name}`, which {problem}"))?;
     }
-    Ok(placement)
+    Ok(())
 }
 
 impl<'de> Deserialize<'de> for Overflow {
