@@ -63,6 +63,7 @@ fn counters_and_peers_can_be_serialised() {
         a.try_send(to, group(1), "hello").expect("room");
         seen.next().await;
         until("written", || a.stats().tcp.written.frames == 1).await;
+        until("delivered", || b.stats().inbound.delivered.frames == 1).await;
         let stats = serde_json::to_value(a.stats()).expect("plain values");
         let one = serde_json::json!({ "frames": 1, "bytes": 13 });
         assert_eq!(stats["tcp"]["written"], one);
