@@ -40,7 +40,7 @@ pub(super) enum SendDrop {
 }
 
 impl Account {
-    /// Counts a send that has been decided. An accepted frame is queued from now on.
+    /// Counts sends that have been decided. Accepted frames are queued from now on.
     #[inline]
     pub(super) fn offer(&mut self, decided: Result<(), Refusal>, frame: Count) {
         self.stats.offered += frame;

@@ -23,7 +23,7 @@ pub(crate) struct Limits {
     pub(crate) frame: usize,
     pub(crate) stale_after: Duration,
     pub(crate) overflow: Overflow,
-    /// A payload of this length or more is kept as it is instead of being copied.
+    /// A payload of this length or more is not copied into a shared buffer.
     pub(crate) large_from: usize,
 }
 

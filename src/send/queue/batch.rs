@@ -12,16 +12,17 @@ use super::{
 };
 use crate::{net::clock::CoarseInstant, wire::count::Count};
 
-/// A frame that has cost this many links in a row is dropped. One link may end by chance, and a second
-/// one because the peer restarts; then it is most likely that the peer does not take this frame.
+/// A frame is dropped when this many links have ended with a part of it written. One link may end by
+/// chance, and a second one because the peer restarts. At the third, it is most likely that the peer does
+/// not take this frame.
 const MAX_CUTS: u8 = 3;
 
 /// Chunks that the queue has lent to the writer.
 ///
-/// If the batch goes away before all of it is written, the frames that are not written return to the front
-/// of the queue. A frame of which the kernel took a part cannot have been received, so it goes back
-/// whole. A frame that the kernel took whole is not sent again. Drop a batch when
-/// its link ends.
+/// If the batch is dropped before all of it is written, the frames that are not written return to the
+/// front of the queue, or are dropped if the queue is closed. A frame of which the kernel took a part
+/// cannot have been received, so it goes back whole. A frame that the kernel took whole is not sent
+/// again. Drop a batch when its link ends.
 pub(crate) struct Batch<To: Copy + Eq = ()> {
     pub(super) queue: Arc<SendQueue<To>>,
     pub(super) chunks: VecDeque<Chunk<To>>,
@@ -30,7 +31,7 @@ pub(crate) struct Batch<To: Copy + Eq = ()> {
 }
 
 impl<To: Copy + Eq> Batch<To> {
-    /// Makes one of chunks that the queue has just counted as in flight.
+    /// Makes a batch from chunks that the queue has just counted as in flight.
     pub(super) fn new(queue: Arc<SendQueue<To>>, chunks: VecDeque<Chunk<To>>) -> Self {
         Batch {
             queue,
@@ -123,9 +124,9 @@ impl<To: Copy + Eq> Batch<To> {
         });
     }
 
-    /// Notes that the link has ended, to which this was being written. Drops the frame that was written
-    /// in part if it has cost [`MAX_CUTS`] links in a row, so that those behind it can go on. A peer ends
-    /// every link on which it gets a frame that is longer than its limit.
+    /// Notes that the link this batch was being written to has ended. Drops the frame that was written in
+    /// part if that has happened to it on [`MAX_CUTS`] links, so that those behind it can go on. A peer
+    /// ends every link on which it gets a frame that is longer than its limit.
     pub(crate) fn link_ended(&mut self) {
         let Some(chunk) = self.chunks.front_mut().filter(|_| self.cursor > 0) else {
             return;
@@ -148,8 +149,8 @@ impl<To: Copy + Eq> Batch<To> {
         });
     }
 
-    /// Returns how long it takes until the oldest frame of the batch is stale. If none of them can go
-    /// stale, the oldest frame in the queue counts. `None` if there is none either.
+    /// Returns how long it takes until the oldest frame of the batch that is not stale yet becomes stale.
+    /// If there is none, the oldest frame in the queue counts. `None` if there is none either.
     pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
         // The first chunk may be stale and hold one frame that is partly written. That never expires.
         let waits = |chunk: &&Chunk<To>| !self.queue.is_stale(chunk, now);

@@ -24,27 +24,28 @@ pub(super) struct Chunk<To> {
     /// When its frames were pushed.
     pub(super) at: CoarseInstant,
     pub(super) frames: usize,
-    /// How many links in a row have ended while its first frame was being written.
+    /// How many links have ended while the writer was in the middle of its first frame.
     pub(super) cuts: u8,
     body: Body,
 }
 
-/// A frame that is offered to a chunk. Its payload is `None` once it is kept as it is.
+/// A frame that is offered to a chunk. Its payload is `None` once a chunk has taken the payload over
+/// without copying it.
 pub(super) type Offered<P> = (GroupId, Option<P>);
 
 enum Body {
     /// Frames encoded behind one another, from `start` on. The bytes before `start` are frames that
     /// have been removed.
     Encoded { buffer: Vec<u8>, start: usize },
-    /// One frame with a large payload, which stays where the sender put it.
+    /// One frame with a large payload, which is not copied into a shared buffer.
     Large { header: [u8; HEADER], payload: Kept },
 }
 
-/// The pieces of a payload. The second is empty where there is one only.
+/// The pieces of a payload. The second is empty if there is only one.
 struct Kept([Bytes; 2]);
 
 impl<To: Copy + Eq> Chunk<To> {
-    /// Makes an empty chunk that fills `buffer`.
+    /// Makes an empty chunk that will be filled into `buffer`.
     pub(super) fn encoded(to: To, at: CoarseInstant, buffer: Vec<u8>) -> Self {
         debug_assert!(buffer.is_empty());
         Chunk {
@@ -69,8 +70,8 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
-    /// Returns whether a frame of `len` bytes may be appended, so that the buffer stays within
-    /// `limit`.
+    /// Returns whether the chunk has this age and destination, and a frame of `len` bytes can be appended
+    /// so that the buffer stays within `limit`.
     #[inline]
     pub(super) fn takes(&self, to: To, at: CoarseInstant, len: usize, limit: usize) -> bool {
         match &self.body {
@@ -92,8 +93,8 @@ impl<To: Copy + Eq> Chunk<To> {
         self.frames += 1;
     }
 
-    /// Appends frames up to the first that is large or would make the buffer longer than `limit`.
-    /// Returns how many.
+    /// Appends frames up to the first that is large or would make the buffer longer than `limit`. Returns
+    /// how many: none if the chunk has another age or destination, or a large payload.
     pub(super) fn append_all<P: Payload>(
         &mut self,
         to: To,

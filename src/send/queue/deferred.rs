@@ -11,9 +11,9 @@ use super::chunk::Chunk;
 /// Wakers to wake and chunks to drop. Both run foreign code, which may use the queue, so both happen
 /// when this is dropped, with the lock released.
 ///
-/// Foreign code may panic. Each waker and each payload runs by itself, and its panic ends there: whoever
-/// drops this is not to blame, and the others are neither left out nor, by a second panic while the first
-/// unwinds, the end of the process. The process's panic hook has reported the panic by then.
+/// Foreign code may panic. Each waker is woken and each chunk dropped on its own, and its panic is caught:
+/// whoever drops this is not at fault, the others still run, and no second panic can abort the process.
+/// The process's panic hook has reported the panic by then.
 pub(super) struct Deferred<To> {
     wakes: Vec<Waker>,
     chunks: Vec<Chunk<To>>,

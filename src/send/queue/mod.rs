@@ -8,14 +8,14 @@
 //! destination, are stored one after the other in one buffer, a [`Chunk`]. A chunk has one age, one
 //! destination and a number of frames; its single frames are found by their lengths. So a push is a check
 //! of the bounds and a copy, and the writer takes whole buffers, while bounds, ages and counters stay exact
-//! to the frame. A large payload is not copied: it is a chunk of its own.
+//! to the frame. A large payload is not copied into a shared buffer: it is a chunk of its own.
 //!
 //! ```text
 //!          full: wait in line ─ room granted ─┐
 //!            │                                ▼
-//! push ─► admission ──────────────────► [ chunk | chunk | open chunk ] ─ take ─► Batch ─ advance(n) ─► written
-//!            │                                └ stale, evicted: dropped            └ dropped unfinished:
-//!            └ refused: payload given back                                           the rest goes back
+//! push ─► admission ──────────────────► [chunk | chunk | open chunk] ─ take ─► Batch ─ advance(n) ─► written
+//!            │                                └ stale, evicted: dropped          └ dropped unfinished:
+//!            └ refused: payload given back                                         the rest goes back
 //! ```
 //!
 //! # Who wakes whom
@@ -24,17 +24,17 @@
 //! after the lock is released, as does the drop of payloads: both run code of the user, which may use
 //! the queue.
 //!
-//! - **The writer** that finds the queue empty leaves its waker as the doorbell. The push that makes
-//!   the queue non-empty takes it and returns it to its caller as a [`Doorbell`], which wakes the writer
-//!   when it is dropped.
+//! - **The writer**, or the task that stands in for it, leaves its waker as the doorbell when it finds
+//!   the queue empty. The push that makes the queue non-empty takes it and returns it to its caller as a
+//!   [`Doorbell`], which wakes the writer when it is dropped.
 //! - **Senders** that wait for room stand in line. Whatever makes room (a write, a drop, an eviction,
 //!   another sender that gives up) grants it to the first of them, then to the next, and wakes those
 //!   who were granted some.
 //! - **Whoever waits for the queue to drain** is woken when nothing is queued or in flight.
-//! - The end, [`seal`](SendQueue::seal) or [`close`](SendQueue::close), wakes the writer and all
-//!   senders.
+//! - The end, [`seal`](SendQueue::seal), [`close`](SendQueue::close) or
+//!   [`abandon`](SendQueue::abandon), wakes the writer and all senders.
 //!
-//! Only one batch may be taken at a time. The callers see to that.
+//! Only one batch may exist at a time. The callers see to that.
 
 mod account;
 mod admission;
@@ -79,7 +79,7 @@ pub(crate) const LARGE_FROM: usize = 8 << 10;
 /// A batch takes no more chunks once it is this long.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// Chunks of a batch at most. Each needs up to two slices, or three if it is a pair of payloads, and one
+/// The most chunks in a batch. Each needs up to two slices, or three if its payload is a pair, and one
 /// vectored write carries 64.
 const BATCH_CHUNKS: usize = 32;
 
@@ -130,7 +130,7 @@ impl<To: Copy + Eq> SendQueue<To> {
         payload: P,
         now: CoarseInstant,
     ) -> Result<Doorbell, (Refusal, P)> {
-        // Not in a closure, which would not be inlined; see `State::enter`.
+        // Not in a closure, which would not be inlined here; see `locked`.
         let mut state = self.state.lock();
         let entered = state.enter(&self.limits, to, group, payload, now, WhenFull::Refuse);
         release(state);
@@ -259,8 +259,8 @@ impl<To: Copy + Eq> SendQueue<To> {
         self.locked(|state| state.shut(Gate::Closed));
     }
 
-    /// Closes the queue of a peer that is forgotten, and drops what is left. The caller must drop what
-    /// this returns, which runs foreign code, and may hold no lock then.
+    /// Closes the queue of a forgotten peer and counts what is queued as dropped. Returns the payloads and
+    /// the wakers: the caller must drop them without holding a lock, because that runs foreign code.
     #[must_use = "it runs foreign code when it is dropped"]
     pub(crate) fn abandon(&self) -> impl Sized + use<To> {
         let mut state = self.state.lock();
@@ -302,10 +302,11 @@ impl<To: Copy + Eq> SendQueue<To> {
         self.locked(|state| state.account.stats())
     }
 
-    /// Runs `act` under the lock, and what it has deferred after the lock is released.
+    /// Runs `act` under the lock. What `act` defers runs after unlocking.
     ///
-    /// Always inlined. Otherwise the result goes through memory while the lock is held, in small stores
-    /// and wide loads, which the processor cannot pair: sending 64 B frames took 23 % longer.
+    /// Always inlined: otherwise the result is written to memory and read back while the lock is held. It
+    /// is written in small stores and read in wide loads, so the processor cannot forward it from one to
+    /// the other. Sending 64 B frames took 23 % longer.
     #[expect(clippy::inline_always, reason = "measured")]
     #[inline(always)]
     fn locked<R>(&self, act: impl FnOnce(&mut State<To>) -> R) -> R {

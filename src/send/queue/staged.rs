@@ -20,15 +20,16 @@ use crate::{
 /// during which the other senders and the writer wait for the lock.
 const PART_BYTES: usize = 64 << 10;
 
-/// Frames of a part at most, for frames that are so short that each costs more than its bytes.
+/// The most frames in a part, for frames so short that the cost of each matters more than its bytes.
 const PART_FRAMES: usize = 1024;
 
 /// The frames of one call that are not accepted yet, in order, up to one part of them.
 pub(crate) struct Staged<P> {
     frames: Vec<Offered<P>>,
-    /// What a part needs that was not offered yet.
+    /// What the frames need together; `None` once they have been offered: those that are left then are
+    /// tried one by one.
     together: Option<Together>,
-    /// The frames that were taken from the iterator.
+    /// How many frames were taken from the iterator.
     taken: usize,
     /// The iterator has ended.
     exhausted: bool,
@@ -113,7 +114,7 @@ impl<P: Payload> Staged<P> {
         if !self.frames.is_empty() {
             return true;
         }
-        // What the iterator says about itself may be wrong, and payloads may be long arrays.
+        // The size hint may be wrong, and an array held by value may be large, so this reserves little.
         let expected = frames.size_hint().0.min(PART_FRAMES);
         self.frames
             .reserve(expected.min(1 + PART_BYTES / size_of::<Offered<P>>()));

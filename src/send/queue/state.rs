@@ -32,7 +32,7 @@ pub(super) struct State<To> {
     /// The queued frames. The last chunk is open for more frames of its age and destination.
     pub(super) chunks: VecDeque<Chunk<To>>,
     spare: SpareBuffers,
-    /// Wakes the writer when a frame comes or the queue ends.
+    /// Wakes the writer, or the task that stands in for it, when a frame comes or the queue ends.
     doorbell: Option<Waker>,
     /// Wakes whoever waits until nothing is queued or in flight.
     drained: Option<Waker>,
@@ -80,8 +80,9 @@ impl<To: Copy + Eq> State<To> {
 
     /// Takes the frame if it may enter now. The caller drops what this returns when the lock is released.
     ///
-    /// This and what it calls for most frames is always inlined. Otherwise the payload and the result go
-    /// through memory while the lock is held: sending 64 B frames then took a fifth longer.
+    /// Always inlined, with what it calls for most frames: otherwise the payload, too, is written to memory
+    /// and read back while the lock is held (see `SendQueue::locked`), and sending 64 B frames took a fifth
+    /// longer.
     #[expect(clippy::inline_always, reason = "measured")]
     #[inline(always)]
     pub(super) fn enter<P: Payload>(
@@ -163,7 +164,8 @@ impl<To: Copy + Eq> State<To> {
         payload: P,
         now: CoarseInstant,
     ) -> Option<P> {
-        // If the writer is slow, many chunks wait. Then the full ones are shrunk to what they need.
+        // If the writer is slow, many chunks wait. Then the last chunk, which takes no more frames, is
+        // shrunk to what it needs.
         if self.chunks.len() >= BATCH_CHUNKS
             && let Some(full) = self.chunks.back_mut()
         {
@@ -174,8 +176,8 @@ impl<To: Copy + Eq> State<To> {
             self.chunks.push_back(Chunk::large(to, now, group, pieces));
             return None;
         }
-        // It will probably be as long as the chunk before it. So it need not grow, and be copied, again and
-        // again. With a thousand peers that, too, keeps the allocator busy.
+        // Probably as long as the chunk before it, so it gets that room and an eighth more at once. Growing
+        // in steps would copy it repeatedly and, with a thousand peers, keep the allocator busy.
         let expected = self.chunks.back().map_or(0, Chunk::buffer_len) / 8 * 9;
         let mut chunk = Chunk::encoded(to, now, self.spare.take(expected));
         chunk.append(group, payload.pieces(), CHUNK_BYTES);
@@ -281,7 +283,7 @@ impl<To: Copy + Eq> State<To> {
     // ---- those who wait -----------------------------------------------------------------------
 
     /// Wakes those who wait for frames to leave the queue. Called after frames were written, dropped or
-    /// put back.
+    /// put back (then `DropOldest` may evict them).
     pub(super) fn frames_left(&mut self, limits: &Limits) {
         self.grant_room(limits);
         if self.account.held().is_zero() {
@@ -332,7 +334,8 @@ impl<To: Copy + Eq> State<To> {
         self.shut(Gate::Closed);
     }
 
-    /// Lets no frame in any more; once closed, none out either. Wakes everybody.
+    /// Lets no frame in any more; once closed, none out either. Wakes the writer and all senders, and
+    /// whoever waits for the drain if nothing is left.
     pub(super) fn shut(&mut self, gate: Gate) {
         if self.gate != Gate::Closed {
             self.gate = gate;

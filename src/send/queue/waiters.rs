@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, task::Waker};
 
 use crate::wire::count::Count;
 
-/// The senders in line, and the room promised to those who have left it.
+/// The senders in line, and the room reserved for those who have left it.
 #[derive(Default)]
 pub(super) struct Waiters {
     /// By ticket, which is the order in which they asked.
@@ -29,7 +29,7 @@ pub(super) struct Ticket(u64);
 struct Waiter {
     /// The length of its frame.
     len: usize,
-    /// None until the sender is polled in line.
+    /// `None` only between `join` and the first `renew`.
     waker: Option<Waker>,
 }
 
