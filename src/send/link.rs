@@ -2,7 +2,7 @@
 //!
 //! Takes batches from the queue and writes them, watches the far end while there is nothing to write,
 //! and reports when the link is up and down. When the link ends, the frames that are not written whole
-//! return to the queue.
+//! return to the front of the queue, or are dropped if the queue is closed.
 
 use std::{
     io::{self, IoSlice},
@@ -113,7 +113,8 @@ impl<'w> Link<'w> {
 
     /// Waits for something to write. Meanwhile senders may write lone frames themselves, and the far end
     /// is watched: if it closes an idle link, as a peer that restarts does, that is noticed before a
-    /// frame is lost to it.
+    /// frame is lost to it. Returns how frames have been coming and the batch that a sender left
+    /// unfinished, or why the link must end.
     async fn wait_for_work(
         &self,
         idle_timer: &mut IdleTimer,
@@ -177,7 +178,8 @@ impl<'w> Link<'w> {
 
     /// Waits until the socket is ready again, and drops what goes stale meanwhile. Called when the kernel
     /// takes no more, because the peer is slow, stopped or cut off. Returns `None` if the socket is not
-    /// ready yet but frames may have gone stale.
+    /// ready yet, but the caller must wait anew: frames may have gone stale, the first frame that can go
+    /// stale was pushed, or the queue has ended.
     async fn wait_until_ready(&self, batch: &mut Batch) -> Result<Option<Readiness>, DownReason> {
         let queue = &self.peer.queue;
         let ready = self.stream.ready();

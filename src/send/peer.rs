@@ -57,8 +57,8 @@ impl Peer {
     /// # Errors
     ///
     /// Gives the payload back if the queue is full, the payload is too large, the group is reserved, or
-    /// the transport is stopping or has stopped. Frames that others wait to send with [`send`](Peer::send) count as if
-    /// they were in the queue.
+    /// the transport is stopping or has stopped. Frames that others wait to send with
+    /// [`send`](Peer::send) count as if they were in the queue.
     #[inline]
     pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
         let now = CoarseInstant::now();
@@ -95,7 +95,7 @@ impl Peer {
         }
     }
 
-    /// Sends frames, for one group or several, as long as there is room for them now.
+    /// Queues many frames, for one group or several, and stops at the first that is refused.
     ///
     /// Costs less than sending them one by one, and means the same: they are accepted in order, each
     /// within the bounds of the queue, and each is counted. But the queue is locked once, and the writer
@@ -140,7 +140,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends frames, for one group or several, waiting for room where there is none.
+    /// Queues many frames, for one group or several, waiting for room if the queue is full.
     ///
     /// As [`try_send_all`](Peer::try_send_all), except for a full queue: there the next frame waits in
     /// line, as with [`send`](Peer::send), and when it has got its room the rest is tried again. Frames
@@ -168,7 +168,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends the staged frames up to the first that is refused.
+    /// Queues the staged frames up to the first that is refused.
     fn push_staged<P: Payload>(
         &self,
         staged: &mut Staged<P>,
@@ -182,7 +182,7 @@ impl Peer {
         pushed
     }
 
-    /// Sends the first of the staged frames as soon as there is room for it.
+    /// Queues the first of the staged frames as soon as there is room for it.
     async fn send_first<P: Payload>(&self, staged: &mut Staged<P>) -> Result<(), Refusal> {
         let Some((group, payload)) = staged.take_first() else {
             return Ok(());

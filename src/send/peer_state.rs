@@ -134,8 +134,9 @@ impl PeerState {
         self.unanswered.load(Relaxed)
     }
 
-    /// Returns how dispensable the peer is, provided that nobody is about to send to it. `None` if it has
-    /// a link, or if it has frames waiting and has not been dialled in vain.
+    /// Returns how dispensable the peer is. `None` if it has a link, or if it has frames waiting and has
+    /// not been dialled in vain. The caller must make sure that nobody is about to send to it, with
+    /// [`Peer::is_only_handle`](super::peer::Peer::is_only_handle) while the table of peers is locked.
     pub(super) fn dispensable(&self, now: Instant) -> Option<Dispensable> {
         let left = self.queue.left();
         if self.connected.load(Relaxed) || !(left.is_zero() || self.unreachable.load(Relaxed)) {

@@ -9,7 +9,7 @@ use crate::{
     wire::payload::Payload,
 };
 
-/// Why one of the frames of a `send_all` was not accepted, and that frame and all after it.
+/// The error of `try_send_all` and `send_all`: why a frame was refused, with that frame and all after it.
 ///
 /// It is the iterator over these frames, in their order, the refused one first, so it can be sent again
 /// as it is: `peer.send_all(error).await`. The frames that the transport has not looked at yet are still

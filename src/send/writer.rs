@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The actor; at most one for each peer. It ends when it has had neither a link nor anything to write
-/// for `idle_timeout`.
+/// for `idle_timeout`, when its queue has ended, and when the peer is forgotten.
 pub(crate) struct PeerWriter {
     lifeline: Lifeline,
     /// Taken when the actor starts.
@@ -51,10 +51,10 @@ impl Actor for PeerWriter {
         };
         let lifecycle = writing.context.lifecycle.clone();
         let forgotten = writing.peer.forgotten.clone();
-        // The report of a stop waits for this, because a batch that is being written counts only when
-        // it has been dropped.
+        // The report of a stop waits for this, because a batch that is being written is counted only once
+        // it is dropped.
         let work = lifecycle.clone().track(async move {
-            // Boxed, because each future around it would need room for it twice.
+            // Boxed, because each future around it would hold it twice: as an argument and while it runs.
             let writing = Box::pin(writing.run());
             lifecycle.run(forgotten.run_until_cancelled(writing)).await;
         });
@@ -94,7 +94,8 @@ impl Writing {
         }
     }
 
-    /// Dials until there is a connection. Returns `None` if all queued frames went stale before.
+    /// Dials until there is a connection. Returns `None` if no frame is left: they went stale, or the
+    /// queue was closed.
     async fn dial(&mut self) -> Option<Stream> {
         let (peer, dialer) = (&self.peer, &self.context.dialer);
         loop {
