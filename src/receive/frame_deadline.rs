@@ -41,8 +41,9 @@ impl FrameDeadline {
         self.began = None;
     }
 
-    /// Lets the time of the incomplete frame, if there is one, start again. Called when the connection was
-    /// not read for a while.
+    /// Gives the incomplete frame, if there is one, its full time again from now on. Called after a time
+    /// in which we did not read, because the peer must not pay for our pause. Also called before a wait
+    /// for memory, so that the wait may last as long as the frame may take.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.began = self.began.map(|_| now);
     }

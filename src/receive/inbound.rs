@@ -125,9 +125,9 @@ impl Inbound {
         Some(payload)
     }
 
-    /// Takes the next payload in memory that it shares with no other, so that it can be kept for a long
-    /// time. A payload of up to 512 KiB is copied; a longer one has a buffer of its own already. The
-    /// payload counts as taken, as with [`next`](Iterator::next).
+    /// Takes the next payload so that it does not keep the shared read buffer in memory; for payloads that
+    /// are kept for long. A payload of up to 512 KiB is copied; a longer one has a buffer of its own
+    /// already. The payload counts as taken, as with [`next`](Iterator::next).
     pub fn next_copied(&mut self) -> Option<Bytes> {
         let payload = self.next()?;
         match HEADER + payload.len() > MAX_SHARED {

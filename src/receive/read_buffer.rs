@@ -233,9 +233,14 @@ impl ReadBuffer {
         self.room.max(self.bytes.len() / 4)
     }
 
-    /// Gives back all memory that is not needed to go on, because others need it. Reads are short for a
-    /// while. All delivered frames must have been handled: while others read them, their memory is not
-    /// free.
+    /// Gives back memory because other connections need it: that of the last large frame, and what is
+    /// unused of the shared buffer. Reads into the shared buffer are short for a while.
+    ///
+    /// The shared buffer may keep unused memory for a quarter of its bytes and for 2 KiB more. It keeps all
+    /// of it unless an eighth of its bytes has arrived since they were copied last. A large frame that is
+    /// arriving keeps its memory, and its reads do not become shorter.
+    ///
+    /// All delivered frames must have been handled: while handlers read them, their memory is not free.
     pub(crate) fn squeeze(&mut self) {
         self.spare = None;
         self.room = MIN_ROOM;

@@ -1,4 +1,4 @@
-//! The `Reader`: an actor on a reading arbiter that owns incoming connections.
+//! The `Reader`: an actor that owns incoming connections, on a reading arbiter.
 //!
 //! Each connection is a task of its own there ([`Connection`]), which lives no longer than its Reader.
 
@@ -25,8 +25,9 @@ pub(crate) struct Reader {
     context: ReceiveContext,
     failpoints: Failpoints,
     lifeline: Lifeline,
-    /// Ends the connections when the Reader ends, however that happens.
+    /// Cancelled when the Reader ends, which ends its connections.
     connections: CancellationToken,
+    /// Cancels `connections` on drop, also after a panic.
     _end_connections: DropGuard,
 }
 
@@ -93,7 +94,7 @@ impl Handler<Assign> for Reader {
         };
         let source = Source::new(stream, assign.admission, assign.load);
         let connection = Connection::new(&self.context, source, from);
-        // Boxed, because each future around it would need room for it twice.
+        // Boxed, because each future around it would hold it twice: as an argument and while it runs.
         let running = Box::pin(reporter.on_connection(from, connection.run()));
         let reader_ends = self.connections.clone();
         actix_rt::spawn(self.context.lifecycle.track(async move {

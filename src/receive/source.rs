@@ -61,8 +61,10 @@ impl Source {
         open.stream.read(buffer).await
     }
 
-    /// Awaits `handlers`. If the peer closes the connection meanwhile, its place and its socket are
-    /// given back at once. Then `ended` is called with what is left to be read.
+    /// Awaits `handlers`, or whatever else keeps the connection from being read, such as a wait for
+    /// memory. If the peer closes the connection meanwhile, its place and its socket are given back at
+    /// once, and what is left to be read is kept, up to 64 MiB for each address. More than that is lost.
+    /// Then `ended` is called with what was kept.
     pub(super) async fn watch_during<T>(
         &mut self,
         handlers: impl Future<Output = T>,
