@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The group index: which Paxos group, shard or region of a node a frame is for.
+/// The index of a group: it says for which Paxos group, shard or region of the receiving node a frame is.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GroupId(u32);

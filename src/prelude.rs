@@ -1,4 +1,4 @@
-//! What most programs need, for a glob import beside that of actix.
+//! What most programs need, for a glob import next to `actix::prelude::*`.
 //!
 //! ```
 //! use actix::prelude::*;

@@ -103,7 +103,7 @@ impl Handler<Register> for Node {
     }
 }
 
-/// Asks the [`Node`] to let actors serve many groups at once; see
+/// A message to [`Node`]: registers actors for many groups at once; see
 /// [`Transport::register_all_with`](crate::Transport::register_all_with).
 #[derive(Debug)]
 pub struct RegisterAll {
@@ -153,7 +153,7 @@ impl Handler<Replace> for Node {
 /// [`Transport::unregister`](crate::Transport::unregister).
 #[derive(Debug, Copy, Clone)]
 pub struct Unregister {
-    /// The group to take away.
+    /// The group whose registration is removed.
     pub group: GroupId,
 }
 

@@ -14,7 +14,7 @@ pub enum Shutdown {
     Drain(Duration),
 }
 
-/// The accepted frames that were dropped because the transport stopped.
+/// The frames that were accepted for sending and dropped because the transport stopped.
 #[derive(Debug, Clone, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StopReport {

@@ -65,9 +65,10 @@ impl Transport {
         &self.0.receive.config
     }
 
-    /// Returns how much room the system gave the socket of datagrams, which may be less than
-    /// [`Config::udp_receive_buffer`] and [`Config::udp_send_buffer`]. `None` if datagrams are switched
-    /// off, and after the transport has stopped.
+    /// Returns the sizes that the system reports for the buffers of the UDP socket. They may differ from
+    /// [`Config::udp_receive_buffer`] and [`Config::udp_send_buffer`]: the system may give less, and Linux
+    /// gives and reports twice what it is asked for. `None` if datagrams are switched off, and after the
+    /// transport has stopped.
     pub fn datagram_buffers(&self) -> Option<DatagramBuffers> {
         self.0.outgoing.buffers()
     }
@@ -79,9 +80,11 @@ impl Transport {
         self.0.node.lock().clone().filter(Addr::connected)
     }
 
-    /// Returns the first arbiter of the actix `System` that the transport runs in. Where no `System` ran on
-    /// the thread that called [`Builder::bind`](crate::Builder::bind), it belongs to a `System` that the
-    /// transport started on a thread of its own: a program on plain tokio can start its actors there, with
+    /// Returns an arbiter on which you can start actors: with
+    /// [`Placement::Current`](crate::Placement::Current) the one that called
+    /// [`Builder::bind`](crate::Builder::bind), otherwise the first of the actix `System` that the transport
+    /// runs in. Where no `System` ran on the thread that called `bind`, the transport started one on a
+    /// thread of its own: a program on plain tokio can start its actors there, with
     /// [`Actor::start_in_arbiter`](actix::Actor::start_in_arbiter). That `System`, and the actors on it,
     /// end with the transport: such an actor that awaits [`stop`](Transport::stop) ends before it returns.
     pub fn arbiter(&self) -> ArbiterHandle {
@@ -122,8 +125,8 @@ impl Transport {
         groups.register(group, Group::new(actor, overflow))
     }
 
-    /// Lets these actors serve these groups, as [`register`](Transport::register) does for one, but with
-    /// one change of the table for all of them. Frames find either all of them registered, or none.
+    /// Registers actors for many groups at once, each as [`register`](Transport::register) does. The table
+    /// of groups changes once for all of them: a frame finds either all of them registered or none.
     ///
     /// # Errors
     ///
@@ -301,9 +304,9 @@ impl Transport {
     ///
     /// May be awaited on any thread, with any executor. It needs no new thread.
     ///
-    /// Once the returned future has been polled, no frame is accepted for sending. When it returns, the port is free
-    /// and no task or thread of the transport is left. The counters are final then, except for frames
-    /// that are with your actors: after [`Shutdown::Now`], or a drain that reached its limit, an
+    /// Once the returned future has been polled, no frame is accepted for sending. When it returns, the
+    /// port is free and no task or thread of the transport is left. The counters are final then, except for
+    /// frames that are with your actors: after [`Shutdown::Now`], or a drain that reached its limit, an
     /// [`Inbound`] in a mailbox or in a handler is counted when it is dropped.
     ///
     /// Calling it again, from any handle, waits for the same end and returns the same report; the first

@@ -17,7 +17,7 @@ use self::file::{Setting, Value};
 use crate::error::ConfigError;
 use crate::wire::frame::PREFIX;
 
-/// What a send queue does with a new frame when it is full.
+/// What a full send queue does with a new frame.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -35,8 +35,8 @@ pub enum Overflow {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Placement {
-    /// The actors run on threads of their own: `readers` arbiters for the `Reader`s, the `Listener`, the `Node` and
-    /// the `UdpActor`, and `writers` arbiters that share the peers. 1 to 1024 of each.
+    /// The actors run on threads of their own: `readers` arbiters for the `Reader`s, the `Listener`, the
+    /// `Node` and the `UdpActor`, and `writers` arbiters that share the peers. 1 to 1024 of each.
     Dedicated {
         /// Threads for receiving, and for the `Listener`, the `Node` and the `UdpActor`.
         readers: usize,
@@ -49,10 +49,10 @@ pub enum Placement {
         /// Threads that receive and send.
         arbiters: usize,
     },
-    /// All on the actix arbiter that calls `bind`. Messages then cross no thread inside the transport,
-    /// which gives the shortest round trip. The whole transport shares one core with everything else on
-    /// that arbiter, and ends with it. A thread without an arbiter, such as one of plain tokio, gets an
-    /// error from `bind`.
+    /// All actors run on the actix arbiter of the thread that calls `bind`. Messages then cross no thread
+    /// inside the transport, which gives the shortest round trip. The whole transport shares one core with
+    /// everything else on that arbiter, and ends with it. A thread without an arbiter, such as one of plain
+    /// tokio, gets an error from `bind`.
     Current,
 }
 
@@ -181,9 +181,9 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stale_after: Duration = Duration::from_secs(5);
 
-    /// How long an outgoing connection with nothing to send stays open. Default 60 s (PhxPaxos), 1 ms to 30 days. After
-    /// the same time again without a connection, a peer is forgotten, unless somebody holds a
-    /// [`Peer`](crate::Peer) handle to it.
+    /// How long an outgoing connection with nothing to send stays open. Default 60 s (PhxPaxos), 1 ms to
+    /// 30 days. After the same time again without a connection, a peer is forgotten, unless somebody holds
+    /// a [`Peer`](crate::Peer) handle to it.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
 
@@ -198,13 +198,14 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     redial_first: Duration = Duration::from_millis(200);
 
-    /// The longest wait between two dials of a peer. Default 5 s, `redial_first` to a day.
+    /// The longest wait between two dials of a peer. The wait for a place in `max_dials` comes on top.
+    /// Default 5 s, `redial_first` to a day.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     redial_max: Duration = Duration::from_secs(5);
 
-    /// How long an outgoing connection must live for the waits between dials to start over at `redial_first`. Default
-    /// 1 s, at most a day. With a low value, a peer that accepts connections and closes them at once is
-    /// dialled again and again with short waits.
+    /// How long an outgoing connection must live for the waits between dials to start over at
+    /// `redial_first`. Default 1 s, at most a day. With a low value, a peer that accepts connections and
+    /// closes them at once is dialled again and again with short waits.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stable_after: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,7 @@ use std::{io, net::UdpSocket};
 
 use socket2::SockRef;
 
-/// The sizes of the kernel's buffers for the socket of datagrams, in bytes; see
+/// The sizes of the UDP socket's buffers in the kernel, in bytes; see
 /// [`Transport::datagram_buffers`](crate::Transport::datagram_buffers).
 ///
 /// These are the system's own numbers. Linux gives twice what it was asked for, because it also counts

@@ -26,7 +26,8 @@ use crate::{
 pub(crate) struct Arbiters {
     pub(crate) readers: Vec<Worker>,
     pub(crate) writers: Vec<Worker>,
-    /// The first arbiter of the `System` that the transport runs in.
+    /// With `Placement::Current` the arbiter that called `bind`, otherwise the first of the `System` that
+    /// the transport runs in.
     pub(crate) home: ArbiterHandle,
     /// The arbiter of the first reader. The subscribers' tasks and the timers of `stop` run on it.
     first: ArbiterHandle,

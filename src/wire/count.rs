@@ -5,7 +5,7 @@ use std::{
     ops::{Add, AddAssign, SubAssign},
 };
 
-/// A number of frames, and the number of their bytes with headers.
+/// How many frames, and how many bytes they have, headers included.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Count {

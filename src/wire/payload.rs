@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 ///
 /// Only the types listed here are payloads. For other types, pass their bytes as `&[u8]`.
 pub trait Payload: sealed::Pieces {
-    /// Returns the same bytes, owned and in one piece. Copies them if they are borrowed or a pair.
+    /// Returns the payload's bytes, owned and in one piece. Copies them if they are borrowed or a pair.
     fn into_bytes(self) -> Bytes;
 }
 

@@ -10,8 +10,8 @@ use serde::{
 use super::value::Value;
 use crate::config::Config;
 
-/// The configuration of one node, as a file has it: where it listens, its peers by name, and its
-/// settings. Needs the feature `serde`.
+/// The configuration of one node, to be read from a file: its address, its peers by name, its settings.
+/// Needs the feature `serde`.
 ///
 /// ```
 /// use actix_transport::{NodeConfig, Transport};
