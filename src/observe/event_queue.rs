@@ -151,8 +151,8 @@ impl Topic {
     }
 }
 
-/// Adds to `newer` what an older event of the same topic counted. What differs between the two is left
-/// open.
+/// Adds the count of `older`, a waiting event of the same topic, to `newer`. A sender or group that
+/// differs between the two is set to `None`. Of all other events the newer one stays as it is.
 fn merge(newer: &mut PeerEvent, older: &PeerEvent) {
     if let PeerEvent::Dropped {
         from, group, count, ..

@@ -13,7 +13,7 @@
 pub enum Failpoint {
     /// The `Listener`, between two connections.
     Listener,
-    /// Every `Reader`, between two messages.
+    /// A `Reader`, between two messages.
     Reader,
     /// The `Node`, between two messages.
     Node,

@@ -8,10 +8,14 @@ use std::fmt;
 pub enum DropReason {
     /// It waited longer than [`Config::stale_after`](crate::Config::stale_after) to be written.
     Stale,
-    /// The send queue was full and dropped it for a newer frame
-    /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)). Or its group held as many bytes as
-    /// [`GroupOverflow::Drop`](crate::GroupOverflow::Drop) or, for datagrams,
-    /// [`Config::udp_group_bytes`](crate::Config::udp_group_bytes) allows.
+    /// The send queue was full and dropped the frame for a newer one
+    /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)).
+    ///
+    /// Or the frame was received, and its sender's share of the group's bound was used up. The bound is
+    /// `max_bytes` for a group with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop), datagrams
+    /// included, and [`Config::udp_group_bytes`](crate::Config::udp_group_bytes) for datagrams to a group
+    /// with [`GroupOverflow::Wait`](crate::GroupOverflow::Wait). One connection gets at most four fifths
+    /// of it.
     Overflow,
     /// It is a datagram, and the system refused to send it.
     Failed,

@@ -42,7 +42,7 @@ pub struct LinkStats {
     pub datagram_errors: DatagramErrors,
 }
 
-/// Datagrams that the system refused to send, by the kind of its error.
+/// Datagrams that the system refused to send, by kind of error.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

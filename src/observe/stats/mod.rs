@@ -32,7 +32,7 @@ pub use self::{
 pub struct Stats {
     /// Outgoing frames for connections to all peers, including peers that were forgotten.
     pub tcp: SendStats,
-    /// Outgoing frames for datagrams.
+    /// Outgoing frames sent as datagrams.
     pub udp: SendStats,
     /// Frames received over connections and as datagrams.
     pub inbound: ReceiveStats,
