@@ -102,7 +102,7 @@ pub(crate) struct Reconciled {
     pub(crate) lost_by_reset: u64,
     /// Frames that the proxy saw in part and that were sent again, whole, on the next connection.
     pub(crate) resent: u64,
-    /// Frames that the sender dropped because three connections in a row were cut within them.
+    /// Frames that the sender dropped because three connections were cut within them.
     pub(crate) given_up: u64,
     /// Contradictions.
     pub(crate) unexplained: Vec<String>,

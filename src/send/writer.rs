@@ -51,13 +51,13 @@ impl Actor for PeerWriter {
         };
         let lifecycle = writing.context.lifecycle.clone();
         let forgotten = writing.peer.forgotten.clone();
-        // The report of a stop waits for this, because a batch that is being written is counted only once
-        // it is dropped.
-        let work = lifecycle.clone().track(async move {
+        let work = async move {
             // Boxed, because each future around it would hold it twice: as an argument and while it runs.
             let writing = Box::pin(writing.run());
             lifecycle.run(forgotten.run_until_cancelled(writing)).await;
-        });
+        };
+        // The report of a stop waits for this, because a batch that is being written is counted only once
+        // it is dropped.
         live(self, ctx, work);
     }
 }

@@ -19,7 +19,7 @@ pub enum DropReason {
     Overflow,
     /// It is a datagram, and the system refused to send it.
     Failed,
-    /// Three connections in a row ended while it was being written. Most likely it is longer than the
+    /// Three connections ended while it was being written. Most likely it is longer than the
     /// peer accepts ([`Config::max_frame`](crate::Config::max_frame)).
     CutOff,
     /// Its peer was unreachable and was forgotten to make room for another
@@ -41,7 +41,7 @@ impl fmt::Display for DropReason {
             DropReason::Stale => "waited too long to be written",
             DropReason::Overflow => "the queue or the group was full",
             DropReason::Failed => "the system refused to send",
-            DropReason::CutOff => "three connections in a row ended while it was being written",
+            DropReason::CutOff => "three connections ended while it was being written",
             DropReason::PeerForgotten => "its peer was unreachable and made room for another",
             DropReason::Stopped => "the transport stopped",
             DropReason::NoGroup => "no actor serves the group",
