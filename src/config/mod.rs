@@ -45,6 +45,9 @@ pub enum Placement {
     },
     /// The actors run on threads of their own, and each thread both receives and sends: `arbiters` of them,
     /// 1 to 1024. The `Listener`, the `Node` and the `UdpActor` are on the first.
+    ///
+    /// As fast as `Dedicated` on one and on two cores, with fewer threads. Choose it where a program has many
+    /// transports. With `Dedicated`, frames that come in do not delay those that go out.
     Shared {
         /// Threads that receive and send.
         arbiters: usize,
