@@ -109,3 +109,12 @@ fn a_payload_of_two_pieces_counts_as_long_as_both_and_comes_back_as_it_was_given
     assert_eq!(back, (b"ab", "cde"));
     assert_eq!(balanced(&queue).queued, Count::one(HEADER + 4));
 }
+
+#[test]
+fn a_frame_that_was_refused_before_it_came_here_counts_with_its_header() {
+    let queue = queue(limits());
+    queue.refuse(Refusal::Stopped, 10);
+    let sent = balanced(&queue);
+    assert_eq!(sent.offered, Count::one(HEADER + 10));
+    assert_eq!(sent.rejected.stopped, Count::one(HEADER + 10));
+}

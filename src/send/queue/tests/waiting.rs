@@ -54,6 +54,20 @@ fn a_sender_that_finds_room_does_not_wait() {
 }
 
 #[test]
+fn a_waiting_sender_needs_room_for_its_payload_and_a_header() {
+    let limits = Limits {
+        bytes: 2 * (HEADER + 10),
+        ..limits()
+    };
+    let queue = queue(limits);
+    push(&queue, &[0; HEADER + 20], 0).unwrap();
+    let mut pushing = waiting(&queue, &[1; HEADER + 20], Waker::noop());
+    write(&queue);
+    assert_eq!(poll(&mut pushing), PUSHED);
+    assert_eq!(balanced(&queue).queued, Count::one(limits.bytes));
+}
+
+#[test]
 fn room_is_granted_to_waiting_senders_in_their_order_and_to_nobody_else() {
     let queue = full(1, Overflow::RejectNewest);
     let (woken, waker) = Woken::new();
