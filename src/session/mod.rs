@@ -1,0 +1,3 @@
+//! Sessions: what the two ends of a connection know of each other.
+
+pub(crate) mod identity;
