@@ -74,7 +74,7 @@
 //! observe/    counters, receive accounts, events, logs
 //! net/        sockets, time and random numbers: no other folder asks the operating system for them
 //! config/     the settings and their bounds
-//! wire/       bytes without I/O: frame, payload
+//! wire/       bytes without I/O: frame, control frames, payload
 //! error.rs, ids.rs   words that every folder uses
 //! ```
 //!
@@ -164,7 +164,7 @@ pub use crate::{
     },
     send::{peer::Peer, send_all_error::SendAllError},
     session::identity::Identity,
-    wire::{count::Count, payload::Payload},
+    wire::{control::refused::RefusedReason, count::Count, payload::Payload},
 };
 
 #[cfg(doctest)]

@@ -18,6 +18,7 @@ use crate::{
     net::clock::CoarseInstant,
     receive::grouping::{Grouping, Round, RoundLimits},
     send::queue::{Batch, Limits, SendQueue, Staged, WhenFull},
+    wire::control::{Control, Front},
 };
 #[cfg(unix)]
 use crate::{
@@ -286,6 +287,35 @@ impl Decoder {
                 Ok(Round::Bounded) => {}
                 Err(_) => return false,
             }
+        }
+    }
+}
+
+/// What received bytes begin with, as the handshake sees it.
+#[derive(Debug, Clone, Eq, PartialEq)]
+pub enum ControlFront {
+    /// Too few bytes to tell.
+    Incomplete,
+    /// No control frame.
+    Other,
+    /// A control frame that cannot be read, and why.
+    Bad(String),
+    /// A control frame of so many bytes, and the same encoded again, unless it is one that is only
+    /// received.
+    Frame(usize, Option<Vec<u8>>),
+}
+
+impl ControlFront {
+    /// Looks at the front of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        match Control::front(bytes) {
+            Err(err) => ControlFront::Bad(err.to_string()),
+            Ok(Front::Incomplete) => ControlFront::Incomplete,
+            Ok(Front::Other) => ControlFront::Other,
+            Ok(Front::Control(Control::OtherVersion | Control::Unknown, len)) => {
+                ControlFront::Frame(len, None)
+            }
+            Ok(Front::Control(control, len)) => ControlFront::Frame(len, Some(control.encode())),
         }
     }
 }
