@@ -86,6 +86,7 @@ impl Identity {
             cluster,
             advertised,
             incarnation: self.incarnation.unwrap_or_else(from_clock),
+            from_clock: self.incarnation.is_none(),
         })
     }
 }
@@ -97,6 +98,7 @@ pub(crate) struct Resolved {
     pub(crate) cluster: Option<ClusterName>,
     pub(crate) advertised: Option<String>,
     pub(crate) incarnation: Incarnation,
+    pub(crate) from_clock: bool,
 }
 
 /// Returns whether this is an address that others can reach: a usable `ip:port`, or a name and a port.

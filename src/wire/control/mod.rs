@@ -195,6 +195,13 @@ impl Control {
     }
 }
 
+/// Returns whether the payload of a frame of the reserved group makes it one of the frames with which nodes
+/// introduce themselves.
+pub(crate) fn is_handshake(payload: &[u8]) -> bool {
+    let (magic, kind) = (&MARK[HEADER - PREFIX..], payload.get(HEAD - HEADER - 4));
+    payload.starts_with(magic) && kind.is_some_and(|kind| (HELLO..=REFUSED).contains(kind))
+}
+
 fn begin(kind: u8, versions: Versions) -> FieldWriter {
     let mut bytes = vec![0; PREFIX];
     bytes.extend_from_slice(MARK);

@@ -22,6 +22,8 @@ pub enum RefusedReason {
     OlderIncarnation,
     /// Two running processes have the same node number.
     SameNode,
+    /// The node knows as many other nodes as it can.
+    TooManyNodes,
     /// A reason of a later release, by its number.
     Other(u16),
 }
@@ -34,6 +36,7 @@ impl RefusedReason {
             RefusedReason::Node => 3,
             RefusedReason::OlderIncarnation => 4,
             RefusedReason::SameNode => 5,
+            RefusedReason::TooManyNodes => 6,
             RefusedReason::Other(number) => number,
         }
     }
@@ -45,6 +48,7 @@ impl RefusedReason {
             3 => RefusedReason::Node,
             4 => RefusedReason::OlderIncarnation,
             5 => RefusedReason::SameNode,
+            6 => RefusedReason::TooManyNodes,
             other => RefusedReason::Other(other),
         }
     }
@@ -58,6 +62,7 @@ impl fmt::Display for RefusedReason {
             RefusedReason::Node => f.write_str("not the node that was meant"),
             RefusedReason::OlderIncarnation => f.write_str("a later incarnation is known"),
             RefusedReason::SameNode => f.write_str("two processes have the same node number"),
+            RefusedReason::TooManyNodes => f.write_str("it knows too many nodes"),
             RefusedReason::Other(number) => write!(f, "reason {number} of a later release"),
         }
     }
@@ -72,6 +77,18 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
+    pub(crate) fn because(reason: RefusedReason) -> Self {
+        let known = None;
+        Refused { reason, known }
+    }
+
+    pub(crate) fn older_than(known: Incarnation) -> Self {
+        Refused {
+            reason: RefusedReason::OlderIncarnation,
+            known: Some(known),
+        }
+    }
+
     pub(super) fn write(self, fields: &mut FieldWriter) {
         fields.put(tag::REASON, &self.reason.number().to_be_bytes());
         if let Some(known) = self.known {

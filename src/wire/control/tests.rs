@@ -186,6 +186,18 @@ fn other_frames_are_told_apart_as_soon_as_they_differ() {
 }
 
 #[test]
+fn the_frames_of_a_handshake_are_told_apart_by_their_payloads() {
+    for control in all() {
+        let mut bytes = control.encode();
+        assert!(is_handshake(&bytes[HEADER..]));
+        assert!(!is_handshake(&bytes[HEADER..HEADER + 4]));
+        bytes[12] = 77;
+        assert!(!is_handshake(&bytes[HEADER..]));
+    }
+    assert!(!is_handshake(b"atpx\x01"));
+}
+
+#[test]
 fn bad_fields_are_errors() {
     let bare = |fields: &[u8]| whole(&with(welcome().encode()[..HEAD].to_vec(), fields));
     assert_eq!(
