@@ -99,6 +99,10 @@
 //! node that dials a connection writes on it, the node that accepts it only reads. To answer, a node
 //! sends to the address that the other node listens on.
 //!
+//! Nodes with an [`Identity`] introduce themselves first ([`Sessions`]): the node that dials says `Hello`, and
+//! the node that accepts answers `Welcome`, or refuses. Both are frames of [`GroupId::RESERVED`], which
+//! PhxPaxos nodes ignore. Then a receiver knows the [`Sender`] of each [`Inbound`], and can answer it.
+//!
 //! # Threads
 //!
 //! [`Transport`] and [`Peer`] can be used from any thread. With [`Placement::Dedicated`] the transport's
@@ -125,9 +129,7 @@ pub mod prelude;
 mod receive;
 mod runtime;
 mod send;
-#[allow(dead_code, reason = "the next changes use it")]
 mod session;
-#[allow(dead_code, reason = "the next changes use it")]
 mod wire;
 
 #[cfg(feature = "test-internals")]
@@ -145,7 +147,7 @@ pub use crate::{
         shutdown::{Shutdown, StopReport},
         transport::Transport,
     },
-    config::{Config, Overflow, Placement},
+    config::{Config, Overflow, Placement, Sessions},
     error::{
         BindError, ConfigError, IdentityError, PeerError, QueueLimit, RegisterError, SendError,
     },
@@ -161,6 +163,7 @@ pub use crate::{
     receive::{
         groups::GroupOverflow,
         inbound::{Inbound, Via},
+        sender::Sender,
     },
     send::{peer::Peer, send_all_error::SendAllError},
     session::identity::Identity,

@@ -27,6 +27,7 @@ use crate::{
     observe::reporter::Reporter,
     runtime::{failpoints::Failpoints, lifecycle::Lifecycle},
     send::{
+        back_channel::BackChannel,
         dialer::Dialer,
         direct_write::{DirectWrite, LastDirectWrite},
         link::Link,
@@ -221,6 +222,7 @@ impl Writer {
                 dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
                 config,
                 reporter,
+                sessions: None,
                 lifecycle: Lifecycle::default(),
                 failpoints,
             },
@@ -259,7 +261,9 @@ impl Writer {
     /// If the socket cannot be attached to the runtime of this thread.
     pub async fn link(&self, socket: OwnedFd) -> DownReason {
         let stream = Stream::from_fd(socket).expect("a runtime with I/O");
-        Link::open(&self.context, &self.peer, stream).run().await
+        let back_channel = BackChannel::silent();
+        let link = Link::open(&self.context, &self.peer, stream, back_channel);
+        link.run().await
     }
 }
 

@@ -6,15 +6,16 @@
 #[cfg(feature = "serde")]
 mod file;
 mod placement;
+mod sessions;
 mod validate;
 
 use std::time::Duration;
 
 #[cfg(feature = "serde")]
 pub use self::file::NodeConfig;
-pub use self::placement::Placement;
 #[cfg(feature = "serde")]
 use self::file::{Setting, Value};
+pub use self::{placement::Placement, sessions::Sessions};
 #[cfg(feature = "serde")]
 use crate::error::ConfigError;
 use crate::wire::frame::PREFIX;
@@ -279,6 +280,12 @@ settings! {
     /// at least `max_datagram` + 1 KiB. Each group whose actor is slow can cost this much memory; all
     /// groups that only the catch-all actor serves share one such bound.
     udp_group_bytes: usize = 4 << 20;
+
+    /// Whether nodes introduce themselves to each other, and whether they must. Default
+    /// [`Sessions::Auto`]: they must if this node has an [`Identity`](crate::Identity), and do not if it
+    /// has none. `Optional` and `Required` need an identity. With sessions, `max_frame` must be at least
+    /// 4 096, so that it holds the longest introduction.
+    sessions: Sessions = Sessions::Auto;
 
     /// How often one of the transport's own actors may be restarted within `restart_window`. Default 10,
     /// 0 to 2²⁰. If it ends unexpectedly once more, [`PeerEvent::Failed`](crate::PeerEvent::Failed)

@@ -6,13 +6,14 @@
 //! reason. Grouping frames is left to `grouping`, the table of actors to `groups`, and reading to
 //! `connection` and `datagrams`.
 
-use std::{fmt, net::SocketAddr, pin::Pin};
+use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 
 use actix::dev::RecipientRequest;
 use bytes::BytesMut;
 use futures::FutureExt;
 
 use crate::{
+    ids::GroupId,
     observe::{
         intake::Intake,
         receive_accounts::{NotDelivered, ReceiveAccounts},
@@ -21,7 +22,9 @@ use crate::{
     receive::group_frames::GroupFrames,
     receive::grouping::{Grouping, Round, RoundGroups, RoundLimits},
     receive::groups::{Group, GroupOverflow, GroupTable, Groups},
-    receive::inbound::{Inbound, Via},
+    receive::inbound::{Arrival, Inbound, Via},
+    receive::sender::Sender,
+    wire::control::is_handshake,
     wire::count::Count,
     wire::frame::{self, Malformed},
 };
@@ -43,6 +46,10 @@ pub(crate) struct Deliverer {
     /// The bytes that a group with [`GroupOverflow::Wait`] may hold, where nothing waits for it. `None`
     /// where it is waited for.
     wait_bytes: Option<usize>,
+    /// Who sends the frames. `None` if it did not introduce itself.
+    sender: Option<Arc<Sender>>,
+    /// Whether frames were received with which nodes introduce themselves.
+    met_handshake: bool,
     grouping: Grouping,
     unhandled: Unhandled,
 }
@@ -58,6 +65,8 @@ impl Deliverer {
             },
             via,
             wait_bytes: None,
+            sender: None,
+            met_handshake: false,
             grouping: Grouping::default(),
             unhandled: Unhandled::default(),
         }
@@ -70,6 +79,17 @@ impl Deliverer {
             wait_bytes: Some(max_bytes),
             ..self
         }
+    }
+
+    /// Notes who sends the frames that come from now on.
+    pub(super) fn introduced(&mut self, sender: Arc<Sender>) {
+        self.sender = Some(sender);
+    }
+
+    /// Returns whether frames were received with which nodes introduce themselves. They have no place among
+    /// the other frames. They were dropped, as all frames of the reserved group.
+    pub(super) fn met_handshake(&self) -> bool {
+        self.met_handshake
     }
 
     /// Delivers all whole frames at the front of `buffer`, after the frames delivered before have
@@ -100,8 +120,12 @@ impl Deliverer {
             intake.receive(groups.total());
             let mut hand_over = HandOver {
                 intake: &mut intake,
-                via: self.via,
+                via: Arrival {
+                    via: self.via,
+                    sender: self.sender.as_ref(),
+                },
                 wait_bytes: self.wait_bytes,
+                met_handshake: &mut self.met_handshake,
                 unhandled: &mut self.unhandled,
             };
             while hand_over.some(&self.groups.snapshot(), &mut groups) == More::Groups {
@@ -201,8 +225,9 @@ enum More {
 /// Hands over the groups of one round.
 struct HandOver<'d> {
     intake: &'d mut Intake,
-    via: Via,
+    via: Arrival<'d>,
     wait_bytes: Option<usize>,
+    met_handshake: &'d mut bool,
     unhandled: &'d mut Unhandled,
 }
 
@@ -222,6 +247,9 @@ impl HandOver<'_> {
     fn group(&mut self, table: &GroupTable, frames: GroupFrames) {
         let (index, total) = (frames.group(), frames.total());
         let Some(group) = table.serving(index) else {
+            if index == GroupId::RESERVED {
+                *self.met_handshake |= frames.into_iter().any(|payload| is_handshake(&payload));
+            }
             return self.intake.discard_unserved(index, total);
         };
         if !group.actor.connected() {
