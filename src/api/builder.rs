@@ -298,10 +298,7 @@ impl Builder {
         let peers = Peers::new(writers, supervisor.clone(), arbiters.clone());
         let outgoing = Outgoing::new(udp, addr, &config, reporter.clone());
 
-        let limits = ConnectionLimits::within(&config, descriptors::limit());
-        if limits.max() < config.max_connections {
-            reporter.few_descriptors(config.max_connections, limits.max());
-        }
+        let limits = connection_limits(&config, &reporter);
         let receive = ReceiveContext {
             budget: InboundBudget::new(config.inbound_bytes),
             config,
@@ -370,6 +367,15 @@ impl Transport {
     pub fn builder() -> Builder {
         Builder::default()
     }
+}
+
+/// Returns how many connections there may be. Reports it if that is fewer than were asked for.
+fn connection_limits(config: &Config, reporter: &Reporter) -> ConnectionLimits {
+    let limits = ConnectionLimits::within(config, descriptors::limit());
+    if limits.max() < config.max_connections {
+        reporter.few_descriptors(config.max_connections, limits.max());
+    }
+    limits
 }
 
 /// Binds the first of the addresses that can be bound. Otherwise returns the error of the last one.

@@ -11,6 +11,7 @@ use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 use actix::dev::RecipientRequest;
 use bytes::BytesMut;
 use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::GroupId,
@@ -81,9 +82,11 @@ impl Deliverer {
         }
     }
 
-    /// Notes who sends the frames that come from now on.
-    pub(super) fn introduced(&mut self, sender: Arc<Sender>) {
+    /// Notes who sends the frames that come from now on, and what tells that a later incarnation of it has
+    /// come. What is being delivered then may be dropped, which counts it.
+    pub(super) fn introduced(&mut self, sender: Arc<Sender>, superseded: CancellationToken) {
         self.sender = Some(sender);
+        self.accounts = self.accounts.until_superseded(superseded);
     }
 
     /// Returns whether frames were received with which nodes introduce themselves. They have no place among

@@ -129,7 +129,8 @@ impl Connection {
         }
         if let Some(from) = &from {
             let sender = Sender::new(from, self.from.ip(), self.peers.clone());
-            self.deliverer.introduced(Arc::new(sender));
+            let superseded = session.superseded.clone();
+            self.deliverer.introduced(Arc::new(sender), superseded);
         }
         Ok(session)
     }
