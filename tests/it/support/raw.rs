@@ -138,12 +138,15 @@ impl Handler<Inbound> for Probe<(Option<Sender>, Got)> {
 
 /// Like [`serve`], but each frame comes with the node that sent it, if that introduced itself.
 pub(crate) fn serve_known(transport: &Transport, index: u32) -> Seen<(Option<Sender>, Got)> {
+    let (probe, seen) = known_probe();
+    transport.register(group(index), probe).expect("free group");
+    seen
+}
+
+/// Like [`probe`], but each frame comes with the node that sent it.
+pub(crate) fn known_probe() -> (Recipient<Inbound>, Seen<(Option<Sender>, Got)>) {
     let (tell, seen) = mpsc::unbounded_channel();
-    let probe = Probe(tell).start();
-    transport
-        .register(group(index), probe.recipient())
-        .expect("free group");
-    Seen(seen)
+    (Probe(tell).start().recipient(), Seen(seen))
 }
 
 /// A probe that is not registered for any group yet.
