@@ -135,7 +135,8 @@ settings! {
     idle_timeout: Duration = Duration::from_secs(60);
 
     /// How long connecting to a peer may take. Default 3 s, 1 ms to 30 days. While more peers wait to be
-    /// dialled than `max_dials` allows, a dial without an answer ends earlier.
+    /// dialled than `max_dials` allows, a dial without an answer ends earlier. With [`Sessions`], each end of
+    /// a new connection waits as long again for what the other says of itself.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     connect_timeout: Duration = Duration::from_secs(3);
 

@@ -128,7 +128,7 @@ impl Connection {
             Err(_) => return Err(End::BadHandshake("the Welcome is not read".into())),
         }
         if let Some(from) = &from {
-            let sender = Sender::new(from, self.from.ip(), self.peers.clone());
+            let sender = Sender::new(from, self.from, self.peers.clone());
             let superseded = session.superseded.clone();
             self.deliverer.introduced(Arc::new(sender), superseded);
         }

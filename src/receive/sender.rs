@@ -1,10 +1,6 @@
 //! [`Sender`]: who sent received frames, as they introduced themselves.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    sync::Weak,
-};
+use std::{fmt, net::SocketAddr, sync::Weak};
 
 use crate::{
     error::PeerError,
@@ -28,10 +24,12 @@ pub struct Sender {
 
 impl Sender {
     /// Makes the sender whose connection comes from `seen`.
-    pub(crate) fn new(info: &NodeInfo, seen: IpAddr, peers: Weak<Peers>) -> Self {
+    pub(crate) fn new(info: &NodeInfo, seen: SocketAddr, peers: Weak<Peers>) -> Self {
         let advertised = info.advertised.as_ref();
         let advertised = advertised.and_then(|addr| addr.parse().ok());
-        let listening = SocketAddr::new(seen, info.port);
+        // Not made of ip and port alone: a link-local address has a scope, too.
+        let mut listening = seen;
+        listening.set_port(info.port);
         Sender {
             node: info.node,
             incarnation: info.incarnation,
@@ -84,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_address_is_the_advertised_one_or_the_ip_that_is_seen_with_the_listening_port() {
-        let addr = |advertised: Option<&str>| {
+        let addr = |seen: &str, advertised: Option<&str>| {
             let info = NodeInfo {
                 node: NodeId::new(1),
                 incarnation: Incarnation::new(2),
@@ -93,11 +91,13 @@ mod tests {
                 port: 7000,
                 max_frame: None,
             };
-            let seen = "::ffff:10.0.0.9".parse().expect("an ip");
+            let seen = seen.parse().expect("an address");
             Sender::new(&info, seen, Weak::new()).addr().to_string()
         };
-        assert_eq!(addr(Some("10.0.0.2:7002")), "10.0.0.2:7002");
-        assert_eq!(addr(Some("node-2.svc:7002")), "10.0.0.9:7000");
-        assert_eq!(addr(None), "10.0.0.9:7000");
+        let mapped = "[::ffff:10.0.0.9]:50000";
+        assert_eq!(addr(mapped, Some("10.0.0.2:7002")), "10.0.0.2:7002");
+        assert_eq!(addr(mapped, Some("node-2.svc:7002")), "10.0.0.9:7000");
+        assert_eq!(addr(mapped, None), "10.0.0.9:7000");
+        assert_eq!(addr("[fe80::1%3]:50000", None), "[fe80::1%3]:7000");
     }
 }
