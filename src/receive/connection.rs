@@ -265,7 +265,7 @@ impl Connection {
             let new_frame = self.buffer.len() < received;
             self.frame_deadline.incomplete(new_frame, time::now());
         }
-        if self.deliverer.met_handshake() && self.sessions.is_some() {
+        if self.deliverer.met_handshake() {
             let text = "an introduction came behind the first frame";
             return Err(End::BadHandshake(text.into()));
         }

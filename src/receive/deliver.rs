@@ -27,7 +27,7 @@ use crate::{
     receive::sender::Sender,
     wire::control::is_handshake,
     wire::count::Count,
-    wire::frame::{self, Malformed},
+    wire::frame::{self, HEADER, Malformed},
 };
 
 /// What a batch in a mailbox costs beside its frames. Charged to groups that have a bound.
@@ -49,7 +49,9 @@ pub(crate) struct Deliverer {
     wait_bytes: Option<usize>,
     /// Who sends the frames. `None` if it did not introduce itself.
     sender: Option<Arc<Sender>>,
-    /// Whether frames were received with which nodes introduce themselves.
+    /// Whether nodes may introduce themselves to this one.
+    sessions: bool,
+    /// Whether one did so at the wrong time.
     met_handshake: bool,
     grouping: Grouping,
     unhandled: Unhandled,
@@ -67,6 +69,7 @@ impl Deliverer {
             via,
             wait_bytes: None,
             sender: None,
+            sessions: context.sessions.is_some() && via == Via::Tcp,
             met_handshake: false,
             grouping: Grouping::default(),
             unhandled: Unhandled::default(),
@@ -89,8 +92,8 @@ impl Deliverer {
         self.accounts = self.accounts.until_superseded(superseded);
     }
 
-    /// Returns whether frames were received with which nodes introduce themselves. They have no place among
-    /// the other frames. They were dropped, as all frames of the reserved group.
+    /// Returns whether control frames of a handshake were received, which have no place behind the first
+    /// frame. They are no frames for the counters.
     pub(super) fn met_handshake(&self) -> bool {
         self.met_handshake
     }
@@ -120,7 +123,14 @@ impl Deliverer {
                 self.unhandled.wait().await;
             }
             let (mut groups, round) = self.grouping.round(undelivered.buffer, self.limits);
-            intake.receive(groups.total());
+            let handshakes = match self.sessions {
+                true => handshakes_in(&groups),
+                false => Count::ZERO,
+            };
+            self.met_handshake |= !handshakes.is_zero();
+            let mut received = groups.total();
+            received -= handshakes;
+            intake.receive(received);
             let mut hand_over = HandOver {
                 intake: &mut intake,
                 via: Arrival {
@@ -128,7 +138,7 @@ impl Deliverer {
                     sender: self.sender.as_ref(),
                 },
                 wait_bytes: self.wait_bytes,
-                met_handshake: &mut self.met_handshake,
+                handshakes,
                 unhandled: &mut self.unhandled,
             };
             while hand_over.some(&self.groups.snapshot(), &mut groups) == More::Groups {
@@ -230,7 +240,8 @@ struct HandOver<'d> {
     intake: &'d mut Intake,
     via: Arrival<'d>,
     wait_bytes: Option<usize>,
-    met_handshake: &'d mut bool,
+    /// How many of the frames of the reserved group are none.
+    handshakes: Count,
     unhandled: &'d mut Unhandled,
 }
 
@@ -248,10 +259,10 @@ impl HandOver<'_> {
 
     /// Puts the frames of one group into the mailbox of the actor that serves it.
     fn group(&mut self, table: &GroupTable, frames: GroupFrames) {
-        let (index, total) = (frames.group(), frames.total());
+        let (index, mut total) = (frames.group(), frames.total());
         let Some(group) = table.serving(index) else {
             if index == GroupId::RESERVED {
-                *self.met_handshake |= frames.into_iter().any(|payload| is_handshake(&payload));
+                total -= self.handshakes;
             }
             return self.intake.discard_unserved(index, total);
         };
@@ -310,6 +321,15 @@ impl HandOver<'_> {
         // the batch, which counts it.
         group.actor.do_send(inbound);
     }
+}
+
+/// Counts the control frames of a handshake.
+fn handshakes_in(groups: &RoundGroups<'_>) -> Count {
+    let reserved = groups.of(GroupId::RESERVED).into_iter().flatten();
+    let handshakes = reserved.filter(|payload| is_handshake(payload));
+    handshakes
+        .map(|payload| Count::one(HEADER + payload.len()))
+        .sum()
 }
 
 /// Counts the whole frames that are still in the buffer when this is dropped: nobody will deliver
