@@ -31,6 +31,10 @@ pub enum BindError {
     #[error("cannot register: {0}")]
     Register(#[from] RegisterError),
 
+    /// The identity given to [`Builder::identity`](crate::Builder::identity) cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+
     /// [`Placement::Current`](crate::Placement::Current) runs the transport on the actix arbiter of this
     /// thread, and this thread has none.
     #[error(
@@ -48,6 +52,25 @@ pub struct ConfigError {
     pub field: &'static str,
     /// What is wrong with its value: the end of a sentence that begins with the field's name.
     pub problem: String,
+}
+
+/// What is wrong with an [`Identity`](crate::Identity).
+#[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The name of the cluster is empty, or longer than 255 bytes.
+    #[error("name of the cluster has {len} bytes, but must have 1 to 255")]
+    Cluster {
+        /// How many bytes it has.
+        len: usize,
+    },
+    /// Nobody can reach the advertised address: it has no port or port 0, an ip that no machine has, or a
+    /// host name that is too long or has other characters than letters, digits, `-`, `.` and `_`.
+    #[error("advertised address `{addr}` is not an ip:port or name:port that others can reach")]
+    Advertised {
+        /// The address, as it was given.
+        addr: String,
+    },
 }
 
 /// Which bound of a send queue was reached.

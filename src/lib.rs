@@ -69,11 +69,12 @@
 //! datagrams/  sending and receiving over UDP
 //! receive/    receiving: listener, admission, reader, connection, grouping, delivery, groups, inbound
 //! send/       sending: peers, peer, queue/, writer, link, direct writes
+//! session/    who is at the other end: identity, handshake, known nodes
 //! runtime/    arbiters, supervision, the end of a transport, failpoints
 //! observe/    counters, receive accounts, events, logs
 //! net/        sockets, time and random numbers: no other folder asks the operating system for them
 //! config/     the settings and their bounds
-//! wire/       bytes without I/O: frame, payload
+//! wire/       bytes without I/O: frame, control frames, payload
 //! error.rs, ids.rs   words that every folder uses
 //! ```
 //!
@@ -97,6 +98,10 @@
 //! `group: u32 little-endian`, `payload`. UDP: the same without the length, one frame per datagram. The
 //! node that dials a connection writes on it, the node that accepts it only reads. To answer, a node
 //! sends to the address that the other node listens on.
+//!
+//! Nodes with an [`Identity`] introduce themselves first ([`Sessions`]): the node that dials says `Hello`, and
+//! the node that accepts answers `Welcome`, or refuses. Both are frames of [`GroupId::RESERVED`], which
+//! PhxPaxos nodes ignore. Then a receiver knows the [`Sender`] of each [`Inbound`], and can answer it.
 //!
 //! # Threads
 //!
@@ -124,6 +129,7 @@ pub mod prelude;
 mod receive;
 mod runtime;
 mod send;
+mod session;
 mod wire;
 
 #[cfg(feature = "test-internals")]
@@ -141,9 +147,11 @@ pub use crate::{
         shutdown::{Shutdown, StopReport},
         transport::Transport,
     },
-    config::{Config, Overflow, Placement},
-    error::{BindError, ConfigError, PeerError, QueueLimit, RegisterError, SendError},
-    ids::GroupId,
+    config::{Config, Overflow, Placement, Sessions},
+    error::{
+        BindError, ConfigError, IdentityError, PeerError, QueueLimit, RegisterError, SendError,
+    },
+    ids::{GroupId, Incarnation, NodeId},
     net::udp_buffers::DatagramBuffers,
     observe::{
         event::{Component, DownReason, PeerEvent},
@@ -155,9 +163,11 @@ pub use crate::{
     receive::{
         groups::GroupOverflow,
         inbound::{Inbound, Via},
+        sender::Sender,
     },
     send::{peer::Peer, send_all_error::SendAllError},
-    wire::{count::Count, payload::Payload},
+    session::identity::Identity,
+    wire::{control::refused::RefusedReason, count::Count, payload::Payload},
 };
 
 #[cfg(doctest)]

@@ -13,8 +13,8 @@
 //! name is in both.
 
 pub use crate::{
-    BindError, Builder, Config, Count, DownReason, DropReason, GroupId, GroupOverflow, Inbound,
-    Node, Overflow, Payload, Peer, PeerError, PeerEvent, Placement, Register, RegisterAll,
-    RegisterError, Replace, SendError as TransportSendError, SendFrame, Shutdown, Stats,
-    StopReport, Subscribe, Transport, Unregister, Via,
+    BindError, Builder, Config, Count, DownReason, DropReason, GroupId, GroupOverflow, Identity,
+    Inbound, Incarnation, Node, NodeId, Overflow, Payload, Peer, PeerError, PeerEvent, Placement,
+    RefusedReason, Register, RegisterAll, RegisterError, Replace, SendError as TransportSendError,
+    SendFrame, Sessions, Shutdown, Stats, StopReport, Subscribe, Transport, Unregister, Via,
 };

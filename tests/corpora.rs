@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 #[allow(unreachable_pub, reason = "in `fuzz/` this file is a crate of its own")]
 mod fuzz;
 
-use fuzz::{config, connection, datagram, decoder, queue, writer};
+use fuzz::{config, connection, datagram, decoder, handshake, queue, writer};
 
 /// Runs every file of a target's corpus, and the empty input.
 fn replay(target: &str, run: fn(&[u8])) {
@@ -53,4 +53,9 @@ fn the_corpus_of_the_writer_holds() {
 #[test]
 fn the_corpus_of_settings_holds() {
     replay("config", config::run);
+}
+
+#[test]
+fn the_corpus_of_the_handshake_holds() {
+    replay("handshake", handshake::run);
 }

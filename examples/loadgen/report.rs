@@ -147,6 +147,7 @@ fn received(stats: &ReceiveStats) -> Value {
             "no_group": count(dropped.no_group),
             "overflow": count(dropped.overflow),
             "actor_gone": count(dropped.actor_gone),
+            "superseded": count(dropped.superseded),
             "stopped": count(dropped.stopped),
         },
         "in_delivery": count(stats.in_delivery),

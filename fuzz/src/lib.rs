@@ -6,6 +6,7 @@ pub mod config;
 pub mod connection;
 pub mod datagram;
 pub mod decoder;
+pub mod handshake;
 pub mod queue;
 pub mod writer;
 

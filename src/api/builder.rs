@@ -1,6 +1,7 @@
 //! How a [`Transport`] is made.
 
 use std::{
+    collections::HashMap,
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
     sync::Arc,
@@ -12,11 +13,12 @@ use tokio::sync::OnceCell;
 
 use crate::{
     api::{running::Running, transport::Transport},
-    config::{Config, Placement},
+    config::{Config, Placement, Sessions},
     datagrams::Outgoing,
-    error::{BindError, RegisterError},
-    ids::GroupId,
+    error::{BindError, ConfigError, RegisterError},
+    ids::{GroupId, NodeId},
     net::{
+        addr,
         bind::{self, Bound},
         descriptors,
         tcp::ListeningSocket,
@@ -37,6 +39,8 @@ use crate::{
         supervision::Supervisor,
     },
     send::{dialer::Dialer, peers::Peers, writer_context::WriterContext},
+    session::{context::SessionContext, identity::Identity},
+    wire::control::MAX_CONTROL,
 };
 
 /// Configures and starts a [`Transport`].
@@ -73,6 +77,8 @@ pub struct Builder {
     groups: Vec<Registration>,
     catch_all: Option<Recipient<Inbound>>,
     subscribers: Vec<Recipient<PeerEvent>>,
+    identity: Option<Identity>,
+    meant: HashMap<SocketAddr, NodeId>,
 }
 
 /// A group that is served from the first frame on.
@@ -127,6 +133,24 @@ impl Builder {
     #[must_use]
     pub fn subscribe(mut self, subscriber: Recipient<PeerEvent>) -> Self {
         self.subscribers.push(subscriber);
+        self
+    }
+
+    /// Says who this node is. Then it introduces itself to other nodes, and they to it; see
+    /// [`Config::sessions`](Config::sessions).
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Says which node is meant at an address. If another one answers there, it gets no frames: they wait
+    /// in the queue until the node that is meant is back, or until they go stale. Needs an
+    /// [`identity`](Builder::identity) of this node, and sessions. Of several nodes for one address the last
+    /// counts.
+    #[must_use]
+    pub fn peer(mut self, node: NodeId, addr: SocketAddr) -> Self {
+        self.meant.insert(addr::canonical(addr), node);
         self
     }
 
@@ -196,20 +220,65 @@ impl Builder {
         if self.config.placement == Placement::Current && !arbiters::is_arbiter_here() {
             return Err(BindError::NoSystem);
         }
+        self.sessions(0)?; // Before the port is open.
         let failed = |source| BindError::Bind {
             addr: format!("{addr:?}"),
             source,
         };
         let addrs = addr.to_socket_addrs().map_err(failed)?;
         let Bound { tcp, udp, addr } = bind_first(addrs, &self.config).map_err(failed)?;
-        let unstarted = Unstarted(Some(self.make(addr, udp).map_err(failed)?));
+        let sessions = self.sessions(addr.port())?;
+        let unstarted = Unstarted(Some(self.make(addr, udp, sessions).map_err(failed)?));
         self.register_on(unstarted.transport())?;
         prepare(unstarted.transport())?;
         Ok(unstarted.start(tcp))
     }
 
+    /// Returns what sessions need, given the port that this node listens on. `None` if they are off.
+    fn sessions(&self, port: u16) -> Result<Option<Arc<SessionContext>>, BindError> {
+        let bad = |field, problem: String| Err(ConfigError { field, problem }.into());
+        let identity = self.identity.as_ref();
+        let identity = identity.map(Identity::resolve).transpose()?;
+        let (identity, required) = match (self.config.sessions, identity) {
+            (Sessions::Auto | Sessions::Required, Some(identity)) => (identity, true),
+            (Sessions::Optional, Some(identity)) => (identity, false),
+            (Sessions::Optional | Sessions::Required, None) => {
+                return bad("sessions", "needs the identity of this node".to_owned());
+            }
+            (Sessions::Auto, None) | (Sessions::Off, _) if self.meant.is_empty() => {
+                return Ok(None);
+            }
+            (Sessions::Auto, None) | (Sessions::Off, _) => {
+                let problem = "is off, but a certain node is meant at an address".to_owned();
+                return bad("sessions", problem);
+            }
+        };
+        let Config {
+            max_frame,
+            connect_timeout,
+            ..
+        } = self.config;
+        if max_frame < MAX_CONTROL {
+            let problem = format!("is {max_frame}, but sessions need at least {MAX_CONTROL}");
+            return bad("max_frame", problem);
+        }
+        Ok(Some(Arc::new(SessionContext::new(
+            identity,
+            port,
+            max_frame,
+            self.meant.clone(),
+            required,
+            connect_timeout,
+        ))))
+    }
+
     /// Makes the parts, those that others need first.
-    fn make(&self, addr: SocketAddr, udp: Option<UnattachedUdp>) -> io::Result<Transport> {
+    fn make(
+        &self,
+        addr: SocketAddr,
+        udp: Option<UnattachedUdp>,
+        sessions: Option<Arc<SessionContext>>,
+    ) -> io::Result<Transport> {
         let config = Arc::new(self.config.clone());
         let lifecycle = Lifecycle::default();
         let reporter = Reporter::default();
@@ -221,6 +290,7 @@ impl Builder {
         let writers = WriterContext {
             config: config.clone(),
             dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
+            sessions: sessions.clone(),
             reporter: reporter.clone(),
             lifecycle: lifecycle.clone(),
             failpoints: self.failpoints.clone(),
@@ -228,16 +298,15 @@ impl Builder {
         let peers = Peers::new(writers, supervisor.clone(), arbiters.clone());
         let outgoing = Outgoing::new(udp, addr, &config, reporter.clone());
 
-        let limits = ConnectionLimits::within(&config, descriptors::limit());
-        if limits.max() < config.max_connections {
-            reporter.few_descriptors(config.max_connections, limits.max());
-        }
+        let limits = connection_limits(&config, &reporter);
         let receive = ReceiveContext {
             budget: InboundBudget::new(config.inbound_bytes),
             config,
             groups: Groups::default(),
             accounts: ReceiveAccounts::new(reporter.clone()),
             lifecycle: lifecycle.clone(),
+            sessions,
+            peers: Arc::downgrade(&peers),
         };
         Ok(Transport(Arc::new(Running {
             local: addr,
@@ -298,6 +367,15 @@ impl Transport {
     pub fn builder() -> Builder {
         Builder::default()
     }
+}
+
+/// Returns how many connections there may be. Reports it if that is fewer than were asked for.
+fn connection_limits(config: &Config, reporter: &Reporter) -> ConnectionLimits {
+    let limits = ConnectionLimits::within(config, descriptors::limit());
+    if limits.max() < config.max_connections {
+        reporter.few_descriptors(config.max_connections, limits.max());
+    }
+    limits
 }
 
 /// Binds the first of the addresses that can be bound. Otherwise returns the error of the last one.

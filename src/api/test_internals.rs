@@ -18,6 +18,7 @@ use crate::{
     net::clock::CoarseInstant,
     receive::grouping::{Grouping, Round, RoundLimits},
     send::queue::{Batch, Limits, SendQueue, Staged, WhenFull},
+    wire::control::{Control, Front},
 };
 #[cfg(unix)]
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     observe::reporter::Reporter,
     runtime::{failpoints::Failpoints, lifecycle::Lifecycle},
     send::{
+        back_channel::BackChannel,
         dialer::Dialer,
         direct_write::{DirectWrite, LastDirectWrite},
         link::Link,
@@ -220,6 +222,7 @@ impl Writer {
                 dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
                 config,
                 reporter,
+                sessions: None,
                 lifecycle: Lifecycle::default(),
                 failpoints,
             },
@@ -258,7 +261,9 @@ impl Writer {
     /// If the socket cannot be attached to the runtime of this thread.
     pub async fn link(&self, socket: OwnedFd) -> DownReason {
         let stream = Stream::from_fd(socket).expect("a runtime with I/O");
-        Link::open(&self.context, &self.peer, stream).run().await
+        let back_channel = BackChannel::silent();
+        let link = Link::open(&self.context, &self.peer, stream, back_channel);
+        link.run().await
     }
 }
 
@@ -286,6 +291,35 @@ impl Decoder {
                 Ok(Round::Bounded) => {}
                 Err(_) => return false,
             }
+        }
+    }
+}
+
+/// What received bytes begin with, as the handshake sees it.
+#[derive(Debug, Clone, Eq, PartialEq)]
+pub enum ControlFront {
+    /// Too few bytes to tell.
+    Incomplete,
+    /// No control frame.
+    Other,
+    /// A control frame that cannot be read, and why.
+    Bad(String),
+    /// A control frame of so many bytes, and the same encoded again, unless it is one that is only
+    /// received.
+    Frame(usize, Option<Vec<u8>>),
+}
+
+impl ControlFront {
+    /// Looks at the front of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        match Control::front(bytes) {
+            Err(err) => ControlFront::Bad(err.to_string()),
+            Ok(Front::Incomplete) => ControlFront::Incomplete,
+            Ok(Front::Other) => ControlFront::Other,
+            Ok(Front::Control(Control::OtherVersion | Control::Unknown, len)) => {
+                ControlFront::Frame(len, None)
+            }
+            Ok(Front::Control(control, len)) => ControlFront::Frame(len, Some(control.encode())),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "serde")]
 mod file;
+mod placement;
+mod sessions;
 mod validate;
 
 use std::time::Duration;
@@ -13,6 +15,7 @@ use std::time::Duration;
 pub use self::file::NodeConfig;
 #[cfg(feature = "serde")]
 use self::file::{Setting, Value};
+pub use self::{placement::Placement, sessions::Sessions};
 #[cfg(feature = "serde")]
 use crate::error::ConfigError;
 use crate::wire::frame::PREFIX;
@@ -28,65 +31,6 @@ pub enum Overflow {
     /// Drops and counts the oldest queued frames, as many as needed. Frames that are being written
     /// cannot be dropped: if they alone fill the queue, it refuses the new frame.
     DropOldest,
-}
-
-/// Where the transport's own actors run.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum Placement {
-    /// The actors run on threads of their own: `readers` arbiters for the `Reader`s, the `Listener`, the
-    /// `Node` and the `UdpActor`, and `writers` arbiters that share the peers. 1 to 1024 of each.
-    Dedicated {
-        /// Threads for receiving, and for the `Listener`, the `Node` and the `UdpActor`.
-        readers: usize,
-        /// Threads for sending.
-        writers: usize,
-    },
-    /// The actors run on threads of their own, and each thread both receives and sends: `arbiters` of them,
-    /// 1 to 1024. The `Listener`, the `Node` and the `UdpActor` are on the first.
-    ///
-    /// As fast as `Dedicated` on one and on two cores, with fewer threads. Choose it where a program has many
-    /// transports. With `Dedicated`, frames that come in do not delay those that go out.
-    Shared {
-        /// Threads that receive and send.
-        arbiters: usize,
-    },
-    /// All actors run on the actix arbiter of the thread that calls `bind`. Messages then cross no thread
-    /// inside the transport, which gives the shortest round trip. The whole transport shares one core with
-    /// everything else on that arbiter, and ends with it. A thread without an arbiter, such as one of plain
-    /// tokio, gets an error from `bind`.
-    Current,
-}
-
-impl Placement {
-    /// Returns [`Dedicated`](Placement::Dedicated) with a quarter of the cores for reading and a quarter
-    /// for writing, at least one thread each.
-    pub fn dedicated() -> Self {
-        let quarter = (cores() / 4).max(1);
-        Placement::Dedicated {
-            readers: quarter,
-            writers: quarter,
-        }
-    }
-
-    /// Returns [`Shared`](Placement::Shared) with half as many threads as there are cores, at least one.
-    pub fn shared() -> Self {
-        Placement::Shared {
-            arbiters: (cores() / 2).max(1),
-        }
-    }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-impl Default for Placement {
-    /// [`Placement::dedicated`].
-    fn default() -> Self {
-        Self::dedicated()
-    }
 }
 
 macro_rules! settings {
@@ -191,7 +135,8 @@ settings! {
     idle_timeout: Duration = Duration::from_secs(60);
 
     /// How long connecting to a peer may take. Default 3 s, 1 ms to 30 days. While more peers wait to be
-    /// dialled than `max_dials` allows, a dial without an answer ends earlier.
+    /// dialled than `max_dials` allows, a dial without an answer ends earlier. With [`Sessions`], each end of
+    /// a new connection waits as long again for what the other says of itself.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     connect_timeout: Duration = Duration::from_secs(3);
 
@@ -337,6 +282,12 @@ settings! {
     /// at least `max_datagram` + 1 KiB. Each group whose actor is slow can cost this much memory; all
     /// groups that only the catch-all actor serves share one such bound.
     udp_group_bytes: usize = 4 << 20;
+
+    /// Whether nodes introduce themselves to each other, and whether they must. Default
+    /// [`Sessions::Auto`]: they must if this node has an [`Identity`](crate::Identity), and do not if it
+    /// has none. `Optional` and `Required` need an identity. With sessions, `max_frame` must be at least
+    /// 4 096, so that it holds the longest introduction.
+    sessions: Sessions = Sessions::Auto;
 
     /// How often one of the transport's own actors may be restarted within `restart_window`. Default 10,
     /// 0 to 2²⁰. If it ends unexpectedly once more, [`PeerEvent::Failed`](crate::PeerEvent::Failed)

@@ -174,6 +174,24 @@ impl Stream {
         }
     }
 
+    /// Writes all of `bytes`, waiting for room where there is none. If this is cancelled, a part may have
+    /// been written.
+    pub(crate) async fn write_whole(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(&[IoSlice::new(bytes)]) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => self.0.writable().await?,
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more will be written. Reading goes on.
+    pub(crate) fn end_writing(&self) -> io::Result<()> {
+        SockRef::from(&self.0).shutdown(std::net::Shutdown::Write)
+    }
+
     /// Asks the system to delay acknowledgements, as TCP does where data goes both ways: they wait for
     /// a second segment, or for some 40 ms.
     ///

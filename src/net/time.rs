@@ -10,6 +10,12 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// Returns the present wall-clock time in microseconds since 1970, for an incarnation.
+pub(crate) fn wall_clock_micros() -> u64 {
+    let since = wall_clock().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
 /// Returns the present wall-clock time. It may jump, so it is only ever shown, never waited for.
 pub(crate) fn wall_clock() -> SystemTime {
     SystemTime::now()

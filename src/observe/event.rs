@@ -11,7 +11,7 @@ use crate::{
     ids::GroupId,
     net::time::SystemTime,
     observe::{stats::DropReason, utc::Utc},
-    wire::count::Count,
+    wire::{control::refused::RefusedReason, count::Count},
 };
 
 /// An event of the transport: about one of its peers, or about the transport itself.
@@ -30,7 +30,8 @@ use crate::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {
-    /// A connection to the peer has been made.
+    /// A connection to the peer has been made. If frames wait for the peer's answer to a `Hello`, it has
+    /// answered; see [`Sessions`](crate::Sessions).
     Up {
         /// Where the peer listens.
         peer: SocketAddr,
@@ -186,10 +187,17 @@ pub enum DownReason {
     Closed,
     /// The operating system reported an error on it.
     Lost(io::ErrorKind),
-    /// The peer wrote on a connection that only we write on, so it does not speak this protocol.
+    /// The peer wrote on a connection that only we write on, or more than an answer to a `Hello`, so it
+    /// does not speak this protocol.
     Spoke,
     /// Nothing was sent for [`Config::idle_timeout`](crate::Config::idle_timeout).
     Idle,
+    /// The two nodes introduced themselves, and one of them does not want to talk to the other. The peer is
+    /// dialled again after a long wait; its frames wait in the queue. No [`PeerEvent::Up`] came before this
+    /// if frames wait for the answer; see [`Sessions`](crate::Sessions).
+    Refused(RefusedReason),
+    /// A later incarnation of the node at the other end has introduced itself.
+    Superseded,
     /// The transport stopped, or the actor that wrote on it ended.
     Ended,
 }
@@ -203,6 +211,8 @@ impl fmt::Display for DownReason {
                 f.write_str("the peer wrote on a connection that only we write on")
             }
             DownReason::Idle => f.write_str("idle"),
+            DownReason::Refused(reason) => write!(f, "refused: {reason}"),
+            DownReason::Superseded => f.write_str("a later incarnation of the node has come"),
             DownReason::Ended => f.write_str("ended by this node"),
         }
     }

@@ -52,6 +52,8 @@ pub(super) enum Cause {
     TurnedAway,
     Malformed,
     TimedOut,
+    Refused,
+    BadHandshake,
 }
 
 /// The kinds of losses that have been logged lately.

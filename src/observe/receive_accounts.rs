@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::GroupId,
@@ -29,7 +30,12 @@ use crate::{
 /// each round of groups that a connection hands over, and once for each batch that a handler is done
 /// with.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ReceiveAccounts(Arc<Inner>);
+pub(crate) struct ReceiveAccounts {
+    all: Arc<Inner>,
+    /// For the frames of one connection: cancelled when a later incarnation of their sender has come.
+    /// `None` if the sender is not known.
+    superseded: Option<CancellationToken>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -44,22 +50,35 @@ struct Inner {
 
 impl ReceiveAccounts {
     pub(crate) fn new(reporter: Reporter) -> Self {
-        ReceiveAccounts(Arc::new(Inner {
+        let all = Inner {
             reporter,
             ..Inner::default()
-        }))
+        };
+        ReceiveAccounts {
+            all: Arc::new(all),
+            superseded: None,
+        }
+    }
+
+    /// Returns a handle to the same counters for the frames of a known sender, given what is cancelled when
+    /// a later incarnation of it has come.
+    pub(crate) fn until_superseded(&self, superseded: CancellationToken) -> Self {
+        ReceiveAccounts {
+            all: self.all.clone(),
+            superseded: Some(superseded),
+        }
     }
 
     /// Counts frames as received and in delivery.
     pub(super) fn receive(&self, count: Count) {
-        let mut stats = self.0.stats.lock();
+        let mut stats = self.all.stats.lock();
         stats.received += count;
         stats.in_delivery += count;
     }
 
     /// Counts frames in delivery as delivered, and others as dropped.
     pub(super) fn settle(&self, delivered: Count, dropped: &[(NotDelivered, Count)]) {
-        let mut stats = self.0.stats.lock();
+        let mut stats = self.all.stats.lock();
         stats.in_delivery -= delivered;
         stats.delivered += delivered;
         for &(why, count) in dropped {
@@ -69,7 +88,7 @@ impl ReceiveAccounts {
         let empty = stats.in_delivery.is_zero();
         drop(stats);
         if empty {
-            self.0.empty.notify_waiters();
+            self.all.empty.notify_waiters();
         }
     }
 
@@ -81,50 +100,58 @@ impl ReceiveAccounts {
         why: NotDelivered,
         count: Count,
     ) {
-        let reporter = &self.0.reporter;
+        let reporter = &self.all.reporter;
         reporter.undelivered(from, group, why.reason(), count);
     }
 
     /// Returns why frames are dropped that nobody decided on: because the actor that had them ended, or
     /// the transport.
     pub(super) fn abandoned(&self) -> NotDelivered {
-        match self.0.stopping.load(Relaxed) {
+        match self.all.stopping.load(Relaxed) {
             true => NotDelivered::Stopped,
             false => NotDelivered::ActorGone,
         }
     }
 
+    /// Returns why frames are dropped that nobody decided on, and that no actor had yet.
+    pub(super) fn not_handed_over(&self) -> NotDelivered {
+        match &self.superseded {
+            Some(superseded) if superseded.is_cancelled() => NotDelivered::Superseded,
+            _ => self.abandoned(),
+        }
+    }
+
     /// Counts a connection or a datagram whose bytes are not a frame.
     pub(crate) fn malformed(&self) {
-        self.0.stats.lock().malformed += 1;
+        self.all.stats.lock().malformed += 1;
     }
 
     /// Counts a connection that was closed because a frame was not complete in time.
     pub(crate) fn timed_out(&self) {
-        self.0.stats.lock().timed_out += 1;
+        self.all.stats.lock().timed_out += 1;
     }
 
     /// Counts a connection that was closed because memory was used up.
     pub(crate) fn given_up(&self) {
-        self.0.stats.lock().given_up += 1;
+        self.all.stats.lock().given_up += 1;
     }
 
     /// Counts a connection that ended in the middle of a frame.
     pub(crate) fn truncated(&self) {
-        self.0.stats.lock().truncated += 1;
+        self.all.stats.lock().truncated += 1;
     }
 
     /// Notes that the transport stops. Frames that nobody decided on count as
     /// [`NotDelivered::Stopped`] from now on.
     pub(crate) fn stopping(&self) {
-        self.0.stopping.store(true, Relaxed);
+        self.all.stopping.store(true, Relaxed);
     }
 
     /// Waits until no frame is in delivery, including frames that are received meanwhile.
     pub(crate) async fn drained(&self) {
         loop {
             // Created before the check, so that a notification between the two is not missed.
-            let empty = self.0.empty.notified();
+            let empty = self.all.empty.notified();
             if self.stats().in_delivery.is_zero() {
                 return;
             }
@@ -134,11 +161,11 @@ impl ReceiveAccounts {
 
     /// Returns what is told of lost frames and connections.
     pub(crate) fn reporter(&self) -> &Reporter {
-        &self.0.reporter
+        &self.all.reporter
     }
 
     pub(crate) fn stats(&self) -> ReceiveStats {
-        *self.0.stats.lock()
+        *self.all.stats.lock()
     }
 }
 
@@ -154,16 +181,19 @@ pub(crate) enum NotDelivered {
     Overflow,
     /// The group's actor, or the actor that had read the frames, ended before a handler had them.
     ActorGone,
+    /// A later incarnation of the sender has come.
+    Superseded,
     /// The transport stopped.
     Stopped,
 }
 
 impl NotDelivered {
     /// All reasons, each at the position that it has as a number.
-    pub(super) const ALL: [NotDelivered; 4] = [
+    pub(super) const ALL: [NotDelivered; 5] = [
         NotDelivered::NoGroup,
         NotDelivered::Overflow,
         NotDelivered::ActorGone,
+        NotDelivered::Superseded,
         NotDelivered::Stopped,
     ];
 
@@ -172,6 +202,7 @@ impl NotDelivered {
             NotDelivered::NoGroup => DropReason::NoGroup,
             NotDelivered::Overflow => DropReason::Overflow,
             NotDelivered::ActorGone => DropReason::ActorGone,
+            NotDelivered::Superseded => DropReason::Superseded,
             NotDelivered::Stopped => DropReason::Stopped,
         }
     }
@@ -181,6 +212,7 @@ impl NotDelivered {
             NotDelivered::NoGroup => &mut dropped.no_group,
             NotDelivered::Overflow => &mut dropped.overflow,
             NotDelivered::ActorGone => &mut dropped.actor_gone,
+            NotDelivered::Superseded => &mut dropped.superseded,
             NotDelivered::Stopped => &mut dropped.stopped,
         }
     }

@@ -24,7 +24,7 @@ use crate::{
         stats::{DropReason, Dropped, LinkStats},
         subscribers::Subscribers,
     },
-    wire::count::Count,
+    wire::{control::refused::RefusedReason, count::Count},
 };
 
 /// A handle to report to. Cheap to clone; one set of counters and subscribers for each transport.
@@ -67,6 +67,23 @@ impl Reporter {
     pub(crate) fn link_down(&self, peer: SocketAddr, epoch: u64, reason: DownReason) {
         self.counters.disconnects.add_one();
         tracing::info!(%peer, epoch, %reason, "down");
+        self.link_ended(peer, epoch, reason);
+    }
+
+    /// Reports a connection to `peer` on which no frame may be sent.
+    pub(crate) fn link_refused(&self, peer: SocketAddr, epoch: u64, reason: RefusedReason) {
+        self.link_ended(peer, epoch, DownReason::Refused(reason));
+    }
+
+    fn link_ended(&self, peer: SocketAddr, epoch: u64, reason: DownReason) {
+        if let DownReason::Refused(reason) = reason {
+            self.counters.links_refused.add_one();
+            let place = Place::To(Some(peer));
+            match self.is_news(place, Cause::Refused, Count::ZERO) {
+                Some(_) => tracing::warn!(%peer, epoch, %reason, "refused"),
+                None => tracing::debug!(%peer, epoch, %reason, "refused"),
+            }
+        }
         self.subscribers.tell(&PeerEvent::Down {
             peer,
             epoch,
@@ -230,6 +247,22 @@ impl Reporter {
     pub(crate) fn timed_out(&self, from: SocketAddr) {
         if self.is_news_of(from.ip(), Cause::TimedOut) {
             tracing::warn!(%from, "a frame did not complete in time, connection closed");
+        }
+    }
+
+    /// Reports a connection whose node was refused, or is out of date by now.
+    pub(crate) fn refusal(&self, from: SocketAddr, reason: RefusedReason) {
+        self.counters.refusals.add_one();
+        if self.is_news_of(from.ip(), Cause::Refused) {
+            tracing::warn!(%from, %reason, "node refused, connection closed");
+        }
+    }
+
+    /// Reports a connection that is closed because the other end does not introduce itself as it should.
+    pub(crate) fn bad_handshake(&self, from: SocketAddr, problem: &dyn std::fmt::Display) {
+        self.counters.bad_handshakes.add_one();
+        if self.is_news_of(from.ip(), Cause::BadHandshake) {
+            tracing::warn!(%from, %problem, "bad handshake, connection closed");
         }
     }
 

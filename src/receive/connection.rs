@@ -1,15 +1,17 @@
 //! One incoming connection: reads bytes and has them delivered, until it ends.
 //!
 //! Owns the loop: wait until there is something to read, wait until the frames before have been
-//! handled, read once, deliver. Nothing is ever written. Leaves to others: the socket, and the end of
-//! a connection whose handlers are busy (`source`), what memory the bytes take (`read_buffer`), how
-//! long a frame may take (`frame_deadline`), and who gets the frames (`deliver`).
+//! handled, read once, deliver. Nothing is written, except an answer to a `Hello` (`introduction`). Leaves to
+//! others: the socket, and the end of a connection whose handlers are busy (`source`), what memory the bytes
+//! take (`read_buffer`), how long a frame may take (`frame_deadline`), and who gets the frames (`deliver`).
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::{Arc, Weak},
 };
 
 use bytes::Bytes;
@@ -29,24 +31,29 @@ use crate::{
         source::Source,
     },
     runtime::lifecycle::Lifecycle,
-    wire::frame::Malformed,
+    send::peers::Peers,
+    session::{context::SessionContext, known_nodes::Session},
+    wire::{control::refused::RefusedReason, frame::Malformed},
 };
 
 /// One connection, for as long as it lives.
 pub(crate) struct Connection {
-    source: Source,
-    from: SocketAddr,
+    pub(super) source: Source,
+    pub(super) from: SocketAddr,
     max_frame: usize,
     accounts: ReceiveAccounts,
-    lifecycle: Lifecycle,
-    buffer: ReadBuffer,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) buffer: ReadBuffer,
     /// The time for the next review of the buffer; `None` while the connection is idle. It is not reset at
     /// each read: that would cost more than grouping the frames of a read.
     review: Option<Pin<Box<Sleep>>>,
-    frame_deadline: FrameDeadline,
+    pub(super) frame_deadline: FrameDeadline,
     /// What this connection holds of the memory of all connections.
     share: Share,
-    deliverer: Deliverer,
+    pub(super) deliverer: Deliverer,
+    /// `None` if sessions are off.
+    pub(super) sessions: Option<Arc<SessionContext>>,
+    pub(super) peers: Weak<Peers>,
     /// Whether a frame was given up because the peer had closed the connection in the middle of it.
     truncated: bool,
     _receiver: TaskTrackerToken,
@@ -65,6 +72,8 @@ impl Connection {
             share: context.budget.share(),
             frame_deadline: FrameDeadline::new(&context.config),
             deliverer: Deliverer::new(context, Via::Tcp),
+            sessions: context.sessions.clone(),
+            peers: context.peers.clone(),
             accounts: context.accounts.clone(),
             truncated: false,
             _receiver: context.lifecycle.receiver(),
@@ -72,7 +81,15 @@ impl Connection {
     }
 
     pub(crate) async fn run(mut self) {
-        let Err(end) = self.read_and_deliver().await;
+        let introduced = match self.sessions.clone() {
+            None => Ok(None),
+            // Boxed, because it is over soon, and most of its room is needed for nothing else.
+            Some(sessions) => Box::pin(self.introduce(&sessions)).await,
+        };
+        let end = match introduced {
+            Ok(session) => self.serve(session).await,
+            Err(end) => end,
+        };
         self.count_end(&end);
         self.source.end(false);
         self.give_up_buffer();
@@ -80,11 +97,30 @@ impl Connection {
         self.deliverer.wait_until_handled().await;
     }
 
+    /// Reads and delivers until the connection ends, or a later incarnation of the node at the other end
+    /// has come. Nothing is delivered from then on.
+    async fn serve(&mut self, session: Option<Session>) -> End {
+        let superseded = session
+            .as_ref()
+            .map(|session| session.superseded.cancelled());
+        tokio::select! {
+            biased;
+            Some(()) = OptionFuture::from(superseded) => {
+                End::Refused(RefusedReason::OlderIncarnation)
+            }
+            Err(end) = self.read_and_deliver() => end,
+        }
+    }
+
     /// Reads and delivers until the connection ends.
     async fn read_and_deliver(&mut self) -> Result<Infallible, End> {
         let lifecycle = self.lifecycle.clone();
         // One future for the whole loop: creating it takes longer than polling it.
         let mut closing = pin!(lifecycle.receiving_ends());
+        if !self.buffer.is_empty() {
+            // Came with the introduction.
+            self.deliver().await?;
+        }
         loop {
             tokio::select! {
                 biased;
@@ -99,7 +135,7 @@ impl Connection {
                 Ok(Read::EndOfStream) => return Err(End::ClosedByPeer),
                 Err(err) => return Err(End::Failed(err)),
             };
-            self.deliver().await.map_err(End::Malformed)?;
+            self.deliver().await?;
             if filled_the_room {
                 // This connection probably has more to read. The others get their turn first.
                 tokio::task::yield_now().await;
@@ -109,7 +145,7 @@ impl Connection {
 
     /// Waits until there is something to read. Waits without limit, unless a frame has begun and is not
     /// complete in time.
-    async fn readable(&mut self) -> Result<(), End> {
+    pub(super) async fn readable(&mut self) -> Result<(), End> {
         // A frame that arrives in small pieces makes the socket readable again and again, so its
         // deadline is checked here too. If bytes are readable already, the peer was in time and this task
         // was late.
@@ -166,7 +202,7 @@ impl Connection {
 
     /// Takes the memory that the next read may need from what all connections share. Waits if there
     /// is none.
-    async fn take_memory(&mut self) -> Result<(), End> {
+    pub(super) async fn take_memory(&mut self) -> Result<(), End> {
         if self.share.is_given_up() {
             return Err(End::GivenUp);
         }
@@ -194,7 +230,7 @@ impl Connection {
     }
 
     /// Reads once.
-    async fn read(&mut self) -> io::Result<Read> {
+    pub(super) async fn read(&mut self) -> io::Result<Read> {
         self.review
             .get_or_insert_with(|| Box::pin(sleep(REVIEW_INTERVAL)));
         let read = self.source.read(&mut self.buffer.room()).await?;
@@ -208,7 +244,7 @@ impl Connection {
     }
 
     /// Delivers the whole frames in the buffer, and notes whether one is incomplete.
-    async fn deliver(&mut self) -> Result<(), Malformed> {
+    async fn deliver(&mut self) -> Result<(), End> {
         let received = self.buffer.len();
         let delivered = match self.buffer.deliverable() {
             Some(bytes) => {
@@ -229,7 +265,11 @@ impl Connection {
             let new_frame = self.buffer.len() < received;
             self.frame_deadline.incomplete(new_frame, time::now());
         }
-        delivered
+        if self.deliverer.met_handshake() {
+            let text = "an introduction came behind the first frame";
+            return Err(End::BadHandshake(text.into()));
+        }
+        delivered.map_err(End::Malformed)
     }
 
     /// Gives back memory that is not needed any more.
@@ -285,6 +325,8 @@ impl Connection {
                 reporter.malformed(from, *length);
                 return self.accounts.malformed();
             }
+            End::BadHandshake(problem) => return reporter.bad_handshake(from, problem),
+            End::Refused(reason) => return reporter.refusal(from, *reason),
             End::ClosedByPeer => reporter.connection_ended(from, None),
             End::Failed(err) => reporter.connection_ended(from, Some(err)),
         }
@@ -295,7 +337,7 @@ impl Connection {
 }
 
 /// What one read found.
-enum Read {
+pub(super) enum Read {
     /// Nothing yet.
     NotReady,
     /// At least one byte. If it filled the room, there may be more.
@@ -306,7 +348,7 @@ enum Read {
 }
 
 /// Why a connection ended.
-enum End {
+pub(super) enum End {
     /// The transport reads no more.
     Closing,
     /// A frame was not complete in time.
@@ -314,6 +356,10 @@ enum End {
     /// The memory of all connections was used up, and its unfinished frame was the largest.
     GivenUp,
     Malformed(Malformed),
+    /// The other end does not introduce itself as it should.
+    BadHandshake(Cow<'static, str>),
+    /// The node at the other end was refused, or a later incarnation of it has come.
+    Refused(RefusedReason),
     ClosedByPeer,
     /// The socket failed.
     Failed(io::Error),

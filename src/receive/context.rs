@@ -1,16 +1,18 @@
 //! The parts that all receiving tasks of a transport share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::{
     config::Config,
     observe::receive_accounts::ReceiveAccounts,
     receive::{budget::InboundBudget, groups::Groups},
     runtime::lifecycle::Lifecycle,
+    send::peers::Peers,
+    session::context::SessionContext,
 };
 
-/// The settings, the memory budget, who serves which group, where received frames are counted, and when receiving ends.
-/// Cheap to clone.
+/// The settings, the memory budget, who serves which group, where received frames are counted, when
+/// receiving ends, and what is needed to know and answer senders. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceiveContext {
     pub(crate) config: Arc<Config>,
@@ -18,4 +20,8 @@ pub(crate) struct ReceiveContext {
     pub(crate) groups: Groups,
     pub(crate) accounts: ReceiveAccounts,
     pub(crate) lifecycle: Lifecycle,
+    /// `None` if sessions are off.
+    pub(crate) sessions: Option<Arc<SessionContext>>,
+    /// For answers to senders.
+    pub(crate) peers: Weak<Peers>,
 }

@@ -6,13 +6,15 @@
 //! reason. Grouping frames is left to `grouping`, the table of actors to `groups`, and reading to
 //! `connection` and `datagrams`.
 
-use std::{fmt, net::SocketAddr, pin::Pin};
+use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 
 use actix::dev::RecipientRequest;
 use bytes::BytesMut;
 use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ids::GroupId,
     observe::{
         intake::Intake,
         receive_accounts::{NotDelivered, ReceiveAccounts},
@@ -21,9 +23,11 @@ use crate::{
     receive::group_frames::GroupFrames,
     receive::grouping::{Grouping, Round, RoundGroups, RoundLimits},
     receive::groups::{Group, GroupOverflow, GroupTable, Groups},
-    receive::inbound::{Inbound, Via},
+    receive::inbound::{Arrival, Inbound, Via},
+    receive::sender::Sender,
+    wire::control::is_handshake,
     wire::count::Count,
-    wire::frame::{self, Malformed},
+    wire::frame::{self, HEADER, Malformed},
 };
 
 /// What a batch in a mailbox costs beside its frames. Charged to groups that have a bound.
@@ -43,6 +47,12 @@ pub(crate) struct Deliverer {
     /// The bytes that a group with [`GroupOverflow::Wait`] may hold, where nothing waits for it. `None`
     /// where it is waited for.
     wait_bytes: Option<usize>,
+    /// Who sends the frames. `None` if it did not introduce itself.
+    sender: Option<Arc<Sender>>,
+    /// Whether nodes may introduce themselves to this one.
+    sessions: bool,
+    /// Whether one did so at the wrong time.
+    met_handshake: bool,
     grouping: Grouping,
     unhandled: Unhandled,
 }
@@ -58,6 +68,9 @@ impl Deliverer {
             },
             via,
             wait_bytes: None,
+            sender: None,
+            sessions: context.sessions.is_some() && via == Via::Tcp,
+            met_handshake: false,
             grouping: Grouping::default(),
             unhandled: Unhandled::default(),
         }
@@ -70,6 +83,19 @@ impl Deliverer {
             wait_bytes: Some(max_bytes),
             ..self
         }
+    }
+
+    /// Notes who sends the frames that come from now on, and what tells that a later incarnation of it has
+    /// come. What is being delivered then may be dropped, which counts it.
+    pub(super) fn introduced(&mut self, sender: Arc<Sender>, superseded: CancellationToken) {
+        self.sender = Some(sender);
+        self.accounts = self.accounts.until_superseded(superseded);
+    }
+
+    /// Returns whether control frames of a handshake were received, which have no place behind the first
+    /// frame. They are no frames for the counters.
+    pub(super) fn met_handshake(&self) -> bool {
+        self.met_handshake
     }
 
     /// Delivers all whole frames at the front of `buffer`, after the frames delivered before have
@@ -97,11 +123,22 @@ impl Deliverer {
                 self.unhandled.wait().await;
             }
             let (mut groups, round) = self.grouping.round(undelivered.buffer, self.limits);
-            intake.receive(groups.total());
+            let handshakes = match self.sessions {
+                true => handshakes_in(&groups),
+                false => Count::ZERO,
+            };
+            self.met_handshake |= !handshakes.is_zero();
+            let mut received = groups.total();
+            received -= handshakes;
+            intake.receive(received);
             let mut hand_over = HandOver {
                 intake: &mut intake,
-                via: self.via,
+                via: Arrival {
+                    via: self.via,
+                    sender: self.sender.as_ref(),
+                },
                 wait_bytes: self.wait_bytes,
+                handshakes,
                 unhandled: &mut self.unhandled,
             };
             while hand_over.some(&self.groups.snapshot(), &mut groups) == More::Groups {
@@ -201,8 +238,10 @@ enum More {
 /// Hands over the groups of one round.
 struct HandOver<'d> {
     intake: &'d mut Intake,
-    via: Via,
+    via: Arrival<'d>,
     wait_bytes: Option<usize>,
+    /// How many of the frames of the reserved group are none.
+    handshakes: Count,
     unhandled: &'d mut Unhandled,
 }
 
@@ -220,8 +259,11 @@ impl HandOver<'_> {
 
     /// Puts the frames of one group into the mailbox of the actor that serves it.
     fn group(&mut self, table: &GroupTable, frames: GroupFrames) {
-        let (index, total) = (frames.group(), frames.total());
+        let (index, mut total) = (frames.group(), frames.total());
         let Some(group) = table.serving(index) else {
+            if index == GroupId::RESERVED {
+                total -= self.handshakes;
+            }
             return self.intake.discard_unserved(index, total);
         };
         if !group.actor.connected() {
@@ -279,6 +321,15 @@ impl HandOver<'_> {
         // the batch, which counts it.
         group.actor.do_send(inbound);
     }
+}
+
+/// Counts the control frames of a handshake.
+fn handshakes_in(groups: &RoundGroups<'_>) -> Count {
+    let reserved = groups.of(GroupId::RESERVED).into_iter().flatten();
+    let handshakes = reserved.filter(|payload| is_handshake(payload));
+    handshakes
+        .map(|payload| Count::one(HEADER + payload.len()))
+        .sum()
 }
 
 /// Counts the whole frames that are still in the buffer when this is dropped: nobody will deliver

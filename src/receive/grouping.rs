@@ -218,6 +218,14 @@ impl RoundGroups<'_> {
     pub(crate) fn total(&self) -> Count {
         self.total
     }
+
+    /// Returns the frames of one group, which stay here, too.
+    pub(crate) fn of(&self, group: GroupId) -> Option<GroupFrames> {
+        let groups = self.groups.as_slice();
+        let spans = groups.iter().find(|spans| spans.group == group)?;
+        let bytes = self.bytes.clone();
+        Some(GroupFrames::new(spans, bytes, self.spans.as_ref()))
+    }
 }
 
 impl Iterator for RoundGroups<'_> {

@@ -3,7 +3,7 @@
 //! Owns the public types for received frames. Leaves the position of the frames in their buffer to
 //! `group_frames`, and their counters to `receive_accounts`.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use actix::Message;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::{
     ids::GroupId,
     observe::delivery::Delivery,
-    receive::{charge::Charge, group_frames::GroupFrames, read_buffer::MAX_SHARED},
+    receive::{charge::Charge, group_frames::GroupFrames, read_buffer::MAX_SHARED, sender::Sender},
     wire::{count::Count, frame::HEADER},
 };
 
@@ -75,8 +75,17 @@ pub struct Inbound {
     via: Via,
     frames: GroupFrames,
     delivery: Delivery,
+    /// Who sent them. `None` if the sender did not introduce itself.
+    sender: Option<Arc<Sender>>,
     /// The frames' share of the group's bound, freed on drop. `None` if the group has no bound.
     _charge: Option<Charge>,
+}
+
+/// How the frames of an [`Inbound`] arrived, and from whom.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct Arrival<'s> {
+    pub(crate) via: Via,
+    pub(crate) sender: Option<&'s Arc<Sender>>,
 }
 
 impl Message for Inbound {
@@ -85,7 +94,7 @@ impl Message for Inbound {
 
 impl Inbound {
     pub(crate) fn new(
-        via: Via,
+        Arrival { via, sender }: Arrival<'_>,
         frames: GroupFrames,
         delivery: Delivery,
         charge: Option<Charge>,
@@ -94,6 +103,7 @@ impl Inbound {
             via,
             frames,
             delivery,
+            sender: sender.cloned(),
             _charge: charge,
         }
     }
@@ -105,9 +115,28 @@ impl Inbound {
     }
 
     /// Returns the address that the frames came from. For a connection, its port is the one that the
-    /// sender dialled from, not the one that it listens on.
+    /// sender dialled from, not the one that it listens on: an answer goes to the
+    /// [`sender`](Inbound::sender).
     pub fn from(&self) -> SocketAddr {
         self.delivery.see().from()
+    }
+
+    /// Returns the node that sent the frames, to know it and to answer it. `None` if it did not introduce
+    /// itself ([`Sessions`](crate::Sessions)), and for datagrams. All batches of a connection have the same.
+    ///
+    /// ```
+    /// # use actix_transport::{GroupId, Inbound};
+    /// fn answer(inbound: &Inbound) -> Result<(), Box<dyn std::error::Error>> {
+    ///     if let Some(sender) = inbound.sender() {
+    ///         println!("from node {}", sender.node());
+    ///         sender.peer()?.try_send(inbound.group(), "thanks")?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn sender(&self) -> Option<&Sender> {
+        self.delivery.see();
+        self.sender.as_deref()
     }
 
     /// Returns how the frames arrived.
@@ -198,7 +227,11 @@ mod tests {
         let frames = groups.next().expect("one group");
         let account = GroupAccount::default();
         let delivery = intake.deliver(frames.group(), &account, frames.total());
-        Inbound::new(Via::Tcp, frames, delivery, None)
+        let via = Arrival {
+            via: Via::Tcp,
+            sender: None,
+        };
+        Inbound::new(via, frames, delivery, None)
     }
 
     /// Checks that every frame is counted in exactly one place.
@@ -245,7 +278,8 @@ mod tests {
 
     #[test]
     fn any_look_at_a_batch_makes_it_count_as_delivered() {
-        let looks: [fn(&Inbound); 6] = [
+        let looks: [fn(&Inbound); 7] = [
+            |batch| assert!(batch.sender().is_none()),
             |batch| assert_eq!(batch.len(), 2),
             |batch| assert_eq!(batch.remaining().frames, 2),
             |batch| assert_eq!(batch.group(), GroupId::new(3)),

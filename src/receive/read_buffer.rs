@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut, buf::Limit};
+use bytes::{Buf, BufMut, BytesMut, buf::Limit};
 
 use crate::{
     receive::large_frame::{LargeFrame, Spare},
@@ -92,6 +92,17 @@ impl ReadBuffer {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Returns what has been received and not delivered, if it shares a buffer. It does before the first
+    /// delivery.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes `n` bytes off the front, which are there.
+    pub(crate) fn skip(&mut self, n: usize) {
+        self.bytes.advance(n);
     }
 
     /// Returns the length of the frame that the buffer begins with, complete or not. `None` if its

@@ -14,6 +14,9 @@ use crate::{
     runtime::load_counter::LoadGuard,
 };
 
+/// The most bytes that a refused peer may send before its connection is closed.
+const MAX_DISCARDED: usize = 1 << 20;
+
 /// A connection's socket, or what is left of a connection that has ended.
 pub(super) struct Source {
     /// `None` once the connection has ended.
@@ -59,6 +62,35 @@ impl Source {
             return Ok(Some(n));
         };
         open.stream.read(buffer).await
+    }
+
+    /// Writes all of `bytes`.
+    pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        match &self.open {
+            Some(open) => open.stream.write_whole(bytes).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Says that nothing more will be written, and discards what the peer sends until it closes the
+    /// connection, or has sent [`MAX_DISCARDED`] bytes.
+    pub(super) async fn end_writing_and_discard(&mut self) {
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        if open.stream.end_writing().is_err() {
+            return;
+        }
+        let mut discarded = 0;
+        while discarded < MAX_DISCARDED && open.stream.readable().await.is_ok() {
+            let mut bytes = [0; 4 << 10];
+            match open.stream.try_read(&mut bytes) {
+                Ok(0) => return,
+                Ok(n) => discarded += n,
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Awaits `handlers`, or whatever else keeps the connection from being read, such as a wait for

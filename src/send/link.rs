@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use futures::future::OptionFuture;
+
 use crate::{
     net::{
         clock::{CoarseInstant, EXPIRY_SLACK},
@@ -20,7 +22,7 @@ use crate::{
     observe::event::DownReason,
     runtime::failpoints::Failpoint,
     send::{
-        back_channel::{self, lost, until_far_end_closes},
+        back_channel::{BackChannel, lost},
         direct_write::SendPattern,
         idle_timer::{Due, IdleTimer},
         peer_state::PeerState,
@@ -40,19 +42,26 @@ pub(crate) struct Link<'w> {
     context: &'w WriterContext,
     peer: &'w PeerState,
     stream: Arc<Stream>,
+    back_channel: BackChannel,
     epoch: u64,
     /// Why it ended. Stays `Ended` if `run` is cancelled or panics.
     reason: DownReason,
 }
 
 impl<'w> Link<'w> {
-    pub(crate) fn open(context: &'w WriterContext, peer: &'w PeerState, stream: Stream) -> Self {
+    pub(crate) fn open(
+        context: &'w WriterContext,
+        peer: &'w PeerState,
+        stream: Stream,
+        back_channel: BackChannel,
+    ) -> Self {
         let epoch = peer.connected();
         context.reporter.link_up(peer.addr, epoch);
         Link {
             context,
             peer,
             stream: Arc::new(stream),
+            back_channel,
             epoch,
             reason: DownReason::Ended,
         }
@@ -61,7 +70,18 @@ impl<'w> Link<'w> {
     /// Writes what is queued until the link ends. Returns why it ended.
     pub(crate) async fn run(mut self) -> DownReason {
         let (peer, reporter) = (self.peer.addr, &self.context.reporter);
-        self.reason = reporter.on_link(peer, self.epoch, self.write_all()).await;
+        let fenced = self.back_channel.may_be_superseded();
+        let work = async {
+            let superseded = fenced.then(|| self.back_channel.superseded());
+            tokio::select! {
+                biased;
+                Some(()) = OptionFuture::from(superseded) => {
+                    DownReason::Superseded
+                }
+                reason = self.write_all() => reason,
+            }
+        };
+        self.reason = reporter.on_link(peer, self.epoch, work).await;
         self.reason
     }
 
@@ -123,7 +143,7 @@ impl<'w> Link<'w> {
         let queue = &self.peer.queue;
         idle_timer.begin();
         let idle = self.peer.direct_write.begin_idle(&self.stream, pattern);
-        let mut closed = pin!(until_far_end_closes(&self.stream));
+        let mut closed = pin!(self.back_channel.until_far_end_closes(&self.stream));
         let mut work = pin!(idle.until_work(queue));
         loop {
             tokio::select! {
@@ -152,7 +172,7 @@ impl<'w> Link<'w> {
                 },
             };
             if ready.is_readable()
-                && let Some(reason) = back_channel::read(&self.stream)
+                && let Some(reason) = self.back_channel.read(&self.stream)
             {
                 return Err(reason);
             }

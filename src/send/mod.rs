@@ -1,10 +1,11 @@
 //! Sending: from `Peer::try_send` to the socket.
 
-mod back_channel;
+pub(crate) mod back_channel;
 mod dial_places;
 pub(crate) mod dialer;
 pub(crate) mod direct_write;
 pub(crate) mod expiry;
+mod greeting;
 mod idle_timer;
 pub(crate) mod link;
 pub(crate) mod peer;

@@ -35,7 +35,7 @@ pub(crate) struct PeerState {
     pub(crate) queue: Arc<SendQueue>,
     pub(super) direct_write: DirectWrite,
     reporter: Reporter,
-    /// The number of links made so far.
+    /// The number of connections made so far.
     epoch: AtomicU64,
     connected: AtomicBool,
     /// The number of dials that failed since the last link.
@@ -104,6 +104,11 @@ impl PeerState {
         self.unreachable.store(false, Relaxed);
         self.connected.store(true, Relaxed);
         self.failures.store(0, Relaxed);
+        self.next_epoch()
+    }
+
+    /// Returns the number of a new connection.
+    pub(super) fn next_epoch(&self) -> u64 {
         self.epoch.fetch_add(1, Relaxed) + 1
     }
 

@@ -14,6 +14,7 @@ use crate::{
 pub(super) struct Redial {
     backoff: Backoff,
     stable_after: Duration,
+    redial_max: Duration,
     /// The next dial must not begin earlier.
     pub(super) not_before: Instant,
     failing: Option<Failing>,
@@ -31,6 +32,7 @@ impl Redial {
         Redial {
             backoff: Backoff::new(config.redial_first, config.redial_max),
             stable_after: config.stable_after,
+            redial_max: config.redial_max,
             not_before: now,
             failing: None,
         }
@@ -39,6 +41,17 @@ impl Redial {
     /// Notes that a dial failed. Returns the series of failures that it belongs to.
     pub(super) fn failed(&mut self, now: Instant, wall_clock: SystemTime, draw: f64) -> Failing {
         self.wait(now, draw);
+        self.one_more_failure(wall_clock)
+    }
+
+    /// Notes that the peer refused this node, or this node the peer. That seldom changes soon, so the wait
+    /// is long. Returns the series of failures that it belongs to.
+    pub(super) fn refused(&mut self, now: Instant, wall_clock: SystemTime, draw: f64) -> Failing {
+        self.wait_long(now, draw);
+        self.one_more_failure(wall_clock)
+    }
+
+    fn one_more_failure(&mut self, wall_clock: SystemTime) -> Failing {
         let mut failing = self.failing.unwrap_or(Failing {
             since: wall_clock,
             failures: 0,
@@ -66,9 +79,16 @@ impl Redial {
         if lived >= self.stable_after {
             self.backoff.reset();
         }
-        if reason != DownReason::Idle {
-            self.wait(now, draw);
+        match reason {
+            DownReason::Idle => {}
+            DownReason::Refused(_) => self.wait_long(now, draw),
+            _ => self.wait(now, draw),
         }
+    }
+
+    /// Waits between a half and all of the longest wait.
+    fn wait_long(&mut self, now: Instant, draw: f64) {
+        self.not_before = now + self.redial_max.mul_f64(0.5 + 0.5 * draw.clamp(0.0, 1.0));
     }
 
     fn wait(&mut self, now: Instant, draw: f64) {
@@ -79,7 +99,7 @@ impl Redial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::time;
+    use crate::{net::time, wire::control::refused::RefusedReason};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -109,6 +129,17 @@ mod tests {
         let mut redial = redial(now);
         redial.link_ended(now, 999 * MS, DownReason::Idle, 1.0);
         assert_eq!(redial.not_before, now);
+    }
+
+    #[test]
+    fn after_a_refusal_the_next_dial_waits_long() {
+        let now = time::now();
+        let mut redial = redial(now);
+        let refused = DownReason::Refused(RefusedReason::Cluster);
+        redial.link_ended(now, 5000 * MS, refused, 0.0);
+        assert_eq!(redial.not_before, now + 500 * MS);
+        let failing = redial.refused(now, time::wall_clock(), 1.0);
+        assert_eq!((redial.not_before, failing.failures), (now + 1000 * MS, 1));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!                                            └ failed: waits, stale frames are dropped ┘
 //! ```
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use actix::{Actor, Context};
 
@@ -19,7 +19,15 @@ use crate::{
         time::{self, sleep_until, timeout},
     },
     runtime::supervision::{Lifeline, Supervised, live},
-    send::{link::Link, peer_state::PeerState, redial::Redial, writer_context::WriterContext},
+    send::{
+        back_channel::BackChannel,
+        greeting::{NotWelcome, greet},
+        link::Link,
+        peer_state::PeerState,
+        redial::Redial,
+        writer_context::WriterContext,
+    },
+    wire::control::refused::RefusedReason,
 };
 
 /// The actor; at most one for each peer. It ends when it has had neither a link nor anything to write
@@ -83,21 +91,22 @@ impl Writing {
             && !self.peer.queue.is_done()
         {
             // Boxed, because it is larger than all else here, and a peer seldom dials.
-            let Some(stream) = Box::pin(self.dial()).await else {
+            let Some((stream, back_channel)) = Box::pin(self.dial()).await else {
                 continue;
             };
             let begun = time::now();
-            let reason = Link::open(&self.context, &self.peer, stream).run().await;
+            let link = Link::open(&self.context, &self.peer, stream, back_channel);
+            let reason = link.run().await;
             let draw = random::fraction();
             self.redial
                 .link_ended(time::now(), begun.elapsed(), reason, draw);
         }
     }
 
-    /// Dials until there is a connection. Returns `None` if no frame is left: they went stale, or the
-    /// queue was closed.
-    async fn dial(&mut self) -> Option<Stream> {
-        let (peer, dialer) = (&self.peer, &self.context.dialer);
+    /// Dials until there is a connection on which frames may leave. Returns `None` if no frame is left: they
+    /// went stale, or the queue was closed.
+    async fn dial(&mut self) -> Option<(Stream, BackChannel)> {
+        let (peer, dialer) = (self.peer.clone(), self.context.dialer.clone());
         loop {
             let waiting = async {
                 sleep_until(self.redial.not_before).await;
@@ -108,19 +117,46 @@ impl Writing {
                 return None;
             }
             let dialled = peer.expire_while(dialer.dial(peer.addr, place)).await;
-            let failure = match dialled {
-                Ok(stream) => {
-                    self.redial.succeeded();
-                    return Some(stream);
-                }
-                Err(failure) => failure,
+            let (err, answered) = match dialled {
+                Ok(stream) => match self.greet(&stream).await {
+                    Ok(back_channel) => {
+                        self.redial.succeeded();
+                        return Some((stream, back_channel));
+                    }
+                    Err(NotWelcome::Refused(reason)) => {
+                        self.refused(reason);
+                        continue;
+                    }
+                    Err(NotWelcome::Failed(err)) => (err, true),
+                },
+                Err(failure) => (failure.err, failure.answered),
             };
-            peer.dial_failed(failure.answered);
-            let (now, draw) = (time::now(), random::fraction());
-            let failing = self.redial.failed(now, time::wall_clock(), draw);
-            peer.failing(failing.failures);
-            let reporter = &self.context.reporter;
-            reporter.unreachable(peer.addr, failing.since, failing.failures, &failure.err);
+            self.failed(&err, answered);
         }
+    }
+
+    /// Introduces this node on a new connection, and waits for the answer if frames need it.
+    async fn greet(&self, stream: &Stream) -> Result<BackChannel, NotWelcome> {
+        let sessions = self.context.sessions.as_ref();
+        let greeting = greet(sessions, self.peer.addr, stream);
+        self.peer.expire_while(greeting).await
+    }
+
+    fn failed(&mut self, err: &io::Error, answered: bool) {
+        let (peer, reporter) = (&self.peer, &self.context.reporter);
+        peer.dial_failed(answered);
+        let (now, draw) = (time::now(), random::fraction());
+        let failing = self.redial.failed(now, time::wall_clock(), draw);
+        peer.failing(failing.failures);
+        reporter.unreachable(peer.addr, failing.since, failing.failures, err);
+    }
+
+    fn refused(&mut self, reason: RefusedReason) {
+        let (peer, reporter) = (&self.peer, &self.context.reporter);
+        peer.dial_failed(true);
+        let (now, draw) = (time::now(), random::fraction());
+        let failing = self.redial.refused(now, time::wall_clock(), draw);
+        peer.failing(failing.failures);
+        reporter.link_refused(peer.addr, peer.next_epoch(), reason);
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     observe::reporter::Reporter,
     runtime::{failpoints::Failpoints, lifecycle::Lifecycle},
     send::dialer::Dialer,
+    session::context::SessionContext,
 };
 
 /// The parts that all `PeerWriter`s of a transport share. Cheap to clone.
@@ -14,6 +15,8 @@ use crate::{
 pub(crate) struct WriterContext {
     pub(crate) config: Arc<Config>,
     pub(crate) dialer: Arc<Dialer>,
+    /// `None` if sessions are off.
+    pub(crate) sessions: Option<Arc<SessionContext>>,
     pub(crate) reporter: Reporter,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) failpoints: Failpoints,

@@ -26,6 +26,7 @@ mod panicking_payloads;
 mod peers;
 mod queueing;
 mod reading;
+mod sessions;
 mod settings;
 #[cfg(unix)]
 mod signals;

@@ -31,6 +31,7 @@
 //! | `udp_receive_buffer`     | `datagrams`: the system is asked for buffers as large as configured… |
 //! | `udp_send_buffer`        | `datagrams`: the system is asked for buffers as large as configured… |
 //! | `udp_group_bytes`        | `datagrams`: a group holds as many bytes of datagrams…               |
+//! | `sessions`               | `sessions`: two nodes talk to each other in all modes…               |
 //! | `restart_limit`          | `supervision`: an actor that panics too often…                       |
 //! | `restart_window`         | `supervision`: restarts older than the window…                       |
 //! | `restart_first`          | `supervision`: the first wait before a restart…                      |
@@ -42,7 +43,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_transport::{BindError, Config, DownReason, PeerEvent, Placement, Transport};
+use actix_transport::{BindError, Config, DownReason, PeerEvent, Placement, Sessions, Transport};
 
 use crate::support::*;
 
@@ -352,6 +353,8 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("restart_window", config().restart_window(none)),
         ("restart_first", config().restart_first(none)),
         ("failed_retry", config().failed_retry(none)),
+        ("sessions", config().sessions(Sessions::Optional)),
+        ("sessions", config().sessions(Sessions::Required)),
         ("placement", config().placement(dedicated(0, 1))),
         ("placement", config().placement(dedicated(1, 0))),
         ("placement", config().placement(dedicated(1025, 1))),
@@ -504,6 +507,7 @@ mod files {
             .udp_receive_buffer(36_000)
             .udp_send_buffer(37_000)
             .udp_group_bytes(35_000)
+            .sessions(Sessions::Optional)
             .restart_limit(31)
             .restart_window(32 * MS)
             .restart_first(33 * MS)

@@ -6,7 +6,7 @@ use humantime_serde::re::humantime;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{size, value::Value};
-use crate::config::{Overflow, Placement};
+use crate::config::{Overflow, Placement, Sessions};
 
 /// A type of settings.
 pub(in crate::config) trait Setting: Sized {
@@ -92,6 +92,22 @@ impl Setting for Overflow {
     }
 }
 
+impl Setting for Sessions {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        let name = match value {
+            Value::Text(name) => name,
+            _ => "",
+        };
+        match name {
+            "auto" => Ok(Sessions::Auto),
+            "off" => Ok(Sessions::Off),
+            "optional" => Ok(Sessions::Optional),
+            "required" => Ok(Sessions::Required),
+            _ => must_be(value, r#""auto", "off", "optional" or "required""#),
+        }
+    }
+}
+
 impl Setting for Placement {
     fn read(_: &str, value: &Value) -> Result<Self, String> {
         let (kind, threads) = match value {
@@ -146,6 +162,12 @@ fn read_threads(value: &Value, kinds: &mut [(&str, &mut usize)]) -> Result<(), S
 impl<'de> Deserialize<'de> for Overflow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         read_alone("overflow", deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sessions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_alone("sessions", deserializer)
     }
 }
 

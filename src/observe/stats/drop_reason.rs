@@ -33,6 +33,8 @@ pub enum DropReason {
     /// handler panicked before it took the frame. Or the `Reader` or `UdpActor` that had read the frame
     /// ended or panicked.
     ActorGone,
+    /// It was read and not handed over yet when a later incarnation of its sender came.
+    Superseded,
 }
 
 impl fmt::Display for DropReason {
@@ -46,6 +48,7 @@ impl fmt::Display for DropReason {
             DropReason::Stopped => "the transport stopped",
             DropReason::NoGroup => "no actor serves the group",
             DropReason::ActorGone => "the actor ended before it took the frames",
+            DropReason::Superseded => "a later incarnation of the sender has come",
         })
     }
 }

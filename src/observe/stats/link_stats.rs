@@ -38,6 +38,16 @@ pub struct LinkStats {
     pub connection_limit: u64,
     /// How often an actor of the transport ended unexpectedly and was restarted.
     pub restarts: u64,
+    /// Outgoing connections that ended because the peer refused this node, or this node the peer
+    /// ([`DownReason::Refused`](crate::DownReason::Refused)).
+    pub refused: u64,
+    /// Incoming connections whose node was refused when it introduced itself, or that were closed because a
+    /// later incarnation of the same node came.
+    pub refusals: u64,
+    /// Incoming connections closed because no `Hello` came although
+    /// [`Sessions::Required`](crate::Sessions::Required) needs one, or because what two nodes say to
+    /// introduce themselves came damaged, twice, or at the wrong time.
+    pub bad_handshakes: u64,
     /// Datagrams that the system refused to send, by the kind of error it returned.
     pub datagram_errors: DatagramErrors,
 }

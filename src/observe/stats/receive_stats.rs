@@ -56,6 +56,9 @@ pub struct Undelivered {
     /// The actor ended before it took the frame
     /// ([`DropReason::ActorGone`](crate::DropReason::ActorGone)).
     pub actor_gone: Count,
+    /// The frame was read and not handed over yet when a later incarnation of its sender came
+    /// ([`DropReason::Superseded`](crate::DropReason::Superseded)).
+    pub superseded: Count,
     /// The transport stopped ([`DropReason::Stopped`](crate::DropReason::Stopped)).
     pub stopped: Count,
 }
@@ -63,6 +66,6 @@ pub struct Undelivered {
 impl Undelivered {
     /// Returns the sum over all reasons.
     pub fn total(&self) -> Count {
-        self.no_group + self.overflow + self.actor_gone + self.stopped
+        self.no_group + self.overflow + self.actor_gone + self.superseded + self.stopped
     }
 }

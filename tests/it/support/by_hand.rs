@@ -140,6 +140,16 @@ impl Tap {
         self.stream.write_all(b"HTTP").await.expect("open");
     }
 
+    /// Writes bytes to the link, such as an answer to a `Hello`.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("open");
+    }
+
+    /// Returns whether nothing has arrived that was not returned as a frame.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.read.is_empty() && self.stream.try_read_buf(&mut self.read).is_err()
+    }
+
     /// Closes this side for writing. Reading goes on.
     pub(crate) async fn half_close(&mut self) {
         self.stream.shutdown().await.expect("open");

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tracing::{
-    Event, Level, Metadata, Subscriber,
+    Dispatch, Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
     span,
@@ -18,6 +18,10 @@ use tracing::{
 pub(crate) struct Log {
     written: Arc<Mutex<Written>>,
     _collecting: DefaultGuard,
+    /// While there is a single collector, `tracing` asks the thread that first comes to a line of code
+    /// whether anybody collects what is logged there. That may be a thread of another test, where nobody
+    /// does, and then the line stays off for all. With two collectors it asks them.
+    _second: Dispatch,
 }
 
 /// Lines and spans as text, such as `WARN dropped frames peer=10.0.0.2:7000` and
@@ -31,9 +35,11 @@ struct Written {
 impl Log {
     pub(crate) fn collect() -> Self {
         let written = Arc::<Mutex<Written>>::default();
+        let second = Dispatch::new(Collector(written.clone()));
         let collector = Collector(written.clone());
         Log {
             written,
+            _second: second,
             _collecting: tracing::subscriber::set_default(collector),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use actix_transport::{GroupOverflow, Inbound, Shutdown, Transport};
+use actix_transport::{GroupOverflow, Inbound, Sender, Shutdown, Transport};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -117,6 +117,36 @@ pub(crate) fn serve_from(
             .expect("free group");
     }
     Seen(seen)
+}
+
+impl Handler<Inbound> for Probe<(Option<Sender>, Got)> {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+        let (group, via) = (inbound.group().get(), inbound.via());
+        let sender = inbound.sender().cloned();
+        for payload in inbound {
+            let got = Got {
+                group,
+                payload,
+                via,
+            };
+            let _ = self.0.send((sender.clone(), got));
+        }
+    }
+}
+
+/// Like [`serve`], but each frame comes with the node that sent it, if that introduced itself.
+pub(crate) fn serve_known(transport: &Transport, index: u32) -> Seen<(Option<Sender>, Got)> {
+    let (probe, seen) = known_probe();
+    transport.register(group(index), probe).expect("free group");
+    seen
+}
+
+/// Like [`probe`], but each frame comes with the node that sent it.
+pub(crate) fn known_probe() -> (Recipient<Inbound>, Seen<(Option<Sender>, Got)>) {
+    let (tell, seen) = mpsc::unbounded_channel();
+    (Probe(tell).start().recipient(), Seen(seen))
 }
 
 /// A probe that is not registered for any group yet.

@@ -1,0 +1,151 @@
+//! The handshake at the end that accepts: who dials, and whether it is welcome.
+//!
+//! Reads the beginning of a connection until its first frame is known. If that is a `Hello`, it is answered.
+//! From then on the connection belongs to a [`Session`], or to nobody. The decisions are those of
+//! [`SessionContext`]. There is no such step if sessions are off.
+
+use std::{pin::pin, sync::Arc};
+
+use futures::future::OptionFuture;
+
+use crate::{
+    net::time::{self, sleep, timeout},
+    receive::{
+        connection::{Connection, End, Read},
+        sender::Sender,
+    },
+    session::{
+        context::{Answer, SessionContext},
+        known_nodes::Session,
+    },
+    wire::control::{
+        Control, Front,
+        node_info::NodeInfo,
+        refused::{Refused, RefusedReason},
+    },
+};
+
+/// What a connection begins with.
+enum Beginning {
+    /// Too few bytes to tell.
+    Incomplete,
+    /// A frame, and sessions are not required.
+    Frame,
+    Hello {
+        answer: Answer,
+        from: Option<NodeInfo>,
+    },
+}
+
+impl Connection {
+    /// Finds out who dials. Returns the session, or `None` if there is none and none is needed.
+    pub(super) async fn introduce(
+        &mut self,
+        context: &SessionContext,
+    ) -> Result<Option<Session>, End> {
+        let lifecycle = self.lifecycle.clone();
+        let mut closing = pin!(lifecycle.receiving_ends());
+        let late = context.required.then(|| sleep(context.time_limit));
+        let mut late = pin!(OptionFuture::from(late));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut closing => return Err(End::Closing),
+                readable = self.readable() => readable?,
+                Some(()) = &mut late => return Err(End::BadHandshake("no Hello came in time".into())),
+            }
+            self.take_memory().await?;
+            match self.read().await {
+                Ok(Read::Some { .. }) => {}
+                Ok(Read::NotReady) => continue,
+                Ok(Read::EndOfStream) => return Err(End::ClosedByPeer),
+                Err(err) => return Err(End::Failed(err)),
+            }
+            match self.beginning(context)? {
+                Beginning::Incomplete => self.frame_deadline.incomplete(false, time::now()),
+                Beginning::Frame => {
+                    self.frame_deadline.clear();
+                    return Ok(None);
+                }
+                Beginning::Hello { answer, from } => {
+                    self.frame_deadline.clear();
+                    return tokio::select! {
+                        biased;
+                        () = &mut closing => Err(End::Closing),
+                        session = self.say(context, answer, from) => session.map(Some),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Looks at the front of what has been received. Takes a `Hello` off it.
+    fn beginning(&mut self, context: &SessionContext) -> Result<Beginning, End> {
+        let front = Control::front(self.buffer.bytes());
+        let front = front.map_err(|err| End::BadHandshake(err.to_string().into()))?;
+        let (control, len) = match front {
+            Front::Incomplete => return Ok(Beginning::Incomplete),
+            Front::Other if context.required => {
+                return Err(End::BadHandshake("the first frame is no Hello".into()));
+            }
+            Front::Other => return Ok(Beginning::Frame),
+            Front::Control(control, len) => (control, len),
+        };
+        let (answer, from) = match control {
+            Control::Hello { version, from, to } => {
+                (context.answer(version, &from, to), Some(from))
+            }
+            Control::OtherVersion => (Answer::refuse(RefusedReason::Version), None),
+            Control::Welcome { .. } | Control::Refused(_) | Control::Unknown => {
+                let text = "the first frame answers a Hello that was not sent";
+                return Err(End::BadHandshake(text.into()));
+            }
+        };
+        self.buffer.skip(len);
+        Ok(Beginning::Hello { answer, from })
+    }
+
+    /// Answers a `Hello`.
+    async fn say(
+        &mut self,
+        context: &SessionContext,
+        answer: Answer,
+        from: Option<NodeInfo>,
+    ) -> Result<Session, End> {
+        let (welcome, session) = match answer {
+            Answer::Welcome(welcome, session) => (welcome, session),
+            Answer::Refused(refused) => return Err(self.refuse(context, refused).await),
+        };
+        // So that nothing of a former incarnation is delivered after something of this one. Its connections
+        // end at once, unless their threads are blocked; this one does not wait for those.
+        let _ = timeout(context.time_limit, session.former_ended()).await;
+        if session.superseded.is_cancelled() {
+            return Err(End::Refused(RefusedReason::OlderIncarnation));
+        }
+        let welcome = welcome.encode();
+        match timeout(context.time_limit, self.source.write(&welcome)).await {
+            Ok(written) => written.map_err(End::Failed)?,
+            Err(_) => return Err(End::BadHandshake("the Welcome is not read".into())),
+        }
+        if let Some(from) = &from {
+            let sender = Sender::new(from, self.from, self.peers.clone());
+            let superseded = session.superseded.clone();
+            self.deliverer.introduced(Arc::new(sender), superseded);
+        }
+        Ok(session)
+    }
+
+    /// Says no, and waits until the other end has closed the connection: if this one closed it first while
+    /// frames come, the system would answer them with a reset, which may overtake the refusal.
+    async fn refuse(&mut self, context: &SessionContext, refused: Refused) -> End {
+        let refusal = Control::Refused(refused).encode();
+        let said = async {
+            if self.source.write(&refusal).await.is_ok() {
+                self.source.end_writing_and_discard().await;
+            }
+        };
+        // It is counted in any case.
+        let _ = timeout(context.time_limit, said).await;
+        End::Refused(refused.reason)
+    }
+}

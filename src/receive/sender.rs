@@ -1,0 +1,103 @@
+//! [`Sender`]: who sent received frames, as they introduced themselves.
+
+use std::{fmt, net::SocketAddr, sync::Weak};
+
+use crate::{
+    error::PeerError,
+    ids::{Incarnation, NodeId},
+    net::addr,
+    send::{peer::Peer, peers::Peers},
+    wire::control::node_info::NodeInfo,
+};
+
+/// The node that sent frames, as it introduced itself. Cheap to clone.
+///
+/// Nothing proves what it says: on a network with strangers, anybody can say to be any node.
+#[derive(Clone)]
+pub struct Sender {
+    node: NodeId,
+    incarnation: Incarnation,
+    addr: SocketAddr,
+    /// Weak, so that a batch does not keep the transport's peers.
+    peers: Weak<Peers>,
+}
+
+impl Sender {
+    /// Makes the sender whose connection comes from `seen`.
+    pub(crate) fn new(info: &NodeInfo, seen: SocketAddr, peers: Weak<Peers>) -> Self {
+        let advertised = info.advertised.as_ref();
+        let advertised = advertised.and_then(|addr| addr.parse().ok());
+        // Not made of ip and port alone: a link-local address has a scope, too.
+        let mut listening = seen;
+        listening.set_port(info.port);
+        Sender {
+            node: info.node,
+            incarnation: info.incarnation,
+            addr: addr::canonical(advertised.unwrap_or(listening)),
+            peers,
+        }
+    }
+
+    /// Returns the node's number.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Returns which life of the node sent the frames.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Returns where the node is reached: the ip:port that it advertises
+    /// ([`Identity::advertise`](crate::Identity::advertise)). Without one, or if it advertises a name, the ip
+    /// that its connection comes from, with the port that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Returns a handle to the peer at [`addr`](Sender::addr), to send an answer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Transport::peer`](crate::Transport::peer).
+    pub fn peer(&self) -> Result<Peer, PeerError> {
+        let peers = self.peers.upgrade().ok_or(PeerError::Stopped)?;
+        peers.get(self.addr)
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("node", &self.node)
+            .field("incarnation", &self.incarnation)
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_the_advertised_one_or_the_ip_that_is_seen_with_the_listening_port() {
+        let addr = |seen: &str, advertised: Option<&str>| {
+            let info = NodeInfo {
+                node: NodeId::new(1),
+                incarnation: Incarnation::new(2),
+                cluster: None,
+                advertised: advertised.map(str::to_owned),
+                port: 7000,
+                max_frame: None,
+            };
+            let seen = seen.parse().expect("an address");
+            Sender::new(&info, seen, Weak::new()).addr().to_string()
+        };
+        let mapped = "[::ffff:10.0.0.9]:50000";
+        assert_eq!(addr(mapped, Some("10.0.0.2:7002")), "10.0.0.2:7002");
+        assert_eq!(addr(mapped, Some("node-2.svc:7002")), "10.0.0.9:7000");
+        assert_eq!(addr(mapped, None), "10.0.0.9:7000");
+        assert_eq!(addr("[fe80::1%3]:50000", None), "[fe80::1%3]:7000");
+    }
+}

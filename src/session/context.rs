@@ -1,0 +1,287 @@
+//! [`SessionContext`]: the decisions of the handshake, at both ends of a link.
+//!
+//! Knows who this node is, whom it means to reach at which address, and which nodes have introduced
+//! themselves. Does no I/O.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use parking_lot::Mutex;
+
+use crate::{
+    ids::{Incarnation, NodeId},
+    session::{
+        identity::Resolved,
+        known_nodes::{KnownNodes, NotAdmitted, Session},
+    },
+    wire::control::{
+        Control,
+        node_info::NodeInfo,
+        refused::{Refused, RefusedReason},
+    },
+};
+
+/// The part of a transport that knows who is who. There is none if sessions are off.
+#[derive(Debug)]
+pub(crate) struct SessionContext {
+    /// Whether frames need a session.
+    pub(crate) required: bool,
+    /// How long a handshake may take.
+    pub(crate) time_limit: Duration,
+    /// The nodes that are meant at these addresses.
+    meant: HashMap<SocketAddr, NodeId>,
+    me: Mutex<Me>,
+    known: Mutex<KnownNodes>,
+}
+
+#[derive(Debug)]
+struct Me {
+    info: NodeInfo,
+    /// Whether the incarnation may still change: it is from the clock, and no peer has accepted it.
+    adjustable: bool,
+}
+
+/// What a link needs before frames may leave.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) struct Demand {
+    /// The node that is meant. `None` if any will do.
+    pub(crate) node: Option<NodeId>,
+    /// Whether frames wait for the answer.
+    pub(crate) waits: bool,
+    /// Whether frames are sent to a peer that does not answer in time.
+    pub(crate) serves_mute: bool,
+}
+
+impl SessionContext {
+    pub(crate) fn new(
+        identity: Resolved,
+        port: u16,
+        max_frame: usize,
+        meant: HashMap<SocketAddr, NodeId>,
+        required: bool,
+        time_limit: Duration,
+    ) -> Self {
+        SessionContext {
+            required,
+            time_limit,
+            meant,
+            me: Mutex::new(Me {
+                adjustable: identity.from_clock,
+                info: NodeInfo {
+                    node: identity.node,
+                    incarnation: identity.incarnation,
+                    cluster: identity.cluster,
+                    advertised: identity.advertised,
+                    port,
+                    max_frame: u32::try_from(max_frame).ok(),
+                },
+            }),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Returns who this node is.
+    pub(crate) fn me(&self) -> NodeInfo {
+        self.me.lock().info.clone()
+    }
+
+    // ---- the end that dials ------------------------------------------------------------------------
+
+    /// Returns what a link to this address needs.
+    pub(crate) fn demand(&self, peer: SocketAddr) -> Demand {
+        let node = self.meant.get(&peer).copied();
+        let has_cluster = self.me.lock().info.cluster.is_some();
+        Demand {
+            node,
+            waits: self.required || node.is_some() || has_cluster,
+            serves_mute: !self.required && node.is_none(),
+        }
+    }
+
+    /// Decides about a `Welcome` that answered a `Hello` for `meant`.
+    pub(crate) fn welcomed(
+        &self,
+        from: &NodeInfo,
+        meant: Option<NodeId>,
+    ) -> Result<Session, RefusedReason> {
+        if meant.is_some_and(|meant| meant != from.node) {
+            return Err(RefusedReason::Node);
+        }
+        let session = self.admit(from).map_err(|refused| refused.reason)?;
+        self.me.lock().adjustable = false;
+        Ok(session)
+    }
+
+    /// Notes that a peer refused this node. If it knows a later incarnation, and no peer has accepted this
+    /// one, the clock of this machine was set back since the last start: takes the next incarnation.
+    pub(crate) fn refused(&self, refused: Refused) {
+        let mut me = self.me.lock();
+        if let Some(known) = refused.known
+            && refused.reason == RefusedReason::OlderIncarnation
+            && me.adjustable
+            && known >= me.info.incarnation
+        {
+            me.info.incarnation = Incarnation::new(known.get().saturating_add(1));
+        }
+    }
+
+    // ---- the end that accepts ----------------------------------------------------------------------
+
+    /// Decides about a `Hello`. Returns the answer, and the session if the node is welcome.
+    pub(crate) fn answer(&self, version: u8, from: &NodeInfo, to: Option<NodeId>) -> Answer {
+        let me = self.me();
+        if to.is_some_and(|to| to != me.node) {
+            return Answer::refuse(RefusedReason::Node);
+        }
+        match self.admit(from) {
+            Ok(session) => {
+                let welcome = Control::Welcome { version, from: me };
+                Answer::Welcome(welcome, session)
+            }
+            Err(refused) => Answer::Refused(refused),
+        }
+    }
+
+    /// Checks what holds for both ends.
+    fn admit(&self, from: &NodeInfo) -> Result<Session, Refused> {
+        let me = self.me();
+        if from.cluster != me.cluster {
+            return Err(Refused::because(RefusedReason::Cluster));
+        }
+        // Nodes may dial themselves.
+        if from.node == me.node && from.incarnation > me.incarnation {
+            return Err(Refused::because(RefusedReason::SameNode));
+        }
+        if from.node == me.node && from.incarnation < me.incarnation {
+            return Err(Refused::older_than(me.incarnation));
+        }
+        let admitted = self.known.lock().admit(from.node, from.incarnation);
+        admitted.map_err(|why| match why {
+            NotAdmitted::Older(known) => Refused::older_than(known),
+            NotAdmitted::Full => Refused::because(RefusedReason::TooManyNodes),
+        })
+    }
+}
+
+/// The answer to a `Hello`.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Welcome(Control, Session),
+    Refused(Refused),
+}
+
+impl Answer {
+    pub(crate) fn refuse(reason: RefusedReason) -> Self {
+        Answer::Refused(Refused::because(reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::identity::Identity;
+
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    fn at(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    /// Node 1 of the cluster, which means node 2 at port 2.
+    fn context(cluster: Option<&str>, incarnation: Option<u64>, required: bool) -> SessionContext {
+        let mut identity = Identity::new(NodeId::new(1));
+        if let Some(cluster) = cluster {
+            identity = identity.cluster(cluster);
+        }
+        if let Some(incarnation) = incarnation {
+            identity = identity.incarnation(incarnation);
+        }
+        let meant = HashMap::from([(at(2), NodeId::new(2))]);
+        let identity = identity.resolve().expect("valid");
+        SessionContext::new(identity, 7000, 100, meant, required, LIMIT)
+    }
+
+    fn info(node: u64, incarnation: u64, cluster: Option<&str>) -> NodeInfo {
+        let mut info = context(cluster, Some(incarnation), true).me();
+        info.node = NodeId::new(node);
+        info
+    }
+
+    fn reason(answer: &Answer) -> Option<RefusedReason> {
+        match answer {
+            Answer::Welcome(..) => None,
+            Answer::Refused(refused) => Some(refused.reason),
+        }
+    }
+
+    #[test]
+    fn a_hello_is_refused_for_another_node_another_cluster_and_an_older_incarnation() {
+        let context = context(Some("kv"), Some(5), true);
+        let answer = |from: NodeInfo, to: u64| {
+            let to = (to > 0).then(|| NodeId::new(to));
+            reason(&context.answer(1, &from, to))
+        };
+        let kv = Some("kv");
+        assert_eq!(answer(info(2, 7, kv), 0), None);
+        assert_eq!(answer(info(2, 7, kv), 1), None);
+        assert_eq!(answer(info(2, 7, kv), 3), Some(RefusedReason::Node));
+        assert_eq!(answer(info(2, 7, None), 1), Some(RefusedReason::Cluster));
+        assert_eq!(
+            answer(info(2, 7, Some("kw")), 1),
+            Some(RefusedReason::Cluster)
+        );
+        let older = Some(RefusedReason::OlderIncarnation);
+        assert_eq!(answer(info(2, 6, kv), 1), older);
+        assert_eq!(answer(info(2, 8, kv), 1), None);
+        assert_eq!(answer(info(1, 5, kv), 1), None, "it dials itself");
+        assert_eq!(answer(info(1, 4, kv), 1), older);
+        assert_eq!(answer(info(1, 6, kv), 1), Some(RefusedReason::SameNode));
+    }
+
+    #[test]
+    fn a_welcome_of_another_node_than_was_meant_is_refused() {
+        let context = context(None, Some(5), true);
+        let welcomed = |from: NodeInfo, meant: Option<u64>| {
+            let session = context.welcomed(&from, meant.map(NodeId::new));
+            session.err()
+        };
+        assert_eq!(welcomed(info(2, 7, None), None), None);
+        assert_eq!(welcomed(info(2, 7, None), Some(2)), None);
+        assert_eq!(
+            welcomed(info(3, 7, None), Some(2)),
+            Some(RefusedReason::Node)
+        );
+        let other = welcomed(info(2, 7, Some("kv")), None);
+        assert_eq!(other, Some(RefusedReason::Cluster));
+        let older = welcomed(info(2, 6, None), None);
+        assert_eq!(older, Some(RefusedReason::OlderIncarnation));
+    }
+
+    #[test]
+    fn frames_wait_for_the_answer_if_a_session_a_node_or_a_cluster_is_demanded() {
+        let demand = |cluster, required, port| {
+            let demand = context(cluster, None, required).demand(at(port));
+            (demand.waits, demand.serves_mute)
+        };
+        assert_eq!(demand(None, false, 1), (false, true));
+        assert_eq!(demand(None, false, 2), (true, false));
+        assert_eq!(demand(Some("kv"), false, 1), (true, true));
+        assert_eq!(demand(None, true, 1), (true, false));
+    }
+
+    #[test]
+    fn only_a_new_process_with_a_clock_that_is_behind_takes_the_next_incarnation() {
+        let later = Incarnation::new(u64::MAX - 1);
+        let told = |context: &SessionContext| {
+            context.refused(Refused::older_than(later));
+            context.me().incarnation == Incarnation::new(u64::MAX)
+        };
+        assert!(told(&context(None, None, true)));
+        assert!(!told(&context(None, Some(5), true)), "its user chose it");
+        let accepted = context(None, None, true);
+        accepted.welcomed(&info(2, 7, None), None).expect("welcome");
+        assert!(!told(&accepted), "it is out of date");
+        let other = context(None, None, true);
+        other.refused(Refused::because(RefusedReason::Cluster));
+        assert!(other.me().incarnation < later);
+    }
+}

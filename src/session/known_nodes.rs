@@ -1,0 +1,200 @@
+//! [`KnownNodes`]: the latest incarnation of each node that introduced itself, and the links with it.
+//!
+//! When a later incarnation of a node comes, the links of the former one are told to end. Knows no socket:
+//! each link watches its [`Session`].
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+
+use crate::ids::{Incarnation, NodeId};
+
+/// The most nodes that are known. Strangers can make up any number of ids. If there are more, those without
+/// a link that have not been heard of for longest are forgotten: half of them at once, so that this takes
+/// little time for each.
+const MAX_KNOWN: usize = 16 << 10;
+
+/// The nodes that have introduced themselves to this one.
+#[derive(Debug, Default)]
+pub(super) struct KnownNodes {
+    nodes: HashMap<NodeId, Known>,
+    /// Grows with every look-up, to tell which node has not been heard of for longest.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    incarnation: Incarnation,
+    life: Life,
+    /// The links of the incarnation before.
+    former: TaskTracker,
+    heard: u64,
+}
+
+/// The links with one incarnation of a node.
+#[derive(Debug, Clone, Default)]
+struct Life {
+    superseded: CancellationToken,
+    links: TaskTracker,
+}
+
+/// What a link holds for as long as it is open: it counts as a link with that incarnation of the node.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Cancelled when a later incarnation of the node has come. The link must end then.
+    pub(crate) superseded: CancellationToken,
+    former: TaskTracker,
+    _link: TaskTrackerToken,
+}
+
+impl Session {
+    /// Waits until the links with the former incarnation have ended.
+    pub(crate) async fn former_ended(&self) {
+        self.former.wait().await;
+    }
+}
+
+/// Why a node gets no session.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum NotAdmitted {
+    /// This later incarnation is known.
+    Older(Incarnation),
+    /// Too many nodes have links.
+    Full,
+}
+
+impl KnownNodes {
+    /// Adds a link with a node. If this is a later incarnation than was known, the links of the former one
+    /// are told to end.
+    pub(super) fn admit(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+    ) -> Result<Session, NotAdmitted> {
+        self.clock += 1;
+        if self.nodes.len() >= MAX_KNOWN && !self.nodes.contains_key(&node) {
+            self.forget_some();
+            if self.nodes.len() >= MAX_KNOWN {
+                return Err(NotAdmitted::Full);
+            }
+        }
+        let known = match self.nodes.entry(node) {
+            Entry::Vacant(vacant) => vacant.insert(Known::new(incarnation, TaskTracker::new())),
+            Entry::Occupied(occupied) => {
+                let known = occupied.into_mut();
+                if incarnation < known.incarnation {
+                    return Err(NotAdmitted::Older(known.incarnation));
+                }
+                if incarnation > known.incarnation {
+                    known.life.superseded.cancel();
+                    *known = Known::new(incarnation, known.life.links.clone());
+                }
+                known
+            }
+        };
+        known.heard = self.clock;
+        Ok(Session {
+            superseded: known.life.superseded.clone(),
+            former: known.former.clone(),
+            _link: known.life.links.token(),
+        })
+    }
+
+    /// Forgets the half of the nodes without links that have not been heard of for longest.
+    fn forget_some(&mut self) {
+        let unused = self.nodes.values().filter(|known| known.is_unused());
+        let mut heard: Vec<_> = unused.map(|known| known.heard).collect();
+        let middle = heard.len() / 2;
+        if heard.is_empty() {
+            return;
+        }
+        let (_, middle, _) = heard.select_nth_unstable(middle);
+        let middle = *middle;
+        self.nodes
+            .retain(|_, known| known.heard > middle || !known.is_unused());
+    }
+}
+
+impl Known {
+    fn new(incarnation: Incarnation, former: TaskTracker) -> Self {
+        // A tracker can be waited for only when it is closed. A closed one still counts.
+        former.close();
+        Known {
+            incarnation,
+            life: Life::default(),
+            former,
+            heard: 0,
+        }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.life.links.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn admit(known: &mut KnownNodes, node: u64, number: u64) -> Result<Session, NotAdmitted> {
+        known.admit(NodeId::new(node), Incarnation::new(number))
+    }
+
+    #[test]
+    fn an_older_incarnation_is_not_admitted_and_learns_which_is_known() {
+        let mut known = KnownNodes::default();
+        admit(&mut known, 1, 7).expect("the first");
+        admit(&mut known, 1, 7).expect("the same again");
+        let older = admit(&mut known, 1, 6).expect_err("older");
+        assert_eq!(older, NotAdmitted::Older(Incarnation::new(7)));
+        admit(&mut known, 2, 6).expect("another node");
+    }
+
+    #[test]
+    fn a_later_incarnation_ends_the_links_of_the_former_and_can_wait_for_that() {
+        let mut known = KnownNodes::default();
+        let former = admit(&mut known, 1, 7).expect("the first");
+        let other = admit(&mut known, 2, 7).expect("another node");
+        let later = admit(&mut known, 1, 8).expect("later");
+        assert!(former.superseded.is_cancelled());
+        assert!(!later.superseded.is_cancelled() && !other.superseded.is_cancelled());
+        assert!(later.former_ended().now_or_never().is_none());
+        let second = admit(&mut known, 1, 8).expect("the same");
+        assert!(second.former_ended().now_or_never().is_none());
+        drop(former);
+        assert!(later.former_ended().now_or_never().is_some());
+        assert!(second.former_ended().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_first_incarnation_waits_for_nobody() {
+        let first = admit(&mut KnownNodes::default(), 1, 7).expect("the first");
+        assert!(first.former_ended().now_or_never().is_some());
+    }
+
+    #[test]
+    fn the_number_of_known_nodes_is_bounded_and_those_with_links_stay() {
+        let mut known = KnownNodes::default();
+        let link = admit(&mut known, 0, 7).expect("the first");
+        for node in 1..3 * MAX_KNOWN as u64 {
+            admit(&mut known, node, 7).expect("others are forgotten");
+            assert!(known.nodes.len() <= MAX_KNOWN);
+        }
+        admit(&mut known, 0, 6).expect_err("it is still known");
+        let last = 3 * MAX_KNOWN as u64 - 1;
+        admit(&mut known, last, 6).expect_err("heard of lately");
+        admit(&mut known, 1, 6).expect("forgotten long ago");
+        drop(link);
+        let full: Vec<_> = (0..2 * MAX_KNOWN as u64)
+            .map_while(|node| admit(&mut known, node, 9).ok())
+            .collect();
+        assert_eq!(full.len(), MAX_KNOWN);
+        let refused = admit(&mut known, u64::MAX, 1).expect_err("all have links");
+        assert_eq!(refused, NotAdmitted::Full);
+    }
+}

@@ -1,0 +1,80 @@
+//! [`NodeInfo`]: what a node says about itself in a control frame.
+
+use super::{
+    BadControl,
+    fields::{FieldWriter, Value, tag},
+};
+use crate::ids::{ClusterName, Incarnation, NodeId};
+
+/// The longest advertised address: a host name of 253 bytes, a colon and a port.
+const MAX_ADVERTISED: usize = 259;
+
+/// What a node says about itself.
+#[derive(Debug, Clone, Eq, PartialEq)]
+pub(crate) struct NodeInfo {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) cluster: Option<ClusterName>,
+    /// Where others reach it, at most 259 bytes.
+    pub(crate) advertised: Option<String>,
+    /// The port that it listens on. 0 if it did not say.
+    pub(crate) port: u16,
+    /// The longest frame that it accepts, with its header. `None` if it did not say.
+    pub(crate) max_frame: Option<u32>,
+}
+
+impl NodeInfo {
+    pub(super) fn write(&self, fields: &mut FieldWriter) {
+        fields.put(tag::NODE, &self.node.get().to_be_bytes());
+        fields.put(tag::INCARNATION, &self.incarnation.get().to_be_bytes());
+        if let Some(cluster) = &self.cluster {
+            fields.put(tag::CLUSTER, cluster.as_str().as_bytes());
+        }
+        if let Some(advertised) = &self.advertised {
+            fields.put(tag::ADVERTISED, advertised.as_bytes());
+        }
+        fields.put(tag::PORT, &self.port.to_be_bytes());
+        if let Some(max_frame) = self.max_frame {
+            fields.put(tag::MAX_FRAME, &max_frame.to_be_bytes());
+        }
+    }
+}
+
+/// What has been read of a [`NodeInfo`].
+#[derive(Default)]
+pub(super) struct Reading {
+    node: Option<NodeId>,
+    incarnation: Option<Incarnation>,
+    cluster: Option<ClusterName>,
+    advertised: Option<String>,
+    port: u16,
+    max_frame: Option<u32>,
+}
+
+impl Reading {
+    /// Reads a field. Skips it if it is unknown.
+    pub(super) fn read(&mut self, tag: u8, value: Value<'_>) -> Result<(), BadControl> {
+        match tag {
+            tag::NODE => self.node = Some(NodeId::new(value.u64()?)),
+            tag::INCARNATION => self.incarnation = Some(Incarnation::new(value.u64()?)),
+            tag::CLUSTER => self.cluster = ClusterName::new(value.text(ClusterName::MAX)?),
+            tag::ADVERTISED => self.advertised = Some(value.text(MAX_ADVERTISED)?.to_owned()),
+            tag::PORT => self.port = value.u16()?,
+            tag::MAX_FRAME => self.max_frame = Some(value.u32()?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(self) -> Result<NodeInfo, BadControl> {
+        let missing = BadControl::Missing;
+        Ok(NodeInfo {
+            node: self.node.ok_or(missing(tag::NODE))?,
+            incarnation: self.incarnation.ok_or(missing(tag::INCARNATION))?,
+            cluster: self.cluster,
+            advertised: self.advertised,
+            port: self.port,
+            max_frame: self.max_frame,
+        })
+    }
+}
