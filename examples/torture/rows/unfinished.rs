@@ -14,7 +14,7 @@ use super::hostile::{self, Latencies, STUCK, number};
 use crate::{
     balance_watch::BalanceWatch,
     row::{Failure, Figures, Row, Run},
-    world::{Child, Cost, mib, pause, system},
+    world::{Child, Cost, limit_beside_attack, mib, pause, system},
 };
 
 pub(crate) const TRICKLE: Row = Row {
@@ -168,7 +168,7 @@ async fn beside_honest(
         format!("{came} of {written} received, {refused} refused")
     });
     let quiet = alone.p99.max(twin_meanwhile.p99);
-    figures.require(during.p99 <= quiet * 3, || {
+    figures.require(during.p99 <= limit_beside_attack(quiet), || {
         format!("p99 {:.0?}, quiet it is {quiet:.0?}", during.p99)
     });
     let bound = memory + FIXED;
