@@ -91,7 +91,7 @@ impl Drop for Delivery {
             self.group_account.settle(delivered, None);
             return self.accounts.settle(delivered, &[]);
         }
-        let dropped = (self.accounts.abandoned(), self.left);
+        let dropped = (self.accounts.not_handled(), self.left);
         self.group_account.settle(self.taken, Some(dropped));
         self.accounts.settle(self.taken, &[dropped]);
         let (why, count) = dropped;

@@ -118,7 +118,7 @@ impl Drop for Intake {
                 count: left,
                 group: None,
             };
-            self.unbooked[self.accounts.not_handed_over() as usize].merge(abandoned);
+            self.unbooked[self.accounts.not_handled() as usize].merge(abandoned);
         }
         self.book();
         self.tell();

@@ -106,15 +106,15 @@ impl ReceiveAccounts {
 
     /// Returns why frames are dropped that nobody decided on: because the actor that had them ended, or
     /// the transport.
-    pub(super) fn abandoned(&self) -> NotDelivered {
+    fn abandoned(&self) -> NotDelivered {
         match self.all.stopping.load(Relaxed) {
             true => NotDelivered::Stopped,
             false => NotDelivered::ActorGone,
         }
     }
 
-    /// Returns why frames are dropped that nobody decided on, and that no actor had yet.
-    pub(super) fn not_handed_over(&self) -> NotDelivered {
+    /// Returns why frames are dropped that nobody decided on, and that no handler had.
+    pub(super) fn not_handled(&self) -> NotDelivered {
         match &self.superseded {
             Some(superseded) if superseded.is_cancelled() => NotDelivered::Superseded,
             _ => self.abandoned(),

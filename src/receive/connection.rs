@@ -106,6 +106,8 @@ impl Connection {
         tokio::select! {
             biased;
             Some(()) = OptionFuture::from(superseded) => {
+                // Before the session ends: the later incarnation waits for that.
+                self.deliverer.forget_unhandled();
                 End::Refused(RefusedReason::OlderIncarnation)
             }
             Err(end) = self.read_and_deliver() => end,

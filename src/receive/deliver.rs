@@ -161,6 +161,13 @@ impl Deliverer {
         self.unhandled.wait().await;
     }
 
+    /// Drops the delivered frames that no handler has yet, except those of groups with
+    /// [`GroupOverflow::Drop`]. Some may not be in a mailbox yet, and would get there behind frames that
+    /// others deliver from now on.
+    pub(super) fn forget_unhandled(&mut self) {
+        self.unhandled.waiting.clear();
+    }
+
     /// Returns whether all frames that must be waited for are known to have been handled.
     pub(crate) fn is_handled(&self) -> bool {
         self.unhandled.waiting.is_empty()

@@ -3,9 +3,11 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use actix::prelude::*;
 use actix_transport::{
-    BindError, Config, DownReason, DropReason, Identity, IdentityError, Incarnation, LinkState,
-    NodeId, PeerError, PeerEvent, Placement, RefusedReason, Sender, Sessions, Shutdown, Transport,
+    BindError, Config, DownReason, DropReason, Identity, IdentityError, Inbound, Incarnation,
+    LinkState, NodeId, PeerError, PeerEvent, Placement, RefusedReason, Sender, Sessions, Shutdown,
+    Transport,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -679,6 +681,64 @@ fn a_handler_that_is_busy_with_a_zombie_does_not_hold_up_its_next_incarnation() 
             end([a]).await;
         });
     }
+}
+
+/// Blocks its thread at each batch until the test lets it go on, and then reports the batch.
+struct Stuck {
+    go_on: std::sync::mpsc::Receiver<()>,
+    tell: std::sync::mpsc::Sender<(u64, Vec<u8>)>,
+}
+
+impl Actor for Stuck {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Stuck {
+    type Result = ();
+
+    fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+        let _ = self.go_on.recv();
+        let incarnation = inbound.sender().expect("introduced").incarnation();
+        let payload = inbound.next_slice().expect("one").to_vec();
+        let _ = self.tell.send((incarnation.get(), payload));
+    }
+}
+
+/// One batch of the zombie is in the handler, and one in the mailbox, or waits for a place there.
+#[test]
+fn what_no_handler_has_yet_of_a_zombie_is_dropped() {
+    run(async {
+        let [config, ..] = placements();
+        let a = node_of(quick(config), identity(1));
+        let (tell, told) = std::sync::mpsc::channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel();
+        let stuck = Stuck {
+            go_on: may_go_on,
+            tell,
+        };
+        let arbiter = Arbiter::new();
+        let stuck = Stuck::start_in_arbiter(&arbiter.handle(), |_| stuck);
+        for index in [1, 2] {
+            let actor = stuck.clone().recipient();
+            a.register(group(index), actor).expect("free group");
+        }
+        let mut zombie = Raw::welcomed(&a, 2, 1).await;
+        let frames = [wire(1, b"handled"), wire(2, b"waits")].concat();
+        write(&mut zombie.0, &frames).await;
+        until("handed over", || a.stats().inbound.in_delivery.frames == 2).await;
+        let mut next = Raw::welcomed(&a, 2, 2).await;
+        write(&mut next.0, &wire(1, b"next")).await;
+        until("handed over", || a.stats().inbound.received.frames == 3).await;
+        for _ in 0..2 {
+            go_on.send(()).expect("it lives");
+        }
+        until("handled", || a.stats().inbound.in_delivery.is_zero()).await;
+        let told: Vec<_> = told.try_iter().collect();
+        assert_eq!(told, [(1, b"handled".to_vec()), (2, b"next".to_vec())]);
+        assert_eq!(a.stats().inbound.dropped.superseded.frames, 1);
+        end([a]).await;
+        arbiter.stop();
+    });
 }
 
 /// Two readers at work at the same time. The one that serves the zombie needs long for each turn, because

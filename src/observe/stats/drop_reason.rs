@@ -33,7 +33,7 @@ pub enum DropReason {
     /// handler panicked before it took the frame. Or the `Reader` or `UdpActor` that had read the frame
     /// ended or panicked.
     ActorGone,
-    /// It was read and not handed over yet when a later incarnation of its sender came.
+    /// It had been read, and no handler had it yet, when a later incarnation of its sender came.
     Superseded,
 }
 

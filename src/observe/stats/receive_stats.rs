@@ -56,7 +56,7 @@ pub struct Undelivered {
     /// The actor ended before it took the frame
     /// ([`DropReason::ActorGone`](crate::DropReason::ActorGone)).
     pub actor_gone: Count,
-    /// The frame was read and not handed over yet when a later incarnation of its sender came
+    /// The frame had been read, and no handler had it yet, when a later incarnation of its sender came
     /// ([`DropReason::Superseded`](crate::DropReason::Superseded)).
     pub superseded: Count,
     /// The transport stopped ([`DropReason::Stopped`](crate::DropReason::Stopped)).
