@@ -665,7 +665,7 @@ fn a_handler_that_is_busy_with_a_zombie_does_not_hold_up_its_next_incarnation() 
             let frames = [wire(1, b"busy"), wire(1, b"lost"), wire(2, b"lost")];
             write(&mut zombie.0, &frames.concat()).await;
             let inbound = || a.stats().inbound;
-            until("with the handler", || inbound().in_delivery.frames == 1).await;
+            until("with the handler", || gate.came() == 1).await;
             let mut next = Raw::welcomed(&a, 2, 2).await;
             write(&mut next.0, &wire(2, b"next")).await;
             assert_eq!(who(seen.next().await.0), Some((2, 2)));
@@ -685,6 +685,7 @@ fn a_handler_that_is_busy_with_a_zombie_does_not_hold_up_its_next_incarnation() 
 
 /// Blocks its thread at each batch until the test lets it go on, and then reports the batch.
 struct Stuck {
+    came: std::sync::mpsc::Sender<()>,
     go_on: std::sync::mpsc::Receiver<()>,
     tell: std::sync::mpsc::Sender<(u64, Vec<u8>)>,
 }
@@ -697,6 +698,7 @@ impl Handler<Inbound> for Stuck {
     type Result = ();
 
     fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+        let _ = self.came.send(());
         let _ = self.go_on.recv();
         let incarnation = inbound.sender().expect("introduced").incarnation();
         let payload = inbound.next_slice().expect("one").to_vec();
@@ -712,7 +714,9 @@ fn what_no_handler_has_yet_of_a_zombie_is_dropped() {
         let a = node_of(quick(config), identity(1));
         let (tell, told) = std::sync::mpsc::channel();
         let (go_on, may_go_on) = std::sync::mpsc::channel();
+        let (come, came) = std::sync::mpsc::channel();
         let stuck = Stuck {
+            came: come,
             go_on: may_go_on,
             tell,
         };
@@ -726,6 +730,7 @@ fn what_no_handler_has_yet_of_a_zombie_is_dropped() {
         let frames = [wire(1, b"handled"), wire(2, b"waits")].concat();
         write(&mut zombie.0, &frames).await;
         until("handed over", || a.stats().inbound.in_delivery.frames == 2).await;
+        until("in the handler", || came.try_recv().is_ok()).await;
         let mut next = Raw::welcomed(&a, 2, 2).await;
         write(&mut next.0, &wire(1, b"next")).await;
         until("handed over", || a.stats().inbound.received.frames == 3).await;

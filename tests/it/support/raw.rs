@@ -4,6 +4,10 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -167,6 +171,8 @@ pub(crate) fn block_until(what: &str, fact: impl Fn() -> bool) {
 /// An actor whose handlers wait until its gate opens, and only then take their frames.
 struct Slow {
     gate: watch::Receiver<bool>,
+    /// Counts the batches that came to the handler.
+    came: Arc<AtomicUsize>,
     tell: mpsc::UnboundedSender<Got>,
 }
 
@@ -178,6 +184,7 @@ impl Handler<Inbound> for Slow {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> Self::Result {
+        self.came.fetch_add(1, Relaxed);
         let (mut gate, tell) = (self.gate.clone(), self.tell.clone());
         Box::pin(async move {
             // An error means that the test has dropped the gate. Then the frames need not be held any longer.
@@ -195,11 +202,19 @@ impl Handler<Inbound> for Slow {
 }
 
 /// Opens the gate of an actor that [`hold`] made.
-pub(crate) struct Gate(watch::Sender<bool>);
+pub(crate) struct Gate {
+    open: watch::Sender<bool>,
+    came: Arc<AtomicUsize>,
+}
 
 impl Gate {
     pub(crate) fn open(&self) {
-        self.0.send_replace(true);
+        self.open.send_replace(true);
+    }
+
+    /// Returns how many batches have come to the handler.
+    pub(crate) fn came(&self) -> usize {
+        self.came.load(Relaxed)
     }
 }
 
@@ -211,11 +226,17 @@ pub(crate) fn hold(
 ) -> (Gate, Seen<Got>) {
     let (hand, gate) = watch::channel(false);
     let (tell, seen) = mpsc::unbounded_channel();
-    let slow = Slow { gate, tell }.start();
+    let came = Arc::<AtomicUsize>::default();
+    let slow = Slow {
+        gate,
+        came: came.clone(),
+        tell,
+    };
+    let slow = slow.start();
     transport
         .register_with(group(index), slow.recipient(), overflow)
         .expect("free group");
-    (Gate(hand), Seen(seen))
+    (Gate { open: hand, came }, Seen(seen))
 }
 
 /// A local ip other than the one that most tests use, on systems with more than one. A port that is
