@@ -68,13 +68,6 @@ impl ProxyRuntime {
     }
 }
 
-/// Returns how long an honest link may take beside an attack, given how long it takes without: three times
-/// as long. Five turns of other connections, of 1 ms each, are always allowed: the attackers also send large
-/// frames as fast as they can.
-pub(crate) fn limit_beside_attack(quiet: Duration) -> Duration {
-    (quiet * 3).max(Duration::from_millis(5))
-}
-
 /// A thread that sleeps and measures how late it wakes. Where the machine is busy, limits on time
 /// are extended by this delay.
 pub(crate) struct WakeDelay {

@@ -32,8 +32,8 @@ impl CoarseInstant {
         use rustix::time::ClockId;
 
         static SLEEP: SleepClock = SleepClock::new();
-        // The clock of the time since boot is read first, and both are compared before they are rounded:
-        // so the difference is never too large.
+        // The difference must never be too large, or new frames would be older than they are. So the clock
+        // that counts sleep is read before the other one, and the difference is rounded, not the two.
         let slept =
             || nanos(ClockId::Boottime).saturating_sub(nanos(ClockId::Monotonic)) / 1_000_000;
         SLEEP.now(millis(ClockId::MonotonicCoarse), slept)

@@ -269,7 +269,7 @@ fn a_refusal_has_exactly_these_bytes_and_then_the_connection_ends() {
                 (hello(2, 8), refused(5, None)),
             ];
             for (refusals, (said, answer)) in (1..).zip(cases) {
-                // Frames behind a Hello that is refused are not taken, and do not hide the answer.
+                // The frame behind the refused Hello is not delivered, and does not keep the refusal from arriving.
                 let said = [said, wire(1, b"lost")].concat();
                 let mut raw = Raw::saying(&b, &said).await;
                 assert_eq!(raw.read_control(REFUSED).await, answer);
@@ -990,7 +990,7 @@ fn a_hello_cut_anywhere_costs_only_its_connection() {
     });
 }
 
-/// Frames of the reserved group that are no control frames of ours are dropped, as without sessions.
+/// Somebody else may use the reserved group, too. Such frames are dropped, with sessions and without.
 #[test]
 fn other_frames_of_the_reserved_group_end_nothing() {
     run(async {

@@ -21,7 +21,7 @@ use crate::{
     heap,
     row::{Failure, Figures, Row, Run},
     traffic::{Offering, Pace, now, offer, serve},
-    world::{Child, Cost, ONE_EACH, Role, limit_beside_attack, mib, node, system},
+    world::{Child, Cost, ONE_EACH, Role, mib, node, system},
 };
 
 pub(crate) const ROW: Row = Row {
@@ -149,7 +149,7 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
     );
     figures.require(came == written, || format!("{came} of {written} received"));
     let quiet = alone.p99.max(twin_meanwhile.p99);
-    figures.require(during.p99 <= limit_beside_attack(quiet), || {
+    figures.require(during.p99 <= quiet * 3, || {
         format!("p99 {:.0?}, quiet it is {quiet:.0?}", during.p99)
     });
     let bound = PER_CONNECTION * count as u64 + FIXED;
