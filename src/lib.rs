@@ -166,7 +166,7 @@ pub use crate::{
         sender::Sender,
     },
     send::{peer::Peer, send_all_error::SendAllError},
-    session::identity::Identity,
+    session::{identity::Identity, inbound_stream::Gap},
     wire::{control::refused::RefusedReason, count::Count, payload::Payload},
 };
 

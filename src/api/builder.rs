@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use actix::Recipient;
@@ -31,6 +31,7 @@ use crate::{
         context::ReceiveContext,
         groups::{Group, GroupOverflow, Groups},
         inbound::Inbound,
+        link_reading::LinkReading,
     },
     runtime::{
         arbiters::{self, Arbiters},
@@ -287,27 +288,34 @@ impl Builder {
         let arbiters = Arbiters::start(config.placement, &lifecycle, subscribers)?;
         let arbiters = Arc::new(arbiters);
 
-        let writers = WriterContext {
+        let outgoing = Outgoing::new(udp, addr, &config, reporter.clone());
+        let limits = connection_limits(&config, &reporter);
+        let receive = |peers: &Weak<Peers>| ReceiveContext {
+            budget: InboundBudget::new(config.inbound_bytes),
+            config: config.clone(),
+            groups: Groups::default(),
+            accounts: ReceiveAccounts::new(reporter.clone()),
+            lifecycle: lifecycle.clone(),
+            sessions: sessions.clone(),
+            peers: peers.clone(),
+        };
+        let writers = |receive: ReceiveContext| WriterContext {
             config: config.clone(),
             dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
             sessions: sessions.clone(),
+            links: Arc::new(LinkReading(receive)),
             reporter: reporter.clone(),
             lifecycle: lifecycle.clone(),
             failpoints: self.failpoints.clone(),
         };
-        let peers = Peers::new(writers, supervisor.clone(), arbiters.clone());
-        let outgoing = Outgoing::new(udp, addr, &config, reporter.clone());
-
-        let limits = connection_limits(&config, &reporter);
-        let receive = ReceiveContext {
-            budget: InboundBudget::new(config.inbound_bytes),
-            config,
-            groups: Groups::default(),
-            accounts: ReceiveAccounts::new(reporter.clone()),
-            lifecycle: lifecycle.clone(),
-            sessions,
-            peers: Arc::downgrade(&peers),
-        };
+        // The two know each other: answers go to peers, and links to peers are read.
+        let mut received = None;
+        let peers = Peers::new(
+            |peers| writers(received.insert(receive(peers)).clone()),
+            supervisor.clone(),
+            arbiters.clone(),
+        );
+        let receive = received.expect("made with the peers");
         Ok(Transport(Arc::new(Running {
             local: addr,
             receive,

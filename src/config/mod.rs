@@ -233,6 +233,14 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     frame_timeout: Duration = Duration::from_secs(30);
 
+    /// How long a connection of a node that has introduced itself still waits for bytes when a later
+    /// connection brings the frames of the same queue. Default 200 ms, 1 ms to 1 day. Frames of the later
+    /// one are delivered when the former one has been read to its end, or this time is over; what has not
+    /// come by then is a gap ([`Inbound::gap`](crate::Inbound::gap)). The time that handlers take does not
+    /// count.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    handover_wait: Duration = Duration::from_millis(200);
+
     /// The slowest rate at which a large frame may arrive, in bytes per second. Default 64 KiB/s, 1 to
     /// 2³² − 1. If a frame needs longer than `frame_timeout` at this rate, it gets that longer time.
     frame_floor: usize = 64 << 10;

@@ -89,6 +89,7 @@ impl Config {
             ("keepalive", self.keepalive, SECOND..=HOUR),
             ("user_timeout", self.user_timeout, MIN..=24 * DAY),
             ("frame_timeout", self.frame_timeout, MIN..=max),
+            ("handover_wait", self.handover_wait, MIN..=DAY),
             ("restart_window", self.restart_window, MIN..=max),
             ("restart_first", self.restart_first, MIN..=max),
             ("failed_retry", self.failed_retry, MIN..=max),

@@ -8,7 +8,7 @@ use std::{fmt, io, net::SocketAddr};
 use actix::Message;
 
 use crate::{
-    ids::GroupId,
+    ids::{GroupId, Incarnation, NodeId},
     net::time::SystemTime,
     observe::{stats::DropReason, utc::Utc},
     wire::{control::refused::RefusedReason, count::Count},
@@ -58,6 +58,36 @@ pub enum PeerEvent {
         failures: u32,
         /// How the last one failed.
         error: io::ErrorKind,
+    },
+    /// A node has introduced itself on a connection that it made. If frames wait for it, it is dialled at
+    /// once, or they leave on that connection.
+    Heard {
+        /// Which node.
+        node: NodeId,
+        /// Which life of the node.
+        incarnation: Incarnation,
+        /// Where it is reached; see [`Sender::addr`](crate::Sender::addr).
+        addr: SocketAddr,
+    },
+    /// A node has said that it stops. Its connections end as [`DownReason::Left`].
+    Goodbye {
+        /// Which node.
+        node: NodeId,
+        /// Which life of the node.
+        incarnation: Incarnation,
+    },
+    /// Frames from a node are missing: it accepted them for sending, and they will not come. They went
+    /// stale, had to make room, or were lost with a connection. [`Inbound::gap`](crate::Inbound::gap) is set
+    /// in the first batch that follows for each group.
+    Gap {
+        /// Which node sent them.
+        node: NodeId,
+        /// Which life of the node.
+        incarnation: Incarnation,
+        /// Where the connection comes from.
+        from: SocketAddr,
+        /// How many, since the last event of this kind that the subscriber handled.
+        lost: u64,
     },
     /// Accepting connections paused after an error of the listening socket: there are no free descriptors
     /// or memory, the system denies it, or the socket was broken from outside. Told again for each
@@ -135,6 +165,26 @@ impl fmt::Display for PeerEvent {
                 write!(f, "peer {peer} is unreachable since {}, ", Utc(*since))?;
                 write!(f, "after {failures} failed dials: {error}")
             }
+            PeerEvent::Heard {
+                node,
+                incarnation,
+                addr,
+            } => write!(
+                f,
+                "heard of node {node} (incarnation {incarnation}) at {addr}"
+            ),
+            PeerEvent::Goodbye { node, incarnation } => {
+                write!(f, "node {node} (incarnation {incarnation}) stops")
+            }
+            PeerEvent::Gap {
+                node,
+                incarnation,
+                from,
+                lost,
+            } => {
+                write!(f, "missed {lost} frames of node {node} ")?;
+                write!(f, "(incarnation {incarnation}) from {from}")
+            }
             PeerEvent::NotAccepting { addr, error } => {
                 write!(f, "cannot accept connections on {addr}: {error}")
             }
@@ -198,6 +248,11 @@ pub enum DownReason {
     Refused(RefusedReason),
     /// A later incarnation of the node at the other end has introduced itself.
     Superseded,
+    /// The node at the other end stops, and said so.
+    Left,
+    /// There is a better connection to the same node: when two nodes dial each other at the same time, the
+    /// one that the node with the lower number dialled remains, and of several the latest. Nothing is lost.
+    Replaced,
     /// The transport stopped, or the actor that wrote on it ended.
     Ended,
 }
@@ -213,6 +268,8 @@ impl fmt::Display for DownReason {
             DownReason::Idle => f.write_str("idle"),
             DownReason::Refused(reason) => write!(f, "refused: {reason}"),
             DownReason::Superseded => f.write_str("a later incarnation of the node has come"),
+            DownReason::Left => f.write_str("the node stops"),
+            DownReason::Replaced => f.write_str("replaced by another connection to the same node"),
             DownReason::Ended => f.write_str("ended by this node"),
         }
     }

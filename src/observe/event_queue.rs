@@ -13,13 +13,20 @@ use actix::Recipient;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::observe::{
-    event::{Component, PeerEvent},
-    stats::DropReason,
+use crate::{
+    ids::{Incarnation, NodeId},
+    observe::{
+        event::{Component, PeerEvent},
+        stats::DropReason,
+    },
 };
 
 /// The most events that wait. One more discards the oldest, which is counted.
 const MAX_WAITING: usize = 16 << 10;
+
+/// The most events about nodes that wait. One more is discarded. Strangers can make up nodes, and could push
+/// all other events out of the queue.
+const MAX_OF_NODES: usize = 4 << 10;
 
 /// The queue of one subscriber.
 #[derive(Debug, Default)]
@@ -78,6 +85,8 @@ struct Waiting {
     /// The number of the event of each topic.
     by_topic: HashMap<Topic, u64>,
     next_number: u64,
+    /// How many of the events are about nodes.
+    of_nodes: usize,
     /// Discarded events that the subscriber has not been told of.
     missed: u64,
     closed: bool,
@@ -86,14 +95,19 @@ struct Waiting {
 impl Waiting {
     fn put(&mut self, mut event: PeerEvent) {
         let topic = Topic::of(&event);
-        if let Some(number) = self.by_topic.remove(&topic)
-            && let Some((_, older)) = self.events.remove(&number)
+        if let Some(number) = self.by_topic.get(&topic)
+            && let Some((_, older)) = self.events.remove(number)
         {
             merge(&mut event, &older);
+        } else if topic.is_of_node() && self.of_nodes >= MAX_OF_NODES {
+            self.missed += 1;
+            return;
         } else if self.events.len() >= MAX_WAITING {
             self.missed += u64::from(self.pop_oldest().is_some());
         }
-        self.by_topic.insert(topic, self.next_number);
+        if self.by_topic.insert(topic, self.next_number).is_none() {
+            self.of_nodes += usize::from(topic.is_of_node());
+        }
         self.events.insert(self.next_number, (topic, event));
         self.next_number += 1;
     }
@@ -108,6 +122,7 @@ impl Waiting {
     fn pop_oldest(&mut self) -> Option<PeerEvent> {
         let (_, (topic, event)) = self.events.pop_first()?;
         self.by_topic.remove(&topic);
+        self.of_nodes -= usize::from(topic.is_of_node());
         Some(event)
     }
 }
@@ -127,6 +142,9 @@ enum Topic {
     /// About received frames. Senders and groups are not told apart here, because strangers choose them
     /// and could push all other events out of the queue.
     Undelivered(DropReason),
+    Heard(NodeId),
+    Goodbye(NodeId),
+    Gap(NodeId, Incarnation),
     Missed,
 }
 
@@ -146,8 +164,17 @@ impl Topic {
                 ..
             } => Topic::Undelivered(reason),
             PeerEvent::Dropped { peer, reason, .. } => Topic::Dropped(peer, reason),
+            PeerEvent::Heard { node, .. } => Topic::Heard(node),
+            PeerEvent::Goodbye { node, .. } => Topic::Goodbye(node),
+            PeerEvent::Gap {
+                node, incarnation, ..
+            } => Topic::Gap(node, incarnation),
             PeerEvent::Missed { .. } => Topic::Missed,
         }
+    }
+
+    fn is_of_node(self) -> bool {
+        matches!(self, Topic::Heard(_) | Topic::Goodbye(_) | Topic::Gap(..))
     }
 }
 
@@ -167,6 +194,11 @@ fn merge(newer: &mut PeerEvent, older: &PeerEvent) {
         *from = from.filter(|_| from == older_from);
         *group = group.filter(|_| group == older_group);
         *count += *more;
+    }
+    if let PeerEvent::Gap { lost, .. } = newer
+        && let PeerEvent::Gap { lost: more, .. } = older
+    {
+        *lost += *more;
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) enum Cause {
     TimedOut,
     Refused,
     BadHandshake,
+    Gap,
 }
 
 /// The kinds of losses that have been logged lately.

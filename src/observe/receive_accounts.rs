@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct ReceiveAccounts {
     /// For the frames of one connection: cancelled when a later incarnation of their sender has come.
     /// `None` if the sender is not known.
     superseded: Option<CancellationToken>,
+    /// For the frames of one connection: grows by one with each, if they are numbered.
+    next: Option<Arc<AtomicU64>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +59,7 @@ impl ReceiveAccounts {
         ReceiveAccounts {
             all: Arc::new(all),
             superseded: None,
+            next: None,
         }
     }
 
@@ -66,6 +69,15 @@ impl ReceiveAccounts {
         ReceiveAccounts {
             all: self.all.clone(),
             superseded: Some(superseded),
+            next: None,
+        }
+    }
+
+    /// Returns a handle for frames that are numbered, given what is to grow with each of them.
+    pub(crate) fn numbered(&self, next: Arc<AtomicU64>) -> Self {
+        ReceiveAccounts {
+            next: Some(next),
+            ..self.clone()
         }
     }
 
@@ -74,6 +86,11 @@ impl ReceiveAccounts {
         let mut stats = self.all.stats.lock();
         stats.received += count;
         stats.in_delivery += count;
+        if let Some(next) = &self.next {
+            next.fetch_add(count.frames, Relaxed);
+            stats.numbered += count.frames;
+            stats.announced += count.frames;
+        }
     }
 
     /// Counts frames in delivery as delivered, and others as dropped.
@@ -119,6 +136,13 @@ impl ReceiveAccounts {
             Some(superseded) if superseded.is_cancelled() => NotDelivered::Superseded,
             _ => self.abandoned(),
         }
+    }
+
+    /// Counts numbered frames that will not come.
+    pub(crate) fn missing(&self, frames: u64) {
+        let mut stats = self.all.stats.lock();
+        stats.missing += frames;
+        stats.announced += frames;
     }
 
     /// Counts a connection or a datagram whose bytes are not a frame.

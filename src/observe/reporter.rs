@@ -15,7 +15,7 @@ use tracing::{Instrument, Level, field::display};
 
 use crate::{
     error::Refusal,
-    ids::GroupId,
+    ids::{GroupId, Incarnation, NodeId},
     net::{clock::CoarseInstant, time::SystemTime},
     observe::{
         event::{Component, DownReason, PeerEvent},
@@ -256,6 +256,44 @@ impl Reporter {
         if self.is_news_of(from.ip(), Cause::Refused) {
             tracing::warn!(%from, %reason, "node refused, connection closed");
         }
+    }
+
+    /// Reports that a node has introduced itself.
+    pub(crate) fn heard(&self, node: NodeId, incarnation: Incarnation, addr: SocketAddr) {
+        self.counters.heard.add_one();
+        tracing::debug!(%node, %incarnation, %addr, "heard");
+        self.subscribers.tell(&PeerEvent::Heard {
+            node,
+            incarnation,
+            addr,
+        });
+    }
+
+    /// Reports that a node has said that it stops.
+    pub(crate) fn goodbye(&self, node: NodeId, incarnation: Incarnation) {
+        self.counters.goodbyes.add_one();
+        tracing::info!(%node, %incarnation, "goodbye");
+        self.subscribers
+            .tell(&PeerEvent::Goodbye { node, incarnation });
+    }
+
+    /// Reports frames of a node that will not come.
+    pub(crate) fn gap(&self, node: NodeId, incarnation: Incarnation, from: SocketAddr, lost: u64) {
+        self.counters.gaps.add_one();
+        let frames = Count {
+            frames: lost,
+            bytes: 0,
+        };
+        let place = Place::From(from.ip(), None);
+        if let Some(Count { frames, .. }) = self.is_news(place, Cause::Gap, frames) {
+            tracing::warn!(%node, %incarnation, %from, frames, "frames are missing");
+        }
+        self.subscribers.tell(&PeerEvent::Gap {
+            node,
+            incarnation,
+            from,
+            lost,
+        });
     }
 
     /// Reports a connection that is closed because the other end does not introduce itself as it should.

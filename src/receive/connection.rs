@@ -1,8 +1,8 @@
 //! One incoming connection: reads bytes and has them delivered, until it ends.
 //!
 //! Owns the loop: wait until there is something to read, wait until the frames before have been
-//! handled, read once, deliver. Nothing is written, except an answer to a `Hello` (`introduction`). Leaves to
-//! others: the socket, and the end of a connection whose handlers are busy (`source`), what memory the bytes
+//! handled, read once, deliver. Nothing is written, except an answer to a `Hello` (`introduction`). Control
+//! frames between the frames are in `numbering`. Leaves to others: the socket, and the end of a connection whose handlers are busy (`source`), what memory the bytes
 //! take (`read_buffer`), how long a frame may take (`frame_deadline`), and who gets the frames (`deliver`).
 
 use std::{
@@ -24,15 +24,17 @@ use crate::{
     receive::{
         budget::{GivenUp, Share},
         context::ReceiveContext,
-        deliver::Deliverer,
+        deliver::{Delivered, Deliverer, Undeliverable},
         frame_deadline::FrameDeadline,
         inbound::Via,
+        patience::Patience,
         read_buffer::{Activity, REVIEW_INTERVAL, ReadBuffer},
+        sender::Sender,
         source::Source,
     },
     runtime::lifecycle::Lifecycle,
     send::peers::Peers,
-    session::{context::SessionContext, known_nodes::Session},
+    session::{context::SessionContext, open_link::OpenLink},
     wire::{control::refused::RefusedReason, frame::Malformed},
 };
 
@@ -41,7 +43,7 @@ pub(crate) struct Connection {
     pub(super) source: Source,
     pub(super) from: SocketAddr,
     max_frame: usize,
-    accounts: ReceiveAccounts,
+    pub(super) accounts: ReceiveAccounts,
     pub(super) lifecycle: Lifecycle,
     pub(super) buffer: ReadBuffer,
     /// The time for the next review of the buffer; `None` while the connection is idle. It is not reset at
@@ -54,6 +56,9 @@ pub(crate) struct Connection {
     /// `None` if sessions are off.
     pub(super) sessions: Option<Arc<SessionContext>>,
     pub(super) peers: Weak<Peers>,
+    /// The link that this is, once both ends know each other.
+    pub(super) link: Option<Arc<OpenLink>>,
+    patience: Patience,
     /// Whether a frame was given up because the peer had closed the connection in the middle of it.
     truncated: bool,
     _receiver: TaskTrackerToken,
@@ -75,22 +80,46 @@ impl Connection {
             sessions: context.sessions.clone(),
             peers: context.peers.clone(),
             accounts: context.accounts.clone(),
+            link: None,
+            patience: Patience::new(&context.config),
             truncated: false,
             _receiver: context.lifecycle.receiver(),
         }
     }
 
+    /// Makes one of a link that this node dialled.
+    pub(super) fn of_link(
+        context: &ReceiveContext,
+        source: Source,
+        from: SocketAddr,
+        sender: Sender,
+        link: Arc<OpenLink>,
+    ) -> Self {
+        let mut connection = Connection::new(context, source, from);
+        let superseded = link.superseded().clone();
+        connection
+            .deliverer
+            .introduced(Arc::new(sender), superseded);
+        connection.link = Some(link);
+        connection
+    }
+
     pub(crate) async fn run(mut self) {
         let introduced = match self.sessions.clone() {
-            None => Ok(None),
-            // Boxed, because it is over soon, and most of its room is needed for nothing else.
-            Some(sessions) => Box::pin(self.introduce(&sessions)).await,
+            Some(sessions) if self.link.is_none() => {
+                // Boxed, because it is over soon, and most of its room is needed for nothing else.
+                Box::pin(self.introduce(&sessions)).await
+            }
+            _ => Ok(()),
         };
         let end = match introduced {
-            Ok(session) => self.serve(session).await,
+            Ok(()) => self.serve().await,
             Err(end) => end,
         };
         self.count_end(&end);
+        if matches!(end, End::Closing) {
+            self.source.say_goodbye();
+        }
         self.source.end(false);
         self.give_up_buffer();
         // A batch that did not fit into its mailbox gets there only while somebody awaits it.
@@ -99,10 +128,9 @@ impl Connection {
 
     /// Reads and delivers until the connection ends, or a later incarnation of the node at the other end
     /// has come. Nothing is delivered from then on.
-    async fn serve(&mut self, session: Option<Session>) -> End {
-        let superseded = session
-            .as_ref()
-            .map(|session| session.superseded.cancelled());
+    async fn serve(&mut self) -> End {
+        let link = self.link.clone();
+        let superseded = link.as_ref().map(|link| link.superseded().cancelled());
         tokio::select! {
             biased;
             Some(()) = OptionFuture::from(superseded) => {
@@ -161,12 +189,16 @@ impl Connection {
             let late = OptionFuture::from(self.frame_due().map(sleep_until));
             let share = self.share.may_be_given_up().then_some(&self.share);
             let given_up = OptionFuture::from(share.map(Share::given_up));
+            let link = self.link.as_deref();
+            let of_no_use = link.map(|link| self.patience.with(link, self.deliverer.turn()));
+            let of_no_use = OptionFuture::from(of_no_use);
             let review = OptionFuture::from(self.review.as_mut().map(|timer| timer.as_mut()));
             tokio::select! {
                 biased;
                 () = self.source.readable() => return Ok(()),
                 Some(()) = late => return Err(End::FrameTimedOut),
                 Some(GivenUp) = given_up => return Err(End::GivenUp),
+                Some(end) = of_no_use => return Err(end),
                 Some(()) = review => {}
             }
             // There is nothing to read, so this wait delays nothing. The deadline of an incomplete frame
@@ -183,6 +215,7 @@ impl Connection {
             self.share
                 .cover(self.buffer.held() + self.deliverer.overhead());
             self.share.busy(true);
+            let begun = time::now();
             let overhead = self.deliverer.overhead();
             let (buffer, share) = (&mut self.buffer, &mut self.share);
             let ended = |rest: &mut Bytes| {
@@ -198,7 +231,9 @@ impl Connection {
             let handled = self.deliverer.wait_until_handled();
             self.source.watch_during(handled, ended).await;
             self.share.busy(false);
-            self.frame_deadline.restart(time::now());
+            let now = time::now();
+            self.frame_deadline.restart(now);
+            self.patience.handlers_took(now - begun);
         }
     }
 
@@ -245,19 +280,25 @@ impl Connection {
         })
     }
 
-    /// Delivers the whole frames in the buffer, and notes whether one is incomplete.
+    /// Delivers the whole frames in the buffer, acts on control frames between them, and notes whether a
+    /// frame is incomplete.
     async fn deliver(&mut self) -> Result<(), End> {
         let received = self.buffer.len();
-        let delivered = match self.buffer.deliverable() {
-            Some(bytes) => {
-                self.share.busy(true);
-                let delivered = self.deliverer.deliver(self.from, bytes);
-                let delivered = self.source.watch_during(delivered, |_| {}).await;
-                self.share.busy(false);
-                delivered
+        let mut delivered = Ok(());
+        while let Some(bytes) = self.buffer.deliverable() {
+            self.share.busy(true);
+            let delivering = self.deliverer.deliver(self.from, bytes);
+            let done = self.source.watch_during(delivering, |_| {}).await;
+            self.share.busy(false);
+            match done {
+                Ok(Delivered::All) => break,
+                Ok(Delivered::UpTo(control)) => self.obey(control).await?,
+                Err(err) => {
+                    delivered = Err(err);
+                    break;
+                }
             }
-            None => Ok(()),
-        };
+        }
         self.buffer.settle(self.max_frame);
         self.share.cover(self.buffer.held());
         self.share.unfinished(self.buffer.len());
@@ -267,11 +308,10 @@ impl Connection {
             let new_frame = self.buffer.len() < received;
             self.frame_deadline.incomplete(new_frame, time::now());
         }
-        if self.deliverer.met_handshake() {
-            let text = "an introduction came behind the first frame";
-            return Err(End::BadHandshake(text.into()));
-        }
-        delivered.map_err(End::Malformed)
+        delivered.map_err(|err| match err {
+            Undeliverable::Malformed(malformed) => End::Malformed(malformed),
+            Undeliverable::Control(bad) => End::BadHandshake(bad.to_string().into()),
+        })
     }
 
     /// Gives back memory that is not needed any more.
@@ -329,6 +369,8 @@ impl Connection {
             }
             End::BadHandshake(problem) => return reporter.bad_handshake(from, problem),
             End::Refused(reason) => return reporter.refusal(from, *reason),
+            End::GaveWay => tracing::debug!(%from, "a later link of the same queue has come"),
+            End::NotWritten => tracing::debug!(%from, "this end writes no more"),
             End::ClosedByPeer => reporter.connection_ended(from, None),
             End::Failed(err) => reporter.connection_ended(from, Some(err)),
         }
@@ -362,6 +404,10 @@ pub(super) enum End {
     BadHandshake(Cow<'static, str>),
     /// The node at the other end was refused, or a later incarnation of it has come.
     Refused(RefusedReason),
+    /// A later link brings the frames of the same queue, and has waited long enough for this one.
+    GaveWay,
+    /// This end has ended the link, and the far end has sent nothing since, and has not ended it.
+    NotWritten,
     ClosedByPeer,
     /// The socket failed.
     Failed(io::Error),

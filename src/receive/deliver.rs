@@ -9,7 +9,7 @@
 use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 
 use actix::dev::RecipientRequest;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
@@ -25,9 +25,10 @@ use crate::{
     receive::groups::{Group, GroupOverflow, GroupTable, Groups},
     receive::inbound::{Arrival, Inbound, Via},
     receive::sender::Sender,
-    wire::control::is_handshake,
+    session::inbound_stream::Turn,
+    wire::control::{BadControl, Control, Front, is_control},
     wire::count::Count,
-    wire::frame::{self, HEADER, Malformed},
+    wire::frame::{self, Malformed},
 };
 
 /// What a batch in a mailbox costs beside its frames. Charged to groups that have a bound.
@@ -49,10 +50,8 @@ pub(crate) struct Deliverer {
     wait_bytes: Option<usize>,
     /// Who sends the frames. `None` if it did not introduce itself.
     sender: Option<Arc<Sender>>,
-    /// Whether nodes may introduce themselves to this one.
-    sessions: bool,
-    /// Whether one did so at the wrong time.
-    met_handshake: bool,
+    /// Knows which frames are missing. `None` if the sender does not number its frames.
+    turn: Option<Turn>,
     grouping: Grouping,
     unhandled: Unhandled,
 }
@@ -65,12 +64,12 @@ impl Deliverer {
             limits: RoundLimits {
                 max_frame: context.config.max_frame,
                 max_frames: context.config.batch_frames,
+                control: context.sessions.is_some() && via == Via::Tcp,
             },
             via,
             wait_bytes: None,
             sender: None,
-            sessions: context.sessions.is_some() && via == Via::Tcp,
-            met_handshake: false,
+            turn: None,
             grouping: Grouping::default(),
             unhandled: Unhandled::default(),
         }
@@ -92,15 +91,21 @@ impl Deliverer {
         self.accounts = self.accounts.until_superseded(superseded);
     }
 
-    /// Returns whether control frames of a handshake were received, which have no place behind the first
-    /// frame. They are no frames for the counters.
-    pub(super) fn met_handshake(&self) -> bool {
-        self.met_handshake
+    /// Notes that the frames that come from now on are numbered.
+    pub(super) fn begin_stream(&mut self, turn: Turn) {
+        self.accounts = self.accounts.numbered(turn.received());
+        self.turn = Some(turn);
     }
 
-    /// Delivers all whole frames at the front of `buffer`, after the frames delivered before have
+    /// Returns the turn of this connection. `None` if the sender does not number its frames.
+    pub(super) fn turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
+    }
+
+    /// Delivers the whole frames at the front of `buffer`, after the frames delivered before have
     /// been handled. Leaves the beginning of a frame in the buffer. Other tasks get their turn in
-    /// between, if there are many frames or groups.
+    /// between, if there are many frames or groups. Stops behind a control frame, for the caller to act
+    /// on; there may be more frames then. Control frames are no frames for the counters.
     ///
     /// May return before the actors have handled the last frames; see
     /// [`wait_until_handled`](Deliverer::wait_until_handled).
@@ -108,12 +113,13 @@ impl Deliverer {
         &mut self,
         from: SocketAddr,
         buffer: &mut BytesMut,
-    ) -> Result<(), Malformed> {
-        let undelivered = CountUndelivered {
+    ) -> Result<Delivered, Undeliverable> {
+        let mut undelivered = CountUndelivered {
             accounts: &self.accounts,
-            max_frame: self.limits.max_frame,
+            limits: self.limits,
             from,
             buffer,
+            will_be_delivered: false,
         };
         let mut intake = Intake::new(&self.accounts, from);
         loop {
@@ -123,30 +129,31 @@ impl Deliverer {
                 self.unhandled.wait().await;
             }
             let (mut groups, round) = self.grouping.round(undelivered.buffer, self.limits);
-            let handshakes = match self.sessions {
-                true => handshakes_in(&groups),
-                false => Count::ZERO,
-            };
-            self.met_handshake |= !handshakes.is_zero();
-            let mut received = groups.total();
-            received -= handshakes;
-            intake.receive(received);
+            intake.receive(groups.total());
             let mut hand_over = HandOver {
                 intake: &mut intake,
                 via: Arrival {
                     via: self.via,
                     sender: self.sender.as_ref(),
+                    gap: None,
                 },
                 wait_bytes: self.wait_bytes,
-                handshakes,
+                turn: self.turn.as_ref(),
                 unhandled: &mut self.unhandled,
             };
             while hand_over.some(&self.groups.snapshot(), &mut groups) == More::Groups {
                 tokio::task::yield_now().await;
             }
             intake.book();
-            if round? == Round::Complete {
-                return Ok(());
+            match round.map_err(Undeliverable::Malformed)? {
+                Round::Bounded => {}
+                Round::Complete => return Ok(Delivered::All),
+                Round::Control => {
+                    let control = take_control(undelivered.buffer);
+                    let control = control.map_err(Undeliverable::Control)?;
+                    undelivered.will_be_delivered = true;
+                    return Ok(Delivered::UpTo(control));
+                }
             }
             tokio::task::yield_now().await;
         }
@@ -247,8 +254,7 @@ struct HandOver<'d> {
     intake: &'d mut Intake,
     via: Arrival<'d>,
     wait_bytes: Option<usize>,
-    /// How many of the frames of the reserved group are none.
-    handshakes: Count,
+    turn: Option<&'d Turn>,
     unhandled: &'d mut Unhandled,
 }
 
@@ -264,13 +270,18 @@ impl HandOver<'_> {
         }
     }
 
+    /// Returns what the batch for this group says of its arrival.
+    fn arrival(&self, group: GroupId) -> Arrival<'_> {
+        Arrival {
+            gap: self.turn.and_then(|turn| turn.gap_for(group)),
+            ..self.via
+        }
+    }
+
     /// Puts the frames of one group into the mailbox of the actor that serves it.
     fn group(&mut self, table: &GroupTable, frames: GroupFrames) {
-        let (index, mut total) = (frames.group(), frames.total());
+        let (index, total) = (frames.group(), frames.total());
         let Some(group) = table.serving(index) else {
-            if index == GroupId::RESERVED {
-                total -= self.handshakes;
-            }
             return self.intake.discard_unserved(index, total);
         };
         if !group.actor.connected() {
@@ -293,7 +304,7 @@ impl HandOver<'_> {
         // A handler that sees these frames finds those dropped before them in the counters.
         self.intake.book();
         let delivery = self.intake.deliver(index, &group.account, total);
-        let inbound = Inbound::new(self.via, frames, delivery, None);
+        let inbound = Inbound::new(self.arrival(index), frames, delivery, None);
         self.unhandled.add(group.actor.send(inbound));
     }
 
@@ -323,34 +334,58 @@ impl HandOver<'_> {
         // read together with them.
         let frames = frames.copied(fitting);
         let delivery = self.intake.deliver(index, &group.account, fitting);
-        let inbound = Inbound::new(self.via, frames, delivery, Some(charge));
+        let inbound = Inbound::new(self.arrival(index), frames, delivery, Some(charge));
         // The mailbox does not bound this, the charge does. If the mailbox has just closed, it drops
         // the batch, which counts it.
         group.actor.do_send(inbound);
     }
 }
 
-/// Counts the control frames of a handshake.
-fn handshakes_in(groups: &RoundGroups<'_>) -> Count {
-    let reserved = groups.of(GroupId::RESERVED).into_iter().flatten();
-    let handshakes = reserved.filter(|payload| is_handshake(payload));
-    handshakes
-        .map(|payload| Count::one(HEADER + payload.len()))
-        .sum()
+/// How far a delivery got.
+#[derive(Debug)]
+pub(crate) enum Delivered {
+    /// All whole frames are delivered.
+    All,
+    /// The frames before this control frame are delivered. There may be more behind it.
+    UpTo(Control),
+}
+
+/// Why there is nothing to deliver any more.
+#[derive(Debug)]
+pub(crate) enum Undeliverable {
+    Malformed(Malformed),
+    Control(BadControl),
+}
+
+/// Takes the whole control frame off the front.
+fn take_control(buffer: &mut BytesMut) -> Result<Control, BadControl> {
+    match Control::front(buffer)? {
+        Front::Control(control, len) => {
+            buffer.advance(len);
+            Ok(control)
+        }
+        Front::Other | Front::Incomplete => unreachable!("it is whole, and has the mark"),
+    }
 }
 
 /// Counts the whole frames that are still in the buffer when this is dropped: nobody will deliver
 /// them, because their connection or the transport ended in the middle of a delivery.
 struct CountUndelivered<'b> {
     accounts: &'b ReceiveAccounts,
-    max_frame: usize,
+    limits: RoundLimits,
     from: SocketAddr,
     buffer: &'b mut BytesMut,
+    will_be_delivered: bool,
 }
 
 impl Drop for CountUndelivered<'_> {
     fn drop(&mut self) {
-        let whole = frame::whole(self.buffer, self.max_frame);
+        if self.will_be_delivered {
+            return;
+        }
+        let whole = frame::whole(self.buffer, self.limits.max_frame, |frame| {
+            !self.limits.control || !is_control(frame)
+        });
         // An intake that is dropped counts its frames as not delivered.
         Intake::new(self.accounts, self.from).receive(whole);
     }

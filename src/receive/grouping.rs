@@ -26,6 +26,7 @@ use crate::{
         group_frames::{GroupFrames, GroupSpans, Span},
         group_hasher::GroupHasher,
     },
+    wire::control::is_control,
     wire::count::Count,
     wire::frame::{self, Malformed},
 };
@@ -63,8 +64,8 @@ impl Grouping {
     /// Takes whole frames off the front of `buffer`, up to the bounds of a round, and returns those of
     /// each group.
     ///
-    /// A frame with a bad length ends the round. The frames before it are returned, and it stays at the
-    /// front of the buffer.
+    /// A frame with a bad length ends the round, as does a control frame. The frames before it are returned,
+    /// and it stays at the front of the buffer.
     pub(crate) fn round(
         &mut self,
         buffer: &mut BytesMut,
@@ -97,7 +98,14 @@ impl Grouping {
                 Ok(None) => return (total, Ok(Round::Complete)),
                 Err(malformed) => return (total, Err(malformed)),
             };
-            let left = limits.max_frames.saturating_sub(total.frames as usize);
+            let mut left = limits.max_frames.saturating_sub(total.frames as usize);
+            if limits.control && group == GroupId::RESERVED {
+                if is_control(&bytes[whole..]) {
+                    return (total, Ok(Round::Control));
+                }
+                // A control frame may follow.
+                left = left.min(1);
+            }
             let full = self.groups.len() == ROUND_GROUPS && !self.by_group.contains_key(&group);
             if full || spans == ROUND_SPANS || left == 0 {
                 return (total, Ok(Round::Bounded));
@@ -191,6 +199,8 @@ pub(crate) struct RoundLimits {
     pub(crate) max_frame: usize,
     /// The most frames in one round.
     pub(crate) max_frames: usize,
+    /// Whether a control frame ends the round.
+    pub(crate) control: bool,
 }
 
 #[cfg(any(test, feature = "test-internals"))]
@@ -200,6 +210,7 @@ impl RoundLimits {
         RoundLimits {
             max_frame,
             max_frames: usize::MAX,
+            control: false,
         }
     }
 }
@@ -217,14 +228,6 @@ impl RoundGroups<'_> {
     /// Returns the number and size of all frames of the round.
     pub(crate) fn total(&self) -> Count {
         self.total
-    }
-
-    /// Returns the frames of one group, which stay here, too.
-    pub(crate) fn of(&self, group: GroupId) -> Option<GroupFrames> {
-        let groups = self.groups.as_slice();
-        let spans = groups.iter().find(|spans| spans.group == group)?;
-        let bytes = self.bytes.clone();
-        Some(GroupFrames::new(spans, bytes, self.spans.as_ref()))
     }
 }
 
@@ -255,6 +258,8 @@ pub(crate) enum Round {
     Complete,
     /// It reached one of its bounds: the buffer may begin with more whole frames.
     Bounded,
+    /// The buffer begins with a whole control frame.
+    Control,
 }
 
 #[cfg(test)]

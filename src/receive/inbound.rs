@@ -12,6 +12,7 @@ use crate::{
     ids::GroupId,
     observe::delivery::Delivery,
     receive::{charge::Charge, group_frames::GroupFrames, read_buffer::MAX_SHARED, sender::Sender},
+    session::inbound_stream::Gap,
     wire::{count::Count, frame::HEADER},
 };
 
@@ -77,6 +78,7 @@ pub struct Inbound {
     delivery: Delivery,
     /// Who sent them. `None` if the sender did not introduce itself.
     sender: Option<Arc<Sender>>,
+    gap: Option<Gap>,
     /// The frames' share of the group's bound, freed on drop. `None` if the group has no bound.
     _charge: Option<Charge>,
 }
@@ -86,6 +88,8 @@ pub struct Inbound {
 pub(crate) struct Arrival<'s> {
     pub(crate) via: Via,
     pub(crate) sender: Option<&'s Arc<Sender>>,
+    /// Whether frames are missing before these.
+    pub(crate) gap: Option<Gap>,
 }
 
 impl Message for Inbound {
@@ -94,7 +98,7 @@ impl Message for Inbound {
 
 impl Inbound {
     pub(crate) fn new(
-        Arrival { via, sender }: Arrival<'_>,
+        Arrival { via, sender, gap }: Arrival<'_>,
         frames: GroupFrames,
         delivery: Delivery,
         charge: Option<Charge>,
@@ -104,6 +108,7 @@ impl Inbound {
             frames,
             delivery,
             sender: sender.cloned(),
+            gap,
             _charge: charge,
         }
     }
@@ -137,6 +142,20 @@ impl Inbound {
     pub fn sender(&self) -> Option<&Sender> {
         self.delivery.see();
         self.sender.as_deref()
+    }
+
+    /// Returns whether frames may be missing before these: `None` if the sender's frames have all come since
+    /// the last batch for this group. Also `None` if the sender does not number its frames: it did not
+    /// introduce itself ([`Sessions`](crate::Sessions)), or its release is too old. Datagrams are not
+    /// numbered.
+    ///
+    /// A state machine that needs every message asks its peer for what it has missed when this is not `None`.
+    /// Frames that this node itself dropped are not in it: see
+    /// [`PeerEvent::Dropped`](crate::PeerEvent::Dropped). A gap may be told to a group twice if the sender
+    /// has sent to more than 16,384 groups.
+    pub fn gap(&self) -> Option<Gap> {
+        self.delivery.see();
+        self.gap
     }
 
     /// Returns how the frames arrived.
@@ -230,6 +249,7 @@ mod tests {
         let via = Arrival {
             via: Via::Tcp,
             sender: None,
+            gap: None,
         };
         Inbound::new(via, frames, delivery, None)
     }
@@ -278,7 +298,8 @@ mod tests {
 
     #[test]
     fn any_look_at_a_batch_makes_it_count_as_delivered() {
-        let looks: [fn(&Inbound); 7] = [
+        let looks: [fn(&Inbound); 8] = [
+            |batch| assert!(batch.gap().is_none()),
             |batch| assert!(batch.sender().is_none()),
             |batch| assert_eq!(batch.len(), 2),
             |batch| assert_eq!(batch.remaining().frames, 2),

@@ -1,8 +1,8 @@
 //! The handshake at the end that accepts: who dials, and whether it is welcome.
 //!
 //! Reads the beginning of a connection until its first frame is known. If that is a `Hello`, it is answered.
-//! From then on the connection belongs to a [`Session`], or to nobody. The decisions are those of
-//! [`SessionContext`]. There is no such step if sessions are off.
+//! From then on the connection is a link with a known node, which others may write to, or it belongs to
+//! nobody. The decisions are those of [`SessionContext`]. There is no such step if sessions are off.
 
 use std::{pin::pin, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     },
     wire::control::{
         Control, Front,
-        node_info::NodeInfo,
+        node_info::{Features, NodeInfo},
         refused::{Refused, RefusedReason},
     },
 };
@@ -38,11 +38,8 @@ enum Beginning {
 }
 
 impl Connection {
-    /// Finds out who dials. Returns the session, or `None` if there is none and none is needed.
-    pub(super) async fn introduce(
-        &mut self,
-        context: &SessionContext,
-    ) -> Result<Option<Session>, End> {
+    /// Finds out who dials, unless it does not say so and need not.
+    pub(super) async fn introduce(&mut self, context: &SessionContext) -> Result<(), End> {
         let lifecycle = self.lifecycle.clone();
         let mut closing = pin!(lifecycle.receiving_ends());
         let late = context.required.then(|| sleep(context.time_limit));
@@ -65,14 +62,14 @@ impl Connection {
                 Beginning::Incomplete => self.frame_deadline.incomplete(false, time::now()),
                 Beginning::Frame => {
                     self.frame_deadline.clear();
-                    return Ok(None);
+                    return Ok(());
                 }
                 Beginning::Hello { answer, from } => {
                     self.frame_deadline.clear();
                     return tokio::select! {
                         biased;
                         () = &mut closing => Err(End::Closing),
-                        session = self.say(context, answer, from) => session.map(Some),
+                        said = self.say(context, answer, from) => said,
                     };
                 }
             }
@@ -96,8 +93,13 @@ impl Connection {
                 (context.answer(version, &from, to), Some(from))
             }
             Control::OtherVersion => (Answer::refuse(RefusedReason::Version), None),
-            Control::Welcome { .. } | Control::Refused(_) | Control::Unknown => {
-                let text = "the first frame answers a Hello that was not sent";
+            Control::Welcome { .. }
+            | Control::Refused(_)
+            | Control::Start { .. }
+            | Control::Gap { .. }
+            | Control::Goodbye
+            | Control::Unknown => {
+                let text = "the first control frame is no Hello";
                 return Err(End::BadHandshake(text.into()));
             }
         };
@@ -111,10 +113,11 @@ impl Connection {
         context: &SessionContext,
         answer: Answer,
         from: Option<NodeInfo>,
-    ) -> Result<Session, End> {
-        let (welcome, session) = match answer {
-            Answer::Welcome(welcome, session) => (welcome, session),
-            Answer::Refused(refused) => return Err(self.refuse(context, refused).await),
+    ) -> Result<(), End> {
+        let (welcome, session, from) = match (answer, from) {
+            (Answer::Welcome(welcome, session), Some(from)) => (welcome, session, from),
+            (Answer::Welcome(..), None) => return Ok(()),
+            (Answer::Refused(refused), _) => return Err(self.refuse(context, refused).await),
         };
         // So that nothing of a former incarnation is delivered after something of this one. Its connections
         // end at once, unless their threads are blocked; this one does not wait for those.
@@ -127,12 +130,28 @@ impl Connection {
             Ok(written) => written.map_err(End::Failed)?,
             Err(_) => return Err(End::BadHandshake("the Welcome is not read".into())),
         }
-        if let Some(from) = &from {
-            let sender = Sender::new(from, self.from, self.peers.clone());
-            let superseded = session.superseded.clone();
-            self.deliverer.introduced(Arc::new(sender), superseded);
+        self.join(context, session, &from);
+        Ok(())
+    }
+
+    /// Makes the connection a link with this node. If the node takes frames on it, others may write to it
+    /// from now on.
+    fn join(&mut self, context: &SessionContext, session: Session, from: &NodeInfo) {
+        let sender = Sender::new(from, self.from, self.peers.clone());
+        let superseded = session.superseded.clone();
+        let writing = match from.features.has(Features::LINKS) {
+            true => self.source.take_writing(),
+            false => None,
+        };
+        let link = context.open_link(session, from, false, writing);
+        self.source.joined(link.clone());
+        self.link = Some(link);
+        if let Some(peers) = self.peers.upgrade() {
+            peers.heard(from.node, sender.addr());
         }
-        Ok(session)
+        let reporter = self.accounts.reporter();
+        reporter.heard(from.node, from.incarnation, sender.addr());
+        self.deliverer.introduced(Arc::new(sender), superseded);
     }
 
     /// Says no, and waits until the other end has closed the connection: if this one closed it first while

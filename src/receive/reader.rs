@@ -92,7 +92,7 @@ impl Handler<Assign> for Reader {
                 return reporter.lost_early(Some(from), &err);
             }
         };
-        let source = Source::new(stream, assign.admission, assign.load);
+        let source = Source::accepted(stream, assign.admission, assign.load);
         let connection = Connection::new(&self.context, source, from);
         // Boxed, because each future around it would hold it twice: as an argument and while it runs.
         let running = Box::pin(reporter.on_connection(from, connection.run()));

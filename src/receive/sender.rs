@@ -62,7 +62,7 @@ impl Sender {
     /// As for [`Transport::peer`](crate::Transport::peer).
     pub fn peer(&self) -> Result<Peer, PeerError> {
         let peers = self.peers.upgrade().ok_or(PeerError::Stopped)?;
-        peers.get(self.addr)
+        peers.of_node(self.node, self.addr)
     }
 }
 
@@ -79,6 +79,7 @@ impl fmt::Debug for Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::control::node_info::Features;
 
     #[test]
     fn the_address_is_the_advertised_one_or_the_ip_that_is_seen_with_the_listening_port() {
@@ -90,6 +91,7 @@ mod tests {
                 advertised: advertised.map(str::to_owned),
                 port: 7000,
                 max_frame: None,
+                features: Features::default(),
             };
             let seen = seen.parse().expect("an address");
             Sender::new(&info, seen, Weak::new()).addr().to_string()

@@ -4,15 +4,28 @@
 //! handlers of its frames are busy. Socket and place are given back then, at once, because handlers may
 //! take for ever. What the peer had sent before is kept here, and read when the handlers are done.
 
-use std::{future::pending, io, pin::pin};
+use std::{
+    future::pending,
+    io::{self, IoSlice},
+    pin::pin,
+    sync::Arc,
+};
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    net::tcp::Stream,
+    net::{
+        halves::{ReadHalf, WriteHalf},
+        tcp::Stream,
+    },
     receive::admission::{Admission, Ended},
     runtime::load_counter::LoadGuard,
+    session::open_link::OpenLink,
+    wire::control::Control,
 };
+
+/// The most unread bytes that are kept of a connection that this node dialled and the peer has closed.
+const MAX_KEPT: usize = 1 << 20;
 
 /// The most bytes that a refused peer may send before its connection is closed.
 const MAX_DISCARDED: usize = 1 << 20;
@@ -21,23 +34,30 @@ const MAX_DISCARDED: usize = 1 << 20;
 pub(super) struct Source {
     /// `None` once the connection has ended.
     open: Option<Open>,
-    /// What had been sent and not read when it ended.
+    /// What was read before, and what had been sent and not read when the connection ended.
     rest: Bytes,
     _ended: Option<Ended>,
 }
 
 struct Open {
-    stream: Stream,
-    admission: Admission,
-    _load: LoadGuard,
+    reading: ReadHalf,
+    /// `None` if somebody else writes, or may write.
+    writing: Option<WriteHalf>,
+    /// Both halves know each other through this, once the nodes have introduced themselves.
+    link: Option<Arc<OpenLink>>,
+    /// What an accepted connection takes. `None` if this node dialled.
+    place: Option<(Admission, LoadGuard)>,
 }
 
 impl Source {
-    pub(super) fn new(stream: Stream, admission: Admission, load: LoadGuard) -> Self {
+    /// Takes an accepted connection.
+    pub(super) fn accepted(stream: Stream, admission: Admission, load: LoadGuard) -> Self {
+        let (reading, writing) = stream.split();
         let open = Open {
-            stream,
-            admission,
-            _load: load,
+            reading,
+            writing: Some(writing),
+            link: None,
+            place: Some((admission, load)),
         };
         Source {
             open: Some(open),
@@ -46,28 +66,65 @@ impl Source {
         }
     }
 
+    /// Takes the half that reads of a connection that this node dialled, and what was read already.
+    pub(super) fn dialled(reading: ReadHalf, begun: Bytes, link: Arc<OpenLink>) -> Self {
+        let open = Open {
+            reading,
+            writing: None,
+            link: Some(link),
+            place: None,
+        };
+        Source {
+            open: Some(open),
+            rest: begun,
+            _ended: None,
+        }
+    }
+
+    /// Takes the half that writes, so that others may write.
+    pub(super) fn take_writing(&mut self) -> Option<WriteHalf> {
+        self.open.as_mut()?.writing.take()
+    }
+
+    /// Notes the link that this connection has become.
+    pub(super) fn joined(&mut self, link: Arc<OpenLink>) {
+        if let Some(open) = &mut self.open {
+            open.link = Some(link);
+        }
+    }
+
     /// Waits until there may be something to read: bytes, the end or an error.
     pub(super) async fn readable(&self) {
-        if let Some(open) = &self.open {
+        if let Some(open) = &self.open
+            && self.rest.is_empty()
+        {
             // If the socket failed, the read will return the error.
-            let _ = open.stream.readable().await;
+            let _ = open.reading.readable().await;
         }
     }
 
     /// Reads once. `None`: there was nothing to read. Zero bytes: the connection has ended.
     pub(super) async fn read(&mut self, buffer: &mut impl BufMut) -> io::Result<Option<usize>> {
-        let Some(open) = &mut self.open else {
-            let n = self.rest.len().min(buffer.remaining_mut());
-            buffer.put(self.rest.split_to(n));
-            return Ok(Some(n));
+        let open = match &mut self.open {
+            Some(open) if self.rest.is_empty() => open,
+            _ => {
+                let n = self.rest.len().min(buffer.remaining_mut());
+                buffer.put(self.rest.split_to(n));
+                return Ok(Some(n));
+            }
         };
-        open.stream.read(buffer).await
+        let read = open.reading.read(buffer).await;
+        if let (Some(link), Ok(Some(1..))) = (&open.link, &read) {
+            link.note_read();
+        }
+        read
     }
 
     /// Writes all of `bytes`.
     pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        match &self.open {
-            Some(open) => open.stream.write_whole(bytes).await,
+        let open = self.open.as_ref();
+        match open.and_then(|open| open.writing.as_ref()) {
+            Some(writing) => writing.write_whole(bytes).await,
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -78,13 +135,12 @@ impl Source {
         let Some(open) = &mut self.open else {
             return;
         };
-        if open.stream.end_writing().is_err() {
-            return;
-        }
+        // The far end reads the end of the stream.
+        open.writing = None;
         let mut discarded = 0;
-        while discarded < MAX_DISCARDED && open.stream.readable().await.is_ok() {
+        while discarded < MAX_DISCARDED && open.reading.readable().await.is_ok() {
             let mut bytes = [0; 4 << 10];
-            match open.stream.try_read(&mut bytes) {
+            match open.reading.try_read(&mut bytes) {
                 Ok(0) => return,
                 Ok(n) => discarded += n,
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
@@ -118,23 +174,42 @@ impl Source {
         let Some(open) = self.open.take() else {
             return;
         };
-        let mut ended = open.admission.end();
+        let mut ended = open.place.map(|(admission, _load)| admission.end());
         if kept {
-            self.rest = open.stream.rest(ended.room());
-            ended.hold(self.rest.len());
+            let room = ended.as_ref().map_or(MAX_KEPT, Ended::room);
+            let mut rest = BytesMut::from(self.rest.as_ref());
+            rest.extend_from_slice(&open.reading.rest(room));
+            self.rest = rest.freeze();
+            if let Some(ended) = &mut ended {
+                ended.hold(self.rest.len());
+            }
+        } else {
+            self.rest = Bytes::new();
         }
-        self._ended = Some(ended);
+        self._ended = ended;
+        // If nobody has claimed the half that writes, it ends too.
+        let _unclaimed = open.link.and_then(|link| link.end_reading());
+    }
+
+    /// Says that this node stops, if nobody writes to the connection who could say so.
+    pub(super) fn say_goodbye(&self) {
+        let link = self.open.as_ref().and_then(|open| open.link.as_ref());
+        if let Some(unclaimed) = link.and_then(|link| link.end_reading()) {
+            let goodbye = Control::Goodbye.encode();
+            // The connection ends in any case, and the far end notices that.
+            let _ = unclaimed.try_write(&[IoSlice::new(&goodbye)]);
+        }
     }
 
     pub(super) fn delay_acks(&self) {
         if let Some(open) = &self.open {
-            open.stream.delay_acks();
+            open.reading.delay_acks();
         }
     }
 
     async fn closed_by_peer(&self) {
         match &self.open {
-            Some(open) => open.stream.closed_by_peer().await,
+            Some(open) => open.reading.closed_by_peer().await,
             None => pending().await,
         }
     }

@@ -32,6 +32,11 @@ impl Lifecycle {
         self.all_ends.cancelled()
     }
 
+    /// Returns whether the transport receives nothing more, because it stops.
+    pub(crate) fn stops(&self) -> bool {
+        self.receiving_ends.is_cancelled()
+    }
+
     /// Runs `work` until everything must end. Returns `None` if that came first.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.all_ends.run_until_cancelled(work).await

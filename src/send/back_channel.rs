@@ -1,25 +1,32 @@
 //! What the far end of a link sends back to the end that writes.
 //!
-//! Frames flow one way, so without sessions the far end has nothing to send but the end of the connection: a
-//! link that becomes readable is closing, or its far end does not speak this protocol. With sessions it
-//! answers the `Hello`, once. This is the only place that reads on a link we dialled.
+//! Where frames flow one way, the far end has nothing to send but the end of the connection: a link that
+//! becomes readable is closing, or its far end does not speak this protocol. With sessions it answers the
+//! `Hello`, once. If it is to send frames from then on, the half that reads leaves this place.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
     ids::NodeId,
-    net::tcp::Stream,
+    net::halves::ReadHalf,
     observe::event::DownReason,
+    send::wire::lost,
     session::{context::SessionContext, known_nodes::Session},
-    wire::control::{Control, Front, MAX_CONTROL, refused::RefusedReason},
+    wire::control::{
+        Control, Front, MAX_CONTROL,
+        node_info::{Features, NodeInfo},
+        refused::RefusedReason,
+    },
 };
 
 /// What may come back on one link, and what has come. Locked only while the link is readable.
 #[derive(Debug)]
 pub(crate) struct BackChannel {
+    reading: ReadHalf,
     state: Mutex<State>,
     /// Whether the far end is asked for an answer at all.
     has_hello: bool,
@@ -33,8 +40,17 @@ enum State {
     Silent,
     /// The answer to a `Hello` may come.
     Awaiting(Awaiting),
-    /// The far end has answered, and may send nothing more.
-    Welcomed(Session),
+    /// The far end has answered. It may send nothing more while this end reads here.
+    Welcomed(Welcomed),
+}
+
+/// The answer of the far end, and who it is.
+#[derive(Debug)]
+pub(super) struct Welcomed {
+    pub(super) session: Session,
+    pub(super) from: NodeInfo,
+    /// What came behind the answer.
+    pub(super) rest: Bytes,
 }
 
 #[derive(Debug)]
@@ -42,33 +58,39 @@ struct Awaiting {
     context: Arc<SessionContext>,
     peer: SocketAddr,
     meant: Option<NodeId>,
+    /// Whether frames may follow the answer.
+    both_ways: bool,
     /// The beginning of the answer.
     bytes: Vec<u8>,
 }
 
 impl BackChannel {
     /// Makes the one of a link without a `Hello`.
-    pub(crate) fn silent() -> Self {
-        BackChannel::new(State::Silent, false)
+    pub(crate) fn silent(reading: ReadHalf) -> Self {
+        BackChannel::new(reading, State::Silent, false)
     }
 
     /// Makes the one of a link on which a `Hello` for `meant` is sent.
     pub(super) fn awaiting(
+        reading: ReadHalf,
         context: Arc<SessionContext>,
         peer: SocketAddr,
         meant: Option<NodeId>,
+        both_ways: bool,
     ) -> Self {
         let awaiting = Awaiting {
             context,
             peer,
             meant,
+            both_ways,
             bytes: Vec::new(),
         };
-        BackChannel::new(State::Awaiting(awaiting), true)
+        BackChannel::new(reading, State::Awaiting(awaiting), true)
     }
 
-    fn new(state: State, has_hello: bool) -> Self {
+    fn new(reading: ReadHalf, state: State, has_hello: bool) -> Self {
         BackChannel {
+            reading,
             state: Mutex::new(state),
             has_hello,
             welcomed: Notify::new(),
@@ -85,7 +107,7 @@ impl BackChannel {
         loop {
             let welcomed = self.welcomed.notified();
             let superseded = match &*self.state.lock() {
-                State::Welcomed(session) => Some(session.superseded.clone()),
+                State::Welcomed(welcomed) => Some(welcomed.session.superseded.clone()),
                 State::Silent | State::Awaiting(_) => None,
             };
             match superseded {
@@ -96,10 +118,10 @@ impl BackChannel {
     }
 
     /// Waits until the far end has answered with a `Welcome`. Fails if the link must end instead.
-    pub(super) async fn until_welcomed(&self, stream: &Stream) -> Result<(), DownReason> {
+    pub(super) async fn until_welcomed(&self) -> Result<(), DownReason> {
         loop {
-            stream.readable().await.map_err(|err| lost(&err))?;
-            if let Some(reason) = self.read(stream) {
+            self.reading.readable().await.map_err(|err| lost(&err))?;
+            if let Some(reason) = self.read() {
                 return Err(reason);
             }
             if matches!(&*self.state.lock(), State::Welcomed(_)) {
@@ -108,58 +130,90 @@ impl BackChannel {
         }
     }
 
+    /// Takes the half that reads away, with the answer, if frames may follow that. Otherwise everything
+    /// stays here.
+    pub(super) fn hand_over(self) -> Result<(ReadHalf, Welcomed), Self> {
+        let BackChannel {
+            reading,
+            state,
+            has_hello,
+            welcomed: notify,
+        } = self;
+        match state.into_inner() {
+            State::Welcomed(welcomed) if welcomed.from.features.has(Features::LINKS) => {
+                Ok((reading, welcomed))
+            }
+            state => Err(BackChannel {
+                reading,
+                state: Mutex::new(state),
+                has_hello,
+                welcomed: notify,
+            }),
+        }
+    }
+
     /// Waits until the far end closes the link, or sends something that ends it.
-    pub(super) async fn until_far_end_closes(&self, stream: &Stream) -> DownReason {
+    pub(super) async fn until_far_end_closes(&self) -> DownReason {
         loop {
-            if let Err(err) = stream.readable().await {
+            if let Err(err) = self.reading.readable().await {
                 return lost(&err);
             }
-            if let Some(reason) = self.read(stream) {
+            if let Some(reason) = self.read() {
                 return reason;
             }
         }
     }
 
     /// Reads what the far end sent. Returns why the link must end, or `None` if it goes on.
-    pub(super) fn read(&self, stream: &Stream) -> Option<DownReason> {
+    pub(super) fn read(&self) -> Option<DownReason> {
         loop {
             // As much as all answers of today take.
             let mut bytes = [0; 1024];
-            let read = match stream.try_read(&mut bytes) {
+            let read = match self.reading.try_read(&mut bytes) {
                 Ok(0) => return Some(DownReason::Closed),
                 Ok(n) => &bytes[..n],
                 // The readiness was out of date.
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(err) => return Some(lost(&err)),
             };
-            if let Some(reason) = self.take(read) {
-                return Some(reason);
+            match self.take(read) {
+                Ok(Next::Read) => {}
+                Ok(Next::Stop) => return None,
+                Err(reason) => return Some(reason),
             }
         }
     }
 
     /// Takes bytes that have been read.
-    fn take(&self, bytes: &[u8]) -> Option<DownReason> {
+    fn take(&self, bytes: &[u8]) -> Result<Next, DownReason> {
         let mut state = self.state.lock();
         let State::Awaiting(awaiting) = &mut *state else {
-            return Some(DownReason::Spoke);
+            return Err(DownReason::Spoke);
         };
-        match awaiting.take(bytes) {
-            Ok(None) => None,
-            Ok(Some(session)) => {
-                *state = State::Welcomed(session);
-                self.welcomed.notify_one();
-                None
-            }
-            Err(reason) => Some(reason),
-        }
+        let Some(welcomed) = awaiting.take(bytes)? else {
+            return Ok(Next::Read);
+        };
+        let next = match welcomed.from.features.has(Features::LINKS) && awaiting.both_ways {
+            true => Next::Stop,
+            false => Next::Read,
+        };
+        *state = State::Welcomed(welcomed);
+        self.welcomed.notify_one();
+        Ok(next)
     }
 }
 
+/// Whether to read on.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+enum Next {
+    Read,
+    /// What comes from now on is for another reader.
+    Stop,
+}
+
 impl Awaiting {
-    /// Takes bytes that have been read. Returns the session once the answer is there and agrees with what
-    /// was meant.
-    fn take(&mut self, bytes: &[u8]) -> Result<Option<Session>, DownReason> {
+    /// Takes bytes that have been read. Returns the answer once it is there and agrees with what was meant.
+    fn take(&mut self, bytes: &[u8]) -> Result<Option<Welcomed>, DownReason> {
         // One read brings less than this, so it is bounded. A longer answer is none.
         debug_assert!(self.bytes.len() < MAX_CONTROL);
         self.bytes.extend_from_slice(bytes);
@@ -173,7 +227,7 @@ impl Awaiting {
             }
         };
         let from = match control {
-            Control::Welcome { from, .. } if len == self.bytes.len() => from,
+            Control::Welcome { from, .. } => from,
             Control::Refused(refused) => {
                 self.context.refused(refused);
                 return Err(DownReason::Refused(refused.reason));
@@ -181,14 +235,19 @@ impl Awaiting {
             Control::OtherVersion => return Err(DownReason::Refused(RefusedReason::Version)),
             _ => return Err(DownReason::Spoke),
         };
+        let may_follow = self.both_ways && from.features.has(Features::LINKS);
+        if len < self.bytes.len() && !may_follow {
+            return Err(DownReason::Spoke);
+        }
         let session = self.context.welcomed(&from, self.meant);
         let session = session.map_err(DownReason::Refused)?;
         let (peer, node, incarnation) = (self.peer, from.node, from.incarnation);
         tracing::debug!(%peer, %node, %incarnation, max_frame = from.max_frame, "welcome");
-        Ok(Some(session))
+        let rest = Bytes::copy_from_slice(&self.bytes[len..]);
+        Ok(Some(Welcomed {
+            session,
+            from,
+            rest,
+        }))
     }
-}
-
-pub(super) fn lost(err: &io::Error) -> DownReason {
-    DownReason::Lost(err.kind())
 }

@@ -20,7 +20,7 @@
 use std::{
     fmt,
     future::poll_fn,
-    io::IoSlice,
+    mem,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -31,12 +31,15 @@ use parking_lot::Mutex;
 use crate::{
     net::{
         clock::CoarseInstant,
-        tcp::Stream,
         time::{self, Instant},
     },
     observe::stats::Dropped,
     runtime::failpoints::Failpoints,
-    send::queue::{Batch, Doorbell, SendQueue},
+    send::{
+        numbering::Numbering,
+        queue::{Batch, Doorbell, SendQueue},
+        wire::Wire,
+    },
 };
 
 /// A longer batch is left to the writer, so that a sender is not held up for long.
@@ -64,8 +67,18 @@ enum LinkState {
 }
 
 struct IdleLink {
-    stream: Arc<Stream>,
+    wire: Arc<Wire>,
     pattern: SendPattern,
+    numbering: Numbering,
+}
+
+/// What the writer and the senders leave each other when a link becomes idle, and when it is idle no more.
+#[derive(Default)]
+pub(super) struct Idle {
+    pub(super) pattern: SendPattern,
+    pub(super) numbering: Numbering,
+    /// What a sender has begun and not finished.
+    pub(super) unfinished: Option<Batch>,
 }
 
 impl DirectWrite {
@@ -79,10 +92,11 @@ impl DirectWrite {
 
     /// Lets senders write to the link until the returned guard goes away. Called by the writer when it
     /// has nothing to write.
-    pub(super) fn begin_idle(&self, stream: &Arc<Stream>, pattern: SendPattern) -> IdlePeriod<'_> {
+    pub(super) fn begin_idle(&self, wire: &Arc<Wire>, idle: Idle) -> IdlePeriod<'_> {
         *self.state.lock() = LinkState::Idle(IdleLink {
-            stream: stream.clone(),
-            pattern,
+            wire: wire.clone(),
+            pattern: idle.pattern,
+            numbering: idle.numbering,
         });
         IdlePeriod(self)
     }
@@ -121,7 +135,7 @@ impl DirectWrite {
         if batch.is_empty() {
             return (taken.dropped, queue.rehang(doorbell));
         }
-        *state = match std::mem::replace(state, LinkState::Busy) {
+        *state = match mem::replace(state, LinkState::Busy) {
             LinkState::Idle(link) => LinkState::Unfinished(link, batch),
             other => other,
         };
@@ -145,17 +159,19 @@ impl IdleLink {
             self.pattern.alone = 0;
             return false;
         }
-        // A readable link has been ended by the far end, or is about to be: the writer looks into that.
-        !self.stream.is_readable()
+        !self.wire.may_be_over()
     }
 
-    /// Writes once. If it fails, the writer will see the same error when it tries.
+    /// Writes once. If it fails, the writer will see the same error when it tries. If frames are missing
+    /// before these, the writer says so, and writes them.
     fn write(&mut self, batch: &mut Batch, last: &LastDirectWrite) {
         let begun = time::now();
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let filled = batch.slices(&mut slices);
-        if let Ok(written) = self.stream.try_write(&slices[..filled]) {
-            batch.advance(written);
+        let told = batch.begins_with();
+        if !told.is_some_and(|next| self.numbering.goes_on_with(next)) {
+            return;
+        }
+        if self.wire.try_write::<SLICES>(batch).is_ok() {
+            self.numbering.reached(batch.reached());
             let ended = time::now();
             last.note(begun, ended);
             self.pattern.last_direct_write = Some(ended);
@@ -190,14 +206,18 @@ impl IdlePeriod<'_> {
         }
     }
 
-    /// Ends the period. Returns how frames have been coming, and the batch that a sender left
-    /// unfinished.
-    pub(super) fn end(&self) -> (SendPattern, Option<Batch>) {
-        match std::mem::replace(&mut *self.0.state.lock(), LinkState::Busy) {
-            LinkState::Idle(link) => (link.pattern, None),
-            LinkState::Unfinished(link, batch) => (link.pattern, Some(batch)),
+    /// Ends the period. Returns what the senders left.
+    pub(super) fn end(&self) -> Idle {
+        let (link, unfinished) = match mem::replace(&mut *self.0.state.lock(), LinkState::Busy) {
+            LinkState::Idle(link) => (link, None),
+            LinkState::Unfinished(link, batch) => (link, Some(batch)),
             // `end` was called before.
-            LinkState::Busy => (SendPattern::default(), None),
+            LinkState::Busy => return Idle::default(),
+        };
+        Idle {
+            pattern: link.pattern,
+            numbering: link.numbering,
+            unfinished,
         }
     }
 }
@@ -206,7 +226,7 @@ impl Drop for IdlePeriod<'_> {
     fn drop(&mut self) {
         // An unfinished batch returns to the queue when it is dropped, which must not happen under this
         // lock.
-        let state = std::mem::replace(&mut *self.0.state.lock(), LinkState::Busy);
+        let state = mem::replace(&mut *self.0.state.lock(), LinkState::Busy);
         drop(state);
     }
 }
@@ -271,7 +291,12 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::{config::Config, ids::GroupId, net::bind::bind, send::queue::Limits};
+    use crate::{
+        config::Config,
+        ids::GroupId,
+        net::{bind::bind, tcp::Stream},
+        send::{back_channel::BackChannel, queue::Limits, wire::FarEnd},
+    };
 
     fn push(queue: &SendQueue, payload: Vec<u8>) -> Doorbell {
         let pushed = queue.push((), GroupId::new(1), payload, CoarseInstant::now());
@@ -288,14 +313,21 @@ mod tests {
         let direct_write = DirectWrite::new(last, Failpoints::default());
         let bound = bind(([127, 0, 0, 1], 0).into(), &config).expect("free port");
         let stream = Stream::dial(bound.addr, &config).await.expect("listening");
-        stream.ready().await.expect("open");
+        let (reading, writing) = stream.split();
+        writing.writable().await.expect("open");
+        let far_end = FarEnd::Watched(BackChannel::silent(reading));
+        let wire = Arc::new(Wire::new(writing, far_end, false));
         // So that the first push is not close to the making of `last`.
         time::sleep(Duration::from_millis(1)).await;
         let pattern = SendPattern {
             alone: SendPattern::ENOUGH,
             last_direct_write: None,
         };
-        let idle = direct_write.begin_idle(&Arc::new(stream), pattern);
+        let idle = Idle {
+            pattern,
+            ..Idle::default()
+        };
+        let idle = direct_write.begin_idle(&wire, idle);
         assert!(idle.until_work(&queue).now_or_never().is_none());
 
         // Too long for the sender, so that it is left to the writer.
@@ -304,7 +336,7 @@ mod tests {
         let late = push(&queue, vec![1]);
         direct_write.write_or_ring(&queue, late);
         assert_eq!(queue.stats().written.frames, 0);
-        let (_, unfinished) = idle.end();
+        let Idle { unfinished, .. } = idle.end();
         assert_eq!(unfinished.map(|batch| batch.count().frames), Some(1));
     }
 

@@ -1,12 +1,17 @@
 //! The handshake at the end that dials: a `Hello` first, and a wait for the answer where frames need it.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use crate::{
-    net::{tcp::Stream, time::timeout},
+    net::{halves::WriteHalf, tcp::Stream, time::timeout},
     observe::event::DownReason,
-    send::back_channel::BackChannel,
-    session::context::SessionContext,
+    send::{
+        back_channel::{BackChannel, Welcomed},
+        peer_state::PeerState,
+        wire::{FarEnd, Wire},
+        writer_context::WriterContext,
+    },
+    session::context::{Demand, SessionContext},
     wire::control::{Control, refused::RefusedReason},
 };
 
@@ -21,29 +26,61 @@ pub(super) enum NotWelcome {
 
 /// Introduces this node on a new connection, if sessions are on. Returns once frames may leave.
 pub(super) async fn greet(
-    context: Option<&Arc<SessionContext>>,
-    peer: SocketAddr,
-    stream: &Stream,
-) -> Result<BackChannel, NotWelcome> {
-    let Some(context) = context else {
-        return Ok(BackChannel::silent());
+    context: &WriterContext,
+    peer: &PeerState,
+    stream: Stream,
+) -> Result<Wire, NotWelcome> {
+    let (reading, writing) = stream.split();
+    let Some(sessions) = &context.sessions else {
+        let far_end = FarEnd::Watched(BackChannel::silent(reading));
+        return Ok(Wire::new(writing, far_end, false));
     };
-    let demand = context.demand(peer);
-    let hello = Control::hello(context.me(), demand.node).encode();
-    let back_channel = BackChannel::awaiting(context.clone(), peer, demand.node);
-    let limit = context.time_limit;
-    match timeout(limit, stream.write_whole(&hello)).await {
-        Ok(written) => written.map_err(NotWelcome::Failed)?,
+    let demand = sessions.demand(peer.addr);
+    // Frames that leave before the answer make it too late to agree on both ways.
+    let both_ways = demand.waits;
+    let back_channel =
+        BackChannel::awaiting(reading, sessions.clone(), peer.addr, demand.node, both_ways);
+    say_hello(sessions, &writing, demand, both_ways).await?;
+    if !demand.waits {
+        // A node that does not know the numbers of frames ignores them.
+        return Ok(Wire::new(writing, FarEnd::Watched(back_channel), true));
+    }
+    match timeout(sessions.time_limit, back_channel.until_welcomed()).await {
+        Ok(welcomed) => welcomed.map_err(NotWelcome::because)?,
+        Err(_) if demand.serves_mute => {}
         Err(_) => return Err(no_answer()),
     }
-    if demand.waits {
-        match timeout(limit, back_channel.until_welcomed(stream)).await {
-            Ok(welcomed) => welcomed.map_err(NotWelcome::because)?,
-            Err(_) if demand.serves_mute => {}
-            Err(_) => return Err(no_answer()),
+    let (reading, welcomed) = match back_channel.hand_over() {
+        Ok(welcomed) => welcomed,
+        Err(back_channel) => {
+            return Ok(Wire::new(writing, FarEnd::Watched(back_channel), false));
         }
+    };
+    let Welcomed {
+        session,
+        from,
+        rest,
+    } = welcomed;
+    sessions.set_peer(from.node, peer.addr);
+    peer.met(from.node);
+    let link = sessions.open_link(session, &from, true, None);
+    context
+        .links
+        .read(reading, rest, link.clone(), &from, peer.addr);
+    Ok(Wire::new(writing, FarEnd::Read(link), true))
+}
+
+async fn say_hello(
+    sessions: &Arc<SessionContext>,
+    writing: &WriteHalf,
+    demand: Demand,
+    both_ways: bool,
+) -> Result<(), NotWelcome> {
+    let hello = Control::hello(sessions.me_for(both_ways), demand.node).encode();
+    match timeout(sessions.time_limit, writing.write_whole(&hello)).await {
+        Ok(written) => written.map_err(NotWelcome::Failed),
+        Err(_) => Err(no_answer()),
     }
-    Ok(back_channel)
 }
 
 fn no_answer() -> NotWelcome {
@@ -58,9 +95,12 @@ impl NotWelcome {
             DownReason::Refused(reason) => return NotWelcome::Refused(reason),
             DownReason::Lost(kind) => kind,
             DownReason::Spoke => io::ErrorKind::InvalidData,
-            DownReason::Closed | DownReason::Idle | DownReason::Superseded | DownReason::Ended => {
-                io::ErrorKind::UnexpectedEof
-            }
+            DownReason::Closed
+            | DownReason::Idle
+            | DownReason::Left
+            | DownReason::Replaced
+            | DownReason::Superseded
+            | DownReason::Ended => io::ErrorKind::UnexpectedEof,
         };
         let text = format!("no answer to the Hello: {reason}");
         NotWelcome::Failed(io::Error::new(kind, text))

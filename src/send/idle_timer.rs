@@ -46,6 +46,12 @@ impl IdleTimer {
         }
     }
 
+    /// Begins the idle period anew, because the link is still of use.
+    pub(super) fn restart(&mut self) {
+        self.since = time::now();
+        self.set(self.limit);
+    }
+
     /// The timer has fired: returns what is due, given when a sender last wrote to the link directly,
     /// and sets the timer again unless the link must end.
     pub(super) fn due(&mut self, last_direct_write: Option<Instant>) -> Due {

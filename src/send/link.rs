@@ -4,31 +4,27 @@
 //! and reports when the link is up and down. When the link ends, the frames that are not written whole
 //! return to the front of the queue, or are dropped if the queue is closed.
 
-use std::{
-    io::{self, IoSlice},
-    mem,
-    pin::pin,
-    sync::Arc,
-};
+use std::{io, mem, pin::pin, sync::Arc};
 
 use futures::future::OptionFuture;
 
 use crate::{
     net::{
         clock::{CoarseInstant, EXPIRY_SLACK},
-        tcp::{Readiness, Stream},
         time::timeout,
     },
     observe::event::DownReason,
     runtime::failpoints::Failpoint,
     send::{
-        back_channel::{BackChannel, lost},
-        direct_write::SendPattern,
+        direct_write::Idle,
         idle_timer::{Due, IdleTimer},
+        numbering::Numbering,
         peer_state::PeerState,
-        queue::Batch,
+        queue::{Batch, Taken},
+        wire::{Wire, lost},
         writer_context::WriterContext,
     },
+    wire::control::Control,
 };
 
 /// Slices of one vectored write.
@@ -41,27 +37,20 @@ const YIELD_AFTER: usize = 1 << 20;
 pub(crate) struct Link<'w> {
     context: &'w WriterContext,
     peer: &'w PeerState,
-    stream: Arc<Stream>,
-    back_channel: BackChannel,
+    wire: Arc<Wire>,
     epoch: u64,
     /// Why it ended. Stays `Ended` if `run` is cancelled or panics.
     reason: DownReason,
 }
 
 impl<'w> Link<'w> {
-    pub(crate) fn open(
-        context: &'w WriterContext,
-        peer: &'w PeerState,
-        stream: Stream,
-        back_channel: BackChannel,
-    ) -> Self {
+    pub(crate) fn open(context: &'w WriterContext, peer: &'w PeerState, wire: Wire) -> Self {
         let epoch = peer.connected();
         context.reporter.link_up(peer.addr, epoch);
         Link {
             context,
             peer,
-            stream: Arc::new(stream),
-            back_channel,
+            wire: Arc::new(wire),
             epoch,
             reason: DownReason::Ended,
         }
@@ -70,9 +59,9 @@ impl<'w> Link<'w> {
     /// Writes what is queued until the link ends. Returns why it ended.
     pub(crate) async fn run(mut self) -> DownReason {
         let (peer, reporter) = (self.peer.addr, &self.context.reporter);
-        let fenced = self.back_channel.may_be_superseded();
+        let fenced = self.wire.may_be_superseded();
         let work = async {
-            let superseded = fenced.then(|| self.back_channel.superseded());
+            let superseded = fenced.then(|| self.wire.superseded());
             tokio::select! {
                 biased;
                 Some(()) = OptionFuture::from(superseded) => {
@@ -88,27 +77,40 @@ impl<'w> Link<'w> {
     async fn write_all(&self) -> DownReason {
         let failpoints = &self.context.failpoints;
         let mut idle_timer = IdleTimer::new(self.context.config.idle_timeout);
-        let mut pattern = SendPattern::default();
-        let mut unfinished = None;
+        let mut idle = Idle::default();
         let (mut was_idle, mut written) = (false, 0);
+        if let Err(reason) = self.start(&mut idle.numbering).await {
+            return reason;
+        }
         loop {
             failpoints.hit(Failpoint::BeforeTake);
-            let Some(mut batch) = unfinished.take().or_else(|| self.take()) else {
-                if self.peer.queue.is_done() {
-                    return DownReason::Ended;
+            let taken = match idle.unfinished.take() {
+                Some(batch) => Ok(batch),
+                None => self.take(),
+            };
+            let mut batch = match taken {
+                Ok(batch) => batch,
+                Err(behind) => {
+                    if self.peer.queue.is_done() {
+                        return self.linger().await;
+                    }
+                    // The last frames may have been dropped, and nothing may follow them.
+                    if let Err(reason) = self.tell_gap(&mut idle.numbering, behind).await {
+                        return reason;
+                    }
+                    idle = match self.wait_for_work(&mut idle_timer, idle).await {
+                        Ok(idle) => idle,
+                        Err(reason) => return reason,
+                    };
+                    was_idle = true;
+                    continue;
                 }
-                (pattern, unfinished) = match self.wait_for_work(&mut idle_timer, pattern).await {
-                    Ok(woken) => woken,
-                    Err(reason) => return reason,
-                };
-                was_idle = true;
-                continue;
             };
             if mem::take(&mut was_idle) {
-                pattern.woken_by(batch.count().frames);
+                idle.pattern.woken_by(batch.count().frames);
             }
             failpoints.hit(Failpoint::AfterTake);
-            match self.write(&mut batch).await {
+            match self.write(&mut batch, &mut idle.numbering).await {
                 Ok(bytes) => written += bytes,
                 Err(reason) => {
                     batch.link_ended();
@@ -124,26 +126,74 @@ impl<'w> Link<'w> {
         }
     }
 
-    /// Takes the next batch from the queue, and reports what went stale there.
-    fn take(&self) -> Option<Batch> {
-        let taken = self.peer.queue.take(CoarseInstant::now());
-        self.peer.report_dropped(&taken.dropped);
-        taken.batch
+    /// Nothing more will be written. Keeps the link for as long as this node receives, if the far end may
+    /// send frames on it: this end may drain, and so may the other.
+    async fn linger(&self) -> DownReason {
+        if !self.wire.is_both_ways() {
+            return DownReason::Ended;
+        }
+        tokio::select! {
+            biased;
+            () = self.context.lifecycle.receiving_ends() => DownReason::Ended,
+            reason = self.wire.until_over() => reason,
+        }
+    }
+
+    /// Says which frame will be the first on this link.
+    async fn start(&self, numbering: &mut Numbering) -> Result<(), DownReason> {
+        if !self.wire.numbers_frames() {
+            return Ok(());
+        }
+        let next = self.peer.queue.first_queued();
+        let stream = self.peer.stream;
+        self.say(&Control::Start { stream, next }).await?;
+        *numbering = Numbering::from(next);
+        Ok(())
+    }
+
+    /// Says that the next frame is this one, if frames before it are missing.
+    async fn tell_gap(&self, numbering: &mut Numbering, next: u64) -> Result<(), DownReason> {
+        if numbering.goes_on_with(next) {
+            return Ok(());
+        }
+        self.say(&Control::Gap { next }).await?;
+        *numbering = Numbering::from(next);
+        Ok(())
+    }
+
+    async fn say(&self, control: &Control) -> Result<(), DownReason> {
+        let said = self.peer.expire_while(self.wire.say(control));
+        tokio::select! {
+            biased;
+            said = said => said.map_err(|err| lost(&err)),
+            reason = self.wire.until_over() => Err(reason),
+        }
+    }
+
+    /// Takes the next batch from the queue, and reports what went stale there. If there is none, returns
+    /// the number of the next frame.
+    fn take(&self) -> Result<Batch, u64> {
+        let Taken {
+            batch,
+            dropped,
+            behind,
+        } = self.peer.queue.take(CoarseInstant::now());
+        self.peer.report_dropped(&dropped);
+        batch.ok_or(behind)
     }
 
     /// Waits for something to write. Meanwhile senders may write lone frames themselves, and the far end
     /// is watched: if it closes an idle link, as a peer that restarts does, that is noticed before a
-    /// frame is lost to it. Returns how frames have been coming and the batch that a sender left
-    /// unfinished, or why the link must end.
+    /// frame is lost to it. Returns what senders did meanwhile, or why the link must end.
     async fn wait_for_work(
         &self,
         idle_timer: &mut IdleTimer,
-        pattern: SendPattern,
-    ) -> Result<(SendPattern, Option<Batch>), DownReason> {
+        idle: Idle,
+    ) -> Result<Idle, DownReason> {
         let queue = &self.peer.queue;
         idle_timer.begin();
-        let idle = self.peer.direct_write.begin_idle(&self.stream, pattern);
-        let mut closed = pin!(self.back_channel.until_far_end_closes(&self.stream));
+        let idle = self.peer.direct_write.begin_idle(&self.wire, idle);
+        let mut closed = pin!(self.wire.until_over());
         let mut work = pin!(idle.until_work(queue));
         loop {
             tokio::select! {
@@ -153,6 +203,7 @@ impl<'w> Link<'w> {
                 () = &mut idle_timer.fired => match idle_timer.due(idle.last_direct_write()) {
                     Due::Nothing => {}
                     Due::ReleaseMemory => queue.trim(),
+                    Due::EndLink if self.wire.stays() => idle_timer.restart(),
                     Due::EndLink => return Err(DownReason::Idle),
                 },
             }
@@ -160,31 +211,34 @@ impl<'w> Link<'w> {
         Ok(idle.end())
     }
 
-    /// Writes the whole batch, except frames that go stale meanwhile. Returns how many bytes it wrote.
-    async fn write(&self, batch: &mut Batch) -> Result<usize, DownReason> {
+    /// Writes the whole batch, except frames that go stale meanwhile, and says where frames are missing.
+    /// Returns how many bytes it wrote.
+    async fn write(
+        &self,
+        batch: &mut Batch,
+        numbering: &mut Numbering,
+    ) -> Result<usize, DownReason> {
         let mut written = 0;
         while !batch.is_empty() {
-            let ready = match self.stream.ready_now() {
-                Some(ready) => ready.map_err(|err| lost(&err))?,
-                None => match self.wait_until_ready(batch).await? {
-                    Some(ready) => ready,
-                    None => continue,
-                },
-            };
-            if ready.is_readable()
-                && let Some(reason) = self.back_channel.read(&self.stream)
-            {
-                return Err(reason);
+            match self.wire.ready_now() {
+                Some(ready) if ready?.is_writable() => {}
+                Some(_) => continue,
+                None => {
+                    self.wait_until_ready(batch).await?;
+                    continue;
+                }
             }
-            if !ready.is_writable() {
-                continue;
+            if let Some(next) = batch.begins_with() {
+                // Between two frames, so that none goes out twice.
+                if let Some(reason) = self.wire.ends() {
+                    return Err(reason);
+                }
+                self.tell_gap(numbering, next).await?;
             }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = batch.slices(&mut slices);
-            match self.stream.try_write(&slices[..filled]) {
+            match self.wire.try_write::<SLICES>(batch) {
                 Ok(n) => {
                     written += n;
-                    batch.advance(n);
+                    numbering.reached(batch.reached());
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 Err(err) => return Err(lost(&err)),
@@ -197,12 +251,11 @@ impl<'w> Link<'w> {
     }
 
     /// Waits until the socket is ready again, and drops what goes stale meanwhile. Called when the kernel
-    /// takes no more, because the peer is slow, stopped or cut off. Returns `None` if the socket is not
-    /// ready yet, but the caller must wait anew: frames may have gone stale, the first frame that can go
-    /// stale was pushed, or the queue has ended.
-    async fn wait_until_ready(&self, batch: &mut Batch) -> Result<Option<Readiness>, DownReason> {
+    /// takes no more, because the peer is slow, stopped or cut off. May return before the socket is ready:
+    /// frames may have gone stale, the first frame that can go stale was pushed, or the queue has ended.
+    async fn wait_until_ready(&self, batch: &mut Batch) -> Result<(), DownReason> {
         let queue = &self.peer.queue;
-        let ready = self.stream.ready();
+        let ready = self.wire.until_ready();
         let ready = match batch.next_expiry(CoarseInstant::now()) {
             Some(expiry) => timeout(expiry + EXPIRY_SLACK, ready).await.ok(),
             // Nothing can go stale until something is pushed.
@@ -214,13 +267,16 @@ impl<'w> Link<'w> {
         let now = CoarseInstant::now();
         batch.expire(now);
         self.peer.report_dropped(&queue.expire(now));
-        ready.transpose().map_err(|err| lost(&err))
+        ready.unwrap_or(Ok(()))
     }
 }
 
 impl Drop for Link<'_> {
     fn drop(&mut self) {
         self.peer.disconnected();
+        if self.context.lifecycle.stops() {
+            self.wire.say_goodbye();
+        }
         let (peer, reporter) = (self.peer.addr, &self.context.reporter);
         reporter.link_down(peer, self.epoch, self.reason);
     }

@@ -11,10 +11,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Refusal, SendError},
+    ids::NodeId,
     net::time::{self, Instant},
     observe::{
         reporter::Reporter,
@@ -33,6 +35,12 @@ use crate::{
 pub(crate) struct PeerState {
     pub(crate) addr: SocketAddr,
     pub(crate) queue: Arc<SendQueue>,
+    /// Tells this queue's frames from those of the others, on the wire.
+    pub(super) stream: u64,
+    /// The node that was found at the address.
+    node: Mutex<Option<NodeId>>,
+    /// Notified when there may be a link to the node that it dialled, or when it was heard of.
+    heard: Notify,
     pub(super) direct_write: DirectWrite,
     reporter: Reporter,
     /// The number of connections made so far.
@@ -61,6 +69,7 @@ pub(super) struct Dispensable {
 impl PeerState {
     pub(crate) fn new(
         addr: SocketAddr,
+        stream: u64,
         limits: Limits,
         direct_write: DirectWrite,
         reporter: Reporter,
@@ -68,6 +77,9 @@ impl PeerState {
         PeerState {
             addr,
             queue: Arc::new(SendQueue::new(limits)),
+            stream,
+            node: Mutex::new(None),
+            heard: Notify::new(),
             direct_write,
             reporter,
             epoch: AtomicU64::new(0),
@@ -153,6 +165,30 @@ impl PeerState {
             without_link,
         })
     }
+
+    // ---- the node at the address -------------------------------------------------------------------
+
+    /// Notes which node is at the address.
+    pub(super) fn met(&self, node: NodeId) {
+        *self.node.lock() = Some(node);
+    }
+
+    /// Returns the node that was found at the address.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        *self.node.lock()
+    }
+
+    /// Notes that the node at the address was heard of: it may be dialled now, or there is a link with it.
+    pub(super) fn was_heard(&self) {
+        self.heard.notify_one();
+    }
+
+    /// Waits until the node at the address is heard of.
+    pub(super) async fn until_heard(&self) {
+        self.heard.notified().await;
+    }
+
+    // ---- frames ------------------------------------------------------------------------------------
 
     /// Waits until there is something to write, or the queue has ended.
     pub(super) async fn until_ready(&self) {

@@ -13,7 +13,10 @@ use std::{
     collections::HashMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -21,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::{PeerError, Refusal, SendError},
-    ids::GroupId,
+    ids::{GroupId, NodeId},
     net::{
         addr,
         time::{self, sleep, timeout},
@@ -51,6 +54,8 @@ pub(crate) struct Peers {
     supervisor: Supervisor,
     arbiters: Arc<Arbiters>,
     last_direct_write: Arc<LastDirectWrite>,
+    /// How many queues there have been.
+    streams: AtomicU64,
     /// For the tasks of the peers. Weak, so that these tasks do not keep `Peers` alive.
     this: Weak<Peers>,
 }
@@ -65,14 +70,15 @@ struct PeerTable {
 
 impl Peers {
     pub(crate) fn new(
-        context: WriterContext,
+        context: impl FnOnce(&Weak<Peers>) -> WriterContext,
         supervisor: Supervisor,
         arbiters: Arc<Arbiters>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Peers {
             table: RwLock::default(),
             rejected: Mutex::default(),
-            context,
+            context: context(this),
+            streams: AtomicU64::new(0),
             supervisor,
             arbiters,
             last_direct_write: Arc::new(LastDirectWrite::new(time::now())),
@@ -143,6 +149,7 @@ impl Peers {
         }
         let peer = Peer::new(Arc::new(PeerState::new(
             addr,
+            self.streams.fetch_add(1, Relaxed),
             Limits::of_peer(&self.context.config),
             DirectWrite::new(
                 self.last_direct_write.clone(),
@@ -155,6 +162,37 @@ impl Peers {
         }
         table.peers.insert(addr, peer.clone());
         Ok(peer)
+    }
+
+    /// Returns the peer that stands for a node, to answer it. `addr` is where the node says that it is.
+    pub(crate) fn of_node(&self, node: NodeId, addr: SocketAddr) -> Result<Peer, PeerError> {
+        let sessions = self.context.sessions.as_ref();
+        let known = sessions.and_then(|sessions| sessions.peer(node));
+        if let Some(peer) = known.and_then(|known| self.get(known).ok())
+            && peer.state.node().is_none_or(|met| met == node)
+        {
+            peer.state.met(node);
+            return Ok(peer);
+        }
+        let peer = self.get(addr)?;
+        peer.state.met(node);
+        if let Some(sessions) = sessions {
+            sessions.set_peer(node, addr);
+        }
+        Ok(peer)
+    }
+
+    /// Notes that a node said Hello: its peer, or the one at the address that it names, is dialled now, or
+    /// uses the new link.
+    pub(crate) fn heard(&self, node: NodeId, addr: SocketAddr) {
+        let sessions = self.context.sessions.as_ref();
+        let known = sessions.and_then(|sessions| sessions.peer(node));
+        let table = self.table.read();
+        for addr in [known, Some(addr)].into_iter().flatten() {
+            if let Some(peer) = table.peers.get(&addr) {
+                peer.state.was_heard();
+            }
+        }
     }
 
     /// Starts the task that keeps the peer's writer alive. Returns false if the arbiters are gone.

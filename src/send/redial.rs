@@ -14,7 +14,10 @@ use crate::{
 pub(super) struct Redial {
     backoff: Backoff,
     stable_after: Duration,
+    redial_first: Duration,
     redial_max: Duration,
+    /// What is heard of the peer counts from then on.
+    heard_from: Instant,
     /// The next dial must not begin earlier.
     pub(super) not_before: Instant,
     failing: Option<Failing>,
@@ -32,9 +35,20 @@ impl Redial {
         Redial {
             backoff: Backoff::new(config.redial_first, config.redial_max),
             stable_after: config.stable_after,
+            redial_first: config.redial_first,
             redial_max: config.redial_max,
+            heard_from: now,
             not_before: now,
             failing: None,
+        }
+    }
+
+    /// Notes that the peer was heard of: it may be dialled at once. Not more often than the first wait
+    /// allows, whatever others say.
+    pub(super) fn heard(&mut self, now: Instant) {
+        if now >= self.heard_from {
+            self.heard_from = now + self.redial_first;
+            self.not_before = self.not_before.min(now);
         }
     }
 
@@ -80,7 +94,8 @@ impl Redial {
             self.backoff.reset();
         }
         match reason {
-            DownReason::Idle => {}
+            // The link that replaces it is there already.
+            DownReason::Idle | DownReason::Replaced => {}
             DownReason::Refused(_) => self.wait_long(now, draw),
             _ => self.wait(now, draw),
         }

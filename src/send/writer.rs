@@ -5,10 +5,11 @@
 //!
 //! ```text
 //! without a link ─ something is queued ─► dialling ─ connected ─► link ─ idle, or lost ─► without a link
-//!                                            └ failed: waits, stale frames are dropped ┘
+//!                                            ├ failed: waits, stale frames are dropped ┘
+//!                                            └ the peer's node has dialled: its link is used
 //! ```
 
-use std::{io, sync::Arc};
+use std::{io, pin::pin, sync::Arc};
 
 use actix::{Actor, Context};
 
@@ -20,11 +21,11 @@ use crate::{
     },
     runtime::supervision::{Lifeline, Supervised, live},
     send::{
-        back_channel::BackChannel,
         greeting::{NotWelcome, greet},
         link::Link,
         peer_state::PeerState,
         redial::Redial,
+        wire::{FarEnd, Wire},
         writer_context::WriterContext,
     },
     wire::control::refused::RefusedReason,
@@ -90,12 +91,16 @@ impl Writing {
         while timeout(idle_timeout, self.peer.until_ready()).await.is_ok()
             && !self.peer.queue.is_done()
         {
-            // Boxed, because it is larger than all else here, and a peer seldom dials.
-            let Some((stream, back_channel)) = Box::pin(self.dial()).await else {
+            let wire = match self.claim() {
+                Some(wire) => Some(wire),
+                // Boxed, because it is larger than all else here, and a peer seldom dials.
+                None => Box::pin(self.dial()).await,
+            };
+            let Some(wire) = wire else {
                 continue;
             };
             let begun = time::now();
-            let link = Link::open(&self.context, &self.peer, stream, back_channel);
+            let link = Link::open(&self.context, &self.peer, wire);
             let reason = link.run().await;
             let draw = random::fraction();
             self.redial
@@ -103,25 +108,52 @@ impl Writing {
         }
     }
 
+    /// Takes a link with the peer's node that nobody writes to: one that the node dialled, usually.
+    fn claim(&self) -> Option<Wire> {
+        let node = self.peer.node()?;
+        let (link, writing) = self.context.sessions.as_ref()?.claim_link(node)?;
+        Some(Wire::new(writing, FarEnd::Read(link), true))
+    }
+
     /// Dials until there is a connection on which frames may leave. Returns `None` if no frame is left: they
     /// went stale, or the queue was closed.
-    async fn dial(&mut self) -> Option<(Stream, BackChannel)> {
+    async fn dial(&mut self) -> Option<Wire> {
         let (peer, dialer) = (self.peer.clone(), self.context.dialer.clone());
         loop {
             let waiting = async {
                 sleep_until(self.redial.not_before).await;
                 dialer.turn(peer.unanswered()).await
             };
-            let place = peer.expire_while(waiting).await;
+            let place = tokio::select! {
+                biased;
+                () = peer.until_heard() => {
+                    self.redial.heard(time::now());
+                    if let Some(wire) = self.claim() {
+                        return Some(wire);
+                    }
+                    continue;
+                }
+                place = peer.expire_while(waiting) => place,
+            };
             if !peer.queue.has_frames() {
                 return None;
             }
-            let dialled = peer.expire_while(dialer.dial(peer.addr, place)).await;
+            let mut dialling = pin!(peer.expire_while(dialer.dial(peer.addr, place)));
+            let dialled = loop {
+                tokio::select! {
+                    biased;
+                    dialled = &mut dialling => break dialled,
+                    () = peer.until_heard() => if let Some(wire) = self.claim() {
+                        return Some(wire);
+                    },
+                }
+            };
             let (err, answered) = match dialled {
-                Ok(stream) => match self.greet(&stream).await {
-                    Ok(back_channel) => {
+                // Not interrupted from here on: the far end may have begun to use the connection.
+                Ok(stream) => match self.greet(stream).await {
+                    Ok(wire) => {
                         self.redial.succeeded();
-                        return Some((stream, back_channel));
+                        return Some(wire);
                     }
                     Err(NotWelcome::Refused(reason)) => {
                         self.refused(reason);
@@ -136,9 +168,8 @@ impl Writing {
     }
 
     /// Introduces this node on a new connection, and waits for the answer if frames need it.
-    async fn greet(&self, stream: &Stream) -> Result<BackChannel, NotWelcome> {
-        let sessions = self.context.sessions.as_ref();
-        let greeting = greet(sessions, self.peer.addr, stream);
+    async fn greet(&self, stream: Stream) -> Result<Wire, NotWelcome> {
+        let greeting = greet(&self.context, &self.peer, stream);
         self.peer.expire_while(greeting).await
     }
 

@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     observe::reporter::Reporter,
     runtime::{failpoints::Failpoints, lifecycle::Lifecycle},
-    send::dialer::Dialer,
+    send::{dialer::Dialer, read_links::ReadLinks},
     session::context::SessionContext,
 };
 
@@ -17,6 +17,7 @@ pub(crate) struct WriterContext {
     pub(crate) dialer: Arc<Dialer>,
     /// `None` if sessions are off.
     pub(crate) sessions: Option<Arc<SessionContext>>,
+    pub(crate) links: Arc<dyn ReadLinks>,
     pub(crate) reporter: Reporter,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) failpoints: Failpoints,

@@ -3,19 +3,22 @@
 //! Knows who this node is, whom it means to reach at which address, and which nodes have introduced
 //! themselves. Does no I/O.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use crate::{
     ids::{Incarnation, NodeId},
+    net::halves::WriteHalf,
     session::{
         identity::Resolved,
+        inbound_stream::InboundStream,
         known_nodes::{KnownNodes, NotAdmitted, Session},
+        open_link::{OpenLink, Rank},
     },
     wire::control::{
         Control,
-        node_info::NodeInfo,
+        node_info::{Features, NodeInfo},
         refused::{Refused, RefusedReason},
     },
 };
@@ -73,6 +76,7 @@ impl SessionContext {
                     advertised: identity.advertised,
                     port,
                     max_frame: u32::try_from(max_frame).ok(),
+                    features: Features::LINKS,
                 },
             }),
             known: Mutex::default(),
@@ -82,6 +86,15 @@ impl SessionContext {
     /// Returns who this node is.
     pub(crate) fn me(&self) -> NodeInfo {
         self.me.lock().info.clone()
+    }
+
+    /// Returns who this node is, for a link that carries frames both ways or only to the far end.
+    pub(crate) fn me_for(&self, both_ways: bool) -> NodeInfo {
+        let mut me = self.me();
+        if !both_ways {
+            me.features = Features::default();
+        }
+        me
     }
 
     // ---- the end that dials ------------------------------------------------------------------------
@@ -159,6 +172,59 @@ impl SessionContext {
             NotAdmitted::Older(known) => Refused::older_than(known),
             NotAdmitted::Full => Refused::because(RefusedReason::TooManyNodes),
         })
+    }
+}
+
+// ---- links ---------------------------------------------------------------------------------------------
+
+impl SessionContext {
+    /// Adds a link with a node that was admitted. `dialled` by this node, or accepted. `writing` is the half
+    /// that writes if anybody may claim it.
+    pub(crate) fn open_link(
+        &self,
+        session: Session,
+        far: &NodeInfo,
+        dialled: bool,
+        writing: Option<WriteHalf>,
+    ) -> Arc<OpenLink> {
+        let me = self.me.lock().info.node;
+        // A node that dials itself has both ends of the link, and writes to the one that it dialled.
+        let writing = writing.filter(|_| far.node != me);
+        let mut known = self.known.lock();
+        let rank = Rank {
+            dialled_by_lower: dialled == (me < far.node),
+            number: known.count_up(),
+        };
+        let link = OpenLink::new(far.node, far.incarnation, rank, dialled, session, writing);
+        let link = Arc::new(link);
+        known.add_link(&link);
+        link
+    }
+
+    /// Returns the best link with a node that nobody writes to, and the half that writes.
+    pub(crate) fn claim_link(&self, node: NodeId) -> Option<(Arc<OpenLink>, WriteHalf)> {
+        let known = self.known.lock();
+        let link = known.best_link(node)?;
+        let writing = link.claim()?;
+        Some((link, writing))
+    }
+
+    /// Returns one of the streams of the node at the far end. `None` if a later incarnation of it has come.
+    pub(crate) fn stream(&self, link: &OpenLink, number: u64) -> Option<Arc<InboundStream>> {
+        let mut known = self.known.lock();
+        known.stream(link.node, link.incarnation, number)
+    }
+
+    /// Lets a peer stand for a known node, unless another one does.
+    pub(crate) fn set_peer(&self, node: NodeId, peer: SocketAddr) {
+        self.known.lock().set_peer(node, peer);
+    }
+
+    /// Returns the peer that stands for a node.
+    pub(crate) fn peer(&self, node: NodeId) -> Option<SocketAddr> {
+        let meant = self.meant.iter().find(|(_, meant)| **meant == node);
+        let meant = meant.map(|(addr, _)| *addr);
+        meant.or_else(|| self.known.lock().peer(node))
     }
 }
 

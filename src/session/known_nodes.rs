@@ -1,21 +1,31 @@
 //! [`KnownNodes`]: the latest incarnation of each node that introduced itself, and the links with it.
 //!
-//! When a later incarnation of a node comes, the links of the former one are told to end. Knows no socket:
-//! each link watches its [`Session`].
+//! When a later incarnation of a node comes, the links of the former one are told to end. Each link watches
+//! its [`Session`]. Does no I/O.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
 
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use crate::ids::{Incarnation, NodeId};
+use crate::{
+    ids::{Incarnation, NodeId},
+    session::{inbound_stream::InboundStream, open_link::OpenLink},
+};
 
 /// The most nodes that are known. Strangers can make up any number of ids. If there are more, those without
 /// a link that have not been heard of for longest are forgotten: half of them at once, so that this takes
 /// little time for each.
 const MAX_KNOWN: usize = 16 << 10;
+
+/// The most streams of one node that are remembered. If there are more, one that no link has is forgotten.
+const MAX_STREAMS: usize = 64;
 
 /// The nodes that have introduced themselves to this one.
 #[derive(Debug, Default)]
@@ -32,6 +42,12 @@ struct Known {
     /// The links of the incarnation before.
     former: TaskTracker,
     heard: u64,
+    /// The links that may be written to, if nobody writes to them.
+    open: Vec<Weak<OpenLink>>,
+    /// What its queues have sent, by their numbers.
+    streams: HashMap<u64, Arc<InboundStream>>,
+    /// The peer that stands for the node: frames for it go into the queue of this one.
+    peer: Option<SocketAddr>,
 }
 
 /// The links with one incarnation of a node.
@@ -90,7 +106,9 @@ impl KnownNodes {
                 }
                 if incarnation > known.incarnation {
                     known.life.superseded.cancel();
+                    let peer = known.peer;
                     *known = Known::new(incarnation, known.life.links.clone());
+                    known.peer = peer;
                 }
                 known
             }
@@ -101,6 +119,70 @@ impl KnownNodes {
             former: known.former.clone(),
             _link: known.life.links.token(),
         })
+    }
+
+    /// Returns a number that is higher than those before it.
+    pub(super) fn count_up(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// Adds a link that may be written to. Tells those that are worse that they are replaced.
+    pub(super) fn add_link(&mut self, link: &Arc<OpenLink>) {
+        let Some(known) = self.of(link.node, link.incarnation) else {
+            return;
+        };
+        known.open.retain(|open| open.strong_count() > 0);
+        if link.is_free() {
+            let open = known.open.iter().filter_map(Weak::upgrade);
+            open.filter(|open| open.rank < link.rank)
+                .for_each(|open| open.replaced.cancel());
+        }
+        known.open.push(Arc::downgrade(link));
+    }
+
+    /// Returns the best of the links with a node that nobody writes to.
+    pub(super) fn best_link(&self, node: NodeId) -> Option<Arc<OpenLink>> {
+        let open = self.nodes.get(&node)?.open.iter();
+        let free = open.filter_map(Weak::upgrade).filter(|open| open.is_free());
+        free.max_by_key(|open| open.rank)
+    }
+
+    /// Returns one of the streams of a node. `None` if a later incarnation has come.
+    pub(super) fn stream(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        number: u64,
+    ) -> Option<Arc<InboundStream>> {
+        let known = self.of(node, incarnation)?;
+        if known.streams.len() >= MAX_STREAMS && !known.streams.contains_key(&number) {
+            let unused = known
+                .streams
+                .iter()
+                .filter(|(_, it)| Arc::strong_count(it) == 1);
+            // Of those, the queue that was made first.
+            let oldest = unused.map(|(&number, _)| number).min();
+            known.streams.remove(&oldest?);
+        }
+        Some(known.streams.entry(number).or_default().clone())
+    }
+
+    /// Lets a peer stand for the node, unless another one does.
+    pub(super) fn set_peer(&mut self, node: NodeId, peer: SocketAddr) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.peer.get_or_insert(peer);
+        }
+    }
+
+    /// Returns the peer that stands for the node.
+    pub(super) fn peer(&self, node: NodeId) -> Option<SocketAddr> {
+        self.nodes.get(&node)?.peer
+    }
+
+    fn of(&mut self, node: NodeId, incarnation: Incarnation) -> Option<&mut Known> {
+        let known = self.nodes.get_mut(&node);
+        known.filter(|known| known.incarnation == incarnation)
     }
 
     /// Forgets the half of the nodes without links that have not been heard of for longest.
@@ -127,6 +209,9 @@ impl Known {
             life: Life::default(),
             former,
             heard: 0,
+            open: Vec::new(),
+            streams: HashMap::new(),
+            peer: None,
         }
     }
 

@@ -71,12 +71,15 @@ pub(crate) fn peek(bytes: &[u8], limit: usize) -> Result<Option<Head>, Malformed
     Ok(Some(Head { len, group }))
 }
 
-/// Counts the complete frames at the front of `bytes`.
-pub(crate) fn whole(mut bytes: &[u8], limit: usize) -> Count {
+/// Counts those of the complete frames at the front of `bytes` that are `counted`.
+pub(crate) fn whole(mut bytes: &[u8], limit: usize, counted: impl Fn(&[u8]) -> bool) -> Count {
     let mut whole = Count::ZERO;
     while let Ok(Some(head)) = peek(bytes, limit) {
-        whole += Count::one(head.len);
-        bytes = &bytes[head.len..];
+        let (frame, behind) = bytes.split_at(head.len);
+        if counted(frame) {
+            whole += Count::one(head.len);
+        }
+        bytes = behind;
     }
     whole
 }

@@ -48,6 +48,13 @@ pub struct LinkStats {
     /// [`Sessions::Required`](crate::Sessions::Required) needs one, or because what two nodes say to
     /// introduce themselves came damaged, twice, or at the wrong time.
     pub bad_handshakes: u64,
+    /// How often a node introduced itself and was welcome ([`PeerEvent::Heard`](crate::PeerEvent::Heard)).
+    pub heard: u64,
+    /// How often a node said that it stops ([`PeerEvent::Goodbye`](crate::PeerEvent::Goodbye)).
+    pub goodbyes: u64,
+    /// How often frames of a node were missing ([`PeerEvent::Gap`](crate::PeerEvent::Gap)). How many they
+    /// were is in [`ReceiveStats::missing`](crate::ReceiveStats::missing).
+    pub gaps: u64,
     /// Datagrams that the system refused to send, by the kind of error it returned.
     pub datagram_errors: DatagramErrors,
 }

@@ -9,6 +9,8 @@ use crate::{
 ///
 /// `received = delivered + dropped + in_delivery`, in frames and in bytes, in every snapshot.
 /// "Delivered" means that a handler had the frame; see [`Inbound`](crate::Inbound).
+///
+/// Frames of nodes that have introduced themselves are numbered: `announced = numbered + missing`.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -33,13 +35,24 @@ pub struct ReceiveStats {
     pub given_up: u64,
     /// Connections that ended in the middle of a frame.
     pub truncated: u64,
+    /// How many frames were sent to this node by nodes that number them, since the first contact with each,
+    /// as far as their numbers have been seen.
+    pub announced: u64,
+    /// Those of the announced frames that are among the received ones.
+    pub numbered: u64,
+    /// Those of the announced frames that will not come; see [`PeerEvent::Gap`](crate::PeerEvent::Gap).
+    pub missing: u64,
 }
 
 impl ReceiveStats {
     pub(super) fn balance(&self) -> Result<(), Imbalance> {
         let sum = self.delivered + self.dropped.total() + self.in_delivery;
         let text = "received = delivered + dropped + in_delivery";
-        check("inbound", text, self.received, sum)
+        check("inbound", text, self.received, sum)?;
+        let text = "announced = numbered + missing";
+        let frames = |frames| Count { frames, bytes: 0 };
+        let sum = frames(self.numbered + self.missing);
+        check("inbound", text, frames(self.announced), sum)
     }
 }
 

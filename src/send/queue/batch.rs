@@ -28,6 +28,8 @@ pub(crate) struct Batch<To: Copy + Eq = ()> {
     pub(super) chunks: VecDeque<Chunk<To>>,
     /// How many bytes of the first chunk's first frame are written.
     cursor: usize,
+    /// The number of the frame behind the last one that was written whole.
+    reached: u64,
 }
 
 impl<To: Copy + Eq> Batch<To> {
@@ -35,9 +37,23 @@ impl<To: Copy + Eq> Batch<To> {
     pub(super) fn new(queue: Arc<SendQueue<To>>, chunks: VecDeque<Chunk<To>>) -> Self {
         Batch {
             queue,
+            reached: chunks.front().map_or(0, |chunk| chunk.first),
             chunks,
             cursor: 0,
         }
+    }
+
+    /// Returns the number of the frame that is to be written next. `None` in the middle of a frame.
+    pub(crate) fn begins_with(&self) -> Option<u64> {
+        match self.cursor {
+            0 => Some(self.chunks.front()?.first),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of the frame behind the last one that was written whole.
+    pub(crate) fn reached(&self) -> u64 {
+        self.reached
     }
 
     /// Returns what is not written whole yet.
@@ -49,11 +65,17 @@ impl<To: Copy + Eq> Batch<To> {
         self.chunks.is_empty()
     }
 
-    /// Fills `slices` with what is to be written next. Returns how many it filled.
+    /// Fills `slices` with what is to be written next, up to where frames are missing because they were
+    /// dropped. Returns how many it filled.
     pub(crate) fn slices<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
         let mut filled = 0;
         let mut skip = self.cursor;
+        let mut next = self.chunks.front().map_or(0, |chunk| chunk.first);
         for chunk in &self.chunks {
+            if chunk.first != next {
+                break;
+            }
+            next = chunk.behind();
             for part in chunk.parts() {
                 let skipped = skip.min(part.len());
                 skip -= skipped;
@@ -77,6 +99,7 @@ impl<To: Copy + Eq> Batch<To> {
             queue,
             chunks,
             cursor,
+            reached,
         } = self;
         *cursor += n;
         queue.locked(|state| {
@@ -85,9 +108,11 @@ impl<To: Copy + Eq> Batch<To> {
                 let count = chunk.count();
                 if *cursor < count.bytes as usize {
                     done += chunk.pop_frames(cursor);
+                    *reached = chunk.first;
                     break;
                 }
                 *cursor -= count.bytes as usize;
+                *reached = chunk.behind();
                 done += count;
                 state.recycle(chunks.pop_front().expect("there is a first chunk"));
             }

@@ -21,6 +21,9 @@ use crate::{
 /// One or more frames that were pushed within one tick of the clock and go to the same place.
 pub(super) struct Chunk<To> {
     pub(super) to: To,
+    /// The number of its first frame: how many frames the queue had accepted before it. The others follow
+    /// without a gap.
+    pub(super) first: u64,
     /// When its frames were pushed.
     pub(super) at: CoarseInstant,
     pub(super) frames: usize,
@@ -46,10 +49,11 @@ struct Kept([Bytes; 2]);
 
 impl<To: Copy + Eq> Chunk<To> {
     /// Makes an empty chunk that will be filled into `buffer`.
-    pub(super) fn encoded(to: To, at: CoarseInstant, buffer: Vec<u8>) -> Self {
+    pub(super) fn encoded(to: To, first: u64, at: CoarseInstant, buffer: Vec<u8>) -> Self {
         debug_assert!(buffer.is_empty());
         Chunk {
             to,
+            first,
             at,
             frames: 0,
             cuts: 0,
@@ -57,9 +61,16 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
-    pub(super) fn large(to: To, at: CoarseInstant, group: GroupId, pieces: [Bytes; 2]) -> Self {
+    pub(super) fn large(
+        to: To,
+        first: u64,
+        at: CoarseInstant,
+        group: GroupId,
+        pieces: [Bytes; 2],
+    ) -> Self {
         Chunk {
             to,
+            first,
             at,
             frames: 1,
             cuts: 0,
@@ -139,6 +150,11 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
+    /// Returns the number of the frame behind its last.
+    pub(super) fn behind(&self) -> u64 {
+        self.first + self.frames as u64
+    }
+
     pub(super) fn count(&self) -> Count {
         Count::new(self.frames, self.parts().map(<[u8]>::len).iter().sum())
     }
@@ -180,6 +196,7 @@ impl<To: Copy + Eq> Chunk<To> {
             *start += len;
         }
         self.frames -= 1;
+        self.first += 1;
         self.cuts = 0;
         Count::one(len)
     }

@@ -96,6 +96,8 @@ pub(crate) struct Taken<To: Copy + Eq = ()> {
     pub(crate) batch: Option<Batch<To>>,
     /// The drops that have not been reported yet.
     pub(crate) dropped: Dropped,
+    /// The number of the frame behind the batch: how many frames were accepted before it.
+    pub(crate) behind: u64,
 }
 
 /// `Ok`: the frame is queued. Holds the doorbell to ring, and a copied payload to drop after unlocking.
@@ -205,12 +207,18 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     /// Drops what went stale and lends out what is next.
     pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Taken<To> {
-        let (chunks, dropped) = self.locked(|state| {
+        let (chunks, dropped, behind) = self.locked(|state| {
             state.expire(&self.limits, now);
-            (state.take_batch(), state.account.take_untold())
+            let chunks = state.take_batch();
+            let behind = state.account.first_queued();
+            (chunks, state.account.take_untold(), behind)
         });
         let batch = (!chunks.is_empty()).then(|| Batch::new(self.clone(), chunks));
-        Taken { batch, dropped }
+        Taken {
+            batch,
+            dropped,
+            behind,
+        }
     }
 
     /// Drops what went stale. Returns the drops that nobody has been told of yet.
@@ -220,6 +228,12 @@ impl<To: Copy + Eq> SendQueue<To> {
             state.expire(&self.limits, now);
             state.account.take_untold()
         })
+    }
+
+    /// Returns the number of the first queued frame, or of the next that is accepted. Called when nothing
+    /// is in flight.
+    pub(crate) fn first_queued(&self) -> u64 {
+        self.locked(|state| state.account.first_queued())
     }
 
     /// Returns how long it takes until the oldest queued frame is stale, or `None` if none is queued.

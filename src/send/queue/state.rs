@@ -125,7 +125,8 @@ impl<To: Copy + Eq> State<To> {
             open.append(group, payload.pieces(), CHUNK_BYTES);
             return (self.take_doorbell(), Some(payload));
         }
-        let copied = self.put_apart(limits, to, group, payload, now);
+        let number = self.account.accepted() - 1;
+        let copied = self.put_apart(limits, to, number, group, payload, now);
         (self.take_doorbell(), copied)
     }
 
@@ -147,7 +148,8 @@ impl<To: Copy + Eq> State<To> {
                 return;
             };
             if let Some(payload) = slot.take() {
-                *slot = self.put_apart(limits, to, *group, payload, now);
+                let number = self.account.accepted() - 1 - behind.len() as u64;
+                *slot = self.put_apart(limits, to, number, *group, payload, now);
             }
             frames = behind;
         }
@@ -160,6 +162,7 @@ impl<To: Copy + Eq> State<To> {
         &mut self,
         limits: &Limits,
         to: To,
+        number: u64,
         group: GroupId,
         payload: P,
         now: CoarseInstant,
@@ -173,13 +176,14 @@ impl<To: Copy + Eq> State<To> {
         }
         if payload.byte_len() >= limits.large_from {
             let pieces = payload.into_pieces();
-            self.chunks.push_back(Chunk::large(to, now, group, pieces));
+            self.chunks
+                .push_back(Chunk::large(to, number, now, group, pieces));
             return None;
         }
         // Probably as long as the chunk before it, so it gets that room and an eighth more at once. Growing
         // in steps would copy it repeatedly and, with a thousand peers, keep the allocator busy.
         let expected = self.chunks.back().map_or(0, Chunk::buffer_len) / 8 * 9;
-        let mut chunk = Chunk::encoded(to, now, self.spare.take(expected));
+        let mut chunk = Chunk::encoded(to, number, now, self.spare.take(expected));
         chunk.append(group, payload.pieces(), CHUNK_BYTES);
         self.chunks.push_back(chunk);
         Some(payload)

@@ -12,6 +12,10 @@ pub(super) mod tag {
     pub(in super::super) const MEANT: u8 = 7;
     pub(in super::super) const REASON: u8 = 8;
     pub(in super::super) const KNOWN: u8 = 9;
+    pub(in super::super) const FEATURES: u8 = 10;
+    // 11 is the lane.
+    pub(in super::super) const STREAM: u8 = 12;
+    pub(in super::super) const NEXT: u8 = 13;
 }
 
 /// A control frame that fields are added to.

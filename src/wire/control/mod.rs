@@ -5,7 +5,7 @@
 //! 0       4     length    u32 big-endian, counting itself, at most 4 096
 //! 4       4     group     FF FF FF FF, the reserved group, which a PhxPaxos node ignores
 //! 8       4     magic     "atps": other frames of that group are no control frames
-//! 12      1     kind      1 Hello, 2 Welcome, 3 Refused
+//! 12      1     kind      1 Hello, 2 Welcome, 3 Refused, 4 Start, 5 Gap, 6 Goodbye
 //! 13      1     newest    the highest version that the sender speaks; in a Welcome, the one chosen
 //! 14      1     oldest    the lowest version that the sender speaks; in a Welcome, the same as `newest`
 //! 15      1     zero      ignored when read
@@ -16,7 +16,7 @@
 //! 1       2     length    u16 big-endian, of the value
 //! 3       n     value     numbers are big-endian
 //!
-//! tag  in      value
+//! tag  in      value (H Hello, W Welcome, R Refused, S Start, G Gap)
 //! 1    H W     u64   node
 //! 2    H W     u64   incarnation
 //! 3    H W     text  name of the cluster, 1 to 255 bytes; left out if it has none
@@ -26,7 +26,17 @@
 //! 7    H       u64   the node that is meant; left out if any will do
 //! 8    R       u16   reason, see `RefusedReason`
 //! 9    R       u64   the incarnation that is known, if the other is older
+//! 10   H W     u32   features, see [`node_info::Features`]; left out if there are none
+//! 11   H       u8    lane of the link; left out for 0, the only one of today
+//! 12   S       u64   stream: which of the sender's queues the frames come from
+//! 13   S G     u64   number of the next frame
 //! ```
+//!
+//! `Start` comes before the first frame that an end sends on a link, and says which frame that will be. All
+//! frames of a queue are numbered from 0 on, in the order in which the queue accepted them, whichever link
+//! they take. `Gap` says that the next frame is a later one than would follow, because those between were
+//! dropped. `Goodbye` says that the node stops. These three come only to a node whose features have `LINKS`,
+//! or has not said its features yet.
 //!
 //! The first 16 bytes, the form of a field and the meaning of a tag are the same in all versions, so a
 //! `Refused` can always be read. Fields with other tags are skipped: a later release may add some. Both
@@ -70,6 +80,12 @@ pub(crate) enum Control {
     Welcome { version: u8, from: NodeInfo },
     /// The answer to a `Hello` that is not accepted. The connection is closed behind it.
     Refused(Refused),
+    /// The frames of a queue begin here, with this number.
+    Start { stream: u64, next: u64 },
+    /// The next frame has this number. Those before it that have not come will not come.
+    Gap { next: u64 },
+    /// The node stops.
+    Goodbye,
     /// A `Hello` or `Welcome` of a node that speaks none of our versions.
     OtherVersion,
     /// A kind that a later release may have.
@@ -127,6 +143,9 @@ impl Versions {
 const HELLO: u8 = 1;
 const WELCOME: u8 = 2;
 const REFUSED: u8 = 3;
+const START: u8 = 4;
+const GAP: u8 = 5;
+const GOODBYE: u8 = 6;
 
 impl Control {
     /// Returns a `Hello` in the versions that we speak.
@@ -165,6 +184,18 @@ impl Control {
                 refused.write(&mut fields);
                 end(fields)
             }
+            Control::Start { stream, next } => {
+                let mut fields = begin(START, ours);
+                fields.put(tag::STREAM, &stream.to_be_bytes());
+                fields.put(tag::NEXT, &next.to_be_bytes());
+                end(fields)
+            }
+            Control::Gap { next } => {
+                let mut fields = begin(GAP, ours);
+                fields.put(tag::NEXT, &next.to_be_bytes());
+                end(fields)
+            }
+            Control::Goodbye => end(begin(GOODBYE, ours)),
             Control::OtherVersion | Control::Unknown => unreachable!("only received"),
         }
     }
@@ -195,11 +226,11 @@ impl Control {
     }
 }
 
-/// Returns whether the payload of a frame of the reserved group makes it one of the frames with which nodes
-/// introduce themselves.
-pub(crate) fn is_handshake(payload: &[u8]) -> bool {
-    let (magic, kind) = (&MARK[HEADER - PREFIX..], payload.get(HEAD - HEADER - 4));
-    payload.starts_with(magic) && kind.is_some_and(|kind| (HELLO..=REFUSED).contains(kind))
+/// Returns whether a whole frame is a control frame.
+pub(crate) fn is_control(frame: &[u8]) -> bool {
+    frame
+        .get(PREFIX..)
+        .is_some_and(|rest| rest.starts_with(MARK))
 }
 
 fn begin(kind: u8, versions: Versions) -> FieldWriter {
@@ -245,6 +276,29 @@ fn decode(frame: &[u8]) -> Result<Control, BadControl> {
             Control::Welcome { version, from }
         }
         (REFUSED, _) => Control::Refused(Refused::read(fields)?),
+        (START | GAP, _) => {
+            let (mut stream, mut next) = (None, None);
+            read_fields(fields, |tag, value| {
+                match tag {
+                    tag::STREAM => stream = Some(value.u64()?),
+                    tag::NEXT => next = Some(value.u64()?),
+                    _ => {}
+                }
+                Ok(())
+            })?;
+            let next = next.ok_or(BadControl::Missing(tag::NEXT))?;
+            match kind {
+                START => Control::Start {
+                    stream: stream.ok_or(BadControl::Missing(tag::STREAM))?,
+                    next,
+                },
+                _ => Control::Gap { next },
+            }
+        }
+        (GOODBYE, _) => {
+            read_fields(fields, |_, _| Ok(()))?;
+            Control::Goodbye
+        }
         _ => {
             read_fields(fields, |_, _| Ok(()))?;
             Control::Unknown

@@ -9,6 +9,19 @@ use crate::ids::{ClusterName, Incarnation, NodeId};
 /// The longest advertised address: a host name of 253 bytes, a colon and a port.
 const MAX_ADVERTISED: usize = 259;
 
+/// What a node can do beyond what every release with sessions can, one bit each. Unknown bits are ignored.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+pub(crate) struct Features(u32);
+
+impl Features {
+    /// Takes and sends frames on either end of a link, and takes `Start`, `Gap` and `Goodbye`.
+    pub(crate) const LINKS: Features = Features(1);
+
+    pub(crate) fn has(self, other: Features) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
 /// What a node says about itself.
 #[derive(Debug, Clone, Eq, PartialEq)]
 pub(crate) struct NodeInfo {
@@ -21,6 +34,7 @@ pub(crate) struct NodeInfo {
     pub(crate) port: u16,
     /// The longest frame that it accepts, with its header. `None` if it did not say.
     pub(crate) max_frame: Option<u32>,
+    pub(crate) features: Features,
 }
 
 impl NodeInfo {
@@ -37,6 +51,9 @@ impl NodeInfo {
         if let Some(max_frame) = self.max_frame {
             fields.put(tag::MAX_FRAME, &max_frame.to_be_bytes());
         }
+        if self.features != Features::default() {
+            fields.put(tag::FEATURES, &self.features.0.to_be_bytes());
+        }
     }
 }
 
@@ -49,6 +66,7 @@ pub(super) struct Reading {
     advertised: Option<String>,
     port: u16,
     max_frame: Option<u32>,
+    features: Features,
 }
 
 impl Reading {
@@ -61,6 +79,7 @@ impl Reading {
             tag::ADVERTISED => self.advertised = Some(value.text(MAX_ADVERTISED)?.to_owned()),
             tag::PORT => self.port = value.u16()?,
             tag::MAX_FRAME => self.max_frame = Some(value.u32()?),
+            tag::FEATURES => self.features = Features(value.u32()?),
             _ => {}
         }
         Ok(())
@@ -75,6 +94,7 @@ impl Reading {
             advertised: self.advertised,
             port: self.port,
             max_frame: self.max_frame,
+            features: self.features,
         })
     }
 }

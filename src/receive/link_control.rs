@@ -1,0 +1,82 @@
+//! Control frames between the frames of a link: which frames come next, which are missing, and that the node
+//! stops.
+
+use crate::{
+    net::time,
+    observe::event::DownReason,
+    receive::connection::{Connection, End},
+    session::inbound_stream::Turn,
+    wire::control::{Control, refused::RefusedReason},
+};
+
+impl Connection {
+    /// Acts on a control frame. The frames before it have been delivered, and those behind it have not.
+    pub(super) async fn obey(&mut self, control: Control) -> Result<(), End> {
+        if self.link.is_none() {
+            return bad("a control frame came from a node that did not introduce itself");
+        }
+        match control {
+            Control::Start { stream, next } => self.start(stream, next).await,
+            Control::Gap { next } => match self.deliverer.turn() {
+                Some(turn) => self.announce(turn, next),
+                None => bad("a gap came before the start of the frames"),
+            },
+            Control::Goodbye => {
+                if let Some(link) = &self.link {
+                    link.ends_because(DownReason::Left);
+                    self.accounts
+                        .reporter()
+                        .goodbye(link.node, link.incarnation);
+                }
+                Ok(())
+            }
+            Control::Hello { .. }
+            | Control::Welcome { .. }
+            | Control::Refused(_)
+            | Control::OtherVersion => bad("an introduction came behind the first frame"),
+            // Of a later release, which must be able to do without an answer.
+            Control::Unknown => Ok(()),
+        }
+    }
+
+    /// Waits until former links of the same queue have been read to their end.
+    async fn start(&mut self, stream: u64, next: u64) -> Result<(), End> {
+        let (Some(sessions), Some(link)) = (&self.sessions, &self.link) else {
+            return Ok(());
+        };
+        if self.deliverer.turn().is_some() {
+            return bad("the start of the frames came twice");
+        }
+        let Some(stream) = sessions.stream(link, stream) else {
+            return Err(End::Refused(RefusedReason::OlderIncarnation));
+        };
+        let lifecycle = self.lifecycle.clone();
+        let turn = tokio::select! {
+            biased;
+            () = lifecycle.receiving_ends() => return Err(End::Closing),
+            turn = self.source.watch_during(stream.turn(), |_| {}) => turn,
+        };
+        self.frame_deadline.restart(time::now());
+        self.announce(&turn, next)?;
+        self.deliverer.begin_stream(turn);
+        Ok(())
+    }
+
+    /// Notes which frame comes next. Tells how many are missing before it.
+    fn announce(&self, turn: &Turn, next: u64) -> Result<(), End> {
+        let missing = match turn.announce(next) {
+            Ok(missing) => missing.unwrap_or(0),
+            Err(err) => return bad(err.to_string()),
+        };
+        if let Some(link) = self.link.as_ref().filter(|_| missing > 0) {
+            self.accounts.missing(missing);
+            let reporter = self.accounts.reporter();
+            reporter.gap(link.node, link.incarnation, self.from, missing);
+        }
+        Ok(())
+    }
+}
+
+fn bad<T>(problem: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, End> {
+    Err(End::BadHandshake(problem.into()))
+}

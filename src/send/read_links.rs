@@ -1,0 +1,23 @@
+//! [`ReadLinks`]: who reads the links that this node dialled.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    net::halves::ReadHalf, session::open_link::OpenLink, wire::control::node_info::NodeInfo,
+};
+
+/// Reads links on which frames come back. Sending knows of receiving only this.
+pub(crate) trait ReadLinks: fmt::Debug + Send + Sync {
+    /// Starts a task on this arbiter that reads the link until it ends. `begun` is what was read already,
+    /// `from` is the node at the far end, and `peer` where it was dialled.
+    fn read(
+        &self,
+        reading: ReadHalf,
+        begun: Bytes,
+        link: Arc<OpenLink>,
+        from: &NodeInfo,
+        peer: SocketAddr,
+    );
+}

@@ -1,0 +1,190 @@
+//! [`Wire`]: the writing half of a link, and what is known of the far end.
+
+use std::{
+    io::{self, IoSlice},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use crate::{
+    net::halves::{Readiness, WriteHalf},
+    observe::event::DownReason,
+    send::{back_channel::BackChannel, queue::Batch},
+    session::open_link::OpenLink,
+    wire::control::Control,
+};
+
+/// A connection that frames may be written to.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    writing: WriteHalf,
+    far_end: FarEnd,
+    /// Whether the far end is told the numbers of the frames.
+    numbered: bool,
+    /// Whether the last frame was written in part only.
+    mid_frame: AtomicBool,
+}
+
+/// How this end learns what the far end does.
+#[derive(Debug)]
+pub(crate) enum FarEnd {
+    /// The far end has little to say, and the writer reads that itself.
+    Watched(BackChannel),
+    /// The far end may send frames too. A task of its own reads them.
+    Read(Arc<OpenLink>),
+}
+
+impl Wire {
+    pub(crate) fn new(writing: WriteHalf, far_end: FarEnd, numbered: bool) -> Self {
+        Wire {
+            writing,
+            far_end,
+            numbered,
+            mid_frame: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn numbers_frames(&self) -> bool {
+        self.numbered
+    }
+
+    pub(super) fn is_both_ways(&self) -> bool {
+        matches!(self.far_end, FarEnd::Read(_))
+    }
+
+    // ---- writing -----------------------------------------------------------------------------------
+
+    /// Writes what is next of the batch, once, without waiting. Returns how many bytes.
+    pub(super) fn try_write<const SLICES: usize>(&self, batch: &mut Batch) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let filled = batch.slices(&mut slices);
+        let written = self.writing.try_write(&slices[..filled])?;
+        batch.advance(written);
+        let mid_frame = !batch.is_empty() && batch.begins_with().is_none();
+        self.mid_frame.store(mid_frame, Relaxed);
+        Ok(written)
+    }
+
+    /// Writes a control frame, which may have to wait. Called between two frames.
+    pub(super) async fn say(&self, control: &Control) -> io::Result<()> {
+        self.mid_frame.store(true, Relaxed);
+        self.writing.write_whole(&control.encode()).await?;
+        self.mid_frame.store(false, Relaxed);
+        Ok(())
+    }
+
+    /// Says that this node stops, if the far end understands it and the system takes it at once.
+    pub(super) fn say_goodbye(&self) {
+        if self.is_both_ways() && !self.mid_frame.load(Relaxed) {
+            let goodbye = Control::Goodbye.encode();
+            // The link ends in any case, and the far end notices that.
+            let _ = self.writing.try_write(&[IoSlice::new(&goodbye)]);
+        }
+    }
+
+    // ---- the far end -------------------------------------------------------------------------------
+
+    /// Returns whether the far end may have ended the link: the writer looks into that.
+    pub(super) fn may_be_over(&self) -> bool {
+        match &self.far_end {
+            FarEnd::Watched(_) => self.writing.is_readable(),
+            FarEnd::Read(link) => link.over().is_some() || link.replaced.is_cancelled(),
+        }
+    }
+
+    /// Returns why the link must end between two frames, if it must. Costs next to nothing.
+    pub(super) fn ends(&self) -> Option<DownReason> {
+        match &self.far_end {
+            FarEnd::Watched(_) => None,
+            FarEnd::Read(link) if link.replaced.is_cancelled() => Some(DownReason::Replaced),
+            FarEnd::Read(link) => link.over(),
+        }
+    }
+
+    /// Waits until the link must end. Returns why.
+    pub(super) async fn until_over(&self) -> DownReason {
+        match &self.far_end {
+            FarEnd::Watched(back_channel) => back_channel.until_far_end_closes().await,
+            FarEnd::Read(link) => tokio::select! {
+                biased;
+                reason = link.until_over() => reason,
+                () = link.replaced.cancelled() => DownReason::Replaced,
+            },
+        }
+    }
+
+    /// Returns whether the socket can be written now. `None`: the caller must wait. Fails if the link must
+    /// end.
+    pub(super) fn ready_now(&self) -> Option<Result<Readiness, DownReason>> {
+        match &self.far_end {
+            FarEnd::Watched(back_channel) => {
+                let ready = self.writing.ready_now()?;
+                Some(ready.map_err(|err| lost(&err)).and_then(|ready| {
+                    match ready.is_readable().then(|| back_channel.read()).flatten() {
+                        Some(reason) => Err(reason),
+                        None => Ok(ready),
+                    }
+                }))
+            }
+            FarEnd::Read(_) => {
+                let ready = self.writing.writable_now()?;
+                Some(ready.map_err(|err| lost(&err)))
+            }
+        }
+    }
+
+    /// Waits until the socket can be written, or there is something to look at with
+    /// [`ready_now`](Wire::ready_now). Fails if the link must end. Then the far end takes nothing more.
+    pub(super) async fn until_ready(&self) -> Result<(), DownReason> {
+        match &self.far_end {
+            FarEnd::Watched(_) => {
+                let ready = self.writing.ready().await;
+                ready.map(|_| ()).map_err(|err| lost(&err))
+            }
+            FarEnd::Read(link) => tokio::select! {
+                biased;
+                ready = self.writing.writable() => ready.map_err(|err| lost(&err)),
+                reason = link.until_over() => Err(reason),
+            },
+        }
+    }
+
+    /// Returns whether a later incarnation of the node at the far end may end this link.
+    pub(super) fn may_be_superseded(&self) -> bool {
+        match &self.far_end {
+            FarEnd::Watched(back_channel) => back_channel.may_be_superseded(),
+            FarEnd::Read(_) => true,
+        }
+    }
+
+    /// Waits until a later incarnation of the node at the far end has come.
+    pub(super) async fn superseded(&self) {
+        match &self.far_end {
+            FarEnd::Watched(back_channel) => back_channel.superseded().await,
+            FarEnd::Read(link) => link.superseded().cancelled().await,
+        }
+    }
+
+    /// Returns whether the link is still of use although this end has nothing to write: the end that dialled
+    /// ends an idle link, once the far end has sent nothing either.
+    pub(super) fn stays(&self) -> bool {
+        match &self.far_end {
+            FarEnd::Watched(_) => false,
+            FarEnd::Read(link) => !link.dialled || link.was_active(),
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let FarEnd::Read(link) = &self.far_end {
+            link.end_writing();
+        }
+    }
+}
+
+pub(super) fn lost(err: &io::Error) -> DownReason {
+    DownReason::Lost(err.kind())
+}

@@ -1,0 +1,212 @@
+//! [`InboundStream`]: what one queue of another node sends to this one, over one link after the other.
+//!
+//! The sender numbers the frames of the queue, so this knows which are missing. Links take turns: a later
+//! one waits until the one before it has been read to its end, or has given way. So frames are delivered in
+//! the order of their numbers, and what is missing is known exactly. Uses no socket and no clock.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+use crate::ids::GroupId;
+
+/// The most groups of which it is known whether they were told of the last gap. Where an actor serves all
+/// groups, a sender can address any number.
+const MAX_GROUPS: usize = 16 << 10;
+
+/// The frames of one queue of one incarnation of a node.
+#[derive(Debug, Default)]
+pub(crate) struct InboundStream {
+    /// Locked by the link whose turn it is.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled when a later link wants the turn of the one that came last.
+    newest: Mutex<CancellationToken>,
+    /// The number of the next frame. Changed only by the link whose turn it is.
+    next: Arc<AtomicU64>,
+    gaps: Mutex<Gaps>,
+}
+
+/// Which frames are missing before the ones that come now.
+#[derive(Debug, Default)]
+struct Gaps {
+    /// Whether a link has begun at all.
+    begun: bool,
+    /// How many gaps there were.
+    number: u64,
+    /// Which of them each group was told of last. A group that is not here is told of the first contact.
+    told: HashMap<GroupId, u64>,
+}
+
+/// Why a batch does not follow the one before it.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum Gap {
+    /// These are the first frames for this group from this life of the sender. What it sent in former lives,
+    /// and whether all of that came, is not known.
+    FirstContact,
+    /// The sender accepted frames before these that have not come and will not come: they went stale, had to
+    /// make room, or were lost with a connection. They may have been for this group or for others;
+    /// [`PeerEvent::Gap`](crate::PeerEvent::Gap) says how many they were.
+    Lost,
+}
+
+/// The numbers of a link do not go on where those before it ended.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
+#[error("frame {next} was announced, but the frames before {expected} have come already")]
+pub(crate) struct GoesBack {
+    next: u64,
+    expected: u64,
+}
+
+/// A link's turn. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    stream: Arc<InboundStream>,
+    /// Cancelled when a later link waits for its turn.
+    pub(crate) wanted: CancellationToken,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl InboundStream {
+    /// Waits until it is this link's turn. Links get it in the order in which they ask.
+    pub(crate) async fn turn(self: Arc<Self>) -> Turn {
+        let wanted = CancellationToken::new();
+        let mut asking = Box::pin(self.turn.clone().lock_owned());
+        let (free, former) = {
+            let mut newest = self.newest.lock();
+            // The first poll gives it its place in line. Polled under this lock, so that the order is the
+            // same here and there.
+            let free = asking.as_mut().now_or_never();
+            (free, std::mem::replace(&mut *newest, wanted.clone()))
+        };
+        former.cancel();
+        let turn = match free {
+            Some(turn) => turn,
+            None => asking.await,
+        };
+        Turn {
+            _turn: turn,
+            stream: self,
+            wanted,
+        }
+    }
+}
+
+impl Turn {
+    /// Notes that the next frame has this number. Returns how many are missing: `None` if no link has begun
+    /// before, so that nobody knows.
+    pub(crate) fn announce(&self, next: u64) -> Result<Option<u64>, GoesBack> {
+        let mut gaps = self.stream.gaps.lock();
+        let expected = match gaps.begun {
+            true => self.stream.next.load(Relaxed),
+            false => next,
+        };
+        if next < expected {
+            return Err(GoesBack { next, expected });
+        }
+        let first = !std::mem::replace(&mut gaps.begun, true);
+        let lost = next - expected;
+        if lost > 0 {
+            gaps.number += 1;
+        }
+        self.stream.next.store(next, Relaxed);
+        Ok((!first).then_some(lost))
+    }
+
+    /// Returns what must grow by one with each frame that is received.
+    pub(crate) fn received(&self) -> Arc<AtomicU64> {
+        self.stream.next.clone()
+    }
+
+    /// Returns what a batch for this group must be told, once.
+    pub(crate) fn gap_for(&self, group: GroupId) -> Option<Gap> {
+        let mut gaps = self.stream.gaps.lock();
+        let number = gaps.number;
+        if gaps.told.len() >= MAX_GROUPS && !gaps.told.contains_key(&group) {
+            // Some groups are told once more than needed then.
+            gaps.told.clear();
+        }
+        match gaps.told.insert(group, number) {
+            None => Some(Gap::FirstContact),
+            Some(told) => (told < number).then_some(Gap::Lost),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(stream: &Arc<InboundStream>) -> Option<Turn> {
+        stream.clone().turn().now_or_never()
+    }
+
+    #[test]
+    fn what_is_missing_is_known_exactly_from_the_second_announcement_on() {
+        let stream = Arc::new(InboundStream::default());
+        let first = turn(&stream).expect("free");
+        assert_eq!(first.announce(7), Ok(None), "first contact");
+        first.received().fetch_add(3, Relaxed);
+        assert_eq!(first.announce(12), Ok(Some(2)), "10 and 11");
+        drop(first);
+        let second = turn(&stream).expect("free");
+        assert_eq!(second.announce(12), Ok(Some(0)));
+        let back = GoesBack {
+            next: 11,
+            expected: 12,
+        };
+        assert_eq!(second.announce(11), Err(back));
+    }
+
+    #[tokio::test]
+    async fn links_take_turns_in_the_order_of_asking_and_each_learns_that_another_waits() {
+        let stream = Arc::new(InboundStream::default());
+        let first = turn(&stream).expect("free");
+        assert!(!first.wanted.is_cancelled());
+        let mut second = Box::pin(stream.clone().turn());
+        assert!((&mut second).now_or_never().is_none());
+        assert!(first.wanted.is_cancelled());
+        let mut third = Box::pin(stream.clone().turn());
+        assert!((&mut third).now_or_never().is_none());
+        drop(first);
+        assert!((&mut third).now_or_never().is_none());
+        let second = second.await;
+        assert!(second.wanted.is_cancelled(), "the third waits");
+        drop(second);
+        assert!(!third.await.wanted.is_cancelled());
+    }
+
+    #[test]
+    fn each_group_is_told_once_of_the_first_contact_and_of_each_gap() {
+        let (one, two) = (GroupId::new(1), GroupId::new(2));
+        let turn = turn(&Arc::new(InboundStream::default())).expect("free");
+        turn.announce(0).expect("the first");
+        assert_eq!(turn.gap_for(one), Some(Gap::FirstContact));
+        assert_eq!(turn.gap_for(one), None);
+        turn.announce(5).expect("later");
+        assert_eq!(turn.gap_for(one), Some(Gap::Lost));
+        assert_eq!(turn.gap_for(one), None);
+        assert_eq!(turn.gap_for(two), Some(Gap::FirstContact), "not of more");
+        assert_eq!(turn.gap_for(two), None);
+        turn.announce(5).expect("nothing is missing");
+        assert_eq!(turn.gap_for(one), None);
+    }
+
+    #[test]
+    fn the_groups_that_are_remembered_are_bounded() {
+        let turn = turn(&Arc::new(InboundStream::default())).expect("free");
+        for group in 0..3 * MAX_GROUPS as u32 {
+            assert_eq!(turn.gap_for(GroupId::new(group)), Some(Gap::FirstContact));
+            assert!(turn.stream.gaps.lock().told.len() <= MAX_GROUPS);
+        }
+    }
+}
