@@ -39,7 +39,11 @@ use crate::{
         lifecycle::Lifecycle,
         supervision::Supervisor,
     },
-    send::{dialer::Dialer, peers::Peers, writer_context::WriterContext},
+    send::{
+        dialer::Dialer,
+        peers::Peers,
+        writer_context::{SessionParts, WriterContext},
+    },
     session::{context::SessionContext, identity::Identity},
     wire::control::MAX_CONTROL,
 };
@@ -302,8 +306,10 @@ impl Builder {
         let writers = |receive: ReceiveContext| WriterContext {
             config: config.clone(),
             dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
-            sessions: sessions.clone(),
-            links: Arc::new(LinkReading(receive)),
+            sessions: sessions.clone().map(|context| SessionParts {
+                context,
+                links: Arc::new(LinkReading(receive)),
+            }),
             reporter: reporter.clone(),
             lifecycle: lifecycle.clone(),
             failpoints: self.failpoints.clone(),

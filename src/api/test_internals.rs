@@ -32,6 +32,7 @@ use crate::{
         direct_write::{DirectWrite, LastDirectWrite},
         link::Link,
         peer_state::PeerState,
+        wire::{FarEnd, Wire},
         writer_context::WriterContext,
     },
 };
@@ -217,7 +218,7 @@ impl Writer {
         let limits = Limits::of_peer(&config);
         let config = Arc::new(config);
         Writer {
-            peer: PeerState::new(addr, limits, direct_write, reporter.clone()),
+            peer: PeerState::new(addr, 0, limits, direct_write, reporter.clone()),
             context: WriterContext {
                 dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
                 config,
@@ -261,8 +262,10 @@ impl Writer {
     /// If the socket cannot be attached to the runtime of this thread.
     pub async fn link(&self, socket: OwnedFd) -> DownReason {
         let stream = Stream::from_fd(socket).expect("a runtime with I/O");
-        let back_channel = BackChannel::silent();
-        let link = Link::open(&self.context, &self.peer, stream, back_channel);
+        let (reading, writing) = stream.split();
+        let far_end = FarEnd::Watched(BackChannel::silent(reading));
+        let wire = Wire::new(writing, far_end, false);
+        let link = Link::open(&self.context, &self.peer, wire);
         link.run().await
     }
 }
@@ -288,7 +291,7 @@ impl Decoder {
             }
             match round {
                 Ok(Round::Complete) => return true,
-                Ok(Round::Bounded) => {}
+                Ok(Round::Bounded | Round::Control) => {}
                 Err(_) => return false,
             }
         }

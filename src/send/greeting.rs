@@ -9,7 +9,7 @@ use crate::{
         back_channel::{BackChannel, Welcomed},
         peer_state::PeerState,
         wire::{FarEnd, Wire},
-        writer_context::WriterContext,
+        writer_context::{SessionParts, WriterContext},
     },
     session::context::{Demand, SessionContext},
     wire::control::{Control, refused::RefusedReason},
@@ -31,7 +31,11 @@ pub(super) async fn greet(
     stream: Stream,
 ) -> Result<Wire, NotWelcome> {
     let (reading, writing) = stream.split();
-    let Some(sessions) = &context.sessions else {
+    let Some(SessionParts {
+        context: sessions,
+        links,
+    }) = &context.sessions
+    else {
         let far_end = FarEnd::Watched(BackChannel::silent(reading));
         return Ok(Wire::new(writing, far_end, false));
     };
@@ -64,9 +68,7 @@ pub(super) async fn greet(
     sessions.set_peer(from.node, peer.addr);
     peer.met(from.node);
     let link = sessions.open_link(session, &from, true, None);
-    context
-        .links
-        .read(reading, rest, link.clone(), &from, peer.addr);
+    links.read(reading, rest, link.clone(), &from, peer.addr);
     Ok(Wire::new(writing, FarEnd::Read(link), true))
 }
 

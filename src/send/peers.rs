@@ -166,7 +166,7 @@ impl Peers {
 
     /// Returns the peer that stands for a node, to answer it. `addr` is where the node says that it is.
     pub(crate) fn of_node(&self, node: NodeId, addr: SocketAddr) -> Result<Peer, PeerError> {
-        let sessions = self.context.sessions.as_ref();
+        let sessions = self.context.sessions.as_ref().map(|parts| &parts.context);
         let known = sessions.and_then(|sessions| sessions.peer(node));
         if let Some(peer) = known.and_then(|known| self.get(known).ok())
             && peer.state.node().is_none_or(|met| met == node)
@@ -185,7 +185,7 @@ impl Peers {
     /// Notes that a node said Hello: its peer, or the one at the address that it names, is dialled now, or
     /// uses the new link.
     pub(crate) fn heard(&self, node: NodeId, addr: SocketAddr) {
-        let sessions = self.context.sessions.as_ref();
+        let sessions = self.context.sessions.as_ref().map(|parts| &parts.context);
         let known = sessions.and_then(|sessions| sessions.peer(node));
         let table = self.table.read();
         for addr in [known, Some(addr)].into_iter().flatten() {

@@ -111,7 +111,7 @@ impl Writing {
     /// Takes a link with the peer's node that nobody writes to: one that the node dialled, usually.
     fn claim(&self) -> Option<Wire> {
         let node = self.peer.node()?;
-        let (link, writing) = self.context.sessions.as_ref()?.claim_link(node)?;
+        let (link, writing) = self.context.sessions.as_ref()?.context.claim_link(node)?;
         Some(Wire::new(writing, FarEnd::Read(link), true))
     }
 

@@ -16,9 +16,16 @@ pub(crate) struct WriterContext {
     pub(crate) config: Arc<Config>,
     pub(crate) dialer: Arc<Dialer>,
     /// `None` if sessions are off.
-    pub(crate) sessions: Option<Arc<SessionContext>>,
-    pub(crate) links: Arc<dyn ReadLinks>,
+    pub(crate) sessions: Option<SessionParts>,
     pub(crate) reporter: Reporter,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) failpoints: Failpoints,
+}
+
+/// What writers need if sessions are on. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionParts {
+    pub(crate) context: Arc<SessionContext>,
+    /// Reads the links on which frames come back.
+    pub(crate) links: Arc<dyn ReadLinks>,
 }

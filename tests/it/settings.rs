@@ -22,6 +22,7 @@
 //! | `max_connections_per_ip` | `listening`: the cap of one ip…                                      |
 //! | `inbound_bytes`          | `memory`: when inbound memory is used up…                            |
 //! | `frame_timeout`          | `reading`: a frame that does not complete…                           |
+//! | `handover_wait`          | `order`: an old link whose bytes are held back…                       |
 //! | `frame_floor`            | `reading`: a large frame is given the time…                          |
 //! | `batch_frames`           | `backpressure`: no more than batch_frames…                           |
 //! | `udp`                    | `datagrams`: with datagrams switched off…                            |
@@ -335,6 +336,7 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("inbound_bytes", config().inbound_bytes((20 << 20) - 1)),
         ("inbound_bytes", least.clone().inbound_bytes((4 << 20) - 1)),
         ("frame_timeout", config().frame_timeout(none)),
+        ("handover_wait", config().handover_wait(none)),
         ("frame_floor", config().frame_floor(0)),
         ("batch_frames", config().batch_frames(0)),
         ("max_datagram", config().max_datagram(0)),
@@ -498,6 +500,7 @@ mod files {
             .max_connections_per_ip(25)
             .inbound_bytes(25 << 20)
             .frame_timeout(26 * MS)
+            .handover_wait(28 * MS)
             .frame_floor(27)
             .batch_frames(35)
             .udp(false)

@@ -11,6 +11,7 @@ const LIMIT: usize = 64;
 const ANY_NUMBER: RoundLimits = RoundLimits {
     max_frame: LIMIT,
     max_frames: usize::MAX,
+    control: false,
 };
 
 /// A limit that would show memory being allocated for an announced length.
@@ -93,7 +94,7 @@ fn decode<'c>(
                 }
                 match round {
                     Ok(Round::Complete) => break false,
-                    Ok(Round::Bounded) => {}
+                    Ok(Round::Bounded | Round::Control) => {}
                     Err(_) => break true,
                 }
             };

@@ -1,4 +1,4 @@
-use super::{refused::RefusedReason, *};
+use super::{node_info::Features, refused::RefusedReason, *};
 use crate::ids::{ClusterName, Incarnation};
 
 fn info() -> NodeInfo {
@@ -9,6 +9,7 @@ fn info() -> NodeInfo {
         advertised: Some("a:7".to_owned()),
         port: 7000,
         max_frame: Some(0x00A0_0004),
+        features: Features::LINKS,
     }
 }
 
@@ -18,7 +19,8 @@ const INFO: &[u8] = b"\x01\0\x08\0\0\0\0\0\0\x01\x02\
     \x03\0\x02kv\
     \x04\0\x03a:7\
     \x05\0\x02\x1b\x58\
-    \x06\0\x04\0\xa0\0\x04";
+    \x06\0\x04\0\xa0\0\x04\
+    \x0a\0\x04\0\0\0\x01";
 
 fn hello() -> Control {
     Control::hello(info(), Some(NodeId::new(9)))
@@ -38,8 +40,20 @@ fn refused() -> Control {
     })
 }
 
-fn all() -> [Control; 3] {
-    [hello(), welcome(), refused()]
+fn start() -> Control {
+    Control::Start {
+        stream: 3,
+        next: 0x0506,
+    }
+}
+
+fn gap() -> Control {
+    Control::Gap { next: 0x0506 }
+}
+
+/// All that have fields.
+fn all() -> [Control; 5] {
+    [hello(), welcome(), refused(), start(), gap()]
 }
 
 /// Appends fields to an encoded frame.
@@ -63,17 +77,27 @@ fn whole(bytes: &[u8]) -> Result<Control, BadControl> {
 #[test]
 fn each_control_frame_has_exactly_these_bytes() {
     let hello_bytes = [
-        b"\0\0\0\x48\xff\xff\xff\xffatps\x01\x01\x01\0",
+        b"\0\0\0\x4f\xff\xff\xff\xffatps\x01\x01\x01\0",
         INFO,
         b"\x07\0\x08\0\0\0\0\0\0\0\x09",
     ];
     assert_eq!(hello().encode(), hello_bytes.concat());
-    let welcome_bytes = [b"\0\0\0\x3d\xff\xff\xff\xffatps\x02\x01\x01\0", INFO];
+    let welcome_bytes = [b"\0\0\0\x44\xff\xff\xff\xffatps\x02\x01\x01\0", INFO];
     assert_eq!(welcome().encode(), welcome_bytes.concat());
     let refused_bytes = b"\0\0\0\x20\xff\xff\xff\xffatps\x03\x01\x01\0\
         \x08\0\x02\0\x04\
         \x09\0\x08\0\0\0\0\0\0\0\x08";
     assert_eq!(refused().encode(), refused_bytes);
+    let start_bytes = b"\0\0\0\x26\xff\xff\xff\xffatps\x04\x01\x01\0\
+        \x0c\0\x08\0\0\0\0\0\0\0\x03\
+        \x0d\0\x08\0\0\0\0\0\0\x05\x06";
+    assert_eq!(start().encode(), start_bytes);
+    let gap_bytes = b"\0\0\0\x1b\xff\xff\xff\xffatps\x05\x01\x01\0\
+        \x0d\0\x08\0\0\0\0\0\0\x05\x06";
+    assert_eq!(gap().encode(), gap_bytes);
+    let goodbye = Control::Goodbye.encode();
+    assert_eq!(goodbye, b"\0\0\0\x10\xff\xff\xff\xffatps\x06\x01\x01\0");
+    assert_eq!(whole(&goodbye), Ok(Control::Goodbye));
 }
 
 #[test]
@@ -186,15 +210,17 @@ fn other_frames_are_told_apart_as_soon_as_they_differ() {
 }
 
 #[test]
-fn the_frames_of_a_handshake_are_told_apart_by_their_payloads() {
+fn control_frames_are_told_apart_by_their_group_and_their_magic() {
     for control in all() {
         let mut bytes = control.encode();
-        assert!(is_handshake(&bytes[HEADER..]));
-        assert!(!is_handshake(&bytes[HEADER..HEADER + 4]));
+        assert!(is_control(&bytes));
+        assert!(!is_control(&bytes[..11]));
         bytes[12] = 77;
-        assert!(!is_handshake(&bytes[HEADER..]));
+        assert!(is_control(&bytes), "of a later release");
+        bytes[4] = 0;
+        assert!(!is_control(&bytes));
     }
-    assert!(!is_handshake(b"atpx\x01"));
+    assert!(!is_control(b"\0\0\0\x0c\xff\xff\xff\xffatpx"));
 }
 
 #[test]
