@@ -237,8 +237,8 @@ pub enum DownReason {
     Closed,
     /// The operating system reported an error on it.
     Lost(io::ErrorKind),
-    /// The peer wrote on a connection that only we write on, or more than an answer to a `Hello`, so it
-    /// does not speak this protocol.
+    /// The peer wrote on a connection that only we write on, or what it wrote are no frames, so it does not
+    /// speak this protocol.
     Spoke,
     /// Nothing was sent for [`Config::idle_timeout`](crate::Config::idle_timeout).
     Idle,
@@ -262,9 +262,7 @@ impl fmt::Display for DownReason {
         match self {
             DownReason::Closed => f.write_str("closed by the peer"),
             DownReason::Lost(error) => write!(f, "lost: {error}"),
-            DownReason::Spoke => {
-                f.write_str("the peer wrote on a connection that only we write on")
-            }
+            DownReason::Spoke => f.write_str("the peer wrote what it may not write"),
             DownReason::Idle => f.write_str("idle"),
             DownReason::Refused(reason) => write!(f, "refused: {reason}"),
             DownReason::Superseded => f.write_str("a later incarnation of the node has come"),

@@ -20,7 +20,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
     net::time::{self, Instant, Sleep, sleep, sleep_until},
-    observe::receive_accounts::ReceiveAccounts,
+    observe::{event::DownReason, receive_accounts::ReceiveAccounts},
     receive::{
         budget::{GivenUp, Share},
         context::ReceiveContext,
@@ -117,6 +117,9 @@ impl Connection {
             Err(end) => end,
         };
         self.count_end(&end);
+        if let Some(link) = &self.link {
+            link.ends_because(end.as_down_reason());
+        }
         if matches!(end, End::Closing) {
             self.source.say_goodbye();
         }
@@ -411,4 +414,19 @@ pub(super) enum End {
     ClosedByPeer,
     /// The socket failed.
     Failed(io::Error),
+}
+
+impl End {
+    /// Returns why the link ends, for the half that writes.
+    fn as_down_reason(&self) -> DownReason {
+        match self {
+            End::ClosedByPeer => DownReason::Closed,
+            End::Failed(err) => DownReason::Lost(err.kind()),
+            End::Malformed(_) | End::BadHandshake(_) => DownReason::Spoke,
+            End::Refused(_) => DownReason::Superseded,
+            End::Closing | End::FrameTimedOut | End::GivenUp | End::GaveWay | End::NotWritten => {
+                DownReason::Ended
+            }
+        }
+    }
 }

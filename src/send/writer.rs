@@ -120,33 +120,19 @@ impl Writing {
     async fn dial(&mut self) -> Option<Wire> {
         let (peer, dialer) = (self.peer.clone(), self.context.dialer.clone());
         loop {
-            let waiting = async {
-                sleep_until(self.redial.not_before).await;
-                dialer.turn(peer.unanswered()).await
-            };
-            let place = tokio::select! {
-                biased;
-                () = peer.until_heard() => {
-                    self.redial.heard(time::now());
-                    if let Some(wire) = self.claim() {
-                        return Some(wire);
-                    }
-                    continue;
-                }
-                place = peer.expire_while(waiting) => place,
-            };
-            if !peer.queue.has_frames() {
-                return None;
+            if let Some(wire) = self.until_turn().await {
+                return Some(wire);
             }
-            let mut dialling = pin!(peer.expire_while(dialer.dial(peer.addr, place)));
-            let dialled = loop {
-                tokio::select! {
-                    biased;
-                    dialled = &mut dialling => break dialled,
-                    () = peer.until_heard() => if let Some(wire) = self.claim() {
-                        return Some(wire);
-                    },
+            let dialling = async {
+                let place = dialer.turn(peer.unanswered()).await;
+                match peer.queue.has_frames() {
+                    true => Some(dialer.dial(peer.addr, place).await),
+                    false => None,
                 }
+            };
+            let dialled = match self.unless_claimed(dialling).await {
+                Ok(dialled) => dialled?,
+                Err(wire) => return Some(wire),
             };
             let (err, answered) = match dialled {
                 // Not interrupted from here on: the far end may have begun to use the connection.
@@ -164,6 +150,36 @@ impl Writing {
                 Err(failure) => (failure.err, failure.answered),
             };
             self.failed(&err, answered);
+        }
+    }
+
+    /// Waits until the peer may be dialled, or a link with its node can be used instead. Being heard of ends
+    /// the wait.
+    async fn until_turn(&mut self) -> Option<Wire> {
+        loop {
+            let not_before = self.redial.not_before;
+            tokio::select! {
+                biased;
+                () = self.peer.expire_while(sleep_until(not_before)) => return None,
+                () = self.peer.until_heard() => if let Some(wire) = self.claim() {
+                    return Some(wire);
+                }
+            }
+            self.redial.heard(time::now());
+        }
+    }
+
+    /// Runs `work`, unless a link with the peer's node can be used before it is done.
+    async fn unless_claimed<T>(&self, work: impl Future<Output = T>) -> Result<T, Wire> {
+        let mut work = pin!(self.peer.expire_while(work));
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = self.peer.until_heard() => if let Some(wire) = self.claim() {
+                    return Err(wire);
+                }
+            }
         }
     }
 

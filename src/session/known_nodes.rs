@@ -127,16 +127,20 @@ impl KnownNodes {
         self.clock
     }
 
-    /// Adds a link that may be written to. Tells those that are worse that they are replaced.
+    /// Adds a link that may be written to. Of any two, the worse is replaced if the better is free.
     pub(super) fn add_link(&mut self, link: &Arc<OpenLink>) {
         let Some(known) = self.of(link.node, link.incarnation) else {
             return;
         };
         known.open.retain(|open| open.strong_count() > 0);
-        if link.is_free() {
-            let open = known.open.iter().filter_map(Weak::upgrade);
-            open.filter(|open| open.rank < link.rank)
-                .for_each(|open| open.replaced.cancel());
+        for open in known.open.iter().filter_map(Weak::upgrade) {
+            let (worse, better) = match open.rank < link.rank {
+                true => (&*open, link),
+                false => (&**link, &open),
+            };
+            if better.is_free() {
+                worse.replaced.cancel();
+            }
         }
         known.open.push(Arc::downgrade(link));
     }

@@ -42,7 +42,7 @@ pub(crate) struct OpenLink {
     pub(crate) replaced: CancellationToken,
     /// Cancelled when nothing more will be read, and why.
     read_to_end: CancellationToken,
-    reason: Mutex<DownReason>,
+    reason: Mutex<Option<DownReason>>,
     /// Cancelled when nothing more will be written.
     written_to_end: CancellationToken,
     /// Whether something was read since the writing half asked last.
@@ -67,7 +67,7 @@ impl OpenLink {
             unclaimed: Mutex::new(writing),
             replaced: CancellationToken::new(),
             read_to_end: CancellationToken::new(),
-            reason: Mutex::new(DownReason::Closed),
+            reason: Mutex::new(None),
             written_to_end: CancellationToken::new(),
             active: AtomicBool::new(false),
         }
@@ -85,9 +85,9 @@ impl OpenLink {
         self.active.store(true, Relaxed);
     }
 
-    /// Notes why the link is about to end, such as that the far end said goodbye.
+    /// Notes why the link is about to end. The first reason counts: who said goodbye closes the link then.
     pub(crate) fn ends_because(&self, reason: DownReason) {
-        *self.reason.lock() = reason;
+        self.reason.lock().get_or_insert(reason);
     }
 
     /// Notes that nothing more will be read. Returns the half that writes if nobody has claimed it.
@@ -115,13 +115,17 @@ impl OpenLink {
     /// Returns why nothing more will be read. `None` if the link goes on.
     pub(crate) fn over(&self) -> Option<DownReason> {
         let over = self.read_to_end.is_cancelled();
-        over.then(|| *self.reason.lock())
+        over.then(|| self.reason())
+    }
+
+    fn reason(&self) -> DownReason {
+        self.reason.lock().unwrap_or(DownReason::Closed)
     }
 
     /// Waits until nothing more will be read. Returns why.
     pub(crate) async fn until_over(&self) -> DownReason {
         self.read_to_end.cancelled().await;
-        *self.reason.lock()
+        self.reason()
     }
 
     /// Notes that nothing more will be written.

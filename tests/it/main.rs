@@ -2,6 +2,7 @@
 
 mod addresses;
 mod backpressure;
+mod both_ways;
 mod bursts;
 #[cfg(feature = "serde")]
 mod config_files;
@@ -22,6 +23,7 @@ mod logging;
 mod memory;
 mod messages;
 mod names;
+mod order;
 mod panicking_payloads;
 mod peers;
 mod queueing;

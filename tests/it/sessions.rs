@@ -9,10 +9,8 @@ use actix_transport::{
     LinkState, NodeId, PeerError, PeerEvent, Placement, RefusedReason, Sender, Sessions, Shutdown,
     Transport,
 };
-use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 
@@ -23,80 +21,11 @@ const MS: Duration = Duration::from_millis(1);
 /// Longer than any test runs.
 const NEVER: Duration = Duration::from_secs(3600);
 
-const RESERVED: u32 = u32::MAX;
-
-// ---- the handshake in bytes ------------------------------------------------------------------------
-
-const HELLO: u8 = 1;
-const WELCOME: u8 = 2;
-const REFUSED: u8 = 3;
-const START: u8 = 4;
-
-fn field(tag: u8, value: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(value.len()).expect("short");
-    [&[tag], &len.to_be_bytes()[..], value].concat()
-}
-
-fn control(kind: u8, fields: &[Vec<u8>]) -> Vec<u8> {
-    let payload = [b"atps", &[kind, 1, 1, 0][..], &fields.concat()].concat();
-    wire(RESERVED, &payload)
-}
-
-/// What a node says about itself: number, incarnation, cluster and port.
-fn about(node: u64, incarnation: u64, cluster: &str, port: u16) -> Vec<Vec<u8>> {
-    let mut fields = vec![
-        field(1, &node.to_be_bytes()),
-        field(2, &incarnation.to_be_bytes()),
-    ];
-    if !cluster.is_empty() {
-        fields.push(field(3, cluster.as_bytes()));
-    }
-    fields.push(field(5, &port.to_be_bytes()));
-    fields.push(field(6, &((10u32 << 20) + 4).to_be_bytes()));
-    fields
-}
-
-/// Says that frames may go both ways on the link, and that they are numbered.
-fn both_ways() -> Vec<u8> {
-    field(10, &1u32.to_be_bytes())
-}
-
-/// The first frame that this node sends to a peer of its own comes next.
-fn start() -> (u32, Bytes) {
-    let fields = [field(12, &[0; 8]), field(13, &[0; 8])].concat();
-    let payload = [b"atps", &[START, 1, 1, 0][..], &fields].concat();
-    (RESERVED, payload.into())
-}
-
-fn hello(node: u64, incarnation: u64) -> Vec<u8> {
-    control(HELLO, &about(node, incarnation, "kv", 7000))
-}
-
-fn welcome(node: u64, incarnation: u64) -> Vec<u8> {
-    control(WELCOME, &about(node, incarnation, "kv", 7000))
-}
-
-fn refused(reason: u16, known: Option<u64>) -> Vec<u8> {
-    let known = known.map(|known| field(9, &known.to_be_bytes()));
-    let fields: Vec<_> = [Some(field(8, &reason.to_be_bytes())), known]
-        .into_iter()
-        .flatten()
-        .collect();
-    control(REFUSED, &fields)
-}
-
 fn port(transport: &Transport) -> u16 {
     transport.local_addr().port()
 }
 
 // ---- nodes -----------------------------------------------------------------------------------------
-
-/// A node of the cluster `kv`, in its seventh incarnation.
-fn identity(node: u64) -> Identity {
-    Identity::new(NodeId::new(node))
-        .cluster("kv")
-        .incarnation(7)
-}
 
 /// Redials at once, and does not give up on an answer unless the test sets another limit.
 fn quick(config: Config) -> Config {
@@ -117,40 +46,6 @@ fn node_meaning(config: Config, meant: u64, at: SocketAddr) -> Transport {
     let builder = Transport::builder().config(config).identity(identity(1));
     let builder = builder.peer(NodeId::new(meant), at);
     builder.bind("127.0.0.1:0").expect("free port")
-}
-
-/// A connection that the test dialled.
-struct Raw(TcpStream);
-
-impl Raw {
-    /// Connects and says this.
-    async fn saying(transport: &Transport, bytes: &[u8]) -> Self {
-        let mut stream = dial(transport).await;
-        write(&mut stream, bytes).await;
-        Raw(stream)
-    }
-
-    /// Connects as this node, and reads the `Welcome`.
-    async fn welcomed(transport: &Transport, node: u64, incarnation: u64) -> Self {
-        let mut raw = Raw::saying(transport, &hello(node, incarnation)).await;
-        raw.read_control(WELCOME).await;
-        raw
-    }
-
-    /// Reads one control frame of this kind.
-    async fn read_control(&mut self, kind: u8) -> Vec<u8> {
-        let mut frame = vec![0; 4];
-        let reading = async {
-            self.0.read_exact(&mut frame).await.expect("an answer");
-            let length = u32::from_be_bytes(frame[..].try_into().expect("four"));
-            frame.resize(length as usize, 0);
-            self.0.read_exact(&mut frame[4..]).await.expect("all of it");
-        };
-        let read = timeout(Duration::from_secs(20), reading).await;
-        read.expect("nothing came");
-        assert_eq!(frame[12], kind, "{frame:?}");
-        frame
-    }
 }
 
 async fn down(events: &mut Seen<PeerEvent>) -> DownReason {

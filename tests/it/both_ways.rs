@@ -1,0 +1,206 @@
+//! Frames both ways on one connection, whoever dialled it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use actix_transport::{Config, DownReason, NodeId, PeerEvent, Shutdown, Transport};
+
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Longer than any test runs.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Redials at once.
+fn quick(config: Config) -> Config {
+    config.redial_first(MS).redial_max(10 * MS)
+}
+
+fn node_of(config: Config, node: u64) -> Transport {
+    let builder = Transport::builder().config(config).identity(identity(node));
+    builder.bind("127.0.0.1:0").expect("free port")
+}
+
+/// Two nodes that know each other's number and address.
+fn pair(config: &Config) -> [Transport; 2] {
+    let places = [Vacant::new(), Vacant::new()];
+    let addrs = [places[0].addr(), places[1].addr()];
+    [(1, 0), (2, 1)].map(|(node, index)| {
+        let other = 1 - index;
+        let builder = Transport::builder()
+            .config(quick(config.clone()))
+            .identity(identity(node))
+            .peer(NodeId::new(3 - node), addrs[other]);
+        builder.bind(addrs[index]).expect("kept for it")
+    })
+}
+
+fn connections(nodes: &[Transport]) -> u64 {
+    nodes
+        .iter()
+        .map(|node| node.stats().links.connections)
+        .sum()
+}
+
+fn send(from: &Transport, to: SocketAddr, number: u32) {
+    let payload = number.to_be_bytes().to_vec();
+    from.try_send(to, group(1), payload).expect("room");
+}
+
+async fn down_of(events: &mut Seen<PeerEvent>) -> DownReason {
+    let down = |event: &PeerEvent| matches!(event, PeerEvent::Down { .. });
+    match events.until(down).await {
+        PeerEvent::Down { reason, .. } => reason,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn an_answer_comes_back_on_the_connection_of_the_question() {
+    for config in placements() {
+        run(async {
+            let [a, b] = [1, 2].map(|node| node_of(quick(config.clone()), node));
+            let mut questions = serve_known(&b, 1);
+            let mut answers = serve_known(&a, 1);
+            for number in 0..100 {
+                send(&a, b.local_addr(), number);
+                let (sender, _) = questions.next().await;
+                let peer = sender.expect("introduced").peer().expect("usable");
+                peer.try_send(group(1), number.to_be_bytes().to_vec())
+                    .expect("room");
+                let (sender, got) = answers.next().await;
+                assert_eq!(sender.expect("introduced").node(), NodeId::new(2));
+                assert_eq!(
+                    u32::from_be_bytes(got.payload[..].try_into().expect("4")),
+                    number
+                );
+            }
+            let dials = [&a, &b].map(|node| node.stats().links.dials);
+            assert_eq!(dials, [1, 0]);
+            assert_eq!(connections(&[a.clone(), b.clone()]), 1);
+            assert_eq!(b.peers()[0].state, actix_transport::LinkState::Up);
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn of_two_nodes_that_dial_each_other_at_once_one_connection_remains_and_nothing_is_lost() {
+    const ROUNDS: u32 = 20;
+
+    for config in placements() {
+        run(async {
+            for round in 0..ROUNDS {
+                let nodes = pair(&config);
+                let [a, b] = &nodes;
+                let mut seen = [serve(a, [1]), serve(b, [1])];
+                let sent = 50;
+                for number in 0..sent {
+                    send(a, b.local_addr(), number);
+                    send(b, a.local_addr(), number);
+                    if number % 10 == round % 10 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                for seen in &mut seen {
+                    for number in 0..sent {
+                        let got = seen.next().await.payload;
+                        assert_eq!(u32::from_be_bytes(got[..].try_into().expect("4")), number);
+                    }
+                }
+                until("one connection", || connections(&nodes) == 1).await;
+                for node in &nodes {
+                    assert_eq!(node.stats().inbound.missing, 0);
+                }
+                // It is one for both.
+                send(a, b.local_addr(), 77);
+                send(b, a.local_addr(), 77);
+                for seen in &mut seen {
+                    seen.next().await;
+                }
+                assert_eq!(connections(&nodes), 1);
+                end(nodes).await;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_connection_is_idle_only_if_it_is_in_both_directions_and_the_end_that_dialled_ends_it() {
+    for config in placements() {
+        run(async {
+            let config = quick(config).idle_timeout(300 * MS);
+            let [a, b] = [1, 2].map(|node| node_of(config.clone(), node));
+            let (mut questions, _answers) = (serve_known(&b, 1), serve(&a, [1]));
+            let mut events = watch(&a);
+            send(&a, b.local_addr(), 0);
+            let sender = questions.next().await.0.expect("introduced");
+            let peer = sender.peer().expect("usable");
+            // Only one direction is in use, for far longer than the limit.
+            for number in 0..100_u32 {
+                peer.try_send(group(1), number.to_be_bytes().to_vec())
+                    .expect("room");
+                tokio::time::sleep(10 * MS).await;
+            }
+            assert_eq!(a.stats().links.disconnects, 0);
+            assert_eq!(down_of(&mut events).await, DownReason::Idle);
+            until("closed", || connections(&[a.clone(), b.clone()]) == 0).await;
+            assert_eq!(b.stats().inbound.missing + a.stats().inbound.missing, 0);
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_node_that_stops_says_goodbye_and_its_connections_end_as_left() {
+    for config in placements() {
+        for how in [Shutdown::Now, Shutdown::Drain(NEVER)] {
+            run(async {
+                let [a, b] = [1, 2].map(|node| node_of(quick(config.clone()), node));
+                let (mut questions, mut answers) = (serve_known(&b, 1), serve(&a, [1]));
+                let mut events = [watch(&a), watch(&b)];
+                send(&a, b.local_addr(), 0);
+                let sender = questions.next().await.0.expect("introduced");
+                let peer = sender.peer().expect("usable");
+                peer.try_send(group(1), vec![0; 4]).expect("room");
+                answers.next().await;
+                b.stop(how).await;
+                assert_eq!(down_of(&mut events[0]).await, DownReason::Left);
+                assert_eq!(a.stats().links.goodbyes, 1);
+                assert_eq!(down_of(&mut events[1]).await, DownReason::Ended);
+                end([a]).await;
+            });
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_heard_of_is_reached_at_once_however_long_the_back_off() {
+    for config in placements() {
+        run(async {
+            let place = Vacant::new();
+            let addr = place.addr();
+            let patient = config.clone().redial_first(NEVER / 100).redial_max(NEVER);
+            let a = Transport::builder()
+                .config(patient.stale_after(NEVER))
+                .identity(identity(1))
+                .peer(NodeId::new(2), addr)
+                .bind("127.0.0.1:0")
+                .expect("free port");
+            let mut events = watch(&a);
+            send(&a, addr, 5);
+            let failed = |event: &PeerEvent| matches!(event, PeerEvent::Unreachable { .. });
+            events.until(failed).await;
+            // It comes up, and has something to say.
+            let b = Transport::builder()
+                .config(quick(config))
+                .identity(identity(2));
+            let b = b.bind(addr).expect("kept for it");
+            let mut seen = serve(&b, [1]);
+            send(&b, a.local_addr(), 6);
+            assert_eq!(seen.next().await.payload[3], 5);
+            assert_eq!(a.stats().links.connects, 1);
+            end([a, b]).await;
+        });
+    }
+}

@@ -1,0 +1,265 @@
+//! The order of frames across links, and frames that are missing: the receiver is told, exactly.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_transport::{Config, Gap, Identity, Inbound, NodeId, PeerEvent, Sessions, Transport};
+use tokio::{net::TcpStream, sync::mpsc};
+
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Longer than any test runs.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// One frame of a batch, and what the batch said of those before it. Only the first of a batch has that.
+type Told = (u32, String, Option<Gap>);
+
+struct Listens(mpsc::UnboundedSender<Told>);
+
+impl Actor for Listens {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Listens {
+    type Result = ();
+
+    fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+        let (group, mut gap) = (inbound.group().get(), inbound.gap());
+        while let Some(payload) = inbound.next() {
+            let text = String::from_utf8(payload.to_vec()).expect("text");
+            let _ = self.0.send((group, text, gap.take()));
+        }
+    }
+}
+
+struct Ear(mpsc::UnboundedReceiver<Told>);
+
+impl Ear {
+    fn of(transport: &Transport, groups: impl IntoIterator<Item = u32>) -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        let actor = Listens(tell).start();
+        for index in groups {
+            let actor = actor.clone().recipient();
+            transport.register(group(index), actor).expect("free group");
+        }
+        Ear(told)
+    }
+
+    async fn next(&mut self) -> Told {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.0.recv()).await;
+        next.expect("nothing came").expect("the actor lives")
+    }
+
+    async fn expect(&mut self, group: u32, text: &str, gap: Option<Gap>) {
+        assert_eq!(self.next().await, (group, text.to_owned(), gap));
+    }
+}
+
+fn node_of(config: Config, node: u64) -> Transport {
+    let builder = Transport::builder().config(config).identity(identity(node));
+    builder.bind("127.0.0.1:0").expect("free port")
+}
+
+/// Connects as node 1 in its fourth incarnation, and says this behind the `Hello`.
+async fn saying(transport: &Transport, frames: &[&[u8]]) -> TcpStream {
+    let mut stream = dial(transport).await;
+    let bytes = [&[&hello(1, 4)[..]], frames].concat().concat();
+    write(&mut stream, &bytes).await;
+    stream
+}
+
+async fn gap_of(events: &mut Seen<PeerEvent>) -> (u64, u64) {
+    let event = events.until(|event| matches!(event, PeerEvent::Gap { .. }));
+    match event.await {
+        PeerEvent::Gap { node, lost, .. } => (node.get(), lost),
+        other => panic!("{other}"),
+    }
+}
+
+/// A group is told of the first contact, and once of each gap, at its place.
+#[test]
+fn each_group_learns_of_the_first_contact_and_of_gaps_in_order_with_its_frames() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config, 2);
+            let (mut ear, mut events) = (Ear::of(&b, [1, 2]), watch(&b));
+            let said: [&[u8]; 9] = [
+                &start_at(0, 10),
+                &wire(1, b"10"),
+                &wire(2, b"11"),
+                &wire(1, b"12"),
+                &gap(15),
+                &wire(1, b"15"),
+                &wire(1, b"16"),
+                &gap(18),
+                &wire(2, b"18"),
+            ];
+            let _stream = saying(&b, &said).await;
+            ear.expect(1, "10", Some(Gap::FirstContact)).await;
+            // The groups of a read are handed over one after the other.
+            ear.expect(1, "12", None).await;
+            ear.expect(2, "11", Some(Gap::FirstContact)).await;
+            ear.expect(1, "15", Some(Gap::Lost)).await;
+            ear.expect(1, "16", None).await;
+            ear.expect(2, "18", Some(Gap::Lost)).await;
+            let mut lost = 0;
+            while lost < 3 {
+                let (node, more) = gap_of(&mut events).await;
+                assert_eq!(node, 1);
+                lost += more;
+            }
+            assert_eq!(lost, 3, "13, 14 and 17");
+            until("delivered", || b.stats().inbound.delivered.frames == 6).await;
+            let stats = b.stats().inbound;
+            assert_eq!((stats.numbered, stats.missing, stats.announced), (6, 3, 9));
+            assert_eq!(stats.received.bytes, 6 * 10, "control frames do not count");
+            end([b]).await;
+        });
+    }
+}
+
+/// A later link of the same queue, while the former one is still open and silent.
+#[test]
+fn an_old_link_whose_bytes_are_held_back_is_closed_and_its_rest_is_a_gap() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config.handover_wait(100 * MS), 2);
+            let (mut ear, mut events) = (Ear::of(&b, [1]), watch(&b));
+            let old = saying(&b, &[&start_at(0, 0), &wire(1, b"0")]).await;
+            ear.expect(1, "0", Some(Gap::FirstContact)).await;
+            let begun = std::time::Instant::now();
+            let _new = saying(&b, &[&start_at(0, 3), &wire(1, b"3")]).await;
+            ear.expect(1, "3", Some(Gap::Lost)).await;
+            assert!(begun.elapsed() >= 100 * MS);
+            assert_eq!(gap_of(&mut events).await, (1, 2));
+            let mut old = Raw(old);
+            old.read_control(WELCOME).await;
+            expect_close(old.0).await;
+            // Another queue of the same node waits for nobody.
+            let _other = saying(&b, &[&start_at(1, 7), &wire(1, b"other")]).await;
+            ear.expect(1, "other", Some(Gap::FirstContact)).await;
+            end([b]).await;
+        });
+    }
+}
+
+/// What the old link still brings comes first, however late the two links are read.
+#[test]
+fn frames_of_a_newer_link_wait_until_the_older_one_has_been_read_to_its_end() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config.handover_wait(NEVER / 100), 2);
+            let mut ear = Ear::of(&b, [1]);
+            let mut old = saying(&b, &[&start_at(0, 0), &wire(1, b"0")]).await;
+            ear.expect(1, "0", Some(Gap::FirstContact)).await;
+            let _new = saying(&b, &[&start_at(0, 3), &wire(1, b"3")]).await;
+            until("both are read", || b.stats().links.heard == 2).await;
+            write(&mut old, &wire(1, b"1")).await;
+            ear.expect(1, "1", None).await;
+            write(&mut old, &wire(1, b"2")).await;
+            drop(old);
+            ear.expect(1, "2", None).await;
+            ear.expect(1, "3", None).await;
+            assert_eq!(b.stats().inbound.missing, 0);
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn numbers_that_go_back_or_come_at_the_wrong_time_cost_only_their_connection() {
+    run(async {
+        let [config, ..] = placements();
+        let b = node_of(config, 2);
+        let mut ear = Ear::of(&b, [1]);
+        let _honest = saying(&b, &[&start_at(0, 0), &wire(1, b"0")]).await;
+        ear.expect(1, "0", Some(Gap::FirstContact)).await;
+        let cases: [&[&[u8]]; 6] = [
+            &[&gap(5)],
+            &[&start_at(9, 5), &gap(4)],
+            &[&start_at(9, 5), &start_at(9, 5)],
+            &[&start_at(9, 5), &hello(1, 4)],
+            &[&control(START, &[field(13, &[0; 8])])],
+            &[&control(GAP, &[])],
+        ];
+        for (bad, said) in cases.into_iter().enumerate() {
+            let mut raw = Raw(saying(&b, said).await);
+            raw.read_control(WELCOME).await;
+            expect_close(raw.0).await;
+            assert_eq!(b.stats().links.bad_handshakes, 1 + bad as u64);
+        }
+        // From somebody who did not introduce himself.
+        let optional = Config::default().sessions(Sessions::Optional);
+        let c = Transport::builder().config(optional);
+        let c = c
+            .identity(Identity::new(NodeId::new(3)))
+            .bind("127.0.0.1:0");
+        let c = c.expect("free port");
+        for said in [goodbye(), gap(3), start_at(0, 0)] {
+            let mut stream = dial(&c).await;
+            write(&mut stream, &[wire(1, b"frame"), said].concat()).await;
+            expect_close(stream).await;
+        }
+        assert_eq!(c.stats().links.bad_handshakes, 3);
+        end([b, c]).await;
+    });
+}
+
+/// The writer's end: what is dropped in the queue is told where it is missing, and also if nothing follows.
+#[test]
+fn frames_that_go_stale_are_told_at_their_place_and_at_the_end() {
+    for config in placements() {
+        run(async {
+            let (listener, to) = listener();
+            let config = config
+                .stale_after(200 * MS)
+                .redial_first(MS)
+                .redial_max(5 * MS);
+            let a = node_of(config, 1);
+            for text in ["0", "1"] {
+                a.try_send(to, group(1), text).expect("room");
+            }
+            let mut tap = Tap::accept(&listener).await;
+            assert_eq!(tap.frame().await.expect("a Hello").0, u32::MAX);
+            // Nothing leaves before the Welcome, so both go stale.
+            until("stale", || a.stats().tcp.dropped.stale.frames == 2).await;
+            a.try_send(to, group(1), "2").expect("room");
+            tap.write(&welcome_both_ways(2, 1, 1)).await;
+            let start = tap.frame().await.expect("a Start");
+            assert_eq!(wire(start.0, &start.1), start_at(0, 2));
+            assert_eq!(tap.frame().await, Some((1, "2".into())));
+            // The far end takes nothing more, until there is more than the system takes, and some of that
+            // goes stale.
+            let large = vec![b'x'; 1 << 20];
+            for _ in 0..32 {
+                a.try_send(to, group(1), large.clone()).expect("room");
+            }
+            until("stale", || {
+                let stats = a.stats().tcp;
+                stats.queued.frames == 0 && stats.in_flight.frames <= 1
+            })
+            .await;
+            let stale = a.stats().tcp.dropped.stale.frames - 2;
+            assert!(stale > 0);
+            let (mut next, mut told) = (3, 0);
+            while next < 35 {
+                match tap.frame().await.expect("the link") {
+                    (1, payload) => {
+                        assert_eq!(payload.len(), 1 << 20);
+                        next += 1;
+                    }
+                    (_, control) => {
+                        let number = control[control.len() - 8..].try_into().expect("eight");
+                        let number = u64::from_be_bytes(number);
+                        told += number - next;
+                        next = number;
+                    }
+                }
+            }
+            assert_eq!((next, told), (35, stale));
+            end([a]).await;
+        });
+    }
+}
