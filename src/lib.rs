@@ -1,5 +1,5 @@
-//! Sends messages between the nodes of a cluster: a message goes to an ip:port and a group index, and
-//! the actix actor that serves that group on the other node gets it, in order. Memory is bounded on both
+//! Sends messages between the nodes of a cluster: a message goes to the address of a node and a group index,
+//! and the actix actor that serves that group on the other node gets it, in order. Memory is bounded on both
 //! sides, and every message that a transport drops is counted and reported with a reason.
 //!
 //! ```

@@ -1,7 +1,6 @@
 //! How a [`Transport`] is made.
 
 use std::{
-    collections::HashMap,
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
     sync::Arc,
@@ -15,16 +14,17 @@ use crate::{
     api::{running::Running, transport::Transport},
     config::{Config, Placement, Sessions},
     datagrams::Outgoing,
-    error::{BindError, ConfigError, RegisterError},
+    error::{BindError, ConfigError, PeerError, RegisterError},
     ids::{GroupId, NodeId},
     net::{
-        addr,
         bind::{self, Bound},
         descriptors,
+        names::{Resolve, Resolver},
         tcp::ListeningSocket,
         udp::UnattachedUdp,
     },
     observe::{event::PeerEvent, receive_accounts::ReceiveAccounts, reporter::Reporter},
+    peer_addr::PeerAddr,
     receive::{
         admission::ConnectionLimits,
         budget::InboundBudget,
@@ -39,7 +39,7 @@ use crate::{
         supervision::Supervisor,
     },
     send::{dialer::Dialer, peers::Peers, writer_context::WriterContext},
-    session::{context::SessionContext, identity::Identity},
+    session::{context::SessionContext, identity::Identity, meant::Meant},
     wire::control::MAX_CONTROL,
 };
 
@@ -78,7 +78,10 @@ pub struct Builder {
     catch_all: Option<Recipient<Inbound>>,
     subscribers: Vec<Recipient<PeerEvent>>,
     identity: Option<Identity>,
-    meant: HashMap<SocketAddr, NodeId>,
+    meant: Meant,
+    /// The first thing given to `peer` that is no address.
+    bad_peer: Option<PeerError>,
+    resolver: Resolver,
 }
 
 /// A group that is served from the first frame on.
@@ -148,9 +151,27 @@ impl Builder {
     /// in the queue until the node that is meant is back, or until they go stale. Needs an
     /// [`identity`](Builder::identity) of this node, and sessions. Of several nodes for one address the last
     /// counts.
+    ///
+    /// `addr` is whatever [`Transport::peer`] takes: a `SocketAddr`, a [`PeerAddr`], or a text such as
+    /// `"node-3.svc:7000"`. If the text is no address, [`bind`](Builder::bind) says so. Then
+    /// [`Transport::peer_of`] finds the peer by its number, at the last address that was given for it.
     #[must_use]
-    pub fn peer(mut self, node: NodeId, addr: SocketAddr) -> Self {
-        self.meant.insert(addr::canonical(addr), node);
+    pub fn peer<A>(mut self, node: NodeId, addr: A) -> Self
+    where
+        A: TryInto<PeerAddr>,
+        PeerError: From<A::Error>,
+    {
+        match addr.try_into().map_err(PeerError::from) {
+            Ok(addr) => self.meant.insert(node, addr),
+            Err(err) => self.bad_peer = self.bad_peer.or(Some(err)),
+        }
+        self
+    }
+
+    /// Sets who finds the addresses of host names. The default asks the operating system. See [`Resolve`].
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Resolver::new(resolver);
         self
     }
 
@@ -220,7 +241,9 @@ impl Builder {
         if self.config.placement == Placement::Current && !arbiters::is_arbiter_here() {
             return Err(BindError::NoSystem);
         }
-        self.sessions(0)?; // Before the port is open.
+        // Before the port is open.
+        self.bad_peer.clone().map_or(Ok(()), Err)?;
+        self.sessions(0)?;
         let failed = |source| BindError::Bind {
             addr: format!("{addr:?}"),
             source,
@@ -287,9 +310,11 @@ impl Builder {
         let arbiters = Arbiters::start(config.placement, &lifecycle, subscribers)?;
         let arbiters = Arc::new(arbiters);
 
+        let resolver = self.resolver.clone();
+        let dialer = Dialer::new(config.clone(), reporter.clone(), resolver, addr);
         let writers = WriterContext {
             config: config.clone(),
-            dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
+            dialer: Arc::new(dialer),
             sessions: sessions.clone(),
             reporter: reporter.clone(),
             lifecycle: lifecycle.clone(),

@@ -85,8 +85,8 @@ where
 pub enum NameError {
     /// It could not be resolved: the name does not exist, or the resolver failed, panicked or did not answer
     /// in time.
-    #[error("the name cannot be resolved: {0}")]
-    Unresolved(io::ErrorKind),
+    #[error("the name cannot be resolved")]
+    Unresolved,
     /// It has no address.
     #[error("the name has no address")]
     NoAddress,
@@ -100,14 +100,13 @@ pub enum NameError {
     ThisNode(SocketAddr),
 }
 
-impl NameError {
-    /// Returns the kind of I/O error that comes closest.
-    pub(crate) fn kind(self) -> io::ErrorKind {
-        match self {
-            NameError::Unresolved(kind) => kind,
-            NameError::NoAddress => io::ErrorKind::NotFound,
+impl From<NameError> for io::Error {
+    fn from(err: NameError) -> Self {
+        let kind = match err {
+            NameError::Unresolved | NameError::NoAddress => io::ErrorKind::NotFound,
             NameError::Unusable(_) | NameError::ThisNode(_) => io::ErrorKind::AddrNotAvailable,
-        }
+        };
+        io::Error::new(kind, err)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     error::QueueLimit, ids::GroupId, net::clock::CoarseInstant, observe::stats::DropReason,
-    wire::count::Count,
+    peer_addr::PeerAddr, wire::count::Count,
 };
 
 /// How long a kind of loss gets no further line.
@@ -25,17 +25,17 @@ const QUIET: Duration = Duration::from_secs(10);
 const MAX_KINDS: usize = 128;
 
 /// What happened, and to whom.
-#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[derive(Debug, Clone, Eq, PartialEq, Hash)]
 pub(super) struct Kind {
     pub(super) place: Place,
     pub(super) cause: Cause,
 }
 
 /// Whose frames or connections are lost.
-#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[derive(Debug, Clone, Eq, PartialEq, Hash)]
 pub(super) enum Place {
     /// Frames sent to this peer, or datagrams if `None`.
-    To(Option<SocketAddr>),
+    To(Option<PeerAddr>),
     /// Frames received from this machine for this group, or for several if `None`. Or a connection from
     /// this machine.
     From(IpAddr, Option<GroupId>),

@@ -62,7 +62,7 @@ impl Sender {
     /// As for [`Transport::peer`](crate::Transport::peer).
     pub fn peer(&self) -> Result<Peer, PeerError> {
         let peers = self.peers.upgrade().ok_or(PeerError::Stopped)?;
-        peers.get(self.addr)
+        Ok(peers.get(&self.addr.into())?)
     }
 }
 

@@ -4,7 +4,7 @@
 //! link that becomes readable is closing, or its far end does not speak this protocol. With sessions it
 //! answers the `Hello`, once. This is the only place that reads on a link we dialled.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use crate::{
     ids::NodeId,
     net::tcp::Stream,
     observe::event::DownReason,
+    peer_addr::PeerAddr,
     session::{context::SessionContext, known_nodes::Session},
     wire::control::{Control, Front, MAX_CONTROL, refused::RefusedReason},
 };
@@ -40,7 +41,7 @@ enum State {
 #[derive(Debug)]
 struct Awaiting {
     context: Arc<SessionContext>,
-    peer: SocketAddr,
+    peer: PeerAddr,
     meant: Option<NodeId>,
     /// The beginning of the answer.
     bytes: Vec<u8>,
@@ -55,7 +56,7 @@ impl BackChannel {
     /// Makes the one of a link on which a `Hello` for `meant` is sent.
     pub(super) fn awaiting(
         context: Arc<SessionContext>,
-        peer: SocketAddr,
+        peer: PeerAddr,
         meant: Option<NodeId>,
     ) -> Self {
         let awaiting = Awaiting {
@@ -78,6 +79,14 @@ impl BackChannel {
     /// Returns whether a later incarnation of the node at the far end may end this link.
     pub(super) fn may_be_superseded(&self) -> bool {
         self.has_hello
+    }
+
+    /// Returns the node at the far end, if it has answered.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match &*self.state.lock() {
+            State::Welcomed(session) => Some(session.node),
+            State::Silent | State::Awaiting(_) => None,
+        }
     }
 
     /// Waits until a later incarnation of the node at the far end has come.
@@ -183,7 +192,7 @@ impl Awaiting {
         };
         let session = self.context.welcomed(&from, self.meant);
         let session = session.map_err(DownReason::Refused)?;
-        let (peer, node, incarnation) = (self.peer, from.node, from.incarnation);
+        let (peer, node, incarnation) = (&self.peer, from.node, from.incarnation);
         tracing::debug!(%peer, %node, %incarnation, max_frame = from.max_frame, "welcome");
         Ok(Some(session))
     }

@@ -1,10 +1,11 @@
 //! The handshake at the end that dials: a `Hello` first, and a wait for the answer where frames need it.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use crate::{
     net::{tcp::Stream, time::timeout},
     observe::event::DownReason,
+    peer_addr::PeerAddr,
     send::back_channel::BackChannel,
     session::context::SessionContext,
     wire::control::{Control, refused::RefusedReason},
@@ -22,7 +23,7 @@ pub(super) enum NotWelcome {
 /// Introduces this node on a new connection, if sessions are on. Returns once frames may leave.
 pub(super) async fn greet(
     context: Option<&Arc<SessionContext>>,
-    peer: SocketAddr,
+    peer: &PeerAddr,
     stream: &Stream,
 ) -> Result<BackChannel, NotWelcome> {
     let Some(context) = context else {
@@ -30,7 +31,7 @@ pub(super) async fn greet(
     };
     let demand = context.demand(peer);
     let hello = Control::hello(context.me(), demand.node).encode();
-    let back_channel = BackChannel::awaiting(context.clone(), peer, demand.node);
+    let back_channel = BackChannel::awaiting(context.clone(), peer.clone(), demand.node);
     let limit = context.time_limit;
     match timeout(limit, stream.write_whole(&hello)).await {
         Ok(written) => written.map_err(NotWelcome::Failed)?,

@@ -7,6 +7,7 @@
 use std::{
     io::{self, IoSlice},
     mem,
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
 };
@@ -19,7 +20,7 @@ use crate::{
         tcp::{Readiness, Stream},
         time::timeout,
     },
-    observe::event::DownReason,
+    observe::{event::DownReason, link_end::LinkEnd},
     runtime::failpoints::Failpoint,
     send::{
         back_channel::{BackChannel, lost},
@@ -43,6 +44,7 @@ pub(crate) struct Link<'w> {
     peer: &'w PeerState,
     stream: Arc<Stream>,
     back_channel: BackChannel,
+    end: LinkEnd,
     epoch: u64,
     /// Why it ended. Stays `Ended` if `run` is cancelled or panics.
     reason: DownReason,
@@ -52,16 +54,19 @@ impl<'w> Link<'w> {
     pub(crate) fn open(
         context: &'w WriterContext,
         peer: &'w PeerState,
+        addr: SocketAddr,
         stream: Stream,
         back_channel: BackChannel,
     ) -> Self {
-        let epoch = peer.connected();
-        context.reporter.link_up(peer.addr, epoch);
+        let end = peer.far_end(addr, back_channel.node());
+        let epoch = peer.connected(&end);
+        context.reporter.link_up(&end, epoch);
         Link {
             context,
             peer,
             stream: Arc::new(stream),
             back_channel,
+            end,
             epoch,
             reason: DownReason::Ended,
         }
@@ -69,7 +74,7 @@ impl<'w> Link<'w> {
 
     /// Writes what is queued until the link ends. Returns why it ended.
     pub(crate) async fn run(mut self) -> DownReason {
-        let (peer, reporter) = (self.peer.addr, &self.context.reporter);
+        let reporter = &self.context.reporter;
         let fenced = self.back_channel.may_be_superseded();
         let work = async {
             let superseded = fenced.then(|| self.back_channel.superseded());
@@ -81,7 +86,7 @@ impl<'w> Link<'w> {
                 reason = self.write_all() => reason,
             }
         };
-        self.reason = reporter.on_link(peer, self.epoch, work).await;
+        self.reason = reporter.on_link(&self.end, self.epoch, work).await;
         self.reason
     }
 
@@ -221,7 +226,7 @@ impl<'w> Link<'w> {
 impl Drop for Link<'_> {
     fn drop(&mut self) {
         self.peer.disconnected();
-        let (peer, reporter) = (self.peer.addr, &self.context.reporter);
-        reporter.link_down(peer, self.epoch, self.reason);
+        let reporter = &self.context.reporter;
+        reporter.link_down(&self.end, self.epoch, self.reason);
     }
 }

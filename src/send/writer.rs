@@ -8,7 +8,7 @@
 //!                                            └ failed: waits, stale frames are dropped ┘
 //! ```
 
-use std::{io, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use actix::{Actor, Context};
 
@@ -21,6 +21,7 @@ use crate::{
     runtime::supervision::{Lifeline, Supervised, live},
     send::{
         back_channel::BackChannel,
+        dialer::{DialFailure, Target},
         greeting::{NotWelcome, greet},
         link::Link,
         peer_state::PeerState,
@@ -87,15 +88,15 @@ impl Writing {
     /// Writes until the peer has been idle for long, or its queue has ended.
     async fn run(mut self) {
         let idle_timeout = self.context.config.idle_timeout;
-        while timeout(idle_timeout, self.peer.until_ready()).await.is_ok()
+        while timeout(idle_timeout, self.peer.until_work()).await.is_ok()
             && !self.peer.queue.is_done()
         {
             // Boxed, because it is larger than all else here, and a peer seldom dials.
-            let Some((stream, back_channel)) = Box::pin(self.dial()).await else {
+            let Some((stream, addr, back_channel)) = Box::pin(self.dial()).await else {
                 continue;
             };
             let begun = time::now();
-            let link = Link::open(&self.context, &self.peer, stream, back_channel);
+            let link = Link::open(&self.context, &self.peer, addr, stream, back_channel);
             let reason = link.run().await;
             let draw = random::fraction();
             self.redial
@@ -104,59 +105,78 @@ impl Writing {
     }
 
     /// Dials until there is a connection on which frames may leave. Returns `None` if no frame is left: they
-    /// went stale, or the queue was closed.
-    async fn dial(&mut self) -> Option<(Stream, BackChannel)> {
+    /// went stale, or the queue was closed. A dial that was asked for without a frame is tried once.
+    async fn dial(&mut self) -> Option<(Stream, SocketAddr, BackChannel)> {
         let (peer, dialer) = (self.peer.clone(), self.context.dialer.clone());
         loop {
             let waiting = async {
-                sleep_until(self.redial.not_before).await;
+                tokio::select! {
+                    () = sleep_until(self.redial.not_before) => {}
+                    () = peer.dial_request.asked() => {}
+                }
                 dialer.turn(peer.unanswered()).await
             };
             let place = peer.expire_while(waiting).await;
-            if !peer.queue.has_frames() {
+            if !peer.needs_link() {
                 return None;
             }
-            let dialled = peer.expire_while(dialer.dial(peer.addr, place)).await;
-            let (err, answered) = match dialled {
-                Ok(stream) => match self.greet(&stream).await {
+            let dialled = peer.expire_while(dialer.dial(self.target(), place)).await;
+            let failure = match dialled {
+                Ok((stream, addr)) => match self.greet(&stream).await {
                     Ok(back_channel) => {
                         self.redial.succeeded();
-                        return Some((stream, back_channel));
+                        return Some((stream, addr, back_channel));
                     }
                     Err(NotWelcome::Refused(reason)) => {
-                        self.refused(reason);
+                        self.refused(addr, reason);
                         continue;
                     }
-                    Err(NotWelcome::Failed(err)) => (err, true),
+                    Err(NotWelcome::Failed(err)) => DialFailure::after_connecting(addr, err),
                 },
-                Err(failure) => (failure.err, failure.answered),
+                Err(failure) => failure,
             };
-            self.failed(&err, answered);
+            self.failed(&failure);
         }
     }
 
     /// Introduces this node on a new connection, and waits for the answer if frames need it.
     async fn greet(&self, stream: &Stream) -> Result<BackChannel, NotWelcome> {
         let sessions = self.context.sessions.as_ref();
-        let greeting = greet(sessions, self.peer.addr, stream);
+        let greeting = greet(sessions, &self.peer.addr, stream);
         self.peer.expire_while(greeting).await
     }
 
-    fn failed(&mut self, err: &io::Error, answered: bool) {
+    /// Whom to dial. A name that leads to this node itself is a mistake, unless it was said to.
+    fn target(&self) -> Target<'_> {
+        let me = self
+            .context
+            .sessions
+            .as_ref()
+            .map(|sessions| sessions.me().node);
+        Target {
+            addr: &self.peer.addr,
+            is_this_node: me.is_some() && self.peer.meant == me,
+            unanswered: self.peer.unanswered(),
+        }
+    }
+
+    fn failed(&mut self, failure: &DialFailure) {
         let (peer, reporter) = (&self.peer, &self.context.reporter);
-        peer.dial_failed(answered);
+        peer.dial_failed(failure.answered);
         let (now, draw) = (time::now(), random::fraction());
         let failing = self.redial.failed(now, time::wall_clock(), draw);
         peer.failing(failing.failures);
-        reporter.unreachable(peer.addr, failing.since, failing.failures, err);
+        let DialFailure { err, name, .. } = failure;
+        reporter.unreachable(&peer.addr, failing.since, failing.failures, err, *name);
     }
 
-    fn refused(&mut self, reason: RefusedReason) {
+    fn refused(&mut self, addr: SocketAddr, reason: RefusedReason) {
         let (peer, reporter) = (&self.peer, &self.context.reporter);
         peer.dial_failed(true);
         let (now, draw) = (time::now(), random::fraction());
         let failing = self.redial.refused(now, time::wall_clock(), draw);
         peer.failing(failing.failures);
-        reporter.link_refused(peer.addr, peer.next_epoch(), reason);
+        let end = peer.far_end(addr, None);
+        reporter.link_refused(&end, peer.next_epoch(), reason);
     }
 }

@@ -3,15 +3,17 @@
 //! Knows who this node is, whom it means to reach at which address, and which nodes have introduced
 //! themselves. Does no I/O.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::{
     ids::{Incarnation, NodeId},
+    peer_addr::PeerAddr,
     session::{
         identity::Resolved,
         known_nodes::{KnownNodes, NotAdmitted, Session},
+        meant::Meant,
     },
     wire::control::{
         Control,
@@ -27,8 +29,7 @@ pub(crate) struct SessionContext {
     pub(crate) required: bool,
     /// How long a handshake may take.
     pub(crate) time_limit: Duration,
-    /// The nodes that are meant at these addresses.
-    meant: HashMap<SocketAddr, NodeId>,
+    meant: Meant,
     me: Mutex<Me>,
     known: Mutex<KnownNodes>,
 }
@@ -56,7 +57,7 @@ impl SessionContext {
         identity: Resolved,
         port: u16,
         max_frame: usize,
-        meant: HashMap<SocketAddr, NodeId>,
+        meant: Meant,
         required: bool,
         time_limit: Duration,
     ) -> Self {
@@ -84,11 +85,16 @@ impl SessionContext {
         self.me.lock().info.clone()
     }
 
+    /// Returns where the user says that this node is.
+    pub(crate) fn addr_of(&self, node: NodeId) -> Option<&PeerAddr> {
+        self.meant.addr_of(node)
+    }
+
     // ---- the end that dials ------------------------------------------------------------------------
 
     /// Returns what a link to this address needs.
-    pub(crate) fn demand(&self, peer: SocketAddr) -> Demand {
-        let node = self.meant.get(&peer).copied();
+    pub(crate) fn demand(&self, peer: &PeerAddr) -> Demand {
+        let node = self.meant.node_at(peer);
         let has_cluster = self.me.lock().info.cluster.is_some();
         Demand {
             node,
@@ -182,8 +188,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(1);
 
-    fn at(port: u16) -> SocketAddr {
-        ([127, 0, 0, 1], port).into()
+    fn at(port: u16) -> PeerAddr {
+        PeerAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// Node 1 of the cluster, which means node 2 at port 2.
@@ -195,7 +201,8 @@ mod tests {
         if let Some(incarnation) = incarnation {
             identity = identity.incarnation(incarnation);
         }
-        let meant = HashMap::from([(at(2), NodeId::new(2))]);
+        let mut meant = Meant::default();
+        meant.insert(NodeId::new(2), at(2));
         let identity = identity.resolve().expect("valid");
         SessionContext::new(identity, 7000, 100, meant, required, LIMIT)
     }
@@ -259,7 +266,7 @@ mod tests {
     #[test]
     fn frames_wait_for_the_answer_if_a_session_a_node_or_a_cluster_is_demanded() {
         let demand = |cluster, required, port| {
-            let demand = context(cluster, None, required).demand(at(port));
+            let demand = context(cluster, None, required).demand(&at(port));
             (demand.waits, demand.serves_mute)
         };
         assert_eq!(demand(None, false, 1), (false, true));

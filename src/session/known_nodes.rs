@@ -44,6 +44,7 @@ struct Life {
 /// What a link holds for as long as it is open: it counts as a link with that incarnation of the node.
 #[derive(Debug)]
 pub(crate) struct Session {
+    pub(crate) node: NodeId,
     /// Cancelled when a later incarnation of the node has come. The link must end then.
     pub(crate) superseded: CancellationToken,
     former: TaskTracker,
@@ -97,6 +98,7 @@ impl KnownNodes {
         };
         known.heard = self.clock;
         Ok(Session {
+            node,
             superseded: known.life.superseded.clone(),
             former: known.former.clone(),
             _link: known.life.links.token(),

@@ -6,3 +6,4 @@
 pub(crate) mod context;
 pub(crate) mod identity;
 pub(crate) mod known_nodes;
+pub(crate) mod meant;
