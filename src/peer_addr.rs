@@ -180,6 +180,12 @@ impl PartialEq<SocketAddr> for PeerAddr {
     }
 }
 
+impl PartialEq<SocketAddr> for &PeerAddr {
+    fn eq(&self, addr: &SocketAddr) -> bool {
+        **self == *addr
+    }
+}
+
 impl PartialEq<PeerAddr> for SocketAddr {
     fn eq(&self, addr: &PeerAddr) -> bool {
         addr == self

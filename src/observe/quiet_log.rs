@@ -123,6 +123,8 @@ impl Kinds {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn at(seconds: u64) -> CoarseInstant {
@@ -131,7 +133,7 @@ mod tests {
 
     fn stale(port: u16) -> Kind {
         Kind {
-            place: Place::To(Some(([127, 0, 0, 1], port).into())),
+            place: Place::To(Some(SocketAddr::from(([127, 0, 0, 1], port)).into())),
             cause: Cause::Dropped(DropReason::Stale),
         }
     }
@@ -160,7 +162,8 @@ mod tests {
             ..stale(1)
         };
         for kind in [stale(1), stale(2), other_cause] {
-            assert_eq!(log.note(kind, FRAME, at(1)), Some(FRAME), "{kind:?}");
+            let noted = log.note(kind.clone(), FRAME, at(1));
+            assert_eq!(noted, Some(FRAME), "{kind:?}");
         }
     }
 

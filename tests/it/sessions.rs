@@ -485,7 +485,7 @@ fn bind_says_what_is_wrong_with_an_identity_or_with_sessions() {
                 builder = builder.identity(identity);
             }
             if meant {
-                builder = builder.peer(NodeId::new(2), ([10, 0, 0, 2], 1).into());
+                builder = builder.peer(NodeId::new(2), SocketAddr::from(([10, 0, 0, 2], 1)));
             }
             builder.bind("127.0.0.1:0").expect_err("unusable")
         };
@@ -838,7 +838,7 @@ fn an_answer_goes_to_where_the_sender_listens() {
                 send(a, b.local_addr(), "question");
                 let (sender, _) = seen.next().await;
                 let sender = sender.expect("introduced");
-                assert_eq!(sender.addr(), ([127, 0, 0, 1], port(a)).into());
+                assert_eq!(sender.addr(), SocketAddr::from(([127, 0, 0, 1], port(a))));
                 let peer = sender.peer().expect("usable");
                 peer.try_send(group(2), "answer").expect("room");
                 let (from, got) = answers.next().await;
