@@ -21,8 +21,10 @@ mod logging;
 #[cfg(target_os = "linux")]
 mod memory;
 mod messages;
+mod named_peers;
 mod names;
 mod panicking_payloads;
+mod peer_links;
 mod peers;
 mod queueing;
 mod reading;

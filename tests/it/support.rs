@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod log;
+mod name_book;
 mod process;
 mod raw;
 
@@ -13,7 +14,7 @@ use actix_transport::{Config, GroupId, Inbound, PeerEvent, Placement, Transport,
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub(crate) use self::{by_hand::*, log::*, process::*, raw::*};
+pub(crate) use self::{by_hand::*, log::*, name_book::*, process::*, raw::*};
 
 /// Nothing here takes this long, even on a slow machine. A fact that does not hold by then never
 /// will.
