@@ -4,9 +4,12 @@
 //! field at fault. Losses *after* a frame was accepted are left to the counters and to
 //! [`PeerEvent`](crate::PeerEvent).
 
-use std::{io, net::SocketAddr};
+use std::{convert::Infallible, io, net::SocketAddr};
 
-use crate::ids::GroupId;
+use crate::{
+    ids::{GroupId, NodeId},
+    peer_addr::PeerAddrError,
+};
 
 /// Why [`Builder::bind`](crate::Builder::bind) or [`Builder::bind_with`](crate::Builder::bind_with) failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,10 @@ pub enum BindError {
     /// [`Builder::bind_with`](crate::Builder::bind_with), cannot be served.
     #[error("cannot register: {0}")]
     Register(#[from] RegisterError),
+
+    /// What was given to [`Builder::peer`](crate::Builder::peer) is no address of a peer.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
 
     /// The identity given to [`Builder::identity`](crate::Builder::identity) cannot be used.
     #[error(transparent)]
@@ -126,6 +133,13 @@ pub enum SendError<P> {
         payload: P,
     },
 
+    /// The peer was forgotten ([`Peer::forget`](crate::Peer::forget)), and this is a handle from before that.
+    #[error("peer was forgotten, and this is a handle from before that")]
+    Forgotten {
+        /// The payload, unchanged.
+        payload: P,
+    },
+
     /// Group `0xFFFF_FFFF` cannot be used: PhxPaxos nodes ignore it.
     #[error("group {} is reserved", GroupId::RESERVED)]
     ReservedGroup {
@@ -168,6 +182,7 @@ impl<P> SendError<P> {
             SendError::Full { payload, .. }
             | SendError::TooLarge { payload, .. }
             | SendError::Stopped { payload }
+            | SendError::Forgotten { payload }
             | SendError::ReservedGroup { payload }
             | SendError::Address { payload, .. }
             | SendError::TooManyPeers { payload, .. }
@@ -199,6 +214,7 @@ pub(crate) enum Refusal {
     Full(QueueLimit),
     TooLarge { len: usize, max: usize },
     Stopped,
+    Forgotten,
     ReservedGroup,
     Address(SocketAddr),
     TooManyPeers { max: usize },
@@ -211,6 +227,7 @@ impl Refusal {
             Refusal::Full(limit) => SendError::Full { limit, payload },
             Refusal::TooLarge { len, max } => SendError::TooLarge { len, max, payload },
             Refusal::Stopped => SendError::Stopped { payload },
+            Refusal::Forgotten => SendError::Forgotten { payload },
             Refusal::ReservedGroup => SendError::ReservedGroup { payload },
             Refusal::Address(addr) => SendError::Address { addr, payload },
             Refusal::TooManyPeers { max } => SendError::TooManyPeers { max, payload },
@@ -219,8 +236,9 @@ impl Refusal {
     }
 }
 
-/// Why [`Transport::peer`](crate::Transport::peer) failed.
-#[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
+/// Why [`Transport::peer`](crate::Transport::peer) or [`Transport::peer_of`](crate::Transport::peer_of)
+/// failed.
+#[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
     /// The transport is stopping or has stopped.
@@ -237,15 +255,46 @@ pub enum PeerError {
         /// The limit.
         max: usize,
     },
+    /// The text is neither an ip:port nor a name:port.
+    #[error(transparent)]
+    Text(#[from] PeerAddrError),
+    /// No address of this node was given to [`Builder::peer`](crate::Builder::peer).
+    #[error("no address of node {0} was given to the builder")]
+    UnknownNode(NodeId),
 }
 
-impl From<PeerError> for Refusal {
-    fn from(err: PeerError) -> Self {
-        match err {
-            PeerError::Stopped => Refusal::Stopped,
-            PeerError::Address(addr) => Refusal::Address(addr),
-            PeerError::TooMany { max } => Refusal::TooManyPeers { max },
+/// Why there is no peer to send to.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) enum NoPeer {
+    Stopped,
+    Address(SocketAddr),
+    TooMany { max: usize },
+}
+
+impl From<NoPeer> for PeerError {
+    fn from(why: NoPeer) -> Self {
+        match why {
+            NoPeer::Stopped => PeerError::Stopped,
+            NoPeer::Address(addr) => PeerError::Address(addr),
+            NoPeer::TooMany { max } => PeerError::TooMany { max },
         }
+    }
+}
+
+impl From<NoPeer> for Refusal {
+    fn from(why: NoPeer) -> Self {
+        match why {
+            NoPeer::Stopped => Refusal::Stopped,
+            NoPeer::Address(addr) => Refusal::Address(addr),
+            NoPeer::TooMany { max } => Refusal::TooManyPeers { max },
+        }
+    }
+}
+
+/// Lets [`Transport::peer`](crate::Transport::peer) take what always is an address.
+impl From<Infallible> for PeerError {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -1,5 +1,5 @@
-//! Sends messages between the nodes of a cluster: a message goes to an ip:port and a group index, and
-//! the actix actor that serves that group on the other node gets it, in order. Memory is bounded on both
+//! Sends messages between the nodes of a cluster: a message goes to the address of a node and a group index,
+//! and the actix actor that serves that group on the other node gets it, in order. Memory is bounded on both
 //! sides, and every message that a transport drops is counted and reported with a reason.
 //!
 //! ```
@@ -75,7 +75,7 @@
 //! net/        sockets, time and random numbers: no other folder asks the operating system for them
 //! config/     the settings and their bounds
 //! wire/       bytes without I/O: frame, control frames, payload
-//! error.rs, ids.rs   words that every folder uses
+//! error.rs, ids.rs, peer_addr.rs   words that every folder uses
 //! ```
 //!
 //! # The actors
@@ -125,6 +125,7 @@ pub mod guide;
 mod ids;
 mod net;
 mod observe;
+mod peer_addr;
 pub mod prelude;
 mod receive;
 mod runtime;
@@ -152,7 +153,10 @@ pub use crate::{
         BindError, ConfigError, IdentityError, PeerError, QueueLimit, RegisterError, SendError,
     },
     ids::{GroupId, Incarnation, NodeId},
-    net::udp_buffers::DatagramBuffers,
+    net::{
+        names::{NameError, Resolve, Resolving},
+        udp_buffers::DatagramBuffers,
+    },
     observe::{
         event::{Component, DownReason, PeerEvent},
         stats::{
@@ -160,6 +164,7 @@ pub use crate::{
             PeerStats, ReceiveStats, Rejected, SendStats, Stats, Undelivered,
         },
     },
+    peer_addr::{PeerAddr, PeerAddrError},
     receive::{
         groups::GroupOverflow,
         inbound::{Inbound, Via},

@@ -1,7 +1,6 @@
 //! How a [`Transport`] is made.
 
 use std::{
-    collections::HashMap,
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
     sync::{Arc, Weak},
@@ -15,16 +14,17 @@ use crate::{
     api::{running::Running, transport::Transport},
     config::{Config, Placement, Sessions},
     datagrams::Outgoing,
-    error::{BindError, ConfigError, RegisterError},
+    error::{BindError, ConfigError, PeerError, RegisterError},
     ids::{GroupId, NodeId},
     net::{
-        addr,
         bind::{self, Bound},
         descriptors,
+        names::{Resolve, Resolver},
         tcp::ListeningSocket,
         udp::UnattachedUdp,
     },
     observe::{event::PeerEvent, receive_accounts::ReceiveAccounts, reporter::Reporter},
+    peer_addr::PeerAddr,
     receive::{
         admission::ConnectionLimits,
         budget::InboundBudget,
@@ -44,7 +44,7 @@ use crate::{
         peers::Peers,
         writer_context::{SessionParts, WriterContext},
     },
-    session::{context::SessionContext, identity::Identity},
+    session::{context::SessionContext, identity::Identity, meant::Meant},
     wire::control::MAX_CONTROL,
 };
 
@@ -83,7 +83,10 @@ pub struct Builder {
     catch_all: Option<Recipient<Inbound>>,
     subscribers: Vec<Recipient<PeerEvent>>,
     identity: Option<Identity>,
-    meant: HashMap<SocketAddr, NodeId>,
+    meant: Meant,
+    /// The first thing given to `peer` that is no address.
+    bad_peer: Option<PeerError>,
+    resolver: Resolver,
 }
 
 /// A group that is served from the first frame on.
@@ -153,9 +156,27 @@ impl Builder {
     /// in the queue until the node that is meant is back, or until they go stale. Needs an
     /// [`identity`](Builder::identity) of this node, and sessions. Of several nodes for one address the last
     /// counts.
+    ///
+    /// `addr` is whatever [`Transport::peer`] takes: a `SocketAddr`, a [`PeerAddr`], or a text such as
+    /// `"node-3.svc:7000"`. If the text is no address, [`bind`](Builder::bind) says so. Then
+    /// [`Transport::peer_of`] finds the peer by its number, at the last address that was given for it.
     #[must_use]
-    pub fn peer(mut self, node: NodeId, addr: SocketAddr) -> Self {
-        self.meant.insert(addr::canonical(addr), node);
+    pub fn peer<A>(mut self, node: NodeId, addr: A) -> Self
+    where
+        A: TryInto<PeerAddr>,
+        PeerError: From<A::Error>,
+    {
+        match addr.try_into().map_err(PeerError::from) {
+            Ok(addr) => self.meant.insert(node, addr),
+            Err(err) => self.bad_peer = self.bad_peer.or(Some(err)),
+        }
+        self
+    }
+
+    /// Sets who finds the addresses of host names. The default asks the operating system. See [`Resolve`].
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Resolver::new(resolver);
         self
     }
 
@@ -221,10 +242,7 @@ impl Builder {
         addr: impl ToSocketAddrs + fmt::Debug,
         prepare: impl FnOnce(&Transport) -> Result<(), RegisterError>,
     ) -> Result<Transport, BindError> {
-        self.config.validate()?;
-        if self.config.placement == Placement::Current && !arbiters::is_arbiter_here() {
-            return Err(BindError::NoSystem);
-        }
+        self.check()?;
         self.sessions(0)?; // Before the port is open.
         let failed = |source| BindError::Bind {
             addr: format!("{addr:?}"),
@@ -236,7 +254,55 @@ impl Builder {
         let unstarted = Unstarted(Some(self.make(addr, udp, sessions).map_err(failed)?));
         self.register_on(unstarted.transport())?;
         prepare(unstarted.transport())?;
-        Ok(unstarted.start(tcp))
+        Ok(unstarted.start(Some(tcp)))
+    }
+
+    /// Starts the actors without listening anywhere, for a client, a tool, or a node that others cannot dial.
+    /// It gets its answers on the connections that it makes itself, if it has an
+    /// [`identity`](Builder::identity) and the peers have one. There are no datagrams.
+    /// [`Transport::local_addr`] is `0.0.0.0:0`.
+    ///
+    /// The connection ends when nothing was sent on it in either direction for
+    /// [`Config::idle_timeout`](crate::Config::idle_timeout). From then on others cannot reach this node
+    /// until it sends to them again.
+    ///
+    /// ```
+    /// # use actix_transport::{GroupId, Identity, NodeId, Shutdown, Transport};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// let client = Transport::builder()
+    ///     .identity(Identity::new(NodeId::new(900)))
+    ///     .connect_only()?;
+    /// client.peer("127.0.0.1:7000")?.try_send(GroupId::new(3), "question")?;
+    /// # client.stop(Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind`](Builder::bind).
+    pub fn connect_only(self) -> Result<Transport, BindError> {
+        self.check()?;
+        let sessions = self.sessions(0)?;
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let made = self.make(nowhere, None, sessions);
+        let unstarted = Unstarted(Some(made.map_err(|source| BindError::Bind {
+            addr: "nowhere".to_owned(),
+            source,
+        })?));
+        self.register_on(unstarted.transport())?;
+        Ok(unstarted.start(None))
+    }
+
+    /// Checks what needs no port.
+    fn check(&self) -> Result<(), BindError> {
+        self.config.validate()?;
+        if self.config.placement == Placement::Current && !arbiters::is_arbiter_here() {
+            return Err(BindError::NoSystem);
+        }
+        Ok(self.bad_peer.clone().map_or(Ok(()), Err)?)
     }
 
     /// Returns what sessions need, given the port that this node listens on. `None` if they are off.
@@ -305,7 +371,12 @@ impl Builder {
         };
         let writers = |receive: ReceiveContext| WriterContext {
             config: config.clone(),
-            dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
+            dialer: Arc::new(Dialer::new(
+                config.clone(),
+                reporter.clone(),
+                self.resolver.clone(),
+                addr,
+            )),
             sessions: sessions.clone().map(|context| SessionParts {
                 context,
                 links: Arc::new(LinkReading(receive)),
@@ -361,7 +432,7 @@ impl Unstarted {
         self.0.as_ref().expect("taken only by `start` and `drop`")
     }
 
-    fn start(mut self, socket: ListeningSocket) -> Transport {
+    fn start(mut self, socket: Option<ListeningSocket>) -> Transport {
         let transport = self.0.take().expect("taken only by `start` and `drop`");
         transport.0.start(socket);
         transport

@@ -12,6 +12,7 @@ use crate::{
     error::{RegisterError, SendError},
     ids::GroupId,
     observe::{event::PeerEvent, reporter::Reporter},
+    peer_addr::PeerAddr,
     receive::{
         context::ReceiveContext,
         groups::{Group, GroupOverflow},
@@ -195,23 +196,24 @@ impl Handler<Subscribe> for Node {
 /// One actix message per frame costs more than the rest of its way. Where that matters, hold a
 /// [`Peer`](crate::Peer).
 #[derive(Debug)]
-pub struct SendFrame {
-    /// Where the receiving node listens.
-    pub peer: SocketAddr,
+pub struct SendFrame<A = SocketAddr> {
+    /// What the peer is called: a `SocketAddr`, or a [`PeerAddr`](crate::PeerAddr).
+    pub peer: A,
     /// Which of its groups the frame is for.
     pub group: GroupId,
     /// The payload of the frame.
     pub payload: Bytes,
 }
 
-impl Message for SendFrame {
+impl<A> Message for SendFrame<A> {
     type Result = Result<(), SendError<Bytes>>;
 }
 
-impl Handler<SendFrame> for Node {
+impl<A: Into<PeerAddr> + 'static> Handler<SendFrame<A>> for Node {
     type Result = Result<(), SendError<Bytes>>;
 
-    fn handle(&mut self, send: SendFrame, _: &mut Context<Self>) -> Self::Result {
-        self.peers.try_send(send.peer, send.group, send.payload)
+    fn handle(&mut self, send: SendFrame<A>, _: &mut Context<Self>) -> Self::Result {
+        self.peers
+            .try_send(&send.peer.into(), send.group, send.payload)
     }
 }

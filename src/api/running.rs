@@ -61,13 +61,15 @@ impl Running {
 
     /// Starts the actors and keeps them alive. The Readers have an arbiter each; those actors that have
     /// little to do share the first Reader's.
-    pub(super) fn start(&self, socket: ListeningSocket) {
+    pub(super) fn start(&self, socket: Option<ListeningSocket>) {
         let readers = Arc::new(ReaderSet::new(self.arbiters.readers.len()));
         for (index, worker) in self.arbiters.readers.iter().enumerate() {
             self.start_reader(worker, index, readers.clone());
         }
         let worker = &self.arbiters.readers[0];
-        self.start_listener(worker, socket, readers);
+        if let Some(socket) = socket {
+            self.start_listener(worker, socket, readers);
+        }
         self.start_node(worker);
         if self.outgoing.is_switched_on() {
             self.start_udp_actor(worker);

@@ -1,8 +1,8 @@
 //! How a transport stops, and what it reports then.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use crate::wire::count::Count;
+use crate::{peer_addr::PeerAddr, wire::count::Count};
 
 /// Whether [`Transport::stop`](crate::Transport::stop) drops what is queued or first tries to send it.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
@@ -20,7 +20,7 @@ pub enum Shutdown {
 pub struct StopReport {
     /// The accepted frames that were still queued or being written at the end, by peer. Peers without
     /// any are left out.
-    pub undelivered: Vec<(SocketAddr, Count)>,
+    pub undelivered: Vec<(PeerAddr, Count)>,
     /// The accepted datagrams that were still queued at the end.
     pub datagrams: Count,
 }

@@ -3,12 +3,16 @@
 //!
 //! Owns only the wrappers. Leaves all work to the types that it wraps.
 
-#[cfg(unix)]
-use std::os::fd::OwnedFd;
 use std::{
     io::IoSlice,
     sync::Arc,
     task::{Context, Poll},
+};
+#[cfg(unix)]
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Weak,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -23,7 +27,7 @@ use crate::{
 #[cfg(unix)]
 use crate::{
     DownReason,
-    net::{tcp::Stream, time},
+    net::{names::Resolver, tcp::Stream, time},
     observe::reporter::Reporter,
     runtime::{failpoints::Failpoints, lifecycle::Lifecycle},
     send::{
@@ -32,6 +36,7 @@ use crate::{
         direct_write::{DirectWrite, LastDirectWrite},
         link::Link,
         peer_state::PeerState,
+        peers::Peers,
         wire::{FarEnd, Wire},
         writer_context::WriterContext,
     },
@@ -199,6 +204,10 @@ impl Lent {
     }
 }
 
+/// The address of the peer of a [`Writer`]. Nobody dials it.
+#[cfg(unix)]
+const WRITER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
 /// A peer's writer that does not dial. The caller gives it connections.
 #[cfg(unix)]
 #[derive(Debug)]
@@ -214,13 +223,25 @@ impl Writer {
         let (reporter, failpoints) = (Reporter::default(), Failpoints::default());
         let last_direct_write = Arc::new(LastDirectWrite::new(time::now()));
         let direct_write = DirectWrite::new(last_direct_write, failpoints.clone());
-        let addr = ([127, 0, 0, 1], 1).into();
         let limits = Limits::of_peer(&config);
         let config = Arc::new(config);
         Writer {
-            peer: PeerState::new(addr, 0, limits, direct_write, reporter.clone()),
+            peer: PeerState::new(
+                WRITER.into(),
+                None,
+                Weak::<Peers>::new(),
+                0,
+                limits,
+                direct_write,
+                reporter.clone(),
+            ),
             context: WriterContext {
-                dialer: Arc::new(Dialer::new(config.clone(), reporter.clone())),
+                dialer: Arc::new(Dialer::new(
+                    config.clone(),
+                    reporter.clone(),
+                    Resolver::default(),
+                    WRITER,
+                )),
                 config,
                 reporter,
                 sessions: None,
@@ -264,7 +285,7 @@ impl Writer {
         let stream = Stream::from_fd(socket).expect("a runtime with I/O");
         let (reading, writing) = stream.split();
         let far_end = FarEnd::Watched(BackChannel::silent(reading));
-        let wire = Wire::new(writing, far_end, false);
+        let wire = Wire::new(writing, far_end, WRITER, false);
         let link = Link::open(&self.context, &self.peer, wire);
         link.run().await
     }

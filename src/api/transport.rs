@@ -12,12 +12,13 @@ use crate::{
     },
     config::Config,
     error::{PeerError, RegisterError, SendError},
-    ids::GroupId,
+    ids::{GroupId, NodeId},
     net::udp_buffers::DatagramBuffers,
     observe::{
         event::PeerEvent,
         stats::{GroupStats, PeerStats, Stats},
     },
+    peer_addr::PeerAddr,
     receive::{
         groups::{Group, GroupOverflow},
         inbound::Inbound,
@@ -40,7 +41,7 @@ use crate::{
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// actix::System::new().block_on(async {
 ///     let transport = Transport::builder().bind("127.0.0.1:0")?;
-///     let somewhere = "127.0.0.1:9".parse()?;
+///     let somewhere: std::net::SocketAddr = "127.0.0.1:9".parse()?;
 ///     transport.try_send(somewhere, GroupId::new(3), "anybody there?")?;
 ///     let report = transport.stop(Shutdown::Now).await;
 ///     assert!(transport.stats().balance().is_ok());
@@ -55,7 +56,8 @@ pub struct Transport(pub(super) Arc<Running>);
 impl Transport {
     /// Returns the address that the transport listens on, for connections and datagrams, with the port
     /// that the system chose for port 0. Other nodes send to it, unless it stands for all addresses of
-    /// the machine (`0.0.0.0`).
+    /// the machine (`0.0.0.0`). A transport that listens nowhere
+    /// ([`Builder::connect_only`](crate::Builder::connect_only)) has the port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.local
     }
@@ -187,45 +189,108 @@ impl Transport {
 
     // ---- sending -----------------------------------------------------------------------------------
 
-    /// Returns a handle to the peer that listens at `addr`, to send many frames with one look-up. Does
-    /// not connect: the first frame does.
+    /// Returns a handle to the peer at `addr`, to send many frames with one look-up. Does not connect: the
+    /// first frame does, and [`Peer::connect`].
+    ///
+    /// `addr` is a `SocketAddr`, a [`PeerAddr`], or a text: `"10.0.0.2:7000"`, `"[::1]:7000"` or
+    /// `"node-3.svc:7000"`. A name is not looked up here, but at each dial, off the threads that write, with all
+    /// of the dial within [`Config::connect_timeout`]. All addresses of a name are tried, up to 16: the next one
+    /// 250 ms after one that does not answer, and at once after one that refuses (RFC 8305). The first that
+    /// connects wins. So frames that wait for a name go to where it leads by then.
+    ///
+    /// A name that leads nowhere, or to this node itself, is reported as
+    /// [`PeerEvent::Unreachable`] with a [`NameError`](crate::NameError), and dialled again after the usual wait.
+    /// To send to this node itself, use its [`local_addr`](Transport::local_addr), or say with
+    /// [`Builder::peer`](crate::Builder::peer) that the name is its own. Who gives addresses for names can be
+    /// chosen with [`Builder::resolver`](crate::Builder::resolver).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// # let transport = actix_transport::Transport::builder().bind("127.0.0.1:0")?;
+    /// let peer = transport.peer("node-3.svc:7000")?;
+    /// assert_eq!(peer.addr().host(), Some("node-3.svc"));
+    ///
+    /// let err = transport.peer("node-3.svc").unwrap_err();
+    /// assert!(err.to_string().contains("node-3.svc"));
+    /// # transport.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// If the address is unusable; or if the peer is not known yet, and
+    /// If the text is no address, or the address is unusable; or if the peer is not known yet, and
     /// [`Config::max_peers`](Config::max_peers) are known or the transport has stopped.
-    pub fn peer(&self, addr: SocketAddr) -> Result<Peer, PeerError> {
-        self.0.peers.get(addr)
+    pub fn peer<A>(&self, addr: A) -> Result<Peer, PeerError>
+    where
+        A: TryInto<PeerAddr>,
+        PeerError: From<A::Error>,
+    {
+        Ok(self.0.peers.get(&addr.try_into()?)?)
     }
 
-    /// Sends a frame to `group` of the node that listens at `to`, if there is room for it now; see
-    /// [`Peer::try_send`].
+    /// Returns a handle to the peer that is this node, at the address that
+    /// [`Builder::peer`](crate::Builder::peer) was given for it. No other node gets its frames.
+    ///
+    /// ```
+    /// use actix_transport::{Identity, NodeId, PeerError, Transport};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// let transport = Transport::builder()
+    ///     .identity(Identity::new(NodeId::new(2)))
+    ///     .peer(NodeId::new(3), "node-3.svc:7000")
+    ///     .bind("127.0.0.1:0")?;
+    /// let peer = transport.peer_of(NodeId::new(3))?;
+    /// assert_eq!(peer.addr().to_string(), "node-3.svc:7000");
+    ///
+    /// let err = transport.peer_of(NodeId::new(4)).unwrap_err();
+    /// assert_eq!(err, PeerError::UnknownNode(NodeId::new(4)));
+    /// # transport.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the builder was given no address for this node, and as for [`peer`](Transport::peer).
+    pub fn peer_of(&self, node: NodeId) -> Result<Peer, PeerError> {
+        let sessions = self.0.receive.sessions.as_ref();
+        let addr = sessions.and_then(|sessions| sessions.addr_of(node));
+        self.peer(addr.ok_or(PeerError::UnknownNode(node))?)
+    }
+
+    /// Sends a frame to `group` of the peer at `to`, a `SocketAddr` or a [`PeerAddr`], if there is room for it
+    /// now; see [`Peer::try_send`].
     ///
     /// # Errors
     ///
     /// Those of [`Peer::try_send`] and of [`peer`](Transport::peer). Each gives the payload back.
     pub fn try_send<P: Payload>(
         &self,
-        to: SocketAddr,
+        to: impl Into<PeerAddr>,
         group: GroupId,
         payload: P,
     ) -> Result<(), SendError<P>> {
-        self.0.peers.try_send(to, group, payload)
+        self.0.peers.try_send(&to.into(), group, payload)
     }
 
-    /// Sends a frame to `group` of the node that listens at `to`, as soon as there is room for it;
-    /// see [`Peer::send`].
+    /// Sends a frame to `group` of the peer at `to`, a `SocketAddr` or a [`PeerAddr`], as soon as there is room
+    /// for it; see [`Peer::send`].
     ///
     /// # Errors
     ///
     /// Those of [`Peer::send`] and of [`peer`](Transport::peer). Each gives the payload back.
     pub async fn send<P: Payload>(
         &self,
-        to: SocketAddr,
+        to: impl Into<PeerAddr>,
         group: GroupId,
         payload: P,
     ) -> Result<(), SendError<P>> {
-        self.0.peers.send(to, group, payload).await
+        self.0.peers.send(&to.into(), group, payload).await
     }
 
     /// Sends a frame as a datagram, if there is room for it now. The network may lose, duplicate or
@@ -288,13 +353,13 @@ impl Transport {
         self.0.receive.groups.stats(group)
     }
 
-    /// Returns a snapshot of one peer's counters, or `None` if the peer is not known (any more).
-    pub fn peer_stats(&self, addr: SocketAddr) -> Option<PeerStats> {
-        self.0.peers.peer_stats(addr)
+    /// Returns a snapshot of one peer's counters, found by a `SocketAddr` or a [`PeerAddr`], or `None` if the peer is not known (any more).
+    pub fn peer_stats(&self, addr: impl Into<PeerAddr>) -> Option<PeerStats> {
+        self.0.peers.peer_stats(&addr.into())
     }
 
-    /// Returns a snapshot of each peer that is known now, ordered by address: its
-    /// connection and its counters. A peer is known from the first send to it until it is forgotten
+    /// Returns a snapshot of each peer that is known now, ordered by address, with those that have a name at the
+    /// end: its connection and its counters. A peer is known from the first send to it until it is forgotten
     /// ([`Config::idle_timeout`](Config::idle_timeout)).
     pub fn peers(&self) -> Vec<PeerStats> {
         self.0.peers.all_stats()

@@ -1,6 +1,8 @@
 //! Socket addresses: which can be sent to, and in which form they are compared.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+pub(crate) use crate::peer_addr::canonical;
 
 /// Returns whether a frame can be sent to this address: it has a port, and its ip is not unspecified,
 /// multicast or 255.255.255.255.
@@ -21,22 +23,6 @@ pub(crate) fn reachable_from(local: SocketAddr, to: SocketAddr) -> Option<Socket
             Some((v4.ip().to_ipv6_mapped(), v4.port()).into())
         }
         _ => Some(to),
-    }
-}
-
-/// Returns the one form in which addresses are compared: IPv4 without the IPv6 mapping, and without
-/// the parts of an IPv6 address that do not tell two peers apart.
-pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => (ip, addr.port()).into(),
-        IpAddr::V6(ip) => {
-            // The flow label never identifies a machine; the scope does so for link-local addresses.
-            let scope = match addr {
-                SocketAddr::V6(addr) if ip.is_unicast_link_local() => addr.scope_id(),
-                _ => 0,
-            };
-            SocketAddrV6::new(ip, addr.port(), 0, scope).into()
-        }
     }
 }
 

@@ -8,9 +8,11 @@
 
 pub(crate) mod addr;
 pub(crate) mod bind;
+pub(crate) mod candidates;
 pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod halves;
+pub(crate) mod names;
 pub(crate) mod random;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod sock_diag;

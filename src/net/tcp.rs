@@ -52,6 +52,13 @@ impl Stream {
         Ok(Stream(stream))
     }
 
+    /// Returns whether both ends have the same ip, so that the connection does not leave this machine.
+    pub(crate) fn is_within_machine(&self) -> bool {
+        let ip = |addr: io::Result<SocketAddr>| addr.ok().map(|addr| addr.ip());
+        let local = ip(self.0.local_addr());
+        local.is_some() && local == ip(self.0.peer_addr())
+    }
+
     /// Attaches a connected socket of a test's own.
     #[cfg(all(unix, any(test, feature = "test-internals")))]
     pub(crate) fn from_fd(fd: std::os::fd::OwnedFd) -> io::Result<Self> {

@@ -9,8 +9,9 @@ use actix::Message;
 
 use crate::{
     ids::{GroupId, Incarnation, NodeId},
-    net::time::SystemTime,
+    net::{names::NameError, time::SystemTime},
     observe::{stats::DropReason, utc::Utc},
+    peer_addr::PeerAddr,
     wire::{control::refused::RefusedReason, count::Count},
 };
 
@@ -33,31 +34,42 @@ pub enum PeerEvent {
     /// A connection to the peer has been made. If frames wait for the peer's answer to a `Hello`, it has
     /// answered; see [`Sessions`](crate::Sessions).
     Up {
-        /// Where the peer listens.
-        peer: SocketAddr,
+        /// What the peer is called: its name and port, or its ip and port.
+        peer: PeerAddr,
+        /// The ip and port that the connection leads to.
+        addr: SocketAddr,
+        /// The number of the node at the other end, if it has answered a `Hello` by now.
+        node: Option<NodeId>,
         /// The number of this connection, counted from 1 since the peer became known. It starts over when
         /// the peer was forgotten and becomes known again.
         epoch: u64,
     },
     /// The connection to the peer has ended.
     Down {
-        /// Where the peer listens.
-        peer: SocketAddr,
+        /// What the peer is called.
+        peer: PeerAddr,
+        /// The ip and port that the connection led to.
+        addr: SocketAddr,
+        /// The number of the node at the other end, if it had answered a `Hello` when the connection came up.
+        node: Option<NodeId>,
         /// The number of the connection that ended.
         epoch: u64,
         /// Why it ended.
         reason: DownReason,
     },
-    /// Connecting to the peer failed. Its frames wait in the queue and may go stale.
+    /// Connecting to the peer failed, at all addresses that its name has. Its frames wait in the queue and may
+    /// go stale.
     Unreachable {
-        /// Where the peer should listen.
-        peer: SocketAddr,
+        /// What the peer is called.
+        peer: PeerAddr,
         /// When the first of these consecutive tries failed.
         since: SystemTime,
         /// How many consecutive tries have failed.
         failures: u32,
         /// How the last one failed.
         error: io::ErrorKind,
+        /// What is wrong with the peer's name, if there was no address to dial.
+        name: Option<NameError>,
     },
     /// A node has introduced itself on a connection that it made. If frames wait for it, it is dialled at
     /// once, or they leave on that connection.
@@ -67,7 +79,7 @@ pub enum PeerEvent {
         /// Which life of the node.
         incarnation: Incarnation,
         /// Where it is reached; see [`Sender::addr`](crate::Sender::addr).
-        addr: SocketAddr,
+        addr: PeerAddr,
     },
     /// A node has said that it stops. Its connections end as [`DownReason::Left`].
     Goodbye {
@@ -122,7 +134,7 @@ pub enum PeerEvent {
     /// Frames were lost after they had been accepted or received.
     Dropped {
         /// The peer that the frames were for. `None` for received frames, and for datagrams.
-        peer: Option<SocketAddr>,
+        peer: Option<PeerAddr>,
         /// Who sent the frames, if they were received; see [`Inbound::from`](crate::Inbound::from).
         /// `None` for frames that were to be sent. Also `None` if the subscriber was slow, and events
         /// about several senders were merged.
@@ -150,20 +162,38 @@ impl Message for PeerEvent {
 impl fmt::Display for PeerEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PeerEvent::Up { peer, epoch } => write!(f, "peer {peer} is up (connection {epoch})"),
+            PeerEvent::Up {
+                peer,
+                addr,
+                node,
+                epoch,
+            } => {
+                write_peer(f, peer, *addr, *node)?;
+                write!(f, " is up (connection {epoch})")
+            }
             PeerEvent::Down {
                 peer,
+                addr,
+                node,
                 epoch,
                 reason,
-            } => write!(f, "peer {peer} is down (connection {epoch}): {reason}"),
+            } => {
+                write_peer(f, peer, *addr, *node)?;
+                write!(f, " is down (connection {epoch}): {reason}")
+            }
             PeerEvent::Unreachable {
                 peer,
                 since,
                 failures,
                 error,
+                name,
             } => {
                 write!(f, "peer {peer} is unreachable since {}, ", Utc(*since))?;
-                write!(f, "after {failures} failed dials: {error}")
+                write!(f, "after {failures} failed dials: ")?;
+                match name {
+                    Some(name) => write!(f, "{name}"),
+                    None => write!(f, "{error}"),
+                }
             }
             PeerEvent::Heard {
                 node,
@@ -208,7 +238,7 @@ impl fmt::Display for PeerEvent {
                 count,
             } => {
                 write!(f, "dropped {count}")?;
-                write_known(f, " for peer ", *peer)?;
+                write_known(f, " for peer ", peer.as_ref())?;
                 write_known(f, " from ", *from)?;
                 write_known(f, " for group ", *group)?;
                 write!(f, ": {reason}")
@@ -217,6 +247,22 @@ impl fmt::Display for PeerEvent {
                 write!(f, "missed {events} events: the subscriber is too slow")
             }
         }
+    }
+}
+
+/// Writes who is at the other end of a connection. The address of a peer that has no name is not repeated.
+fn write_peer(
+    f: &mut fmt::Formatter<'_>,
+    peer: &PeerAddr,
+    addr: SocketAddr,
+    node: Option<NodeId>,
+) -> fmt::Result {
+    write!(f, "peer {peer}")?;
+    match (peer.host(), node) {
+        (Some(_), Some(node)) => write!(f, " ({addr}, node {node})"),
+        (Some(_), None) => write!(f, " ({addr})"),
+        (None, Some(node)) => write!(f, " (node {node})"),
+        (None, None) => Ok(()),
     }
 }
 
@@ -274,7 +320,7 @@ impl fmt::Display for DownReason {
 }
 
 /// One of the transport's own actors.
-#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[derive(Debug, Clone, Eq, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum Component {
     /// The actor that accepts connections.
@@ -284,7 +330,7 @@ pub enum Component {
     /// The actor that offers methods of the transport as messages, [`Node`](crate::Node).
     Node,
     /// The actor that writes to this peer.
-    PeerWriter(SocketAddr),
+    PeerWriter(PeerAddr),
     /// The actor that sends and receives datagrams.
     UdpActor,
 }

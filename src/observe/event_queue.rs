@@ -4,10 +4,7 @@
 //! component, and goes to the end of the queue. Counts of dropped frames are added up. So a subscriber that
 //! sleeps for an hour gets the present state and not an hour of history.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use actix::Recipient;
 use parking_lot::Mutex;
@@ -19,6 +16,7 @@ use crate::{
         event::{Component, PeerEvent},
         stats::DropReason,
     },
+    peer_addr::PeerAddr,
 };
 
 /// The most events that wait. One more discards the oldest, which is counted.
@@ -105,7 +103,11 @@ impl Waiting {
         } else if self.events.len() >= MAX_WAITING {
             self.missed += u64::from(self.pop_oldest().is_some());
         }
-        if self.by_topic.insert(topic, self.next_number).is_none() {
+        if self
+            .by_topic
+            .insert(topic.clone(), self.next_number)
+            .is_none()
+        {
             self.of_nodes += usize::from(topic.is_of_node());
         }
         self.events.insert(self.next_number, (topic, event));
@@ -128,17 +130,17 @@ impl Waiting {
 }
 
 /// What an event is about. A newer event of the same topic replaces the older one.
-#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[derive(Debug, Clone, Eq, PartialEq, Hash)]
 enum Topic {
-    Up(SocketAddr),
-    Down(SocketAddr),
-    Unreachable(SocketAddr),
+    Up(PeerAddr),
+    Down(PeerAddr),
+    Unreachable(PeerAddr),
     NotAccepting,
     Rebound,
     Restarted(Component),
     Failed(Component),
     /// About frames for a peer, or datagrams.
-    Dropped(Option<SocketAddr>, DropReason),
+    Dropped(Option<PeerAddr>, DropReason),
     /// About received frames. Senders and groups are not told apart here, because strangers choose them
     /// and could push all other events out of the queue.
     Undelivered(DropReason),
@@ -150,30 +152,30 @@ enum Topic {
 
 impl Topic {
     fn of(event: &PeerEvent) -> Self {
-        match *event {
-            PeerEvent::Up { peer, .. } => Topic::Up(peer),
-            PeerEvent::Down { peer, .. } => Topic::Down(peer),
-            PeerEvent::Unreachable { peer, .. } => Topic::Unreachable(peer),
+        match event {
+            PeerEvent::Up { peer, .. } => Topic::Up(peer.clone()),
+            PeerEvent::Down { peer, .. } => Topic::Down(peer.clone()),
+            PeerEvent::Unreachable { peer, .. } => Topic::Unreachable(peer.clone()),
             PeerEvent::NotAccepting { .. } => Topic::NotAccepting,
             PeerEvent::Rebound { .. } => Topic::Rebound,
-            PeerEvent::Restarted { component } => Topic::Restarted(component),
-            PeerEvent::Failed { component } => Topic::Failed(component),
+            PeerEvent::Restarted { component } => Topic::Restarted(component.clone()),
+            PeerEvent::Failed { component } => Topic::Failed(component.clone()),
             PeerEvent::Dropped {
                 from: Some(_),
                 reason,
                 ..
-            } => Topic::Undelivered(reason),
-            PeerEvent::Dropped { peer, reason, .. } => Topic::Dropped(peer, reason),
-            PeerEvent::Heard { node, .. } => Topic::Heard(node),
-            PeerEvent::Goodbye { node, .. } => Topic::Goodbye(node),
+            } => Topic::Undelivered(*reason),
+            PeerEvent::Dropped { peer, reason, .. } => Topic::Dropped(peer.clone(), *reason),
+            PeerEvent::Heard { node, .. } => Topic::Heard(*node),
+            PeerEvent::Goodbye { node, .. } => Topic::Goodbye(*node),
             PeerEvent::Gap {
                 node, incarnation, ..
-            } => Topic::Gap(node, incarnation),
+            } => Topic::Gap(*node, *incarnation),
             PeerEvent::Missed { .. } => Topic::Missed,
         }
     }
 
-    fn is_of_node(self) -> bool {
+    fn is_of_node(&self) -> bool {
         matches!(self, Topic::Heard(_) | Topic::Goodbye(_) | Topic::Gap(..))
     }
 }
@@ -204,6 +206,8 @@ fn merge(newer: &mut PeerEvent, older: &PeerEvent) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::{ids::GroupId, observe::event::DownReason, wire::count::Count};
 
@@ -213,7 +217,7 @@ mod tests {
 
     fn stale(port: u16, frames: usize) -> PeerEvent {
         PeerEvent::Dropped {
-            peer: Some(peer(port)),
+            peer: Some(peer(port).into()),
             from: None,
             group: None,
             reason: DropReason::Stale,
@@ -247,14 +251,18 @@ mod tests {
         let mut waiting = Waiting::default();
         for epoch in 1..=3 {
             waiting.put(PeerEvent::Up {
-                peer: peer(1),
+                peer: peer(1).into(),
+                addr: peer(1),
+                node: None,
                 epoch,
             });
             waiting.put(stale(1, 5));
             if epoch < 3 {
                 let reason = DownReason::Closed;
                 waiting.put(PeerEvent::Down {
-                    peer: peer(1),
+                    peer: peer(1).into(),
+                    addr: peer(1),
+                    node: None,
                     epoch,
                     reason,
                 });

@@ -6,6 +6,7 @@ mod event_queue;
 pub(crate) mod group_account;
 pub(crate) mod intake;
 mod link_counters;
+pub(crate) mod link_end;
 mod quiet_log;
 pub(crate) mod receive_accounts;
 pub(crate) mod reporter;

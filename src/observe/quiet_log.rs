@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     error::QueueLimit, ids::GroupId, net::clock::CoarseInstant, observe::stats::DropReason,
-    wire::count::Count,
+    peer_addr::PeerAddr, wire::count::Count,
 };
 
 /// How long a kind of loss gets no further line.
@@ -25,17 +25,17 @@ const QUIET: Duration = Duration::from_secs(10);
 const MAX_KINDS: usize = 128;
 
 /// What happened, and to whom.
-#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[derive(Debug, Clone, Eq, PartialEq, Hash)]
 pub(super) struct Kind {
     pub(super) place: Place,
     pub(super) cause: Cause,
 }
 
 /// Whose frames or connections are lost.
-#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+#[derive(Debug, Clone, Eq, PartialEq, Hash)]
 pub(super) enum Place {
     /// Frames sent to this peer, or datagrams if `None`.
-    To(Option<SocketAddr>),
+    To(Option<PeerAddr>),
     /// Frames received from this machine for this group, or for several if `None`. Or a connection from
     /// this machine.
     From(IpAddr, Option<GroupId>),
@@ -124,6 +124,8 @@ impl Kinds {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn at(seconds: u64) -> CoarseInstant {
@@ -132,7 +134,7 @@ mod tests {
 
     fn stale(port: u16) -> Kind {
         Kind {
-            place: Place::To(Some(([127, 0, 0, 1], port).into())),
+            place: Place::To(Some(SocketAddr::from(([127, 0, 0, 1], port)).into())),
             cause: Cause::Dropped(DropReason::Stale),
         }
     }
@@ -161,7 +163,8 @@ mod tests {
             ..stale(1)
         };
         for kind in [stale(1), stale(2), other_cause] {
-            assert_eq!(log.note(kind, FRAME, at(1)), Some(FRAME), "{kind:?}");
+            let noted = log.note(kind.clone(), FRAME, at(1));
+            assert_eq!(noted, Some(FRAME), "{kind:?}");
         }
     }
 

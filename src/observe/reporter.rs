@@ -16,14 +16,16 @@ use tracing::{Instrument, Level, field::display};
 use crate::{
     error::Refusal,
     ids::{GroupId, Incarnation, NodeId},
-    net::{clock::CoarseInstant, time::SystemTime},
+    net::{clock::CoarseInstant, names::NameError, time::SystemTime},
     observe::{
         event::{Component, DownReason, PeerEvent},
         link_counters::LinkCounters,
+        link_end::LinkEnd,
         quiet_log::{Cause, Kind, Place, QuietLog},
         stats::{DropReason, Dropped, LinkStats},
         subscribers::Subscribers,
     },
+    peer_addr::PeerAddr,
     wire::{control::refused::RefusedReason, count::Count},
 };
 
@@ -48,44 +50,55 @@ impl Reporter {
         self.counters.dials.add_one();
     }
 
-    pub(crate) fn link_up(&self, peer: SocketAddr, epoch: u64) {
+    pub(crate) fn link_up(&self, end: &LinkEnd, epoch: u64) {
         self.counters.connects.add_one();
-        tracing::info!(%peer, epoch, "up");
-        self.subscribers.tell(&PeerEvent::Up { peer, epoch });
+        let (peer, addr, node) = end.fields();
+        tracing::info!(%peer, addr, node, epoch, "up");
+        self.subscribers.tell(&PeerEvent::Up {
+            peer: peer.clone(),
+            addr: end.addr,
+            node: end.node,
+            epoch,
+        });
     }
 
     /// Runs the work of a link. What is logged meanwhile carries the link's fields.
     pub(crate) fn on_link<F: Future>(
         &self,
-        peer: SocketAddr,
+        end: &LinkEnd,
         epoch: u64,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        work.instrument(tracing::info_span!("link", %peer, epoch))
+        let (peer, addr, node) = end.fields();
+        work.instrument(tracing::info_span!("link", %peer, addr, node, epoch))
     }
 
-    pub(crate) fn link_down(&self, peer: SocketAddr, epoch: u64, reason: DownReason) {
+    pub(crate) fn link_down(&self, end: &LinkEnd, epoch: u64, reason: DownReason) {
         self.counters.disconnects.add_one();
-        tracing::info!(%peer, epoch, %reason, "down");
-        self.link_ended(peer, epoch, reason);
+        let (peer, addr, node) = end.fields();
+        tracing::info!(%peer, addr, node, epoch, %reason, "down");
+        self.link_ended(end, epoch, reason);
     }
 
-    /// Reports a connection to `peer` on which no frame may be sent.
-    pub(crate) fn link_refused(&self, peer: SocketAddr, epoch: u64, reason: RefusedReason) {
-        self.link_ended(peer, epoch, DownReason::Refused(reason));
+    /// Reports a connection on which no frame may be sent.
+    pub(crate) fn link_refused(&self, end: &LinkEnd, epoch: u64, reason: RefusedReason) {
+        self.link_ended(end, epoch, DownReason::Refused(reason));
     }
 
-    fn link_ended(&self, peer: SocketAddr, epoch: u64, reason: DownReason) {
+    fn link_ended(&self, end: &LinkEnd, epoch: u64, reason: DownReason) {
+        let (peer, addr, node) = end.fields();
         if let DownReason::Refused(reason) = reason {
             self.counters.links_refused.add_one();
-            let place = Place::To(Some(peer));
+            let place = Place::To(Some(peer.clone()));
             match self.is_news(place, Cause::Refused, Count::ZERO) {
-                Some(_) => tracing::warn!(%peer, epoch, %reason, "refused"),
-                None => tracing::debug!(%peer, epoch, %reason, "refused"),
+                Some(_) => tracing::warn!(%peer, addr, node, epoch, %reason, "refused"),
+                None => tracing::debug!(%peer, addr, node, epoch, %reason, "refused"),
             }
         }
         self.subscribers.tell(&PeerEvent::Down {
-            peer,
+            peer: peer.clone(),
+            addr: end.addr,
+            node: end.node,
             epoch,
             reason,
         });
@@ -93,20 +106,23 @@ impl Reporter {
 
     pub(crate) fn unreachable(
         &self,
-        peer: SocketAddr,
+        peer: &PeerAddr,
         since: SystemTime,
         failures: u32,
         err: &io::Error,
+        name: Option<NameError>,
     ) {
-        match self.is_news(Place::To(Some(peer)), Cause::Unreachable, Count::ZERO) {
+        let place = Place::To(Some(peer.clone()));
+        match self.is_news(place, Cause::Unreachable, Count::ZERO) {
             Some(_) => tracing::warn!(%peer, failures, %err, "unreachable"),
             None => tracing::debug!(%peer, failures, %err, "unreachable"),
         }
         self.subscribers.tell(&PeerEvent::Unreachable {
-            peer,
+            peer: peer.clone(),
             since,
             failures,
             error: err.kind(),
+            name,
         });
     }
 
@@ -115,7 +131,7 @@ impl Reporter {
     /// Reports a send that was refused: to `peer`, or as a datagram if `None`. Only the log hears of it,
     /// as the sender has the payload back.
     #[cold]
-    pub(crate) fn refused(&self, peer: Option<SocketAddr>, refusal: Refusal, count: Count) {
+    pub(crate) fn refused(&self, peer: Option<&PeerAddr>, refusal: Refusal, count: Count) {
         let cause = match refusal {
             Refusal::Full(limit) => Cause::Full(limit),
             Refusal::TooManyPeers { .. } => Cause::TooManyPeers,
@@ -123,23 +139,25 @@ impl Reporter {
             // there is too much to send.
             Refusal::TooLarge { .. }
             | Refusal::Stopped
+            | Refusal::Forgotten
             | Refusal::ReservedGroup
             | Refusal::Address(_)
             | Refusal::NoDatagrams => return,
         };
-        if let Some(Count { frames, bytes }) = self.is_news(Place::To(peer), cause, count) {
+        if let Some(Count { frames, bytes }) = self.is_news(Place::To(peer.cloned()), cause, count)
+        {
             let (peer, reason) = (peer.map(display), refusal.with(()));
             tracing::warn!(peer, %reason, frames, bytes, "refused frames");
         }
     }
 
     /// Reports accepted frames that were dropped: those for `peer`, or datagrams if `None`.
-    pub(crate) fn dropped(&self, peer: Option<SocketAddr>, dropped: &Dropped) {
+    pub(crate) fn dropped(&self, peer: Option<&PeerAddr>, dropped: &Dropped) {
         for (reason, count) in dropped.by_reason() {
             if count.is_zero() {
                 continue;
             }
-            let news = self.is_news(Place::To(peer), Cause::Dropped(reason), count);
+            let news = self.is_news(Place::To(peer.cloned()), Cause::Dropped(reason), count);
             if let Some(Count { frames, bytes }) = news {
                 let peer = peer.map(display);
                 tracing::warn!(peer, %reason, frames, bytes, "dropped frames");
@@ -259,7 +277,7 @@ impl Reporter {
     }
 
     /// Reports that a node has introduced itself.
-    pub(crate) fn heard(&self, node: NodeId, incarnation: Incarnation, addr: SocketAddr) {
+    pub(crate) fn heard(&self, node: NodeId, incarnation: Incarnation, addr: PeerAddr) {
         self.counters.heard.add_one();
         tracing::debug!(%node, %incarnation, %addr, "heard");
         self.subscribers.tell(&PeerEvent::Heard {
@@ -312,15 +330,19 @@ impl Reporter {
 
     // ---- the transport's own actors --------------------------------------------------------------
 
-    pub(crate) fn restarted(&self, component: Component) {
+    pub(crate) fn restarted(&self, component: &Component) {
         self.counters.restarts.add_one();
         tracing::warn!(%component, "ended unexpectedly, started again");
-        self.subscribers.tell(&PeerEvent::Restarted { component });
+        self.subscribers.tell(&PeerEvent::Restarted {
+            component: component.clone(),
+        });
     }
 
-    pub(crate) fn failed(&self, component: Component) {
+    pub(crate) fn failed(&self, component: &Component) {
         tracing::error!(%component, "ended unexpectedly too often, paused");
-        self.subscribers.tell(&PeerEvent::Failed { component });
+        self.subscribers.tell(&PeerEvent::Failed {
+            component: component.clone(),
+        });
     }
 
     // ---- the log ---------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ use crate::{
         event_queue::EventQueue,
         stats::{DropReason, Dropped},
     },
+    peer_addr::PeerAddr,
     wire::count::Count,
 };
 
@@ -99,11 +100,11 @@ impl Subscribers {
     }
 
     /// Tells of accepted frames that were dropped: those for `peer`, or datagrams if `None`.
-    pub(crate) fn tell_dropped(&self, peer: Option<SocketAddr>, dropped: &Dropped) {
+    pub(crate) fn tell_dropped(&self, peer: Option<&PeerAddr>, dropped: &Dropped) {
         for (reason, count) in dropped.by_reason() {
             if !count.is_zero() {
                 self.tell(&PeerEvent::Dropped {
-                    peer,
+                    peer: peer.cloned(),
                     from: None,
                     group: None,
                     reason,

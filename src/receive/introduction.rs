@@ -143,11 +143,11 @@ impl Connection {
             true => self.source.take_writing(),
             false => None,
         };
-        let link = context.open_link(session, from, false, writing);
+        let link = context.open_link(session, from, self.from, false, writing);
         self.source.joined(link.clone());
         self.link = Some(link);
         if let Some(peers) = self.peers.upgrade() {
-            peers.heard(from.node, sender.addr());
+            peers.heard(from.node, &sender.addr());
         }
         let reporter = self.accounts.reporter();
         reporter.heard(from.node, from.incarnation, sender.addr());

@@ -1,6 +1,6 @@
 //! [`LinkReading`]: reads the links that this node dialled, as connections that it accepted are read.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -18,15 +18,8 @@ use crate::{
 pub(crate) struct LinkReading(pub(crate) ReceiveContext);
 
 impl ReadLinks for LinkReading {
-    fn read(
-        &self,
-        reading: ReadHalf,
-        begun: Bytes,
-        link: Arc<OpenLink>,
-        from: &NodeInfo,
-        peer: SocketAddr,
-    ) {
-        let LinkReading(context) = self;
+    fn read(&self, reading: ReadHalf, begun: Bytes, link: Arc<OpenLink>, from: &NodeInfo) {
+        let (LinkReading(context), peer) = (self, link.addr);
         let sender = Sender::new(from, peer, context.peers.clone());
         let source = Source::dialled(reading, begun, link.clone());
         let connection = Connection::of_link(context, source, peer, sender, link);

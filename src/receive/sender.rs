@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Weak};
 use crate::{
     error::PeerError,
     ids::{Incarnation, NodeId},
-    net::addr,
+    peer_addr::PeerAddr,
     send::{peer::Peer, peers::Peers},
     wire::control::node_info::NodeInfo,
 };
@@ -17,7 +17,7 @@ use crate::{
 pub struct Sender {
     node: NodeId,
     incarnation: Incarnation,
-    addr: SocketAddr,
+    addr: PeerAddr,
     /// Weak, so that a batch does not keep the transport's peers.
     peers: Weak<Peers>,
 }
@@ -25,15 +25,21 @@ pub struct Sender {
 impl Sender {
     /// Makes the sender whose connection comes from `seen`.
     pub(crate) fn new(info: &NodeInfo, seen: SocketAddr, peers: Weak<Peers>) -> Self {
-        let advertised = info.advertised.as_ref();
-        let advertised = advertised.and_then(|addr| addr.parse().ok());
-        // Not made of ip and port alone: a link-local address has a scope, too.
-        let mut listening = seen;
-        listening.set_port(info.port);
+        let advertised = info.advertised.as_deref();
+        let advertised = advertised.and_then(|addr| PeerAddr::try_from(addr).ok());
+        let seen = || {
+            // Not made of ip and port alone: a link-local address has a scope, too.
+            let mut listening = seen;
+            listening.set_port(info.port);
+            match info.port {
+                0 => PeerAddr::of_node(info.node),
+                _ => PeerAddr::from(listening),
+            }
+        };
         Sender {
             node: info.node,
             incarnation: info.incarnation,
-            addr: addr::canonical(advertised.unwrap_or(listening)),
+            addr: advertised.unwrap_or_else(seen),
             peers,
         }
     }
@@ -48,21 +54,27 @@ impl Sender {
         self.incarnation
     }
 
-    /// Returns where the node is reached: the ip:port that it advertises
-    /// ([`Identity::advertise`](crate::Identity::advertise)). Without one, or if it advertises a name, the ip
-    /// that its connection comes from, with the port that it listens on.
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
+    /// Returns where the node is reached: at the address that it advertises
+    /// ([`Identity::advertise`](crate::Identity::advertise)), otherwise at the ip that its connection comes
+    /// from, with the port that it listens on. If it listens nowhere, this is the node itself
+    /// ([`PeerAddr::node`]).
+    pub fn addr(&self) -> PeerAddr {
+        self.addr.clone()
     }
 
-    /// Returns a handle to the peer at [`addr`](Sender::addr), to send an answer.
+    /// Returns a handle to the node as a peer, to send an answer. Frames leave on the connection that the
+    /// node has made, if no others leave there already, or on one that is dialled to
+    /// [`addr`](Sender::addr), never to the port that the node dialled from.
+    ///
+    /// If the node is a peer already, because it was given to
+    /// [`Builder::peer`](crate::Builder::peer) or was found at a peer's address, this is that peer.
     ///
     /// # Errors
     ///
     /// As for [`Transport::peer`](crate::Transport::peer).
     pub fn peer(&self) -> Result<Peer, PeerError> {
         let peers = self.peers.upgrade().ok_or(PeerError::Stopped)?;
-        peers.of_node(self.node, self.addr)
+        Ok(peers.of_node(self.node, &self.addr)?)
     }
 }
 
@@ -98,7 +110,8 @@ mod tests {
         };
         let mapped = "[::ffff:10.0.0.9]:50000";
         assert_eq!(addr(mapped, Some("10.0.0.2:7002")), "10.0.0.2:7002");
-        assert_eq!(addr(mapped, Some("node-2.svc:7002")), "10.0.0.9:7000");
+        assert_eq!(addr(mapped, Some("node-2.svc:7002")), "node-2.svc:7002");
+        assert_eq!(addr(mapped, Some("?")), "10.0.0.9:7000");
         assert_eq!(addr(mapped, None), "10.0.0.9:7000");
         assert_eq!(addr("[fe80::1%3]:50000", None), "[fe80::1%3]:7000");
     }

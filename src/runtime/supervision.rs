@@ -63,14 +63,14 @@ impl Supervisor {
             let wait = match restarts.after_life(started.elapsed()) {
                 Restart::After(wait) => wait,
                 Restart::LimitReached(wait) => {
-                    self.reporter.failed(component);
+                    self.reporter.failed(&component);
                     wait
                 }
             };
             if self.lifecycle.run(pause(wait)).await.is_none() {
                 return;
             }
-            self.reporter.restarted(component);
+            self.reporter.restarted(&component);
         }
     }
 }

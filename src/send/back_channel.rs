@@ -4,7 +4,7 @@
 //! becomes readable is closing, or its far end does not speak this protocol. With sessions it answers the
 //! `Hello`, once. If it is to send frames from then on, the half that reads leaves this place.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use crate::{
     ids::NodeId,
     net::halves::ReadHalf,
     observe::event::DownReason,
+    peer_addr::PeerAddr,
     send::wire::lost,
     session::{context::SessionContext, known_nodes::Session},
     wire::control::{
@@ -56,7 +57,7 @@ pub(super) struct Welcomed {
 #[derive(Debug)]
 struct Awaiting {
     context: Arc<SessionContext>,
-    peer: SocketAddr,
+    peer: PeerAddr,
     meant: Option<NodeId>,
     /// Whether frames may follow the answer.
     both_ways: bool,
@@ -74,7 +75,7 @@ impl BackChannel {
     pub(super) fn awaiting(
         reading: ReadHalf,
         context: Arc<SessionContext>,
-        peer: SocketAddr,
+        peer: PeerAddr,
         meant: Option<NodeId>,
         both_ways: bool,
     ) -> Self {
@@ -100,6 +101,14 @@ impl BackChannel {
     /// Returns whether a later incarnation of the node at the far end may end this link.
     pub(super) fn may_be_superseded(&self) -> bool {
         self.has_hello
+    }
+
+    /// Returns the node at the far end, if it has answered.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match &*self.state.lock() {
+            State::Welcomed(welcomed) => Some(welcomed.from.node),
+            State::Silent | State::Awaiting(_) => None,
+        }
     }
 
     /// Waits until a later incarnation of the node at the far end has come.
@@ -241,7 +250,7 @@ impl Awaiting {
         }
         let session = self.context.welcomed(&from, self.meant);
         let session = session.map_err(DownReason::Refused)?;
-        let (peer, node, incarnation) = (self.peer, from.node, from.incarnation);
+        let (peer, node, incarnation) = (&self.peer, from.node, from.incarnation);
         tracing::debug!(%peer, %node, %incarnation, max_frame = from.max_frame, "welcome");
         let rest = Bytes::copy_from_slice(&self.bytes[len..]);
         Ok(Some(Welcomed {

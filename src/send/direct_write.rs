@@ -316,7 +316,7 @@ mod tests {
         let (reading, writing) = stream.split();
         writing.writable().await.expect("open");
         let far_end = FarEnd::Watched(BackChannel::silent(reading));
-        let wire = Arc::new(Wire::new(writing, far_end, false));
+        let wire = Arc::new(Wire::new(writing, far_end, bound.addr, false));
         // So that the first push is not close to the making of `last`.
         time::sleep(Duration::from_millis(1)).await;
         let pattern = SendPattern {

@@ -1,6 +1,6 @@
 //! The handshake at the end that dials: a `Hello` first, and a wait for the answer where frames need it.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use crate::{
     net::{halves::WriteHalf, tcp::Stream, time::timeout},
@@ -28,7 +28,7 @@ pub(super) enum NotWelcome {
 pub(super) async fn greet(
     context: &WriterContext,
     peer: &PeerState,
-    stream: Stream,
+    (stream, addr): (Stream, SocketAddr),
 ) -> Result<Wire, NotWelcome> {
     let (reading, writing) = stream.split();
     let Some(SessionParts {
@@ -37,17 +37,23 @@ pub(super) async fn greet(
     }) = &context.sessions
     else {
         let far_end = FarEnd::Watched(BackChannel::silent(reading));
-        return Ok(Wire::new(writing, far_end, false));
+        return Ok(Wire::new(writing, far_end, addr, false));
     };
-    let demand = sessions.demand(peer.addr);
+    let demand = sessions.demand(&peer.addr);
     // Frames that leave before the answer make it too late to agree on both ways.
     let both_ways = demand.waits;
-    let back_channel =
-        BackChannel::awaiting(reading, sessions.clone(), peer.addr, demand.node, both_ways);
+    let back_channel = BackChannel::awaiting(
+        reading,
+        sessions.clone(),
+        peer.addr.clone(),
+        demand.node,
+        both_ways,
+    );
     say_hello(sessions, &writing, demand, both_ways).await?;
     if !demand.waits {
         // A node that does not know the numbers of frames ignores them.
-        return Ok(Wire::new(writing, FarEnd::Watched(back_channel), true));
+        let far_end = FarEnd::Watched(back_channel);
+        return Ok(Wire::new(writing, far_end, addr, true));
     }
     match timeout(sessions.time_limit, back_channel.until_welcomed()).await {
         Ok(welcomed) => welcomed.map_err(NotWelcome::because)?,
@@ -57,7 +63,8 @@ pub(super) async fn greet(
     let (reading, welcomed) = match back_channel.hand_over() {
         Ok(welcomed) => welcomed,
         Err(back_channel) => {
-            return Ok(Wire::new(writing, FarEnd::Watched(back_channel), false));
+            let far_end = FarEnd::Watched(back_channel);
+            return Ok(Wire::new(writing, far_end, addr, false));
         }
     };
     let Welcomed {
@@ -65,11 +72,11 @@ pub(super) async fn greet(
         from,
         rest,
     } = welcomed;
-    sessions.set_peer(from.node, peer.addr);
+    sessions.set_peer(from.node, &peer.addr);
     peer.met(from.node);
-    let link = sessions.open_link(session, &from, true, None);
-    links.read(reading, rest, link.clone(), &from, peer.addr);
-    Ok(Wire::new(writing, FarEnd::Read(link), true))
+    let link = sessions.open_link(session, &from, addr, true, None);
+    links.read(reading, rest, link.clone(), &from);
+    Ok(Wire::new(writing, FarEnd::Read(link), addr, true))
 }
 
 async fn say_hello(

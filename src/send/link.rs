@@ -13,7 +13,7 @@ use crate::{
         clock::{CoarseInstant, EXPIRY_SLACK},
         time::timeout,
     },
-    observe::event::DownReason,
+    observe::{event::DownReason, link_end::LinkEnd},
     runtime::failpoints::Failpoint,
     send::{
         direct_write::Idle,
@@ -38,6 +38,7 @@ pub(crate) struct Link<'w> {
     context: &'w WriterContext,
     peer: &'w PeerState,
     wire: Arc<Wire>,
+    end: LinkEnd,
     epoch: u64,
     /// Why it ended. Stays `Ended` if `run` is cancelled or panics.
     reason: DownReason,
@@ -45,12 +46,14 @@ pub(crate) struct Link<'w> {
 
 impl<'w> Link<'w> {
     pub(crate) fn open(context: &'w WriterContext, peer: &'w PeerState, wire: Wire) -> Self {
-        let epoch = peer.connected();
-        context.reporter.link_up(peer.addr, epoch);
+        let end = peer.far_end(wire.addr(), wire.node());
+        let epoch = peer.connected(&end);
+        context.reporter.link_up(&end, epoch);
         Link {
             context,
             peer,
             wire: Arc::new(wire),
+            end,
             epoch,
             reason: DownReason::Ended,
         }
@@ -58,7 +61,7 @@ impl<'w> Link<'w> {
 
     /// Writes what is queued until the link ends. Returns why it ended.
     pub(crate) async fn run(mut self) -> DownReason {
-        let (peer, reporter) = (self.peer.addr, &self.context.reporter);
+        let reporter = &self.context.reporter;
         let fenced = self.wire.may_be_superseded();
         let work = async {
             let superseded = fenced.then(|| self.wire.superseded());
@@ -70,7 +73,7 @@ impl<'w> Link<'w> {
                 reason = self.write_all() => reason,
             }
         };
-        self.reason = reporter.on_link(peer, self.epoch, work).await;
+        self.reason = reporter.on_link(&self.end, self.epoch, work).await;
         self.reason
     }
 
@@ -277,7 +280,7 @@ impl Drop for Link<'_> {
         if self.context.lifecycle.stops() {
             self.wire.say_goodbye();
         }
-        let (peer, reporter) = (self.peer.addr, &self.context.reporter);
-        reporter.link_down(peer, self.epoch, self.reason);
+        let reporter = &self.context.reporter;
+        reporter.link_down(&self.end, self.epoch, self.reason);
     }
 }

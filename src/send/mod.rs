@@ -1,7 +1,9 @@
 //! Sending: from `Peer::try_send` to the socket.
 
+mod attempt;
 pub(crate) mod back_channel;
 mod dial_places;
+mod dial_request;
 pub(crate) mod dialer;
 pub(crate) mod direct_write;
 pub(crate) mod expiry;
@@ -13,6 +15,7 @@ pub(crate) mod peer;
 pub(crate) mod peer_state;
 pub(crate) mod peers;
 pub(crate) mod queue;
+mod race;
 pub(crate) mod read_links;
 mod redial;
 pub(crate) mod send_all_error;

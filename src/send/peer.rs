@@ -1,12 +1,13 @@
 //! The handle to send to one peer.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use crate::{
     error::{Refusal, SendError},
     ids::GroupId,
     net::clock::CoarseInstant,
-    observe::stats::PeerStats,
+    observe::stats::{LinkState, PeerStats},
+    peer_addr::PeerAddr,
     send::{
         peer_state::PeerState,
         queue::{Staged, WhenFull},
@@ -39,10 +40,88 @@ impl Peer {
         Arc::strong_count(&self.handles) == 1
     }
 
-    /// Returns where the peer listens.
-    pub fn addr(&self) -> SocketAddr {
-        self.state.addr
+    /// Returns what the peer is called: its name and port, or its ip and port.
+    pub fn addr(&self) -> &PeerAddr {
+        &self.state.addr
     }
+
+    // ---- the link ----------------------------------------------------------------------------------
+
+    /// Makes the writer dial now, although nothing is queued. If it waits before the next dial, the wait ends.
+    ///
+    /// Returns at once; [`PeerEvent::Up`](crate::PeerEvent::Up) or
+    /// [`PeerEvent::Unreachable`](crate::PeerEvent::Unreachable) tells the outcome, and
+    /// [`state`](Peer::state) shows it. This asks for one dial: if it fails and no frame waits, the peer is not
+    /// dialled again until the next call or the next frame. A link on which nothing is sent ends after
+    /// [`Config::idle_timeout`](crate::Config::idle_timeout). Does nothing if there is a link, if the peer is
+    /// being dialled, or if it was forgotten or the transport is stopping. May be called from any thread, and
+    /// never blocks.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// # let transport = actix_transport::Transport::builder().bind("127.0.0.1:0")?;
+    /// # let other = actix_transport::Transport::builder().bind("127.0.0.1:0")?;
+    /// use actix_transport::LinkState;
+    ///
+    /// let peer = transport.peer(other.local_addr())?;
+    /// assert_eq!(peer.state(), LinkState::Idle);
+    /// peer.connect();
+    /// while peer.state() != LinkState::Up {
+    ///     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    /// }
+    /// # transport.stop(actix_transport::Shutdown::Now).await;
+    /// # other.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn connect(&self) {
+        self.state.ask_for_link();
+    }
+
+    /// Returns whether there is a link now, and if not, why.
+    pub fn state(&self) -> LinkState {
+        self.state.link_state(self.state.queue.left())
+    }
+
+    /// Makes the transport forget the peer, such as a node that has left the cluster.
+    ///
+    /// Drops the frames that wait for it, counted as
+    /// [`DropReason::PeerForgotten`](crate::DropReason::PeerForgotten), and ends its link
+    /// ([`DownReason::Ended`](crate::DownReason::Ended)); a frame that was written in part is dropped, too. When
+    /// this returns, [`Transport::peers`](crate::Transport::peers) does not list the peer any more; its counts
+    /// stay in [`Stats::tcp`](crate::Stats::tcp). The link ends soon after.
+    ///
+    /// This handle and all others from before cannot send any more: they return
+    /// [`SendError::Forgotten`], and so does a [`send`](Peer::send) that waits for room. Whoever asks the
+    /// transport for the peer again, or sends by address, gets a new peer that knows nothing of this one. Does
+    /// nothing if the peer is forgotten already. May be called from any thread. Drops payloads on this thread.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// # let transport = actix_transport::Transport::builder().bind("127.0.0.1:0")?;
+    /// use actix_transport::{GroupId, SendError};
+    ///
+    /// let peer = transport.peer("node-4.invalid:7000")?;
+    /// peer.try_send(GroupId::new(3), "never written")?;
+    /// peer.forget();
+    /// assert_eq!(transport.stats().tcp.dropped.peer_forgotten.frames, 1);
+    /// let refused = peer.try_send(GroupId::new(3), "too late");
+    /// assert!(matches!(refused, Err(SendError::Forgotten { payload: "too late" })));
+    /// # transport.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn forget(&self) {
+        if let Some(table) = self.state.table.upgrade() {
+            table.forget_now(&self.state);
+        }
+    }
+
+    // ---- sending -----------------------------------------------------------------------------------
 
     /// Queues a frame if there is room for it now.
     ///
@@ -56,8 +135,8 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// Gives the payload back if the queue is full, the payload is too large, the group is reserved, or
-    /// the transport is stopping or has stopped. Frames that others wait to send with
+    /// Gives the payload back if the queue is full, the payload is too large, the group is reserved, the peer
+    /// was [forgotten](Peer::forget), or the transport is stopping or has stopped. Frames that others wait to send with
     /// [`send`](Peer::send) count as if they were in the queue.
     #[inline]
     pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
@@ -109,7 +188,7 @@ impl Peer {
     /// # let transport = actix_transport::Transport::builder().bind("127.0.0.1:0")?;
     /// use actix_transport::GroupId;
     ///
-    /// let peer = transport.peer("127.0.0.1:9".parse()?)?;
+    /// let peer = transport.peer("127.0.0.1:9")?;
     /// let votes = (0..100).map(|group| (GroupId::new(group), "vote"));
     /// if let Err(rest) = peer.try_send_all(votes) {
     ///     println!("{rest}");

@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -19,10 +19,13 @@ use crate::{
     ids::NodeId,
     net::time::{self, Instant},
     observe::{
+        link_end::LinkEnd,
         reporter::Reporter,
         stats::{Dropped, LinkState, PeerStats},
     },
+    peer_addr::PeerAddr,
     send::{
+        dial_request::DialRequest,
         direct_write::DirectWrite,
         expiry::expire_while,
         queue::{Doorbell, Limits, SendQueue},
@@ -30,10 +33,13 @@ use crate::{
     wire::{count::Count, frame::HEADER, payload::Payload},
 };
 
-/// One peer: where it listens, what waits for it, and whether there is a link to it.
+/// One peer: what it is called, what waits for it, and whether there is a link to it.
 #[derive(Debug)]
 pub(crate) struct PeerState {
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: PeerAddr,
+    /// The node that must answer there.
+    pub(super) meant: Option<NodeId>,
+    pub(super) table: Weak<dyn ForgetPeer>,
     pub(crate) queue: Arc<SendQueue>,
     /// Tells this queue's frames from those of the others, on the wire.
     pub(super) stream: u64,
@@ -45,6 +51,9 @@ pub(crate) struct PeerState {
     reporter: Reporter,
     /// The number of connections made so far.
     epoch: AtomicU64,
+    /// Where the last link leads or led, and to which node.
+    last_end: Mutex<Option<LinkEnd>>,
+    pub(super) dial_request: DialRequest,
     connected: AtomicBool,
     /// The number of dials that failed since the last link.
     failures: AtomicU32,
@@ -58,6 +67,12 @@ pub(crate) struct PeerState {
     pub(super) forgotten: CancellationToken,
 }
 
+/// What can forget a peer: the table that has it.
+pub(crate) trait ForgetPeer: Send + Sync {
+    /// Drops what waits for the peer and ends its link. Does nothing if it is forgotten already.
+    fn forget_now(&self, peer: &Arc<PeerState>);
+}
+
 /// How little a peer that has no link needs its place: the greatest makes room first.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd)]
 pub(super) struct Dispensable {
@@ -68,21 +83,28 @@ pub(super) struct Dispensable {
 
 impl PeerState {
     pub(crate) fn new(
-        addr: SocketAddr,
+        addr: PeerAddr,
+        meant: Option<NodeId>,
+        table: Weak<dyn ForgetPeer>,
         stream: u64,
         limits: Limits,
         direct_write: DirectWrite,
         reporter: Reporter,
     ) -> Self {
+        let node = addr.node();
         PeerState {
             addr,
+            meant,
+            table,
             queue: Arc::new(SendQueue::new(limits)),
             stream,
-            node: Mutex::new(None),
+            node: Mutex::new(node),
             heard: Notify::new(),
             direct_write,
             reporter,
             epoch: AtomicU64::new(0),
+            last_end: Mutex::new(None),
+            dial_request: DialRequest::default(),
             connected: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             without_link: Mutex::new(time::now()),
@@ -94,24 +116,55 @@ impl PeerState {
 
     pub(crate) fn stats(&self) -> PeerStats {
         let frames = self.queue.stats();
-        let connected = self.connected.load(Relaxed);
-        let state = match self.failures.load(Relaxed) {
-            _ if connected => LinkState::Up,
-            0 if (frames.queued + frames.in_flight).is_zero() => LinkState::Idle,
-            0 => LinkState::Connecting,
-            failures => LinkState::Unreachable { failures },
-        };
+        let state = self.link_state(frames.queued + frames.in_flight);
+        let last_end = self.last_end.lock();
+        let last_end = last_end.as_ref();
         PeerStats {
-            addr: self.addr,
+            peer: self.addr.clone(),
+            addr: self.addr.ip_addr().or(last_end.map(|end| end.addr)),
+            node: self.meant.or(last_end.and_then(|end| end.node)),
             frames,
             state,
-            connected,
+            connected: state == LinkState::Up,
             epoch: self.epoch.load(Relaxed),
         }
     }
 
+    /// Returns whether there is a link, and if not, why. `left` is what is queued or in flight.
+    pub(super) fn link_state(&self, left: Count) -> LinkState {
+        match self.failures.load(Relaxed) {
+            _ if self.connected.load(Relaxed) => LinkState::Up,
+            0 if left.is_zero() && !self.dial_request.is_asked() => LinkState::Idle,
+            0 => LinkState::Connecting,
+            failures => LinkState::Unreachable { failures },
+        }
+    }
+
+    /// Says who is at the other end of a link that leads to `addr`, where `node` has answered.
+    pub(super) fn far_end(&self, addr: SocketAddr, node: Option<NodeId>) -> LinkEnd {
+        LinkEnd {
+            peer: self.addr.clone(),
+            addr,
+            node,
+        }
+    }
+
+    /// Asks for a link although nothing is queued. Does nothing if there is one.
+    pub(super) fn ask_for_link(&self) {
+        if !self.connected.load(Relaxed) {
+            self.dial_request.ask();
+        }
+    }
+
+    /// Returns whether the peer must be dialled, if it has no link.
+    pub(super) fn needs_link(&self) -> bool {
+        self.queue.has_frames() || self.dial_request.is_asked() && !self.queue.is_done()
+    }
+
     /// Notes that a link is up. Returns its number.
-    pub(super) fn connected(&self) -> u64 {
+    pub(super) fn connected(&self, end: &LinkEnd) -> u64 {
+        *self.last_end.lock() = Some(end.clone());
+        self.dial_request.done();
         self.unanswered.store(0, Relaxed);
         self.unreachable.store(false, Relaxed);
         self.connected.store(true, Relaxed);
@@ -144,6 +197,7 @@ impl PeerState {
         };
         self.unanswered.store(unanswered, Relaxed);
         self.unreachable.store(true, Relaxed);
+        self.dial_request.done();
     }
 
     /// Returns how many dials in a row have had no answer.
@@ -195,6 +249,14 @@ impl PeerState {
         poll_fn(|cx| self.queue.poll_ready(cx)).await;
     }
 
+    /// Waits until there is something to write, a link is asked for, or the queue has ended.
+    pub(super) async fn until_work(&self) {
+        tokio::select! {
+            () = self.until_ready() => {}
+            () = self.dial_request.asked() => {}
+        }
+    }
+
     /// Makes sure that what was pushed will be written, given the doorbell of that push: does nothing if
     /// the writer is awake.
     #[inline]
@@ -214,12 +276,12 @@ impl PeerState {
     #[cold]
     pub(super) fn refused<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
         let frame = Count::one(HEADER + payload.byte_len());
-        self.reporter.refused(Some(self.addr), refusal, frame);
+        self.reporter.refused(Some(&self.addr), refusal, frame);
         refusal.with(payload)
     }
 
     /// Reports frames that the queue has dropped.
     pub(super) fn report_dropped(&self, dropped: &Dropped) {
-        self.reporter.dropped(Some(self.addr), dropped);
+        self.reporter.dropped(Some(&self.addr), dropped);
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The first send to an address, or the first look-up, creates the peer and starts its writer on the
 //! writing arbiter that has the fewest peers. An idle peer that nobody holds a handle to is forgotten. If
-//! there are as many peers as allowed, a peer without a link is forgotten for each new one. The counts of
-//! forgotten peers are added up, so that the totals lose nothing.
+//! there are as many peers as allowed, a peer without a link is forgotten for each new one. A peer that its
+//! user forgets goes at once, and whoever holds a handle to it cannot send any more. The counts of forgotten
+//! peers are added up, so that the totals lose nothing.
 //!
 //! The task of a peer ([`KeepWriting`]) waits for frames while no writer lives, and its `PeerWriter` waits
 //! for frames otherwise. Each leaves its waker in the queue as the doorbell; they never wait at the same
@@ -12,7 +13,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -23,7 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    error::{PeerError, Refusal, SendError},
+    error::{NoPeer, Refusal, SendError},
     ids::{GroupId, NodeId},
     net::{
         addr,
@@ -33,11 +33,12 @@ use crate::{
         event::Component,
         stats::{PeerStats, Rejected, SendStats},
     },
+    peer_addr::PeerAddr,
     runtime::{arbiters::Arbiters, load_counter::least_loaded, supervision::Supervisor},
     send::{
         direct_write::{DirectWrite, LastDirectWrite},
         peer::Peer,
-        peer_state::PeerState,
+        peer_state::{ForgetPeer, PeerState},
         queue::{CloseOnDrop, Limits},
         writer::PeerWriter,
         writer_context::WriterContext,
@@ -62,8 +63,11 @@ pub(crate) struct Peers {
 
 #[derive(Default)]
 struct PeerTable {
-    peers: HashMap<SocketAddr, Peer>,
-    /// The sums over the peers that were forgotten.
+    peers: HashMap<PeerAddr, Peer>,
+    /// The peers that were forgotten while somebody held a handle or a frame was being written. Their counts
+    /// may still change.
+    leaving: Vec<Peer>,
+    /// The sums over all others that were forgotten.
     forgotten: SendStats,
     stopped: bool,
 }
@@ -90,30 +94,30 @@ impl Peers {
 
     pub(crate) fn try_send<P: Payload>(
         &self,
-        to: SocketAddr,
+        to: &PeerAddr,
         group: GroupId,
         payload: P,
     ) -> Result<(), SendError<P>> {
         match self.get(to) {
             Ok(peer) => peer.try_send(group, payload),
-            Err(err) => Err(self.reject(to, err.into(), payload)),
+            Err(why) => Err(self.reject(to, why.into(), payload)),
         }
     }
 
     pub(crate) async fn send<P: Payload>(
         &self,
-        to: SocketAddr,
+        to: &PeerAddr,
         group: GroupId,
         payload: P,
     ) -> Result<(), SendError<P>> {
         match self.get(to) {
             Ok(peer) => peer.send(group, payload).await,
-            Err(err) => Err(self.reject(to, err.into(), payload)),
+            Err(why) => Err(self.reject(to, why.into(), payload)),
         }
     }
 
     /// Counts a send for which there is no queue.
-    fn reject<P: Payload>(&self, to: SocketAddr, refusal: Refusal, payload: P) -> SendError<P> {
+    fn reject<P: Payload>(&self, to: &PeerAddr, refusal: Refusal, payload: P) -> SendError<P> {
         let frame = Count::one(HEADER + payload.byte_len());
         let mut rejected = self.rejected.lock();
         rejected.0 += frame;
@@ -126,29 +130,32 @@ impl Peers {
     // ---- a peer's life: made, written to, forgotten ------------------------------------------------
 
     /// Returns the peer. Makes it if it is not known.
-    pub(crate) fn get(&self, addr: SocketAddr) -> Result<Peer, PeerError> {
-        let addr = addr::canonical(addr);
-        if let Some(peer) = self.table.read().peers.get(&addr) {
+    pub(crate) fn get(&self, addr: &PeerAddr) -> Result<Peer, NoPeer> {
+        if let Some(peer) = self.table.read().peers.get(addr) {
             return Ok(peer.clone());
         }
-        if !addr::is_usable(addr) {
-            return Err(PeerError::Address(addr));
+        if let Some(addr) = addr.ip_addr().filter(|addr| !addr::is_usable(*addr)) {
+            return Err(NoPeer::Address(addr));
         }
         // Dropped when the lock is released, because it holds payloads, whose drop is foreign code.
         let _payloads;
         let mut table = self.table.write();
         if table.stopped {
-            return Err(PeerError::Stopped);
+            return Err(NoPeer::Stopped);
         }
-        if let Some(peer) = table.peers.get(&addr) {
+        if let Some(peer) = table.peers.get(addr) {
             return Ok(peer.clone());
         }
         let max = self.context.config.max_peers;
         if table.peers.len() >= max {
-            _payloads = table.make_room().ok_or(PeerError::TooMany { max })?;
+            _payloads = table.make_room().ok_or(NoPeer::TooMany { max })?;
         }
+        table.settle();
+        let sessions = self.context.sessions.as_ref();
         let peer = Peer::new(Arc::new(PeerState::new(
-            addr,
+            addr.clone(),
+            sessions.and_then(|sessions| sessions.context.demand(addr).node),
+            self.this.clone(),
             self.streams.fetch_add(1, Relaxed),
             Limits::of_peer(&self.context.config),
             DirectWrite::new(
@@ -158,17 +165,17 @@ impl Peers {
             self.context.reporter.clone(),
         )));
         if !self.start_writing(&peer.state) {
-            return Err(PeerError::Stopped);
+            return Err(NoPeer::Stopped);
         }
-        table.peers.insert(addr, peer.clone());
+        table.peers.insert(addr.clone(), peer.clone());
         Ok(peer)
     }
 
     /// Returns the peer that stands for a node, to answer it. `addr` is where the node says that it is.
-    pub(crate) fn of_node(&self, node: NodeId, addr: SocketAddr) -> Result<Peer, PeerError> {
+    pub(crate) fn of_node(&self, node: NodeId, addr: &PeerAddr) -> Result<Peer, NoPeer> {
         let sessions = self.context.sessions.as_ref().map(|parts| &parts.context);
         let known = sessions.and_then(|sessions| sessions.peer(node));
-        if let Some(peer) = known.and_then(|known| self.get(known).ok())
+        if let Some(peer) = known.and_then(|known| self.get(&known).ok())
             && peer.state.node().is_none_or(|met| met == node)
         {
             peer.state.met(node);
@@ -184,12 +191,12 @@ impl Peers {
 
     /// Notes that a node said Hello: its peer, or the one at the address that it names, is dialled now, or
     /// uses the new link.
-    pub(crate) fn heard(&self, node: NodeId, addr: SocketAddr) {
+    pub(crate) fn heard(&self, node: NodeId, addr: &PeerAddr) {
         let sessions = self.context.sessions.as_ref().map(|parts| &parts.context);
         let known = sessions.and_then(|sessions| sessions.peer(node));
         let table = self.table.read();
-        for addr in [known, Some(addr)].into_iter().flatten() {
-            if let Some(peer) = table.peers.get(&addr) {
+        for addr in [known.as_ref(), Some(addr)].into_iter().flatten() {
+            if let Some(peer) = table.peers.get(addr) {
                 peer.state.was_heard();
             }
         }
@@ -222,14 +229,18 @@ impl Peers {
     fn forget(&self, state: &Arc<PeerState>) -> bool {
         let mut table = self.table.write();
         let known = table.peers.get(&state.addr);
-        // It may have made room, and its address may have become a new peer since.
+        // It may have been forgotten, and its address may have become a new peer since.
         let Some(peer) = known.filter(|peer| Arc::ptr_eq(&peer.state, state)) else {
             return true;
         };
         if !peer.is_only_handle() || !peer.state.queue.left().is_zero() {
             return false;
         }
-        table.remove(state.addr);
+        // Somebody asked for a link before they dropped their handle.
+        if peer.state.needs_link() {
+            return false;
+        }
+        table.remove(&state.addr);
         true
     }
 
@@ -245,7 +256,7 @@ impl Peers {
         // twice.
         let table = self.table.read();
         let mut sum = table.forgotten;
-        for peer in table.peers.values() {
+        for peer in table.peers.values().chain(&table.leaving) {
             sum += peer.state.queue.stats();
         }
         let (offered, rejected) = *self.rejected.lock();
@@ -254,17 +265,18 @@ impl Peers {
         sum
     }
 
-    pub(crate) fn peer_stats(&self, addr: SocketAddr) -> Option<PeerStats> {
+    pub(crate) fn peer_stats(&self, addr: &PeerAddr) -> Option<PeerStats> {
         let table = self.table.read();
-        Some(table.peers.get(&addr::canonical(addr))?.stats())
+        Some(table.peers.get(addr)?.stats())
     }
 
-    /// Returns the counters of all peers, ordered by address.
+    /// Returns the counters of all peers: those called by an ip, ordered by address, then those called by a
+    /// name.
     pub(crate) fn all_stats(&self) -> Vec<PeerStats> {
         let table = self.table.read();
         let mut all: Vec<_> = table.peers.values().map(Peer::stats).collect();
         drop(table);
-        all.sort_unstable_by_key(|peer| peer.addr);
+        all.sort_unstable_by(|one, other| one.peer.cmp(&other.peer));
         all
     }
 
@@ -292,11 +304,14 @@ impl Peers {
     }
 
     /// Reports what was dropped when the queues ended. Returns it by peer.
-    pub(crate) fn undelivered(&self) -> Vec<(SocketAddr, Count)> {
+    pub(crate) fn undelivered(&self) -> Vec<(PeerAddr, Count)> {
         let peers = self.stop().into_iter();
         let left = peers.map(|peer| {
             peer.state.report_dropped(&peer.state.queue.take_untold());
-            (peer.addr(), peer.state.queue.stats().dropped.stopped)
+            (
+                peer.addr().clone(),
+                peer.state.queue.stats().dropped.stopped,
+            )
         });
         left.filter(|(_, left)| !left.is_zero()).collect()
     }
@@ -320,16 +335,45 @@ impl PeerTable {
         let (_, peer) = dispensable.max_by_key(|(dispensable, _)| *dispensable)?;
         let payloads = peer.state.queue.abandon();
         peer.state.forgotten.cancel();
-        let addr = peer.addr();
-        self.remove(addr);
+        let addr = peer.addr().clone();
+        self.remove(&addr);
         Some(payloads)
     }
 
+    /// Adds up the counts of the peers that are leaving and have come to their end: nobody can send to them,
+    /// and all their frames have found their end.
+    fn settle(&mut self) {
+        let forgotten = &mut self.forgotten;
+        self.leaving.retain(|peer| {
+            let has_ended = peer.is_only_handle() && peer.state.queue.left().is_zero();
+            if has_ended {
+                *forgotten += peer.state.queue.stats();
+            }
+            !has_ended
+        });
+    }
+
     /// Removes a peer whose frames have all found their end, and keeps its counts.
-    fn remove(&mut self, addr: SocketAddr) {
-        if let Some(peer) = self.peers.remove(&addr) {
+    fn remove(&mut self, addr: &PeerAddr) {
+        if let Some(peer) = self.peers.remove(addr) {
             self.forgotten += peer.state.queue.stats();
         }
+    }
+}
+
+impl ForgetPeer for Peers {
+    fn forget_now(&self, peer: &Arc<PeerState>) {
+        // Dropped when the lock is released, because it holds payloads, whose drop is foreign code.
+        let _payloads;
+        let mut table = self.table.write();
+        let known = table.peers.get(&peer.addr);
+        if !known.is_some_and(|known| Arc::ptr_eq(&known.state, peer)) {
+            return;
+        }
+        _payloads = peer.queue.abandon();
+        peer.forgotten.cancel();
+        let known = table.peers.remove(&peer.addr);
+        table.leaving.extend(known);
     }
 }
 
@@ -355,7 +399,7 @@ impl KeepWriting {
     /// transport ends.
     async fn run(self) {
         let KeepWriting { context, peer, .. } = &self;
-        let component = Component::PeerWriter(peer.addr);
+        let component = || Component::PeerWriter(peer.addr.clone());
         let start = |lifeline| PeerWriter::start(context.clone(), peer.clone(), lifeline);
         // Frames also go stale between two lives of the writer. Dropping them runs foreign code, hence
         // the task of its own.
@@ -367,7 +411,7 @@ impl KeepWriting {
         };
         let writing = async {
             loop {
-                self.supervisor.keep_alive(component, start, pause).await;
+                self.supervisor.keep_alive(component(), start, pause).await;
                 // A peer whose queue has ended stays known, for the report of the stop.
                 if peer.queue.is_done() || self.forgotten().await {
                     return;
@@ -376,7 +420,14 @@ impl KeepWriting {
         };
         let writing = peer.forgotten.run_until_cancelled(writing);
         context.lifecycle.run(writing).await;
+        if peer.queue.is_done() {
+            // If the peer was forgotten, its writer may still hold a batch, and gives it back.
+            context.lifecycle.run(peer.queue.drained()).await;
+        }
         peer.report_dropped(&peer.queue.take_untold());
+        if let Some(peers) = self.peers.upgrade() {
+            peers.table.write().settle();
+        }
     }
 
     /// The writer has been idle and ended. Waits until there is something to write again. Returns true
@@ -392,7 +443,7 @@ impl KeepWriting {
             }
             drop(peers);
             self.peer.queue.trim();
-            if timeout(idle_timeout, self.peer.until_ready()).await.is_ok() {
+            if timeout(idle_timeout, self.peer.until_work()).await.is_ok() {
                 return false;
             }
         }

@@ -1,6 +1,6 @@
 //! [`ReadLinks`]: who reads the links that this node dialled.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -11,13 +11,6 @@ use crate::{
 /// Reads links on which frames come back. Sending knows of receiving only this.
 pub(crate) trait ReadLinks: fmt::Debug + Send + Sync {
     /// Starts a task on this arbiter that reads the link until it ends. `begun` is what was read already,
-    /// `from` is the node at the far end, and `peer` where it was dialled.
-    fn read(
-        &self,
-        reading: ReadHalf,
-        begun: Bytes,
-        link: Arc<OpenLink>,
-        from: &NodeInfo,
-        peer: SocketAddr,
-    );
+    /// and `from` is the node at the far end.
+    fn read(&self, reading: ReadHalf, begun: Bytes, link: Arc<OpenLink>, from: &NodeInfo);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    ids::NodeId,
     net::halves::{Readiness, WriteHalf},
     observe::event::DownReason,
     send::{back_channel::BackChannel, queue::Batch},
@@ -21,6 +23,8 @@ use crate::{
 pub(crate) struct Wire {
     writing: WriteHalf,
     far_end: FarEnd,
+    /// Where the far end is.
+    addr: SocketAddr,
     /// Whether the far end is told the numbers of the frames.
     numbered: bool,
     /// Whether the last frame was written in part only.
@@ -37,12 +41,30 @@ pub(crate) enum FarEnd {
 }
 
 impl Wire {
-    pub(crate) fn new(writing: WriteHalf, far_end: FarEnd, numbered: bool) -> Self {
+    pub(crate) fn new(
+        writing: WriteHalf,
+        far_end: FarEnd,
+        addr: SocketAddr,
+        numbered: bool,
+    ) -> Self {
         Wire {
             writing,
             far_end,
+            addr,
             numbered,
             mid_frame: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Returns the node at the far end, if it has introduced itself.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match &self.far_end {
+            FarEnd::Watched(back_channel) => back_channel.node(),
+            FarEnd::Read(link) => Some(link.node),
         }
     }
 

@@ -9,7 +9,7 @@
 //!                                            └ the peer's node has dialled: its link is used
 //! ```
 
-use std::{io, pin::pin, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use actix::{Actor, Context};
 
@@ -21,6 +21,7 @@ use crate::{
     },
     runtime::supervision::{Lifeline, Supervised, live},
     send::{
+        dialer::{DialFailure, Target},
         greeting::{NotWelcome, greet},
         link::Link,
         peer_state::PeerState,
@@ -88,7 +89,7 @@ impl Writing {
     /// Writes until the peer has been idle for long, or its queue has ended.
     async fn run(mut self) {
         let idle_timeout = self.context.config.idle_timeout;
-        while timeout(idle_timeout, self.peer.until_ready()).await.is_ok()
+        while timeout(idle_timeout, self.peer.until_work()).await.is_ok()
             && !self.peer.queue.is_done()
         {
             let wire = match self.claim() {
@@ -112,12 +113,16 @@ impl Writing {
     fn claim(&self) -> Option<Wire> {
         let node = self.peer.node()?;
         let (link, writing) = self.context.sessions.as_ref()?.context.claim_link(node)?;
-        Some(Wire::new(writing, FarEnd::Read(link), true))
+        let addr = link.addr;
+        Some(Wire::new(writing, FarEnd::Read(link), addr, true))
     }
 
     /// Dials until there is a connection on which frames may leave. Returns `None` if no frame is left: they
-    /// went stale, or the queue was closed.
+    /// went stale, or the queue was closed. A dial that was asked for without a frame is tried once.
     async fn dial(&mut self) -> Option<Wire> {
+        if self.peer.addr.node().is_some() {
+            return self.until_claimed().await;
+        }
         let (peer, dialer) = (self.peer.clone(), self.context.dialer.clone());
         loop {
             if let Some(wire) = self.until_turn().await {
@@ -125,8 +130,8 @@ impl Writing {
             }
             let dialling = async {
                 let place = dialer.turn(peer.unanswered()).await;
-                match peer.queue.has_frames() {
-                    true => Some(dialer.dial(peer.addr, place).await),
+                match peer.needs_link() {
+                    true => Some(dialer.dial(self.target(), place).await),
                     false => None,
                 }
             };
@@ -134,22 +139,33 @@ impl Writing {
                 Ok(dialled) => dialled?,
                 Err(wire) => return Some(wire),
             };
-            let (err, answered) = match dialled {
+            let failure = match dialled {
                 // Not interrupted from here on: the far end may have begun to use the connection.
-                Ok(stream) => match self.greet(stream).await {
+                Ok((stream, addr)) => match self.greet(stream, addr).await {
                     Ok(wire) => {
                         self.redial.succeeded();
                         return Some(wire);
                     }
                     Err(NotWelcome::Refused(reason)) => {
-                        self.refused(reason);
+                        self.refused(addr, reason);
                         continue;
                     }
-                    Err(NotWelcome::Failed(err)) => (err, true),
+                    Err(NotWelcome::Failed(err)) => DialFailure::after_connecting(addr, err),
                 },
-                Err(failure) => (failure.err, failure.answered),
+                Err(failure) => failure,
             };
-            self.failed(&err, answered);
+            self.failed(&failure);
+        }
+    }
+
+    /// Waits for a link with the peer's node, which listens nowhere. Returns `None` if none comes for long.
+    async fn until_claimed(&self) -> Option<Wire> {
+        loop {
+            if let Some(wire) = self.claim() {
+                return Some(wire);
+            }
+            let heard = timeout(self.context.config.idle_timeout, self.peer.until_heard());
+            self.peer.expire_while(heard).await.ok()?;
         }
     }
 
@@ -161,6 +177,7 @@ impl Writing {
             tokio::select! {
                 biased;
                 () = self.peer.expire_while(sleep_until(not_before)) => return None,
+                () = self.peer.dial_request.asked() => return None,
                 () = self.peer.until_heard() => if let Some(wire) = self.claim() {
                     return Some(wire);
                 }
@@ -184,26 +201,42 @@ impl Writing {
     }
 
     /// Introduces this node on a new connection, and waits for the answer if frames need it.
-    async fn greet(&self, stream: Stream) -> Result<Wire, NotWelcome> {
-        let greeting = greet(&self.context, &self.peer, stream);
+    async fn greet(&self, stream: Stream, addr: SocketAddr) -> Result<Wire, NotWelcome> {
+        let greeting = greet(&self.context, &self.peer, (stream, addr));
         self.peer.expire_while(greeting).await
     }
 
-    fn failed(&mut self, err: &io::Error, answered: bool) {
+    /// Whom to dial. A name that leads to this node itself is a mistake, unless it was said to.
+    fn target(&self) -> Target<'_> {
+        let me = self
+            .context
+            .sessions
+            .as_ref()
+            .map(|sessions| sessions.context.me().node);
+        Target {
+            addr: &self.peer.addr,
+            is_this_node: me.is_some() && self.peer.meant == me,
+            unanswered: self.peer.unanswered(),
+        }
+    }
+
+    fn failed(&mut self, failure: &DialFailure) {
         let (peer, reporter) = (&self.peer, &self.context.reporter);
-        peer.dial_failed(answered);
+        peer.dial_failed(failure.answered);
         let (now, draw) = (time::now(), random::fraction());
         let failing = self.redial.failed(now, time::wall_clock(), draw);
         peer.failing(failing.failures);
-        reporter.unreachable(peer.addr, failing.since, failing.failures, err);
+        let DialFailure { err, name, .. } = failure;
+        reporter.unreachable(&peer.addr, failing.since, failing.failures, err, *name);
     }
 
-    fn refused(&mut self, reason: RefusedReason) {
+    fn refused(&mut self, addr: SocketAddr, reason: RefusedReason) {
         let (peer, reporter) = (&self.peer, &self.context.reporter);
         peer.dial_failed(true);
         let (now, draw) = (time::now(), random::fraction());
         let failing = self.redial.refused(now, time::wall_clock(), draw);
         peer.failing(failing.failures);
-        reporter.link_refused(peer.addr, peer.next_epoch(), reason);
+        let end = peer.far_end(addr, None);
+        reporter.link_refused(&end, peer.next_epoch(), reason);
     }
 }

@@ -3,17 +3,19 @@
 //! Knows who this node is, whom it means to reach at which address, and which nodes have introduced
 //! themselves. Does no I/O.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use crate::{
     ids::{Incarnation, NodeId},
     net::halves::WriteHalf,
+    peer_addr::PeerAddr,
     session::{
         identity::Resolved,
         inbound_stream::InboundStream,
         known_nodes::{KnownNodes, NotAdmitted, Session},
+        meant::Meant,
         open_link::{OpenLink, Rank},
     },
     wire::control::{
@@ -30,8 +32,7 @@ pub(crate) struct SessionContext {
     pub(crate) required: bool,
     /// How long a handshake may take.
     pub(crate) time_limit: Duration,
-    /// The nodes that are meant at these addresses.
-    meant: HashMap<SocketAddr, NodeId>,
+    meant: Meant,
     me: Mutex<Me>,
     known: Mutex<KnownNodes>,
 }
@@ -59,7 +60,7 @@ impl SessionContext {
         identity: Resolved,
         port: u16,
         max_frame: usize,
-        meant: HashMap<SocketAddr, NodeId>,
+        meant: Meant,
         required: bool,
         time_limit: Duration,
     ) -> Self {
@@ -97,11 +98,16 @@ impl SessionContext {
         me
     }
 
+    /// Returns where the user says that this node is.
+    pub(crate) fn addr_of(&self, node: NodeId) -> Option<&PeerAddr> {
+        self.meant.addr_of(node)
+    }
+
     // ---- the end that dials ------------------------------------------------------------------------
 
     /// Returns what a link to this address needs.
-    pub(crate) fn demand(&self, peer: SocketAddr) -> Demand {
-        let node = self.meant.get(&peer).copied();
+    pub(crate) fn demand(&self, peer: &PeerAddr) -> Demand {
+        let node = self.meant.node_at(peer);
         let has_cluster = self.me.lock().info.cluster.is_some();
         Demand {
             node,
@@ -184,6 +190,7 @@ impl SessionContext {
         &self,
         session: Session,
         far: &NodeInfo,
+        addr: SocketAddr,
         dialled: bool,
         writing: Option<WriteHalf>,
     ) -> Arc<OpenLink> {
@@ -195,7 +202,14 @@ impl SessionContext {
             dialled_by_lower: dialled == (me < far.node),
             number: known.count_up(),
         };
-        let link = OpenLink::new(far.node, far.incarnation, rank, dialled, session, writing);
+        let link = OpenLink::new(
+            (far.node, far.incarnation),
+            addr,
+            rank,
+            dialled,
+            session,
+            writing,
+        );
         let link = Arc::new(link);
         known.add_link(&link);
         link
@@ -216,15 +230,14 @@ impl SessionContext {
     }
 
     /// Lets a peer stand for a known node, unless another one does.
-    pub(crate) fn set_peer(&self, node: NodeId, peer: SocketAddr) {
+    pub(crate) fn set_peer(&self, node: NodeId, peer: &PeerAddr) {
         self.known.lock().set_peer(node, peer);
     }
 
     /// Returns the peer that stands for a node.
-    pub(crate) fn peer(&self, node: NodeId) -> Option<SocketAddr> {
-        let meant = self.meant.iter().find(|(_, meant)| **meant == node);
-        let meant = meant.map(|(addr, _)| *addr);
-        meant.or_else(|| self.known.lock().peer(node))
+    pub(crate) fn peer(&self, node: NodeId) -> Option<PeerAddr> {
+        let meant = self.addr_of(node).cloned();
+        meant.or_else(|| self.known.lock().peer(node).cloned())
     }
 }
 
@@ -248,8 +261,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(1);
 
-    fn at(port: u16) -> SocketAddr {
-        ([127, 0, 0, 1], port).into()
+    fn at(port: u16) -> PeerAddr {
+        PeerAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// Node 1 of the cluster, which means node 2 at port 2.
@@ -261,7 +274,8 @@ mod tests {
         if let Some(incarnation) = incarnation {
             identity = identity.incarnation(incarnation);
         }
-        let meant = HashMap::from([(at(2), NodeId::new(2))]);
+        let mut meant = Meant::default();
+        meant.insert(NodeId::new(2), at(2));
         let identity = identity.resolve().expect("valid");
         SessionContext::new(identity, 7000, 100, meant, required, LIMIT)
     }
@@ -325,7 +339,7 @@ mod tests {
     #[test]
     fn frames_wait_for_the_answer_if_a_session_a_node_or_a_cluster_is_demanded() {
         let demand = |cluster, required, port| {
-            let demand = context(cluster, None, required).demand(at(port));
+            let demand = context(cluster, None, required).demand(&at(port));
             (demand.waits, demand.serves_mute)
         };
         assert_eq!(demand(None, false, 1), (false, true));

@@ -1,15 +1,11 @@
 //! [`Identity`]: who this node is, as its user says.
 
-use std::net::SocketAddr;
-
 use crate::{
     error::IdentityError,
     ids::{ClusterName, Incarnation, NodeId},
     net::{addr, time},
+    peer_addr::PeerAddr,
 };
-
-/// The longest host name: what the domain name system allows.
-const MAX_HOST: usize = 253;
 
 /// Who this node is. Give it to [`Builder::identity`](crate::Builder::identity), so that nodes know who
 /// they talk to, and can answer; see [`Sessions`](crate::Sessions).
@@ -103,15 +99,8 @@ pub(crate) struct Resolved {
 
 /// Returns whether this is an address that others can reach: a usable `ip:port`, or a name and a port.
 fn is_reachable(addr: &str) -> bool {
-    if let Ok(addr) = addr.parse::<SocketAddr>() {
-        return addr::is_usable(addr);
-    }
-    let Some((host, port)) = addr.rsplit_once(':') else {
-        return false;
-    };
-    let is_port = port.parse::<u16>().is_ok_and(|port| port != 0);
-    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    is_port && (1..=MAX_HOST).contains(&host.len()) && host.bytes().all(in_name)
+    let addr = PeerAddr::try_from(addr);
+    addr.is_ok_and(|addr| addr.ip_addr().is_none_or(addr::is_usable))
 }
 
 #[cfg(test)]

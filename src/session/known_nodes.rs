@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::SocketAddr,
     sync::{Arc, Weak},
 };
 
@@ -16,6 +15,7 @@ use tokio_util::{
 
 use crate::{
     ids::{Incarnation, NodeId},
+    peer_addr::PeerAddr,
     session::{inbound_stream::InboundStream, open_link::OpenLink},
 };
 
@@ -47,7 +47,7 @@ struct Known {
     /// What its queues have sent, by their numbers.
     streams: HashMap<u64, Arc<InboundStream>>,
     /// The peer that stands for the node: frames for it go into the queue of this one.
-    peer: Option<SocketAddr>,
+    peer: Option<PeerAddr>,
 }
 
 /// The links with one incarnation of a node.
@@ -106,7 +106,7 @@ impl KnownNodes {
                 }
                 if incarnation > known.incarnation {
                     known.life.superseded.cancel();
-                    let peer = known.peer;
+                    let peer = known.peer.take();
                     *known = Known::new(incarnation, known.life.links.clone());
                     known.peer = peer;
                 }
@@ -173,15 +173,15 @@ impl KnownNodes {
     }
 
     /// Lets a peer stand for the node, unless another one does.
-    pub(super) fn set_peer(&mut self, node: NodeId, peer: SocketAddr) {
+    pub(super) fn set_peer(&mut self, node: NodeId, peer: &PeerAddr) {
         if let Some(known) = self.nodes.get_mut(&node) {
-            known.peer.get_or_insert(peer);
+            known.peer.get_or_insert_with(|| peer.clone());
         }
     }
 
     /// Returns the peer that stands for the node.
-    pub(super) fn peer(&self, node: NodeId) -> Option<SocketAddr> {
-        self.nodes.get(&node)?.peer
+    pub(super) fn peer(&self, node: NodeId) -> Option<&PeerAddr> {
+        self.nodes.get(&node)?.peer.as_ref()
     }
 
     fn of(&mut self, node: NodeId, incarnation: Incarnation) -> Option<&mut Known> {

@@ -7,4 +7,5 @@ pub(crate) mod context;
 pub(crate) mod identity;
 pub(crate) mod inbound_stream;
 pub(crate) mod known_nodes;
+pub(crate) mod meant;
 pub(crate) mod open_link;

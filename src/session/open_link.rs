@@ -4,7 +4,10 @@
 //! dialled; then the link carries frames both ways. The two halves may live on different threads. They end
 //! together: each learns here that the other has ended.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +34,8 @@ pub(super) struct Rank {
 pub(crate) struct OpenLink {
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
+    /// Where the far end is.
+    pub(crate) addr: SocketAddr,
     pub(super) rank: Rank,
     /// Whether this end dialled.
     pub(crate) dialled: bool,
@@ -51,8 +56,8 @@ pub(crate) struct OpenLink {
 
 impl OpenLink {
     pub(super) fn new(
-        node: NodeId,
-        incarnation: Incarnation,
+        (node, incarnation): (NodeId, Incarnation),
+        addr: SocketAddr,
         rank: Rank,
         dialled: bool,
         session: Session,
@@ -61,6 +66,7 @@ impl OpenLink {
         OpenLink {
             node,
             incarnation,
+            addr,
             rank,
             dialled,
             session,

@@ -204,3 +204,80 @@ fn a_peer_that_is_heard_of_is_reached_at_once_however_long_the_back_off() {
         });
     }
 }
+
+#[test]
+fn a_node_that_listens_nowhere_asks_and_gets_its_answers() {
+    for config in placements() {
+        run(async {
+            let server = node_of(quick(config.clone()), 2);
+            let mut questions = serve_known(&server, 1);
+            let clients: Vec<_> = (10..13)
+                .map(|node| {
+                    let builder = Transport::builder().config(quick(config.clone()));
+                    let client = builder.identity(identity(node)).connect_only();
+                    client.expect("nothing to bind")
+                })
+                .collect();
+            let mut answers: Vec<_> = clients.iter().map(|client| serve(client, [1])).collect();
+            for number in 0..20 {
+                let which = number as usize % clients.len();
+                assert_eq!(clients[which].local_addr().port(), 0);
+                send(&clients[which], server.local_addr(), number);
+                let sender = questions.next().await.0.expect("introduced");
+                assert_eq!(sender.node(), NodeId::new(10 + which as u64));
+                assert_eq!(sender.addr().node(), Some(sender.node()));
+                let peer = sender.peer().expect("on its own link");
+                peer.try_send(group(1), vec![which as u8]).expect("room");
+                assert_eq!(answers[which].next().await.payload, vec![which as u8]);
+            }
+            let stats = server.stats().links;
+            assert_eq!((stats.dials, stats.connections), (0, clients.len() as u64));
+            // A node without a connection is not there. What is sent to it waits, and goes stale.
+            let [first, ..] = &clients[..] else {
+                unreachable!()
+            };
+            first.stop(Shutdown::Now).await;
+            let gone = server.peer(actix_transport::PeerAddr::from(first.local_addr()));
+            assert!(gone.is_err(), "that is no address");
+            for client in clients {
+                end([client]).await;
+            }
+            end([server]).await;
+        });
+    }
+}
+
+#[test]
+fn frames_for_a_node_that_listens_nowhere_wait_until_it_is_there_again() {
+    for config in placements() {
+        run(async {
+            let server = node_of(quick(config), 2);
+            let mut questions = serve(&server, [1]);
+            let mut said = vec![hello_both_ways(9, 1, 0), start_at(0, 0), wire(1, b"one")];
+            let mut raw = Raw::saying(&server, &said.concat()).await;
+            raw.read_control(WELCOME).await;
+            questions.next().await;
+            // A peer of that node, as it is called in an event.
+            let mut events = watch(&server);
+            said[1] = start_at(0, 1);
+            let mut raw = Raw::saying(&server, &said.concat()).await;
+            raw.read_control(WELCOME).await;
+            let heard = events.until(|event| matches!(event, PeerEvent::Heard { .. }));
+            let PeerEvent::Heard { addr, .. } = heard.await else {
+                unreachable!()
+            };
+            assert_eq!(addr.to_string(), "node 9");
+            let peer = server.peer(&addr).expect("a peer");
+            peer.try_send(group(3), "answer").expect("room");
+            raw.read_control(START).await;
+            drop(raw);
+            until("down", || server.stats().links.disconnects == 1).await;
+            peer.try_send(group(3), "late").expect("room");
+            said[1] = start_at(0, 2);
+            let mut raw = Raw::saying(&server, &said.concat()).await;
+            raw.read_control(WELCOME).await;
+            raw.read_control(START).await;
+            end([server]).await;
+        });
+    }
+}

@@ -148,7 +148,7 @@ fn a_whole_node_is_read_from_one_file() {
             .config(read.config)
             .bind(&read.listen)
             .expect("free port");
-        a.peer(read.peers["two"]).expect("room");
+        a.peer(&read.peers["two"]).expect("room");
         end([a]).await;
     });
 }

@@ -82,7 +82,10 @@ fn the_drop_of_the_frames_of_a_peer_that_made_room_is_told() {
             else {
                 unreachable!("it was waited for");
             };
-            assert_eq!((peer, reason), (Some(nobody(1)), DropReason::PeerForgotten));
+            assert_eq!(
+                (peer, reason),
+                (Some(nobody(1).into()), DropReason::PeerForgotten)
+            );
             assert_eq!((count.frames, count.bytes), (1, 20));
             end([a]).await;
         });

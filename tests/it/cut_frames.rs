@@ -46,7 +46,10 @@ fn a_frame_that_is_longer_than_the_peer_accepts_is_dropped_and_what_is_behind_it
             else {
                 unreachable!("it was waited for");
             };
-            assert_eq!((to, reason), (Some(b.local_addr()), DropReason::CutOff));
+            assert_eq!(
+                (to, reason),
+                (Some(b.local_addr().into()), DropReason::CutOff)
+            );
             assert_eq!((count.frames, count.bytes), (1, PLUG_BYTES as u64));
             until("all written", || peer.stats().frames.written.frames == 3).await;
             assert_eq!(peer.stats().frames.dropped.cut_off, count);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use actix::prelude::*;
 use actix_transport::{
-    Config, Count, DownReason, DropReason, Overflow, PeerEvent, Shutdown, Transport,
+    Config, Count, DownReason, DropReason, Overflow, PeerAddr, PeerEvent, Shutdown, Transport,
 };
 use tokio::sync::{mpsc, watch as signal};
 
@@ -37,8 +37,8 @@ fn peer_of(event: &PeerEvent) -> Option<SocketAddr> {
     match event {
         PeerEvent::Up { peer, .. }
         | PeerEvent::Down { peer, .. }
-        | PeerEvent::Unreachable { peer, .. } => Some(*peer),
-        PeerEvent::Dropped { peer, .. } => *peer,
+        | PeerEvent::Unreachable { peer, .. } => peer.ip_addr(),
+        PeerEvent::Dropped { peer, .. } => peer.as_ref().and_then(PeerAddr::ip_addr),
         _ => None,
     }
 }
@@ -127,7 +127,9 @@ fn drop_events_add_up_to_the_drop_counters() {
                 else {
                     continue;
                 };
-                let index = away.iter().position(|away| Some(away.addr()) == peer);
+                let index = away
+                    .iter()
+                    .position(|away| peer.as_ref().is_some_and(|peer| *peer == away.addr()));
                 let reason = match reason {
                     DropReason::Stale => 0,
                     DropReason::Overflow => 1,

@@ -346,11 +346,15 @@ fn unreachable_events_with_growing_failure_counts_come_until_the_peer_is_up() {
                     since,
                     failures,
                     error,
+                    name: None,
                 } = events.next().await
                 else {
                     panic!("there is nothing else to tell");
                 };
-                assert_eq!((peer, error), (to, std::io::ErrorKind::ConnectionRefused));
+                assert_eq!(
+                    (peer, error),
+                    (to.into(), std::io::ErrorKind::ConnectionRefused)
+                );
                 assert!(failures > last, "{failures} after {last}");
                 last = failures;
                 assert_eq!(

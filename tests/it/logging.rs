@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use actix_transport::{Config, DropReason, GroupOverflow, PeerEvent, Placement};
+use actix_transport::{Config, DropReason, GroupOverflow, PeerAddr, PeerEvent, Placement};
 
 use crate::support::*;
 
@@ -21,8 +21,8 @@ fn is_time(text: &str) -> bool {
 
 fn peer_of(event: &PeerEvent) -> Option<SocketAddr> {
     match event {
-        PeerEvent::Unreachable { peer, .. } => Some(*peer),
-        PeerEvent::Dropped { peer, .. } => *peer,
+        PeerEvent::Unreachable { peer, .. } => peer.ip_addr(),
+        PeerEvent::Dropped { peer, .. } => peer.as_ref().and_then(PeerAddr::ip_addr),
         other => panic!("{other} did not happen"),
     }
 }

@@ -22,9 +22,11 @@ mod logging;
 #[cfg(target_os = "linux")]
 mod memory;
 mod messages;
+mod named_peers;
 mod names;
 mod order;
 mod panicking_payloads;
+mod peer_links;
 mod peers;
 mod queueing;
 mod reading;

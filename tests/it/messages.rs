@@ -186,13 +186,13 @@ fn a_subscriber_by_message_gets_all_events_up_to_the_stop() {
             seen.next().await;
             let up = told.recv().await.expect("subscribed");
             assert!(
-                matches!(up, PeerEvent::Up { peer, epoch: 1 } if peer == b.local_addr()),
+                matches!(up, PeerEvent::Up { ref peer, epoch: 1, .. } if peer == b.local_addr()),
                 "{up:?}"
             );
             a.stop(Shutdown::Now).await;
             let down = told.recv().await.expect("subscribed");
             assert!(
-                matches!(down, PeerEvent::Down { peer, .. } if peer == b.local_addr()),
+                matches!(down, PeerEvent::Down { ref peer, .. } if peer == b.local_addr()),
                 "{down:?}"
             );
             end([b]).await;

@@ -6,8 +6,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use actix::prelude::*;
 use actix_transport::{
     BindError, Config, DownReason, DropReason, Identity, IdentityError, Inbound, Incarnation,
-    LinkState, NodeId, PeerError, PeerEvent, Placement, RefusedReason, Sender, Sessions, Shutdown,
-    Transport,
+    LinkState, NodeId, PeerEvent, Placement, RefusedReason, Sender, Sessions, Shutdown, Transport,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -397,7 +396,7 @@ fn bind_says_what_is_wrong_with_an_identity_or_with_sessions() {
                 builder = builder.identity(identity);
             }
             if meant {
-                builder = builder.peer(NodeId::new(2), ([10, 0, 0, 2], 1).into());
+                builder = builder.peer(NodeId::new(2), SocketAddr::from(([10, 0, 0, 2], 1)));
             }
             builder.bind("127.0.0.1:0").expect_err("unusable")
         };
@@ -750,12 +749,15 @@ fn an_answer_goes_to_where_the_sender_listens() {
             let named = node_of(quick(config.clone()), identity(2).advertise("name.svc:1"));
             let b = node_of(quick(config), identity(3));
             let mut seen = serve_known(&b, 1);
-            for a in [&any, &named] {
+            for (a, addr) in [
+                (&any, format!("127.0.0.1:{}", port(&any))),
+                (&named, "name.svc:1".to_owned()),
+            ] {
                 let mut answers = serve_known(a, 2);
                 send(a, b.local_addr(), "question");
                 let (sender, _) = seen.next().await;
                 let sender = sender.expect("introduced");
-                assert_eq!(sender.addr(), ([127, 0, 0, 1], port(a)).into());
+                assert_eq!(sender.addr().to_string(), addr);
                 let peer = sender.peer().expect("usable");
                 peer.try_send(group(2), "answer").expect("room");
                 let (from, got) = answers.next().await;
@@ -793,12 +795,15 @@ fn an_answer_goes_to_the_advertised_address_and_never_to_the_port_that_was_diall
         let mut tap = Tap::accept(&listener).await;
         tap.frame().await.expect("a Hello");
 
-        // Without a port to listen on there is nowhere to answer to.
+        // A node that listens nowhere can be answered on its own connection only, and this one takes no
+        // frames there.
         let said = [control(HELLO, &about(5, 4, "kv", 0)), wire(1, b"question")].concat();
         let _raw = Raw::saying(&b, &said).await;
         let nowhere = seen.next().await.0.expect("introduced");
-        let err = nowhere.peer().expect_err("port 0");
-        assert_eq!(err, PeerError::Address(([127, 0, 0, 1], 0).into()));
+        assert_eq!(nowhere.addr().node(), Some(NodeId::new(5)));
+        let peer = nowhere.peer().expect("a peer");
+        peer.try_send(group(1), "answer").expect("room");
+        assert_eq!(peer.stats().frames.queued.frames, 1);
         end([b]).await;
         assert!(sender.peer().is_err(), "the transport has stopped");
     });

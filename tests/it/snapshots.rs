@@ -1,6 +1,6 @@
 //! What a transport shows of itself: its peers, and its counters in a form for other programs.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use actix_transport::{Config, LinkState};
 
@@ -20,9 +20,9 @@ fn the_list_of_peers_tells_how_things_stand_with_each() {
             for to in [up, away.addr(), mute.addr] {
                 a.try_send(to, group(1), "hello").expect("room");
             }
-            let state = |addr| {
+            let state = |addr: SocketAddr| {
                 let peers = a.peers();
-                let peer = peers.into_iter().find(|peer| peer.addr == addr);
+                let peer = peers.into_iter().find(|peer| peer.peer == addr);
                 peer.expect("known").state
             };
             until("up", || state(up) == LinkState::Up).await;
@@ -32,11 +32,11 @@ fn the_list_of_peers_tells_how_things_stand_with_each() {
             until("failing", || failing(state(away.addr()))).await;
 
             let peers = a.peers();
-            let addrs: Vec<_> = peers.iter().map(|peer| peer.addr).collect();
+            let addrs: Vec<_> = peers.iter().map(|peer| peer.addr.expect("an ip")).collect();
             let mut known = vec![up, away.addr(), mute.addr, idle];
             known.sort();
             assert_eq!(addrs, known);
-            let away_now = peers.iter().find(|peer| peer.addr == away.addr());
+            let away_now = peers.iter().find(|peer| peer.peer == away.addr());
             let frames = away_now.expect("known").frames;
             assert_eq!((frames.accepted.frames, frames.queued.frames), (1, 1));
 

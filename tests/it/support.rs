@@ -4,6 +4,7 @@
 mod by_hand;
 mod control;
 mod log;
+mod name_book;
 mod process;
 mod raw;
 
@@ -14,7 +15,7 @@ use actix_transport::{Config, GroupId, Inbound, PeerEvent, Placement, Transport,
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub(crate) use self::{by_hand::*, control::*, log::*, process::*, raw::*};
+pub(crate) use self::{by_hand::*, control::*, log::*, name_book::*, process::*, raw::*};
 
 /// Nothing here takes this long, even on a slow machine. A fact that does not hold by then never
 /// will.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler};
-use actix_transport::{GroupId, Inbound, Peer, Shutdown, Transport};
+use actix_transport::{GroupId, Inbound, Peer, PeerAddr, Shutdown, Transport};
 use hdrhistogram::Histogram;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -223,7 +223,7 @@ impl Handler<Inbound> for Echo {
         while let Some(payload) = inbound.next_slice() {
             if group == INTRODUCTION {
                 let addr = str::from_utf8(payload).ok();
-                let addr = addr.and_then(|addr| addr.parse().ok());
+                let addr = addr.and_then(|addr| PeerAddr::try_from(addr).ok());
                 self.peer = addr.and_then(|addr| self.transport.peer(addr).ok());
                 continue;
             }

@@ -60,7 +60,7 @@ async fn beside(run: &Run) -> Result<Figures, Failure> {
     let (honest, new) = (measure(&there, HONEST)?, measure(&there, NEW)?);
     let snapshots = BalanceWatch::start([&a, &there]);
     let port = there.local_addr().port();
-    let peer = a.peer((Ipv4Addr::LOCALHOST, port).into())?;
+    let peer = a.peer(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     let offering = Offering::start(PACE, move |_| {
         offer(&peer, HONEST, now().to_le_bytes().into())
     });

@@ -171,7 +171,7 @@ fn child(args: &[String]) -> Result<(), Failure> {
         let node = node(config)?;
         let (honest, accepted) = (count(&node, [HONEST])?, count(&node, [ACCEPTED])?);
         let snapshots = BalanceWatch::start([&node]);
-        let peer = node.peer((Ipv4Addr::LOCALHOST, port).into())?;
+        let peer = node.peer(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
         let mut offering = Some(Offering::start(PACE, move |_| {
             offer(&peer, HONEST, vec![0; 100])
         }));
@@ -187,7 +187,7 @@ fn child(args: &[String]) -> Result<(), Failure> {
                 "dial" => {
                     for index in 1..=WAITING {
                         let to = (Ipv4Addr::new(127, 0, 3, index as u8), port);
-                        node.try_send(to.into(), GroupId::new(DIALLED), vec![0; 8])
+                        node.try_send(SocketAddr::from(to), GroupId::new(DIALLED), vec![0; 8])
                             .map_err(|err| Failure::error(err.to_string()))?;
                     }
                     println!("dialling");

@@ -172,7 +172,7 @@ async fn answer(args: Vec<String>) -> Result<(), Failure> {
     let control = LoadControl::default();
     let mut load = Vec::new();
     for (group, peer) in (first..).zip(peers) {
-        let to = node.peer(peer.parse()?)?;
+        let to = node.peer(peer.as_str())?;
         load.push(fragile_load::frames(
             Load { incarnation, group },
             to,

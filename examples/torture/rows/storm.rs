@@ -150,7 +150,7 @@ fn hub(config: &Config, port: u16) -> Result<Transport, Failure> {
 fn peers(from: &Transport, count: usize, port: u16) -> Result<Vec<Peer>, Failure> {
     let peers = (0..count).map(|index| {
         let ip = Ipv4Addr::new(127, 1, (index / 250) as u8, (index % 250) as u8 + 1);
-        Ok(from.peer((ip, port).into())?)
+        Ok(from.peer(SocketAddr::from((ip, port)))?)
     });
     peers.collect()
 }

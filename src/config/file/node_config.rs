@@ -1,6 +1,6 @@
 //! [`NodeConfig`]: a whole node in one file.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -8,7 +8,7 @@ use serde::{
 };
 
 use super::value::Value;
-use crate::config::Config;
+use crate::{config::Config, peer_addr::PeerAddr};
 
 /// The configuration of one node, to be read from a file: its address, its peers by name, its settings.
 /// Needs the feature `serde`.
@@ -23,7 +23,7 @@ use crate::config::Config;
 ///
 ///     [peers]
 ///     two = "10.0.0.2:7000"
-///     three = "10.0.0.3:7000"
+///     three = "node-3.svc:7000"
 ///
 ///     [config]
 ///     stale_after = "2s"
@@ -32,7 +32,7 @@ use crate::config::Config;
 /// )?;
 /// actix::System::new().block_on(async {
 ///     let transport = Transport::builder().config(node.config).bind(&node.listen)?;
-///     let two = transport.peer(node.peers["two"])?;
+///     let two = transport.peer(&node.peers["two"])?;
 ///     # let _ = two;
 ///     Ok(())
 /// })
@@ -43,8 +43,9 @@ use crate::config::Config;
 pub struct NodeConfig {
     /// Where the node listens, as [`Builder::bind`](crate::Builder::bind) takes it: `0.0.0.0:7000`.
     pub listen: String,
-    /// Where its peers listen, by a name that the program knows them by. May be left out.
-    pub peers: BTreeMap<String, SocketAddr>,
+    /// Where its peers are reached, as ip and port or as name and port, by what the program calls them. May be
+    /// left out.
+    pub peers: BTreeMap<String, PeerAddr>,
     /// The settings. May be left out; each setting left out has its default.
     pub config: Config,
 }
@@ -93,7 +94,7 @@ fn listen_addr(value: Value) -> Result<String, String> {
     }
 }
 
-fn peer_addrs(value: Value) -> Result<BTreeMap<String, SocketAddr>, String> {
+fn peer_addrs(value: Value) -> Result<BTreeMap<String, PeerAddr>, String> {
     let Value::Table(peers) = value else {
         return Err(format!(
             "`peers` is {value}, but must be a table of names and addresses"
@@ -105,7 +106,7 @@ fn peer_addrs(value: Value) -> Result<BTreeMap<String, SocketAddr>, String> {
             _ => None,
         };
         let problem = || {
-            format!(r#"peer `{name}` is {value}, but must be an address such as "10.0.0.2:7000""#)
+            format!(r#"peer `{name}` is {value}, but must be an address such as "10.0.0.2:7000" or "node-2.svc:7000""#)
         };
         Ok((name.clone(), addr.ok_or_else(problem)?))
     });

@@ -13,6 +13,8 @@ mod send_stats;
 
 use std::net::SocketAddr;
 
+use crate::{ids::NodeId, peer_addr::PeerAddr};
+
 pub use self::{
     balance::Imbalance,
     drop_reason::DropReason,
@@ -53,13 +55,19 @@ impl Stats {
     }
 }
 
-/// The address, the connection and the counters of one peer.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+/// The name, the connection and the counters of one peer.
+#[derive(Debug, Clone, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PeerStats {
-    /// Where the peer listens.
-    pub addr: SocketAddr,
+    /// What the peer is called: its name and port, or its ip and port.
+    pub peer: PeerAddr,
+    /// The ip and port in use. If the peer is called by a name, this is where the name led when the last
+    /// connection was made; `None` before the first one.
+    pub addr: Option<SocketAddr>,
+    /// The node's number: the one that must answer there ([`Builder::peer`](crate::Builder::peer)), or else the
+    /// one that answered the `Hello` of the last connection, if frames waited for that. `None` if not known.
+    pub node: Option<NodeId>,
     /// What was sent to the peer and what became of it.
     pub frames: SendStats,
     /// Whether there is a connection now, and if not, why.

@@ -73,7 +73,7 @@ pub struct Rejected {
     /// The transport was stopping or had stopped.
     pub stopped: Count,
     /// The frame could not be sent to anybody: its group was reserved, its address was unusable, there
-    /// were too many peers, or datagrams were switched off.
+    /// were too many peers, its peer had been forgotten, or datagrams were switched off.
     pub invalid: Count,
 }
 
@@ -89,7 +89,8 @@ impl Rejected {
             Refusal::Full(QueueLimit::Bytes) => &mut self.full_bytes,
             Refusal::TooLarge { .. } => &mut self.too_large,
             Refusal::Stopped => &mut self.stopped,
-            Refusal::ReservedGroup
+            Refusal::Forgotten
+            | Refusal::ReservedGroup
             | Refusal::Address(_)
             | Refusal::TooManyPeers { .. }
             | Refusal::NoDatagrams => &mut self.invalid,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::LARGE_FROM;
+use super::{LARGE_FROM, account::SendDrop};
 use crate::{
     config::{Config, Overflow},
     error::{QueueLimit, Refusal},
@@ -36,6 +36,27 @@ pub(super) enum Gate {
     Sealed,
     /// Neither: all queued frames have been dropped.
     Closed,
+    /// Neither, because the peer was forgotten.
+    Forgotten,
+}
+
+impl Gate {
+    /// Why frames may not enter, if they may not.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Gate::Open | Gate::Sealed | Gate::Closed => Refusal::Stopped,
+            Gate::Forgotten => Refusal::Forgotten,
+        }
+    }
+
+    /// Why frames are dropped that may not leave. `None` if they may.
+    pub(super) fn drops(self) -> Option<SendDrop> {
+        match self {
+            Gate::Open | Gate::Sealed => None,
+            Gate::Closed => Some(SendDrop::Stopped),
+            Gate::Forgotten => Some(SendDrop::PeerForgotten),
+        }
+    }
 }
 
 /// How full a queue is.
@@ -84,7 +105,7 @@ pub(super) fn admit(
     len: usize,
 ) -> Result<Entry, Refusal> {
     if gate != Gate::Open {
-        return Err(Refusal::Stopped);
+        return Err(gate.refusal());
     }
     if group == GroupId::RESERVED {
         return Err(Refusal::ReservedGroup);

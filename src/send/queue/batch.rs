@@ -107,8 +107,11 @@ impl<To: Copy + Eq> Batch<To> {
             while let Some(chunk) = chunks.front_mut() {
                 let count = chunk.count();
                 if *cursor < count.bytes as usize {
-                    done += chunk.pop_frames(cursor);
-                    *reached = chunk.first;
+                    let popped = chunk.pop_frames(cursor);
+                    if !popped.is_zero() {
+                        *reached = chunk.first;
+                    }
+                    done += popped;
                     break;
                 }
                 *cursor -= count.bytes as usize;

@@ -6,10 +6,7 @@
 use std::task::{Context, Poll};
 
 use super::{Entered, Gate, SendQueue, waiters::Ticket};
-use crate::{
-    error::Refusal, ids::GroupId, net::clock::CoarseInstant, wire::count::Count,
-    wire::payload::Payload,
-};
+use crate::{ids::GroupId, net::clock::CoarseInstant, wire::count::Count, wire::payload::Payload};
 
 /// The place of a sender with a frame of `len` bytes.
 pub(super) struct InLine<'q, To: Copy + Eq> {
@@ -64,7 +61,7 @@ impl<'q, To: Copy + Eq> InLine<'q, To> {
             let waker = ticket.and_then(|ticket| state.waiters.leave(ticket, len));
             debug_assert!(waker.is_none(), "it is not in line any more");
             if state.gate != Gate::Open {
-                let refusal = Refusal::Stopped;
+                let refusal = state.gate.refusal();
                 state.account.offer(Err(refusal), Count::one(len));
                 return Err((refusal, payload));
             }

@@ -219,10 +219,7 @@ impl<To: Copy + Eq> State<To> {
     /// Puts back chunks of a batch that are not written, or drops them if the queue is closed.
     pub(super) fn give_back(&mut self, limits: &Limits, mut chunks: VecDeque<Chunk<To>>) {
         let count = chunks.iter().map(Chunk::count).sum();
-        let place = match self.gate {
-            Gate::Open | Gate::Sealed => Place::Queued,
-            Gate::Closed => Place::Dropped(SendDrop::Stopped),
-        };
+        let place = self.gate.drops().map_or(Place::Queued, Place::Dropped);
         self.account.transfer(Place::InFlight, place, count);
         if place == Place::Queued {
             while let Some(chunk) = chunks.pop_back() {
@@ -334,18 +331,17 @@ impl<To: Copy + Eq> State<To> {
 
     /// Drops what is queued, because the peer is forgotten, and lets nothing in or out any more.
     pub(super) fn abandon(&mut self) {
-        self.drop_queued(self.chunks.len(), SendDrop::PeerForgotten);
-        self.shut(Gate::Closed);
+        self.shut(Gate::Forgotten);
     }
 
-    /// Lets no frame in any more; once closed, none out either. Wakes the writer and all senders, and
+    /// Lets no frame in any more; once closed or forgotten, none out either. Wakes the writer and all senders, and
     /// whoever waits for the drain if nothing is left.
     pub(super) fn shut(&mut self, gate: Gate) {
-        if self.gate != Gate::Closed {
+        if self.gate.drops().is_none() {
             self.gate = gate;
         }
-        if self.gate == Gate::Closed {
-            self.drop_queued(self.chunks.len(), SendDrop::Stopped);
+        if let Some(reason) = self.gate.drops() {
+            self.drop_queued(self.chunks.len(), reason);
         }
         self.deferred.wake(self.doorbell.take());
         self.deferred.wake(self.waiters.end());

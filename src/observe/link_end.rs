@@ -1,0 +1,33 @@
+//! [`LinkEnd`]: who is at the other end of a link, as events and the log tell it.
+
+use std::net::SocketAddr;
+
+use tracing::field::{DisplayValue, display};
+
+use crate::{ids::NodeId, peer_addr::PeerAddr};
+
+/// Who is at the other end of a link.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkEnd {
+    /// What the peer is called.
+    pub(crate) peer: PeerAddr,
+    /// The address that the link leads to.
+    pub(crate) addr: SocketAddr,
+    /// The node that is meant, or that has answered.
+    pub(crate) node: Option<NodeId>,
+}
+
+impl LinkEnd {
+    /// Returns what a line of the log shows: the peer; its address, if the peer has a name; and the node.
+    #[expect(clippy::type_complexity, reason = "the fields of one line")]
+    pub(super) fn fields(
+        &self,
+    ) -> (
+        &PeerAddr,
+        Option<DisplayValue<SocketAddr>>,
+        Option<DisplayValue<NodeId>>,
+    ) {
+        let addr = self.peer.host().map(|_| display(self.addr));
+        (&self.peer, addr, self.node.map(display))
+    }
+}
