@@ -148,9 +148,13 @@ impl<'w> Link<'w> {
             return Ok(());
         }
         let next = self.peer.queue.first_queued();
-        let stream = self.peer.stream;
-        self.say(&Control::Start { stream, next }).await?;
-        *numbering = Numbering::from(next);
+        let (stream, base) = self.peer.stream.begin(self.wire.node());
+        let start = Control::Start {
+            stream,
+            next: base + next,
+        };
+        self.say(&start).await?;
+        *numbering = Numbering::from(base, next);
         Ok(())
     }
 
@@ -159,8 +163,11 @@ impl<'w> Link<'w> {
         if numbering.goes_on_with(next) {
             return Ok(());
         }
-        self.say(&Control::Gap { next }).await?;
-        *numbering = Numbering::from(next);
+        let gap = Control::Gap {
+            next: numbering.on_the_wire(next),
+        };
+        self.say(&gap).await?;
+        numbering.reached(next);
         Ok(())
     }
 

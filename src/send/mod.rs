@@ -11,6 +11,7 @@ mod greeting;
 mod idle_timer;
 pub(crate) mod link;
 mod numbering;
+pub(crate) mod outgoing_stream;
 pub(crate) mod peer;
 pub(crate) mod peer_state;
 pub(crate) mod peers;

@@ -28,6 +28,7 @@ use crate::{
         dial_request::DialRequest,
         direct_write::DirectWrite,
         expiry::expire_while,
+        outgoing_stream::OutgoingStream,
         queue::{Doorbell, Limits, SendQueue},
     },
     wire::{count::Count, frame::HEADER, payload::Payload},
@@ -41,8 +42,7 @@ pub(crate) struct PeerState {
     pub(super) meant: Option<NodeId>,
     pub(super) table: Weak<dyn ForgetPeer>,
     pub(crate) queue: Arc<SendQueue>,
-    /// Tells this queue's frames from those of the others, on the wire.
-    pub(super) stream: u64,
+    pub(super) stream: OutgoingStream,
     /// The node that was found at the address.
     node: Mutex<Option<NodeId>>,
     /// Notified when there may be a link to the node that it dialled, or when it was heard of.
@@ -86,7 +86,7 @@ impl PeerState {
         addr: PeerAddr,
         meant: Option<NodeId>,
         table: Weak<dyn ForgetPeer>,
-        stream: u64,
+        stream: OutgoingStream,
         limits: Limits,
         direct_write: DirectWrite,
         reporter: Reporter,
@@ -283,5 +283,11 @@ impl PeerState {
     /// Reports frames that the queue has dropped.
     pub(super) fn report_dropped(&self, dropped: &Dropped) {
         self.reporter.dropped(Some(&self.addr), dropped);
+    }
+}
+
+impl Drop for PeerState {
+    fn drop(&mut self) {
+        self.stream.retire(self.queue.stats().accepted.frames);
     }
 }

@@ -37,6 +37,7 @@ use crate::{
     runtime::{arbiters::Arbiters, load_counter::least_loaded, supervision::Supervisor},
     send::{
         direct_write::{DirectWrite, LastDirectWrite},
+        outgoing_stream::OutgoingStream,
         peer::Peer,
         peer_state::{ForgetPeer, PeerState},
         queue::{CloseOnDrop, Limits},
@@ -156,7 +157,10 @@ impl Peers {
             addr.clone(),
             sessions.and_then(|sessions| sessions.context.demand(addr).node),
             self.this.clone(),
-            self.streams.fetch_add(1, Relaxed),
+            OutgoingStream::new(
+                self.streams.fetch_add(1, Relaxed),
+                sessions.map(|parts| parts.context.clone()),
+            ),
             Limits::of_peer(&self.context.config),
             DirectWrite::new(
                 self.last_direct_write.clone(),

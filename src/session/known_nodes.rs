@@ -48,6 +48,15 @@ struct Known {
     streams: HashMap<u64, Arc<InboundStream>>,
     /// The peer that stands for the node: frames for it go into the queue of this one.
     peer: Option<PeerAddr>,
+    /// The streams of our own queues for the node that have ended.
+    retired: Vec<Retired>,
+}
+
+/// How far the numbers of a queue got that has ended.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct Retired {
+    pub(crate) stream: u64,
+    pub(crate) next: u64,
 }
 
 /// The links with one incarnation of a node.
@@ -184,6 +193,20 @@ impl KnownNodes {
         self.nodes.get(&node)?.peer.as_ref()
     }
 
+    /// Notes how far a queue for the node got.
+    pub(super) fn retire(&mut self, node: NodeId, retired: Retired) {
+        if let Some(known) = self.nodes.get_mut(&node)
+            && known.retired.len() < MAX_STREAMS
+        {
+            known.retired.push(retired);
+        }
+    }
+
+    /// Takes one of those out, for a queue that goes on with its numbers.
+    pub(super) fn take_retired(&mut self, node: NodeId) -> Option<Retired> {
+        self.nodes.get_mut(&node)?.retired.pop()
+    }
+
     fn of(&mut self, node: NodeId, incarnation: Incarnation) -> Option<&mut Known> {
         let known = self.nodes.get_mut(&node);
         known.filter(|known| known.incarnation == incarnation)
@@ -216,6 +239,7 @@ impl Known {
             open: Vec::new(),
             streams: HashMap::new(),
             peer: None,
+            retired: Vec::new(),
         }
     }
 
