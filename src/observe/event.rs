@@ -303,6 +303,12 @@ pub enum DownReason {
     Ended,
 }
 
+impl DownReason {
+    pub(crate) fn lost(err: &io::Error) -> Self {
+        DownReason::Lost(err.kind())
+    }
+}
+
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -21,7 +21,7 @@ use crate::{
         numbering::Numbering,
         peer_state::PeerState,
         queue::{Batch, Taken},
-        wire::{Wire, lost},
+        wire::Wire,
         writer_context::WriterContext,
     },
     wire::control::Control,
@@ -175,7 +175,7 @@ impl<'w> Link<'w> {
         let said = self.peer.expire_while(self.wire.say(control));
         tokio::select! {
             biased;
-            said = said => said.map_err(|err| lost(&err)),
+            said = said => said.map_err(|err| DownReason::lost(&err)),
             reason = self.wire.until_over() => Err(reason),
         }
     }
@@ -202,7 +202,7 @@ impl<'w> Link<'w> {
     ) -> Result<Idle, DownReason> {
         let queue = &self.peer.queue;
         idle_timer.begin();
-        let idle = self.peer.direct_write.begin_idle(&self.wire, idle);
+        let idle = self.peer.direct_write.begin_idle(&self.wire, &idle);
         let mut closed = pin!(self.wire.until_over());
         let mut work = pin!(idle.until_work(queue));
         loop {
@@ -251,7 +251,7 @@ impl<'w> Link<'w> {
                     numbering.reached(batch.reached());
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Err(err) => return Err(lost(&err)),
+                Err(err) => return Err(DownReason::lost(&err)),
             }
             if !batch.is_empty() {
                 self.context.failpoints.hit(Failpoint::MidWrite);

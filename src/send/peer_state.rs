@@ -71,6 +71,12 @@ pub(crate) struct PeerState {
 pub(crate) trait ForgetPeer: Send + Sync {
     /// Drops what waits for the peer and ends its link. Does nothing if it is forgotten already.
     fn forget_now(&self, peer: &Arc<PeerState>);
+
+    /// Forgets the peer if nobody holds a handle to it and its queue is empty. Otherwise returns false.
+    fn forget_unused(&self, peer: &Arc<PeerState>) -> bool;
+
+    /// Adds up the counts of forgotten peers that have come to their end.
+    fn settle(&self);
 }
 
 /// How little a peer that has no link needs its place: the greatest makes room first.

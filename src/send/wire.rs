@@ -143,16 +143,20 @@ impl Wire {
         match &self.far_end {
             FarEnd::Watched(back_channel) => {
                 let ready = self.writing.ready_now()?;
-                Some(ready.map_err(|err| lost(&err)).and_then(|ready| {
-                    match ready.is_readable().then(|| back_channel.read()).flatten() {
-                        Some(reason) => Err(reason),
-                        None => Ok(ready),
-                    }
-                }))
+                Some(
+                    ready
+                        .map_err(|err| DownReason::lost(&err))
+                        .and_then(|ready| {
+                            match ready.is_readable().then(|| back_channel.read()).flatten() {
+                                Some(reason) => Err(reason),
+                                None => Ok(ready),
+                            }
+                        }),
+                )
             }
             FarEnd::Read(_) => {
                 let ready = self.writing.writable_now()?;
-                Some(ready.map_err(|err| lost(&err)))
+                Some(ready.map_err(|err| DownReason::lost(&err)))
             }
         }
     }
@@ -163,11 +167,11 @@ impl Wire {
         match &self.far_end {
             FarEnd::Watched(_) => {
                 let ready = self.writing.ready().await;
-                ready.map(|_| ()).map_err(|err| lost(&err))
+                ready.map(|_| ()).map_err(|err| DownReason::lost(&err))
             }
             FarEnd::Read(link) => tokio::select! {
                 biased;
-                ready = self.writing.writable() => ready.map_err(|err| lost(&err)),
+                ready = self.writing.writable() => ready.map_err(|err| DownReason::lost(&err)),
                 reason = link.until_over() => Err(reason),
             },
         }
@@ -205,8 +209,4 @@ impl Drop for Wire {
             link.end_writing();
         }
     }
-}
-
-pub(super) fn lost(err: &io::Error) -> DownReason {
-    DownReason::Lost(err.kind())
 }

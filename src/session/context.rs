@@ -12,9 +12,10 @@ use crate::{
     net::halves::WriteHalf,
     peer_addr::PeerAddr,
     session::{
+        admitted::Session,
         identity::Resolved,
         inbound_stream::InboundStream,
-        known_nodes::{KnownNodes, NotAdmitted, Retired, Session},
+        known_nodes::{KnownNodes, NotAdmitted, Retired},
         meant::Meant,
         open_link::{OpenLink, Rank},
     },

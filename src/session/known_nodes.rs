@@ -8,15 +8,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ids::{Incarnation, NodeId},
     peer_addr::PeerAddr,
-    session::{inbound_stream::InboundStream, open_link::OpenLink},
+    session::{admitted::Session, inbound_stream::InboundStream, open_link::OpenLink},
 };
 
 /// The most nodes that are known. Strangers can make up any number of ids. If there are more, those without
@@ -64,22 +61,6 @@ pub(crate) struct Retired {
 struct Life {
     superseded: CancellationToken,
     links: TaskTracker,
-}
-
-/// What a link holds for as long as it is open: it counts as a link with that incarnation of the node.
-#[derive(Debug)]
-pub(crate) struct Session {
-    /// Cancelled when a later incarnation of the node has come. The link must end then.
-    pub(crate) superseded: CancellationToken,
-    former: TaskTracker,
-    _link: TaskTrackerToken,
-}
-
-impl Session {
-    /// Waits until the links with the former incarnation have ended.
-    pub(crate) async fn former_ended(&self) {
-        self.former.wait().await;
-    }
 }
 
 /// Why a node gets no session.

@@ -25,9 +25,9 @@ impl Actor for Listens {
 impl Handler<Inbound> for Listens {
     type Result = ();
 
-    fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
         let (group, mut gap) = (inbound.group().get(), inbound.gap());
-        while let Some(payload) = inbound.next() {
+        for payload in inbound {
             let text = String::from_utf8(payload.to_vec()).expect("text");
             let _ = self.0.send((group, text, gap.take()));
         }
