@@ -22,14 +22,17 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use crate::{config::Config, net::time::timeout};
+use crate::{
+    config::Config,
+    net::{sent::Sent, time::timeout},
+};
 
 /// Whether a socket can be read or written.
 pub(crate) type Readiness = Ready;
 
 /// One connection, attached to the runtime of this thread.
 #[derive(Debug)]
-pub(crate) struct Stream(TcpStream);
+pub(crate) struct Stream(TcpStream, Sent);
 
 impl Stream {
     /// Dials `addr`, for `connect_timeout` at most.
@@ -59,7 +62,13 @@ impl Stream {
                 "connected to itself",
             ));
         }
-        Ok(Stream(stream))
+        Ok(Stream::new(stream))
+    }
+
+    /// Wraps a connection on which nothing has been written yet.
+    fn new(stream: TcpStream) -> Self {
+        let sent = Sent::on(&stream);
+        Stream(stream, sent)
     }
 
     /// Attaches a connected socket of a test's own.
@@ -67,7 +76,7 @@ impl Stream {
     pub(crate) fn from_fd(fd: std::os::fd::OwnedFd) -> io::Result<Self> {
         let stream = std::net::TcpStream::from(fd);
         stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream).map(Stream)
+        TcpStream::from_std(stream).map(Stream::new)
     }
 
     /// Waits until there may be something to read. An error of the socket counts: the read returns it.
@@ -152,7 +161,7 @@ impl Stream {
     pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
-        self.0.try_io(Interest::WRITABLE, || {
+        let written = self.0.try_io(Interest::WRITABLE, || {
             let written = match slices {
                 // The kernel takes one slice faster than a list of one.
                 [slice] => send(&self.0, slice, SendFlags::NOSIGNAL),
@@ -162,7 +171,9 @@ impl Stream {
                 }
             };
             written.map_err(io::Error::from)
-        })
+        })?;
+        self.1.wrote(written);
+        Ok(written)
     }
 
     /// Writes once, without waiting. Where there is a SIGPIPE, the socket's option switches it off.
@@ -185,6 +196,18 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Returns how many bytes have been written on this connection. `None` if the system does not tell
+    /// how many of them are acknowledged.
+    pub(crate) fn written(&self) -> Option<u64> {
+        self.1.written()
+    }
+
+    /// Returns how many of the written bytes the other side's system has acknowledged. Also after the
+    /// connection has ended. `None` if this system does not tell.
+    pub(crate) fn acknowledged(&self) -> Option<u64> {
+        self.1.acknowledged(&self.0)
     }
 
     /// Says that nothing more will be written. Reading goes on.
@@ -274,7 +297,7 @@ impl Acceptor {
     /// Waits for the next connection. Dropping the future loses none.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (stream, from) = self.0.accept().await?;
-        Ok((Stream(stream), from))
+        Ok((Stream(stream, Sent::default()), from))
     }
 }
 
@@ -293,7 +316,7 @@ impl DetachedStream {
     pub(crate) fn attach(self, config: &Config) -> io::Result<Stream> {
         let stream = TcpStream::from_std(self.0)?;
         SockRef::from(&stream).set_tcp_keepalive(&keepalive(config))?;
-        let stream = Stream(stream);
+        let stream = Stream::new(stream);
         stream.delay_acks();
         Ok(stream)
     }
@@ -348,7 +371,7 @@ mod tests {
                 .nodelay(nodelay)
                 .keepalive(Duration::from_secs(7))
                 .user_timeout(Duration::from_millis(1234));
-            let Stream(stream) = Stream::dial(bound.addr, &config).await.expect("listening");
+            let Stream(stream, _) = Stream::dial(bound.addr, &config).await.expect("listening");
             let socket = SockRef::from(&stream);
             assert_eq!(stream.nodelay().expect("tcp"), nodelay);
             assert!(socket.keepalive().expect("tcp"));
@@ -373,7 +396,7 @@ mod tests {
         // A port as the system draws it for an outgoing connection.
         let addr = {
             let bound = bind(([127, 0, 0, 1], 0).into(), &config).expect("free port");
-            let Stream(stream) = Stream::dial(bound.addr, &config).await.expect("listening");
+            let Stream(stream, _) = Stream::dial(bound.addr, &config).await.expect("listening");
             let socket = SockRef::from(&stream);
             socket.set_linger(Some(Duration::ZERO)).expect("open");
             stream.local_addr().expect("connected")

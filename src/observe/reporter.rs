@@ -21,7 +21,7 @@ use crate::{
         event::{Component, DownReason, PeerEvent},
         link_counters::LinkCounters,
         quiet_log::{Cause, Kind, Place, QuietLog},
-        stats::{DropReason, Dropped, LinkStats},
+        stats::{DropReason, Dropped, LinkStats, Receipt},
         subscribers::Subscribers,
     },
     wire::{control::refused::RefusedReason, count::Count},
@@ -64,18 +64,33 @@ impl Reporter {
         work.instrument(tracing::info_span!("link", %peer, epoch))
     }
 
-    pub(crate) fn link_down(&self, peer: SocketAddr, epoch: u64, reason: DownReason) {
+    /// Reports the end of a link, and what is known of the frames that were written on it.
+    pub(crate) fn link_down(
+        &self,
+        peer: SocketAddr,
+        epoch: u64,
+        reason: DownReason,
+        receipt: Option<Receipt>,
+    ) {
         self.counters.disconnects.add_one();
-        tracing::info!(%peer, epoch, %reason, "down");
-        self.link_ended(peer, epoch, reason);
+        let confirmed = receipt.map(|receipt| receipt.confirmed.frames);
+        let in_doubt = receipt.map(|receipt| receipt.in_doubt.frames);
+        tracing::info!(%peer, epoch, %reason, confirmed, in_doubt, "down");
+        self.link_ended(peer, epoch, reason, receipt);
     }
 
     /// Reports a connection to `peer` on which no frame may be sent.
     pub(crate) fn link_refused(&self, peer: SocketAddr, epoch: u64, reason: RefusedReason) {
-        self.link_ended(peer, epoch, DownReason::Refused(reason));
+        self.link_ended(peer, epoch, DownReason::Refused(reason), None);
     }
 
-    fn link_ended(&self, peer: SocketAddr, epoch: u64, reason: DownReason) {
+    fn link_ended(
+        &self,
+        peer: SocketAddr,
+        epoch: u64,
+        reason: DownReason,
+        receipt: Option<Receipt>,
+    ) {
         if let DownReason::Refused(reason) = reason {
             self.counters.links_refused.add_one();
             let place = Place::To(Some(peer));
@@ -88,6 +103,7 @@ impl Reporter {
             peer,
             epoch,
             reason,
+            receipt,
         });
     }
 

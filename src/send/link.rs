@@ -57,6 +57,7 @@ impl<'w> Link<'w> {
     ) -> Self {
         let epoch = peer.connected();
         context.reporter.link_up(peer.addr, epoch);
+        peer.queue.link_begins(stream.written());
         Link {
             context,
             peer,
@@ -128,6 +129,9 @@ impl<'w> Link<'w> {
     fn take(&self) -> Option<Batch> {
         let taken = self.peer.queue.take(CoarseInstant::now());
         self.peer.report_dropped(&taken.dropped);
+        if taken.ask {
+            self.peer.queue.acknowledged(self.stream.acknowledged());
+        }
         taken.batch
     }
 
@@ -152,7 +156,10 @@ impl<'w> Link<'w> {
                 () = &mut work => break,
                 () = &mut idle_timer.fired => match idle_timer.due(idle.last_direct_write()) {
                     Due::Nothing => {}
-                    Due::ReleaseMemory => queue.trim(),
+                    Due::ReleaseMemory => {
+                        queue.acknowledged(self.stream.acknowledged());
+                        queue.trim();
+                    }
                     Due::EndLink => return Err(DownReason::Idle),
                 },
             }
@@ -220,8 +227,10 @@ impl<'w> Link<'w> {
 
 impl Drop for Link<'_> {
     fn drop(&mut self) {
+        // Counted while the peer has its link, because then it is not forgotten.
+        let receipt = self.peer.queue.link_ended(self.stream.acknowledged());
         self.peer.disconnected();
         let (peer, reporter) = (self.peer.addr, &self.context.reporter);
-        reporter.link_down(peer, self.epoch, self.reason);
+        reporter.link_down(peer, self.epoch, self.reason, receipt);
     }
 }

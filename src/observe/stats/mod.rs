@@ -8,6 +8,7 @@ mod drop_reason;
 mod group_stats;
 mod link_state;
 mod link_stats;
+mod receipt;
 mod receive_stats;
 mod send_stats;
 
@@ -19,6 +20,7 @@ pub use self::{
     group_stats::GroupStats,
     link_state::LinkState,
     link_stats::{DatagramErrors, LinkStats},
+    receipt::Receipt,
     receive_stats::{ReceiveStats, Undelivered},
     send_stats::{Dropped, Rejected, SendStats},
 };

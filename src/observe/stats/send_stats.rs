@@ -29,6 +29,12 @@ pub struct SendStats {
     pub rejected: Rejected,
     /// Frames that the kernel took whole.
     pub written: Count,
+    /// Written frames of connections that have ended: those that the other side's system had acknowledged.
+    /// Counted on Linux only, and never for datagrams; see [`Receipt`](crate::Receipt). `written` is the
+    /// sum of this, of `in_doubt`, and of what was written on the connections that there are now.
+    pub confirmed: Count,
+    /// Written frames of connections that have ended: those that may or may not have arrived.
+    pub in_doubt: Count,
     /// Frames that were accepted but never written.
     pub dropped: Dropped,
     /// Frames now waiting in a queue.
@@ -53,6 +59,8 @@ impl AddAssign for SendStats {
         self.accepted += other.accepted;
         self.rejected += other.rejected;
         self.written += other.written;
+        self.confirmed += other.confirmed;
+        self.in_doubt += other.in_doubt;
         self.dropped += other.dropped;
         self.queued += other.queued;
         self.in_flight += other.in_flight;

@@ -47,6 +47,7 @@ mod in_line;
 mod spare_buffers;
 mod staged;
 mod state;
+mod unacked;
 mod waiters;
 
 use std::{
@@ -67,7 +68,7 @@ use crate::{
     error::Refusal,
     ids::GroupId,
     net::clock::CoarseInstant,
-    observe::stats::{Dropped, SendStats},
+    observe::stats::{Dropped, Receipt, SendStats},
     wire::count::Count,
     wire::frame::HEADER,
     wire::payload::Payload,
@@ -96,6 +97,8 @@ pub(crate) struct Taken<To: Copy + Eq = ()> {
     pub(crate) batch: Option<Batch<To>>,
     /// The drops that have not been reported yet.
     pub(crate) dropped: Dropped,
+    /// Whether the link should ask what is acknowledged, and tell [`SendQueue::acknowledged`].
+    pub(crate) ask: bool,
 }
 
 /// `Ok`: the frame is queued. Holds the doorbell to ring, and a copied payload to drop after unlocking.
@@ -205,12 +208,18 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     /// Drops what went stale and lends out what is next.
     pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Taken<To> {
-        let (chunks, dropped) = self.locked(|state| {
+        let (chunks, dropped, [noting, ask]) = self.locked(|state| {
             state.expire(&self.limits, now);
-            (state.take_batch(), state.account.take_untold())
+            let (chunks, dropped) = (state.take_batch(), state.account.take_untold());
+            let unacked = &state.unacked;
+            (chunks, dropped, [unacked.is_noting(), unacked.is_long()])
         });
-        let batch = (!chunks.is_empty()).then(|| Batch::new(self.clone(), chunks));
-        Taken { batch, dropped }
+        let batch = (!chunks.is_empty()).then(|| Batch::new(self.clone(), chunks, noting));
+        Taken {
+            batch,
+            dropped,
+            ask,
+        }
     }
 
     /// Drops what went stale. Returns the drops that nobody has been told of yet.
@@ -244,6 +253,32 @@ impl<To: Copy + Eq> SendQueue<To> {
     #[must_use = "the drops are told to nobody else"]
     pub(crate) fn take_untold(&self) -> Dropped {
         self.locked(|state| state.account.take_untold())
+    }
+
+    // ---- the link -----------------------------------------------------------------------------
+
+    /// Notes that a link begins, after `written` bytes of its connection. From now on, only whole frames
+    /// may be written on it, in the order in which they are taken. `None` if the system does not tell what
+    /// is acknowledged.
+    pub(crate) fn link_begins(&self, written: Option<u64>) {
+        self.locked(|state| state.unacked.link_begins(written));
+    }
+
+    /// Notes that the first `bytes` of the link's connection are acknowledged.
+    pub(crate) fn acknowledged(&self, bytes: Option<u64>) {
+        if let Some(bytes) = bytes {
+            self.locked(|state| state.unacked.acknowledged(bytes));
+        }
+    }
+
+    /// Notes that the link has ended, when the first `bytes` of its connection were acknowledged. Returns
+    /// what that says of the frames written on it; `None` if the system does not tell.
+    pub(crate) fn link_ended(&self, bytes: Option<u64>) -> Option<Receipt> {
+        self.locked(|state| {
+            let receipt = state.unacked.link_ends(bytes)?;
+            state.account.count_receipt(receipt);
+            Some(receipt)
+        })
     }
 
     // ---- the end, and what can be seen --------------------------------------------------------
