@@ -28,8 +28,8 @@ use crate::{
 /// what is left. At most 16,384 more events are then queued, added up over all subscribers; of the others
 /// each subscriber gets only the number, as `Missed`.
 ///
-/// An event displays as one line for a log, such as `peer 10.0.0.2:7000 is down (connection 3): closed by
-/// the peer`. Times are in UTC.
+/// An event displays as one line for a log, such as `peer 10.0.0.2:7000 is unreachable since
+/// 2025-03-01T12:00:00Z, after 3 failed dials: connection refused`. Times are in UTC.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {

@@ -358,25 +358,3 @@ fn each_link_has_a_receipt_of_its_own_and_the_counters_add_them_up() {
         end([a]).await;
     });
 }
-
-#[test]
-fn the_receipt_is_shown() {
-    let [config, ..] = configs();
-    run(async {
-        let a = node(config);
-        let mut events = watch(&a);
-        let (listener, to) = listener();
-        a.try_send(to, group(1), numbered(0, 12)).expect("room");
-        let mut tap = Tap::accept(&listener).await;
-        assert_eq!(tap.number().await, 0);
-        drop(tap);
-        let down = |event: &PeerEvent| matches!(event, PeerEvent::Down { .. });
-        let text = events.until(down).await.to_string();
-        let expected = format!(
-            "peer {to} is down (connection 1): closed by the peer; 1 frame (20 bytes) confirmed, \
-             0 frames (0 bytes) in doubt"
-        );
-        assert_eq!(text, expected);
-        end([a]).await;
-    });
-}

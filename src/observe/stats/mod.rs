@@ -103,6 +103,22 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_confirmed_or_in_doubt_than_was_written() {
+        let mut stats = Stats::default();
+        for count in [
+            &mut stats.tcp.offered,
+            &mut stats.tcp.accepted,
+            &mut stats.tcp.written,
+            &mut stats.tcp.confirmed,
+        ] {
+            *count = Count::one(72);
+        }
+        assert_eq!(stats.balance(), Ok(()));
+        stats.tcp.in_doubt = Count::one(72);
+        assert!(stats.balance().is_err(), "one frame in both");
+    }
+
+    #[test]
     fn bytes_must_agree_as_well_as_frames() {
         let mut stats = Stats::default();
         stats.inbound.received = Count::one(72);

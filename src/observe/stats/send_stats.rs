@@ -14,8 +14,8 @@ use crate::{
 /// What was offered for sending and what became of it.
 ///
 /// `offered = accepted + rejected` and `accepted = written + dropped + queued + in_flight`, in frames
-/// and in bytes, in every snapshot. "Written" means that the kernel took the whole frame, not that
-/// anybody received it.
+/// and in bytes, in every snapshot; `confirmed + in_doubt` is never more than `written`. "Written" means
+/// that the kernel took the whole frame, not that anybody received it.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -49,7 +49,14 @@ impl SendStats {
         check(counters, "offered = accepted + rejected", self.offered, sum)?;
         let sum = self.written + self.dropped.total() + self.queued + self.in_flight;
         let text = "accepted = written + dropped + queued + in_flight";
-        check(counters, text, self.accepted, sum)
+        check(counters, text, self.accepted, sum)?;
+        // Equal only if no more is known of written frames than there are.
+        let known = self.confirmed + self.in_doubt;
+        let among = Count {
+            frames: known.frames.min(self.written.frames),
+            bytes: known.bytes.min(self.written.bytes),
+        };
+        check(counters, "confirmed + in_doubt ≤ written", known, among)
     }
 }
 

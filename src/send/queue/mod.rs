@@ -44,6 +44,7 @@ mod chunk;
 mod deferred;
 mod doorbell;
 mod in_line;
+mod receipts;
 mod spare_buffers;
 mod staged;
 mod state;
@@ -68,7 +69,7 @@ use crate::{
     error::Refusal,
     ids::GroupId,
     net::clock::CoarseInstant,
-    observe::stats::{Dropped, Receipt, SendStats},
+    observe::stats::{Dropped, SendStats},
     wire::count::Count,
     wire::frame::HEADER,
     wire::payload::Payload,
@@ -253,32 +254,6 @@ impl<To: Copy + Eq> SendQueue<To> {
     #[must_use = "the drops are told to nobody else"]
     pub(crate) fn take_untold(&self) -> Dropped {
         self.locked(|state| state.account.take_untold())
-    }
-
-    // ---- the link -----------------------------------------------------------------------------
-
-    /// Notes that a link begins, after `written` bytes of its connection. From now on, only whole frames
-    /// may be written on it, in the order in which they are taken. `None` if the system does not tell what
-    /// is acknowledged.
-    pub(crate) fn link_begins(&self, written: Option<u64>) {
-        self.locked(|state| state.unacked.link_begins(written));
-    }
-
-    /// Notes that the first `bytes` of the link's connection are acknowledged.
-    pub(crate) fn acknowledged(&self, bytes: Option<u64>) {
-        if let Some(bytes) = bytes {
-            self.locked(|state| state.unacked.acknowledged(bytes));
-        }
-    }
-
-    /// Notes that the link has ended, when the first `bytes` of its connection were acknowledged. Returns
-    /// what that says of the frames written on it; `None` if the system does not tell.
-    pub(crate) fn link_ended(&self, bytes: Option<u64>) -> Option<Receipt> {
-        self.locked(|state| {
-            let receipt = state.unacked.link_ends(bytes)?;
-            state.account.count_receipt(receipt);
-            Some(receipt)
-        })
     }
 
     // ---- the end, and what can be seen --------------------------------------------------------
