@@ -47,10 +47,7 @@ nix::getsockopt_impl!(
 
 /// Returns whether this kernel counts acknowledged bytes.
 pub(super) fn supported() -> bool {
-    uname()
-        .release()
-        .to_str()
-        .is_ok_and(|release| is_recent(release))
+    uname().release().to_str().is_ok_and(is_recent)
 }
 
 /// Returns how many bytes are acknowledged, in the kernel's own count. Must be called only where
