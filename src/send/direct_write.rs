@@ -126,6 +126,9 @@ impl DirectWrite {
             return (Dropped::default(), Some(doorbell));
         }
         let taken = queue.take(CoarseInstant::now());
+        if taken.ask {
+            queue.acknowledged(link.wire.acknowledged());
+        }
         let Some(mut batch) = taken.batch else {
             return (taken.dropped, Some(doorbell));
         };

@@ -49,6 +49,7 @@ impl<'w> Link<'w> {
         let end = peer.far_end(wire.addr(), wire.node());
         let epoch = peer.connected(&end);
         context.reporter.link_up(&end, epoch);
+        peer.queue.link_begins(wire.written());
         Link {
             context,
             peer,
@@ -175,7 +176,11 @@ impl<'w> Link<'w> {
         let said = self.peer.expire_while(self.wire.say(control));
         tokio::select! {
             biased;
-            said = said => said.map_err(|err| DownReason::lost(&err)),
+            said = said => {
+                let len = said.map_err(|err| DownReason::lost(&err))?;
+                self.peer.queue.said(len);
+                Ok(())
+            }
             reason = self.wire.until_over() => Err(reason),
         }
     }
@@ -187,8 +192,12 @@ impl<'w> Link<'w> {
             batch,
             dropped,
             behind,
+            ask,
         } = self.peer.queue.take(CoarseInstant::now());
         self.peer.report_dropped(&dropped);
+        if ask {
+            self.peer.queue.acknowledged(self.wire.acknowledged());
+        }
         batch.ok_or(behind)
     }
 
@@ -212,7 +221,10 @@ impl<'w> Link<'w> {
                 () = &mut work => break,
                 () = &mut idle_timer.fired => match idle_timer.due(idle.last_direct_write()) {
                     Due::Nothing => {}
-                    Due::ReleaseMemory => queue.trim(),
+                    Due::ReleaseMemory => {
+                        queue.acknowledged(self.wire.acknowledged());
+                        queue.trim();
+                    }
                     Due::EndLink if self.wire.stays() => idle_timer.restart(),
                     Due::EndLink => return Err(DownReason::Idle),
                 },
@@ -283,11 +295,13 @@ impl<'w> Link<'w> {
 
 impl Drop for Link<'_> {
     fn drop(&mut self) {
+        // Counted while the peer has its link, because then it is not forgotten.
+        let receipt = self.peer.queue.link_ended(self.wire.acknowledged());
         self.peer.disconnected();
         if self.context.lifecycle.stops() {
             self.wire.say_goodbye();
         }
         let reporter = &self.context.reporter;
-        reporter.link_down(&self.end, self.epoch, self.reason);
+        reporter.link_down(&self.end, self.epoch, self.reason, receipt);
     }
 }

@@ -89,12 +89,23 @@ impl Wire {
         Ok(written)
     }
 
-    /// Writes a control frame, which may have to wait. Called between two frames.
-    pub(super) async fn say(&self, control: &Control) -> io::Result<()> {
+    /// Writes a control frame, which may have to wait. Called between two frames. Returns its length.
+    pub(super) async fn say(&self, control: &Control) -> io::Result<usize> {
+        let control = control.encode();
         self.mid_frame.store(true, Relaxed);
-        self.writing.write_whole(&control.encode()).await?;
+        self.writing.write_whole(&control).await?;
         self.mid_frame.store(false, Relaxed);
-        Ok(())
+        Ok(control.len())
+    }
+
+    /// Returns how many bytes have been written, and how many of them are acknowledged; see
+    /// [`WriteHalf::written`] and [`WriteHalf::acknowledged`].
+    pub(super) fn written(&self) -> Option<u64> {
+        self.writing.written()
+    }
+
+    pub(super) fn acknowledged(&self) -> Option<u64> {
+        self.writing.acknowledged()
     }
 
     /// Says that this node stops, if the far end understands it and the system takes it at once.
