@@ -108,7 +108,7 @@ impl Dialer {
             Ok(Ok(None)) => (None, String::new()),
             Ok(Err(failure)) => return Err(failure),
             Err(_) if !is_resolved => {
-                return Err(DialFailure::unresolved(io::ErrorKind::TimedOut.into()));
+                return Err(DialFailure::unresolved(&io::ErrorKind::TimedOut.into()));
             }
             Err(_) => {
                 failures.unanswered = true;
@@ -140,7 +140,7 @@ impl Dialer {
             found = self.resolver.resolve(host, port) => found,
             () = place.until_needed() => Err(given_way()),
         };
-        let found = found.map_err(DialFailure::unresolved)?;
+        let found = found.map_err(|err| DialFailure::unresolved(&err))?;
         let is_this_node = |addr| !target.is_this_node && self.is_listening_at(addr);
         candidates(&found, is_this_node).map_err(DialFailure::of_name)
     }
@@ -162,7 +162,7 @@ impl Dialer {
 }
 
 impl DialFailure {
-    fn unresolved(err: io::Error) -> Self {
+    fn unresolved(err: &io::Error) -> Self {
         let text = format!("{}: {err}", NameError::Unresolved);
         DialFailure {
             err: io::Error::new(err.kind(), text),
@@ -173,7 +173,7 @@ impl DialFailure {
     }
 
     /// Of a connection that no frame may be sent on. The error says which of the addresses it led to.
-    pub(super) fn after_connecting(addr: SocketAddr, err: io::Error) -> Self {
+    pub(super) fn after_connecting(addr: SocketAddr, err: &io::Error) -> Self {
         DialFailure {
             err: io::Error::new(err.kind(), format!("{addr}: {err}")),
             name: None,

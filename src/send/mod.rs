@@ -12,6 +12,7 @@ mod idle_timer;
 pub(crate) mod link;
 pub(crate) mod peer;
 pub(crate) mod peer_state;
+mod peer_table;
 pub(crate) mod peers;
 pub(crate) mod queue;
 mod race;

@@ -11,7 +11,6 @@
 //! time.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, Weak},
 };
@@ -36,6 +35,7 @@ use crate::{
         direct_write::{DirectWrite, LastDirectWrite},
         peer::Peer,
         peer_state::{ForgetPeer, PeerState},
+        peer_table::PeerTable,
         queue::{CloseOnDrop, Limits},
         writer::PeerWriter,
         writer_context::WriterContext,
@@ -54,17 +54,6 @@ pub(crate) struct Peers {
     last_direct_write: Arc<LastDirectWrite>,
     /// For the tasks of the peers. Weak, so that these tasks do not keep `Peers` alive.
     this: Weak<Peers>,
-}
-
-#[derive(Default)]
-struct PeerTable {
-    peers: HashMap<PeerAddr, Peer>,
-    /// The peers that were forgotten while somebody held a handle or a frame was being written. Their counts
-    /// may still change.
-    leaving: Vec<Peer>,
-    /// The sums over all others that were forgotten.
-    forgotten: SendStats,
-    stopped: bool,
 }
 
 impl Peers {
@@ -217,10 +206,7 @@ impl Peers {
         // Locked throughout, so that a peer that is forgotten meanwhile is neither missed nor counted
         // twice.
         let table = self.table.read();
-        let mut sum = table.forgotten;
-        for peer in table.peers.values().chain(&table.leaving) {
-            sum += peer.state.queue.stats();
-        }
+        let mut sum = table.stats();
         let (offered, rejected) = *self.rejected.lock();
         sum.offered += offered;
         sum.rejected += rejected;
@@ -286,43 +272,6 @@ impl Peers {
     }
 }
 
-impl PeerTable {
-    /// Forgets the most dispensable peer, and drops the frames that wait for it. Its writer ends and
-    /// reports them. Returns the payloads of these frames, or `None` if every peer is needed.
-    fn make_room(&mut self) -> Option<impl Sized + use<>> {
-        let now = time::now();
-        // As in `forget`, nobody is about to send to a peer whose only handle is in the table.
-        let only_here = self.peers.values().filter(|peer| peer.is_only_handle());
-        let dispensable = only_here.filter_map(|peer| Some((peer.state.dispensable(now)?, peer)));
-        let (_, peer) = dispensable.max_by_key(|(dispensable, _)| *dispensable)?;
-        let payloads = peer.state.queue.abandon();
-        peer.state.forgotten.cancel();
-        let addr = peer.addr().clone();
-        self.remove(&addr);
-        Some(payloads)
-    }
-
-    /// Adds up the counts of the peers that are leaving and have come to their end: nobody can send to them,
-    /// and all their frames have found their end.
-    fn settle(&mut self) {
-        let forgotten = &mut self.forgotten;
-        self.leaving.retain(|peer| {
-            let has_ended = peer.is_only_handle() && peer.state.queue.left().is_zero();
-            if has_ended {
-                *forgotten += peer.state.queue.stats();
-            }
-            !has_ended
-        });
-    }
-
-    /// Removes a peer whose frames have all found their end, and keeps its counts.
-    fn remove(&mut self, addr: &PeerAddr) {
-        if let Some(peer) = self.peers.remove(addr) {
-            self.forgotten += peer.state.queue.stats();
-        }
-    }
-}
-
 impl ForgetPeer for Peers {
     fn forget_now(&self, peer: &Arc<PeerState>) {
         // Dropped when the lock is released, because it holds payloads, whose drop is foreign code.
@@ -332,10 +281,7 @@ impl ForgetPeer for Peers {
         if !known.is_some_and(|known| Arc::ptr_eq(&known.state, peer)) {
             return;
         }
-        _payloads = peer.queue.abandon();
-        peer.forgotten.cancel();
-        let known = table.peers.remove(&peer.addr);
-        table.leaving.extend(known);
+        _payloads = table.forget(&peer.addr);
     }
 }
 

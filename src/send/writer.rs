@@ -131,7 +131,7 @@ impl Writing {
                         self.refused(addr, reason);
                         continue;
                     }
-                    Err(NotWelcome::Failed(err)) => DialFailure::after_connecting(addr, err),
+                    Err(NotWelcome::Failed(err)) => DialFailure::after_connecting(addr, &err),
                 },
                 Err(failure) => failure,
             };
