@@ -444,7 +444,7 @@ fn of_several_addresses_those_that_no_peer_can_have_are_left_out() {
             "node-3.svc",
             [a.local_addr(), at("0.0.0.0:7"), b.local_addr()],
         );
-        a.try_send(&name("node-3.svc:7000"), group(1), "hello")
+        a.try_send(name("node-3.svc:7000"), group(1), "hello")
             .expect("room");
         assert_eq!(seen.next().await.payload, "hello");
         assert_eq!(a.stats().links.dials, 1);
