@@ -3,7 +3,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -427,6 +427,45 @@ fn a_name_that_leads_nowhere_or_to_this_node_is_unreachable_and_says_why() {
             end([a]).await;
         });
     }
+}
+
+/// Returns an address of this machine that is not loopback, if it has one.
+fn own_ip() -> Option<IpAddr> {
+    // Sends nothing, but lets the system choose the ip that it would send from.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
+#[test]
+fn a_node_that_listens_on_all_addresses_notices_each_of_its_own() {
+    let Some(ip) = own_ip() else {
+        return; // There is only loopback, which it knows without connecting.
+    };
+    run(async {
+        let names = NameBook::default();
+        let config = Config::default().stale_after(NEVER).redial_max(NEVER);
+        let builder = Transport::builder().config(config).resolver(names.clone());
+        let a = builder.bind("0.0.0.0:0").expect("free port");
+        let b = node(Config::default());
+        let (mut events, mut seen) = (watch(&a), serve(&b, [1]));
+        let (own, to) = (
+            SocketAddr::from((ip, a.local_addr().port())),
+            name("node-3.svc:7000"),
+        );
+        names.set("node-3.svc", [own]);
+        let peer = a.peer(&to).expect("room");
+        peer.try_send(group(1), "not to myself").expect("room");
+        let (problem, _, _) = unreachable(&mut events, &to).await;
+        assert_eq!(problem, Some(NameError::ThisNode(own)));
+        // Another address beside it is used.
+        names.set("node-3.svc", [own, b.local_addr()]);
+        peer.connect();
+        assert_eq!(seen.next().await.payload, "not to myself");
+        assert_eq!(a.stats().inbound.received.frames, 0);
+        end([a, b]).await;
+    });
 }
 
 fn at(addr: &str) -> SocketAddr {
