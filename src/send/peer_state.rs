@@ -155,9 +155,9 @@ impl PeerState {
         }
     }
 
-    /// Asks for a link although nothing is queued. Does nothing if there is one.
+    /// Asks for a link although nothing is queued. Does nothing if there is one, or if there will be none.
     pub(super) fn ask_for_link(&self) {
-        if !self.connected.load(Relaxed) {
+        if !self.connected.load(Relaxed) && !self.queue.is_done() {
             self.dial_request.ask();
         }
     }

@@ -1,34 +1,53 @@
-//! [`PeerTable`]: which peers are known, and which one is forgotten when there is no room for another.
+//! [`PeerTable`]: the peers that are known, those that are leaving, and the counts of those that are gone.
+//!
+//! `peers` locks it, and decides when a peer is made or forgotten.
 
 use std::collections::HashMap;
 
 use crate::{net::time, observe::stats::SendStats, peer_addr::PeerAddr, send::peer::Peer};
 
-/// The peers, under the lock of [`Peers`](super::peers::Peers).
 #[derive(Default)]
 pub(super) struct PeerTable {
     pub(super) peers: HashMap<PeerAddr, Peer>,
     /// The peers that were forgotten while somebody held a handle or a frame was being written. Their counts
-    /// may still change.
-    pub(super) leaving: Vec<Peer>,
+    /// may still change. There are as many as handles that users keep, and for a moment those whose link
+    /// is ending.
+    leaving: Vec<Peer>,
     /// The sums over all others that were forgotten.
-    pub(super) forgotten: SendStats,
+    forgotten: SendStats,
     pub(super) stopped: bool,
 }
 
 impl PeerTable {
+    /// Returns the sums over all peers, those that are leaving or gone included.
+    pub(super) fn stats(&self) -> SendStats {
+        let mut sum = self.forgotten;
+        for peer in self.peers.values().chain(&self.leaving) {
+            sum += peer.state.queue.stats();
+        }
+        sum
+    }
+
     /// Forgets the most dispensable peer, and drops the frames that wait for it. Its writer ends and
     /// reports them. Returns the payloads of these frames, or `None` if every peer is needed.
     pub(super) fn make_room(&mut self) -> Option<impl Sized + use<>> {
         let now = time::now();
-        // As in `forget`, nobody is about to send to a peer whose only handle is in the table.
+        // Nobody is about to send to a peer whose only handle is in the table.
         let only_here = self.peers.values().filter(|peer| peer.is_only_handle());
         let dispensable = only_here.filter_map(|peer| Some((peer.state.dispensable(now)?, peer)));
         let (_, peer) = dispensable.max_by_key(|(dispensable, _)| *dispensable)?;
+        let addr = peer.addr().clone();
+        self.forget(&addr)
+    }
+
+    /// Forgets a peer, and drops the frames that wait for it. Its writer ends and reports them. Returns their
+    /// payloads: the caller must drop them without holding a lock, because that runs foreign code.
+    pub(super) fn forget(&mut self, addr: &PeerAddr) -> Option<impl Sized + use<>> {
+        let peer = self.peers.remove(addr)?;
         let payloads = peer.state.queue.abandon();
         peer.state.forgotten.cancel();
-        let addr = peer.addr().clone();
-        self.remove(&addr);
+        self.leaving.push(peer);
+        self.settle();
         Some(payloads)
     }
 
@@ -45,10 +64,9 @@ impl PeerTable {
         });
     }
 
-    /// Removes a peer whose frames have all found their end, and keeps its counts.
+    /// Removes a peer that nobody holds and whose frames have all found their end, and keeps its counts.
     pub(super) fn remove(&mut self, addr: &PeerAddr) {
-        if let Some(peer) = self.peers.remove(addr) {
-            self.forgotten += peer.state.queue.stats();
-        }
+        self.leaving.extend(self.peers.remove(addr));
+        self.settle();
     }
 }

@@ -217,10 +217,7 @@ impl Peers {
         // Locked throughout, so that a peer that is forgotten meanwhile is neither missed nor counted
         // twice.
         let table = self.table.read();
-        let mut sum = table.forgotten;
-        for peer in table.peers.values().chain(&table.leaving) {
-            sum += peer.state.queue.stats();
-        }
+        let mut sum = table.stats();
         let (offered, rejected) = *self.rejected.lock();
         sum.offered += offered;
         sum.rejected += rejected;
@@ -318,10 +315,7 @@ impl ForgetPeer for Peers {
         if !known.is_some_and(|known| Arc::ptr_eq(&known.state, peer)) {
             return;
         }
-        _payloads = peer.queue.abandon();
-        peer.forgotten.cancel();
-        let known = table.peers.remove(&peer.addr);
-        table.leaving.extend(known);
+        _payloads = table.forget(&peer.addr);
     }
 }
 
