@@ -69,7 +69,7 @@
 //! datagrams/  sending and receiving over UDP
 //! receive/    receiving: listener, admission, reader, connection, grouping, delivery, groups, inbound
 //! send/       sending: peers, peer, queue/, writer, link, direct writes
-//! session/    who is at the other end: identity, handshake, known nodes
+//! session/    who is at the other end: identity, handshake, known nodes, links with them, numbers of frames
 //! runtime/    arbiters, supervision, the end of a transport, failpoints
 //! observe/    counters, receive accounts, events, logs
 //! net/        sockets, time and random numbers: no other folder asks the operating system for them
@@ -95,13 +95,16 @@
 //! # The wire
 //!
 //! The format is that of PhxPaxos' network module. TCP: `length: u32 big-endian, counting itself`,
-//! `group: u32 little-endian`, `payload`. UDP: the same without the length, one frame per datagram. The
-//! node that dials a connection writes on it, the node that accepts it only reads. To answer, a node
-//! sends to the address that the other node listens on.
+//! `group: u32 little-endian`, `payload`. UDP: the same without the length, one frame per datagram. Without
+//! sessions, the node that dials a connection writes on it, the node that accepts it only reads, and to
+//! answer, a node sends to the address that the other node listens on.
 //!
 //! Nodes with an [`Identity`] introduce themselves first ([`Sessions`]): the node that dials says `Hello`, and
-//! the node that accepts answers `Welcome`, or refuses. Both are frames of [`GroupId::RESERVED`], which
-//! PhxPaxos nodes ignore. Then a receiver knows the [`Sender`] of each [`Inbound`], and can answer it.
+//! the node that accepts answers `Welcome`, or refuses. Then a receiver knows the [`Sender`] of each
+//! [`Inbound`], and can answer it on the same connection: a node that has something to send uses a connection
+//! that is there, whoever dialled it, and dials only if there is none. The frames of a queue are numbered, so
+//! a receiver knows which are missing ([`Inbound::gap`]). All that is said about this are frames of
+//! [`GroupId::RESERVED`], which PhxPaxos nodes ignore; `wire/control` has their layout.
 //!
 //! # Threads
 //!

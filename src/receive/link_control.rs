@@ -30,10 +30,16 @@ impl Connection {
                 }
                 Ok(())
             }
-            Control::Hello { .. }
-            | Control::Welcome { .. }
-            | Control::Refused(_)
-            | Control::OtherVersion => bad("an introduction came behind the first frame"),
+            Control::Hello { .. } | Control::Welcome { .. } | Control::OtherVersion => {
+                bad("an introduction came behind the first frame")
+            }
+            // The node at the far end dialled this one, and knows a later incarnation of it, for example.
+            Control::Refused(refused) => {
+                if let Some(sessions) = &self.sessions {
+                    sessions.refused(refused);
+                }
+                Err(End::Refused(refused.reason))
+            }
             // Of a later release, which must be able to do without an answer.
             Control::Unknown => Ok(()),
         }
@@ -56,6 +62,7 @@ impl Connection {
             () = lifecycle.receiving_ends() => return Err(End::Closing),
             turn = self.source.watch_during(stream.turn(), |_| {}) => turn,
         };
+        sessions.accepted();
         self.frame_deadline.restart(time::now());
         self.announce(&turn, next)?;
         self.deliverer.begin_stream(turn);

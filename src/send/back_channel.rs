@@ -62,6 +62,8 @@ struct Awaiting {
     both_ways: bool,
     /// The beginning of the answer.
     bytes: Vec<u8>,
+    /// What the far end should hear of its answer, if that is not acceptable.
+    objection: Option<Vec<u8>>,
 }
 
 impl BackChannel {
@@ -84,6 +86,7 @@ impl BackChannel {
             meant,
             both_ways,
             bytes: Vec::new(),
+            objection: None,
         };
         BackChannel::new(reading, State::Awaiting(awaiting), true)
     }
@@ -138,6 +141,14 @@ impl BackChannel {
             if matches!(&*self.state.lock(), State::Welcomed(_)) {
                 return Ok(());
             }
+        }
+    }
+
+    /// Takes out what the far end should hear of its answer.
+    pub(super) fn take_objection(&self) -> Option<Vec<u8>> {
+        match &mut *self.state.lock() {
+            State::Awaiting(awaiting) => awaiting.objection.take(),
+            State::Silent | State::Welcomed(_) => None,
         }
     }
 
@@ -251,7 +262,10 @@ impl Awaiting {
             return Err(DownReason::Spoke);
         }
         let session = self.context.welcomed(&from, self.meant);
-        let session = session.map_err(DownReason::Refused)?;
+        let session = session.map_err(|refused| {
+            self.objection = may_follow.then(|| Control::Refused(refused).encode());
+            DownReason::Refused(refused.reason)
+        })?;
         let (peer, node, incarnation) = (&self.peer, from.node, from.incarnation);
         tracing::debug!(%peer, %node, %incarnation, max_frame = from.max_frame, "welcome");
         let rest = Bytes::copy_from_slice(&self.bytes[len..]);

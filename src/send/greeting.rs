@@ -1,6 +1,10 @@
 //! The handshake at the end that dials: a `Hello` first, and a wait for the answer where frames need it.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use crate::{
     net::{halves::WriteHalf, tcp::Stream, time::timeout},
@@ -56,7 +60,14 @@ pub(super) async fn greet(
         return Ok(Wire::new(writing, far_end, addr, true));
     }
     match timeout(sessions.time_limit, back_channel.until_welcomed()).await {
-        Ok(welcomed) => welcomed.map_err(NotWelcome::because)?,
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => {
+            if let Some(objection) = back_channel.take_objection() {
+                // A few bytes on a new connection: the system takes them at once. The link ends in any case.
+                let _ = writing.try_write(&[IoSlice::new(&objection)]);
+            }
+            return Err(NotWelcome::because(reason));
+        }
         Err(_) if demand.serves_mute => {}
         Err(_) => return Err(no_answer()),
     }

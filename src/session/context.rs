@@ -122,13 +122,18 @@ impl SessionContext {
         &self,
         from: &NodeInfo,
         meant: Option<NodeId>,
-    ) -> Result<Session, RefusedReason> {
+    ) -> Result<Session, Refused> {
         if meant.is_some_and(|meant| meant != from.node) {
-            return Err(RefusedReason::Node);
+            return Err(Refused::because(RefusedReason::Node));
         }
-        let session = self.admit(from).map_err(|refused| refused.reason)?;
-        self.me.lock().adjustable = false;
+        let session = self.admit(from)?;
+        self.accepted();
         Ok(session)
+    }
+
+    /// Notes that a peer has accepted this node as it is.
+    pub(crate) fn accepted(&self) {
+        self.me.lock().adjustable = false;
     }
 
     /// Notes that a peer refused this node. If it knows a later incarnation, and no peer has accepted this
@@ -333,7 +338,7 @@ mod tests {
         let context = context(None, Some(5), true);
         let welcomed = |from: NodeInfo, meant: Option<u64>| {
             let session = context.welcomed(&from, meant.map(NodeId::new));
-            session.err()
+            session.err().map(|refused| refused.reason)
         };
         assert_eq!(welcomed(info(2, 7, None), None), None);
         assert_eq!(welcomed(info(2, 7, None), Some(2)), None);

@@ -737,6 +737,38 @@ fn a_new_process_whose_clock_is_behind_takes_the_next_incarnation() {
     });
 }
 
+/// It may never dial anybody, so those who dial it must be able to tell it.
+#[test]
+fn a_new_process_that_only_accepts_is_told_that_its_clock_is_behind() {
+    run(async {
+        let known = u64::MAX / 2;
+        let config = quick(Config::default());
+        let builder = Transport::builder().config(config);
+        let b = builder.identity(Identity::new(NodeId::new(2)).cluster("kv"));
+        let b = b.bind("127.0.0.1:0").expect("free port");
+        let mut seen = serve(&b, [1]);
+        let hello = hello_both_ways(1, 4, 7000);
+        let incarnation = |welcome: &[u8]| {
+            u64::from_be_bytes(welcome[30..38].try_into().expect("eight bytes"))
+        };
+        let mut raw = Raw::saying(&b, &hello).await;
+        assert!(incarnation(&raw.read_control(WELCOME).await) < known);
+        write(&mut raw.0, &refused(4, Some(known))).await;
+        expect_close(raw.0).await;
+        let mut raw = Raw::saying(&b, &hello).await;
+        assert_eq!(incarnation(&raw.read_control(WELCOME).await), known + 1);
+        // It is accepted now: frames come.
+        write(&mut raw.0, &[start_at(0, 0), wire(1, b"frame")].concat()).await;
+        seen.next().await;
+        write(&mut raw.0, &refused(4, Some(known + 7))).await;
+        expect_close(raw.0).await;
+        let mut raw = Raw::saying(&b, &hello).await;
+        assert_eq!(incarnation(&raw.read_control(WELCOME).await), known + 1);
+        assert_eq!(b.stats().links.refusals, 2);
+        end([b]).await;
+    });
+}
+
 // ---- answers ---------------------------------------------------------------------------------------
 
 #[test]
