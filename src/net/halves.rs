@@ -22,7 +22,10 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use crate::net::sent::Sent;
+use crate::{
+    config::Config,
+    net::{sent::Sent, tcp::set_writing_options},
+};
 
 /// Whether a socket can be read or written.
 pub(crate) type Readiness = Ready;
@@ -111,6 +114,11 @@ pub(crate) struct WriteHalf(OwnedWriteHalf, Sent);
 impl WriteHalf {
     pub(super) fn new(half: OwnedWriteHalf, sent: Sent) -> Self {
         WriteHalf(half, sent)
+    }
+
+    /// Sets the options that a dialled connection has, on one that was accepted only to be read.
+    pub(crate) fn prepare(&self, config: &Config) -> io::Result<()> {
+        set_writing_options(&SockRef::from(self.0.as_ref()), config)
     }
 
     /// Returns whether there may be something to read now.

@@ -29,11 +29,9 @@ impl Stream {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        socket.set_nodelay(config.nodelay)?;
         let options = SockRef::from(&socket);
+        set_writing_options(&options, config)?;
         options.set_tcp_keepalive(&keepalive(config))?;
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        options.set_tcp_user_timeout(Some(config.user_timeout))?;
         #[cfg(target_vendor = "apple")]
         options.set_nosigpipe(true)?;
         let connecting = timeout(config.connect_timeout, socket.connect(addr));
@@ -198,6 +196,14 @@ pub(crate) fn is_broken(err: &io::Error) -> bool {
     kind == io::ErrorKind::InvalidInput
         || kind == io::ErrorKind::Unsupported
         || (cfg!(unix) && (code == EBADF || ENOTSOCK.contains(&code)))
+}
+
+/// Sets what a socket needs that frames are written to.
+pub(super) fn set_writing_options(socket: &SockRef<'_>, config: &Config) -> io::Result<()> {
+    socket.set_tcp_nodelay(config.nodelay)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(config.user_timeout))?;
+    Ok(())
 }
 
 fn keepalive(config: &Config) -> TcpKeepalive {

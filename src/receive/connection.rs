@@ -19,6 +19,7 @@ use futures::{FutureExt, future::OptionFuture};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
+    config::Config,
     net::time::{self, Instant, Sleep, sleep, sleep_until},
     observe::receive_accounts::ReceiveAccounts,
     receive::{
@@ -43,6 +44,7 @@ use crate::{
 pub(crate) struct Connection {
     pub(super) source: Source,
     pub(super) from: SocketAddr,
+    pub(super) config: Arc<Config>,
     max_frame: usize,
     pub(super) accounts: ReceiveAccounts,
     pub(super) lifecycle: Lifecycle,
@@ -71,6 +73,7 @@ impl Connection {
         Connection {
             source,
             from,
+            config: context.config.clone(),
             max_frame,
             lifecycle: context.lifecycle.clone(),
             buffer: ReadBuffer::new(),
@@ -163,6 +166,9 @@ impl Connection {
                 readable = self.readable() => readable?,
             }
             self.wait_until_handled().await;
+            if self.patience.is_over(self.deliverer.turn()) {
+                return Err(End::GaveWay);
+            }
             self.take_memory().await?;
             let filled_the_room = match self.read().await {
                 Ok(Read::Some { filled_the_room }) => filled_the_room,

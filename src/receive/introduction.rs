@@ -144,6 +144,8 @@ impl Connection {
             true => self.source.take_writing(),
             false => None,
         };
+        // If the options cannot be set, the socket has failed, and nobody may write.
+        let writing = writing.filter(|writing| writing.prepare(&self.config).is_ok());
         let link = context.open_link(session, from, self.from, false, writing);
         self.source.joined(link.clone());
         self.link = Some(link);

@@ -50,6 +50,19 @@ impl Patience {
         }
     }
 
+    /// Returns whether a later link has waited for so long that this one must end, although there is more to
+    /// read. Whoever has to deliver what was on its way needs less.
+    pub(super) fn is_over(&self, turn: Option<&Turn>) -> bool {
+        if !turn.is_some_and(|turn| turn.wanted.is_cancelled()) {
+            return false;
+        }
+        let now = time::now();
+        let at = self.gives_way_at.get();
+        let at = at.unwrap_or(now + self.handover_wait);
+        self.gives_way_at.set(Some(at));
+        now > at + self.close_wait
+    }
+
     /// The peer is not at fault for the time that our handlers take.
     pub(super) fn handlers_took(&self, time: Duration) {
         let at = self.gives_way_at.get();

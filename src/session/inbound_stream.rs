@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -19,12 +19,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ids::GroupId;
 
-/// The most groups of which it is known whether they were told of the last gap. Where an actor serves all
-/// groups, a sender can address any number.
+/// The most groups of a stream of which it is known whether they were told of the last gap. Where an actor
+/// serves all groups, a sender can address any number.
 const MAX_GROUPS: usize = 16 << 10;
 
+/// The most of all streams together: some 32 MiB. Each stream may always remember [`FEW_GROUPS`], so that
+/// others, who may have made up many nodes, cannot take these from it.
+const MAX_ALL_GROUPS: usize = 1 << 20;
+const FEW_GROUPS: usize = 64;
+
+/// How many groups all streams of a transport remember. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RememberedGroups(Arc<AtomicUsize>);
+
 /// The frames of one queue of one incarnation of a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct InboundStream {
     /// Locked by the link whose turn it is.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -33,6 +42,7 @@ pub(crate) struct InboundStream {
     /// The number of the next frame. Changed only by the link whose turn it is.
     next: Arc<AtomicU64>,
     gaps: Mutex<Gaps>,
+    all: RememberedGroups,
 }
 
 /// Which frames are missing before the ones that come now.
@@ -77,6 +87,16 @@ pub(crate) struct Turn {
 }
 
 impl InboundStream {
+    pub(crate) fn new(all: RememberedGroups) -> Self {
+        InboundStream {
+            turn: Arc::default(),
+            newest: Mutex::default(),
+            next: Arc::default(),
+            gaps: Mutex::default(),
+            all,
+        }
+    }
+
     /// Waits until it is this link's turn. Links get it in the order in which they ask.
     pub(crate) async fn turn(self: Arc<Self>) -> Turn {
         let wanted = CancellationToken::new();
@@ -130,15 +150,28 @@ impl Turn {
     /// Returns what a batch for this group must be told, once.
     pub(crate) fn gap_for(&self, group: GroupId) -> Option<Gap> {
         let mut gaps = self.stream.gaps.lock();
-        let number = gaps.number;
-        if gaps.told.len() >= MAX_GROUPS && !gaps.told.contains_key(&group) {
+        let (number, known) = (gaps.number, gaps.told.len());
+        if let Some(told) = gaps.told.get_mut(&group) {
+            let told = std::mem::replace(told, number);
+            return (told < number).then_some(Gap::Lost);
+        }
+        let RememberedGroups(all) = &self.stream.all;
+        let all_full = known >= FEW_GROUPS && all.load(Relaxed) >= MAX_ALL_GROUPS;
+        if all_full || known >= MAX_GROUPS {
             // Some groups are told once more than needed then.
-            gaps.told.clear();
+            gaps.told = HashMap::new();
+            all.fetch_sub(known, Relaxed);
         }
-        match gaps.told.insert(group, number) {
-            None => Some(Gap::FirstContact),
-            Some(told) => (told < number).then_some(Gap::Lost),
-        }
+        all.fetch_add(1, Relaxed);
+        gaps.told.insert(group, number);
+        Some(Gap::FirstContact)
+    }
+}
+
+impl Drop for InboundStream {
+    fn drop(&mut self) {
+        let RememberedGroups(all) = &self.all;
+        all.fetch_sub(self.gaps.get_mut().told.len(), Relaxed);
     }
 }
 
@@ -146,13 +179,17 @@ impl Turn {
 mod tests {
     use super::*;
 
+    fn new() -> Arc<InboundStream> {
+        Arc::new(InboundStream::new(RememberedGroups::default()))
+    }
+
     fn turn(stream: &Arc<InboundStream>) -> Option<Turn> {
         stream.clone().turn().now_or_never()
     }
 
     #[test]
     fn what_is_missing_is_known_exactly_from_the_second_announcement_on() {
-        let stream = Arc::new(InboundStream::default());
+        let stream = new();
         let first = turn(&stream).expect("free");
         assert_eq!(first.announce(7), Ok(None), "first contact");
         first.received().fetch_add(3, Relaxed);
@@ -169,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn links_take_turns_in_the_order_of_asking_and_each_learns_that_another_waits() {
-        let stream = Arc::new(InboundStream::default());
+        let stream = new();
         let first = turn(&stream).expect("free");
         assert!(!first.wanted.is_cancelled());
         let mut second = Box::pin(stream.clone().turn());
@@ -188,7 +225,7 @@ mod tests {
     #[test]
     fn each_group_is_told_once_of_the_first_contact_and_of_each_gap() {
         let (one, two) = (GroupId::new(1), GroupId::new(2));
-        let turn = turn(&Arc::new(InboundStream::default())).expect("free");
+        let turn = turn(&new()).expect("free");
         turn.announce(0).expect("the first");
         assert_eq!(turn.gap_for(one), Some(Gap::FirstContact));
         assert_eq!(turn.gap_for(one), None);
@@ -203,10 +240,30 @@ mod tests {
 
     #[test]
     fn the_groups_that_are_remembered_are_bounded() {
-        let turn = turn(&Arc::new(InboundStream::default())).expect("free");
+        let turn = turn(&new()).expect("free");
         for group in 0..3 * MAX_GROUPS as u32 {
             assert_eq!(turn.gap_for(GroupId::new(group)), Some(Gap::FirstContact));
             assert!(turn.stream.gaps.lock().told.len() <= MAX_GROUPS);
         }
+    }
+
+    #[test]
+    fn all_streams_together_remember_a_bounded_number_and_each_may_remember_a_few() {
+        let all = RememberedGroups::default();
+        // What other streams remember.
+        all.0.store(MAX_ALL_GROUPS, Relaxed);
+        let turn = turn(&Arc::new(InboundStream::new(all.clone()))).expect("free");
+        for round in 0..2 {
+            for group in 0..FEW_GROUPS as u32 {
+                let told = turn.gap_for(GroupId::new(group));
+                assert_eq!(told.is_some(), round == 0);
+            }
+        }
+        for group in 0..100 * FEW_GROUPS as u32 {
+            turn.gap_for(GroupId::new(group));
+            assert!(all.0.load(Relaxed) <= MAX_ALL_GROUPS + FEW_GROUPS);
+        }
+        drop(turn);
+        assert_eq!(all.0.load(Relaxed), MAX_ALL_GROUPS);
     }
 }

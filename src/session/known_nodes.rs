@@ -13,7 +13,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ids::{Incarnation, NodeId},
     peer_addr::PeerAddr,
-    session::{admitted::Session, inbound_stream::InboundStream, open_link::OpenLink},
+    session::{
+        admitted::Session,
+        inbound_stream::{InboundStream, RememberedGroups},
+        open_link::OpenLink,
+    },
 };
 
 /// The most nodes that are known. Strangers can make up any number of ids. If there are more, those without
@@ -22,12 +26,14 @@ use crate::{
 const MAX_KNOWN: usize = 16 << 10;
 
 /// The most streams of one node that are remembered. If there are more, one that no link has is forgotten.
-const MAX_STREAMS: usize = 64;
+const MAX_STREAMS: usize = 16;
 
 /// The nodes that have introduced themselves to this one.
 #[derive(Debug, Default)]
 pub(super) struct KnownNodes {
     nodes: HashMap<NodeId, Known>,
+    /// How many groups all streams remember.
+    remembered: RememberedGroups,
     /// Grows with every look-up, to tell which node has not been heard of for longest.
     clock: u64,
 }
@@ -149,7 +155,8 @@ impl KnownNodes {
         incarnation: Incarnation,
         number: u64,
     ) -> Option<Arc<InboundStream>> {
-        let known = self.of(node, incarnation)?;
+        let known = self.nodes.get_mut(&node);
+        let known = known.filter(|known| known.incarnation == incarnation)?;
         if known.streams.len() >= MAX_STREAMS && !known.streams.contains_key(&number) {
             let unused = known
                 .streams
@@ -159,7 +166,8 @@ impl KnownNodes {
             let oldest = unused.map(|(&number, _)| number).min();
             known.streams.remove(&oldest?);
         }
-        Some(known.streams.entry(number).or_default().clone())
+        let new = || Arc::new(InboundStream::new(self.remembered.clone()));
+        Some(known.streams.entry(number).or_insert_with(new).clone())
     }
 
     /// Lets a peer stand for the node, unless another one does.

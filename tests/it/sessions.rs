@@ -748,9 +748,8 @@ fn a_new_process_that_only_accepts_is_told_that_its_clock_is_behind() {
         let b = b.bind("127.0.0.1:0").expect("free port");
         let mut seen = serve(&b, [1]);
         let hello = hello_both_ways(1, 4, 7000);
-        let incarnation = |welcome: &[u8]| {
-            u64::from_be_bytes(welcome[30..38].try_into().expect("eight bytes"))
-        };
+        let incarnation =
+            |welcome: &[u8]| u64::from_be_bytes(welcome[30..38].try_into().expect("eight bytes"));
         let mut raw = Raw::saying(&b, &hello).await;
         assert!(incarnation(&raw.read_control(WELCOME).await) < known);
         write(&mut raw.0, &refused(4, Some(known))).await;
