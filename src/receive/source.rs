@@ -49,6 +49,14 @@ struct Open {
     place: Option<(Admission, LoadGuard)>,
 }
 
+impl Drop for Open {
+    /// Whoever writes to the connection must learn that nobody reads it any more, also if that is because
+    /// its `Reader` panicked. If nobody writes, the half that writes ends here.
+    fn drop(&mut self) {
+        let _unclaimed = self.link.as_ref().and_then(|link| link.end_reading());
+    }
+}
+
 impl Source {
     /// Takes an accepted connection.
     pub(super) fn accepted(stream: Stream, admission: Admission, load: LoadGuard) -> Self {
@@ -171,10 +179,10 @@ impl Source {
 
     /// Gives back the place and the socket. What the peer has sent is lost, unless it is to be `kept`.
     pub(super) fn end(&mut self, kept: bool) {
-        let Some(open) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             return;
         };
-        let mut ended = open.place.map(|(admission, _load)| admission.end());
+        let mut ended = open.place.take().map(|(admission, _load)| admission.end());
         if kept {
             let room = ended.as_ref().map_or(MAX_KEPT, Ended::room);
             let mut rest = BytesMut::from(self.rest.as_ref());
@@ -187,8 +195,6 @@ impl Source {
             self.rest = Bytes::new();
         }
         self._ended = ended;
-        // If nobody has claimed the half that writes, it ends too.
-        let _unclaimed = open.link.and_then(|link| link.end_reading());
     }
 
     /// Says that this node stops, if nobody writes to the connection who could say so.

@@ -281,3 +281,37 @@ fn frames_for_a_node_that_listens_nowhere_wait_until_it_is_there_again() {
         });
     }
 }
+
+/// The connection ends in both directions, although somebody else writes to it.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_reader_that_panics_takes_its_links_with_it_and_both_nodes_connect_again() {
+    use actix_transport::{Failpoint, Failpoints};
+
+    for config in placements() {
+        run(async {
+            let faults = Failpoints::default();
+            let config = quick(config).restart_first(MS);
+            let a = node_of(config.clone(), 1);
+            let b = Transport::builder().config(config).identity(identity(2));
+            let b = b
+                .failpoints(faults.clone())
+                .bind("127.0.0.1:0")
+                .expect("free port");
+            let (mut questions, mut answers) = (serve_known(&b, 1), serve(&a, [1]));
+            let mut events = [watch(&a), watch(&b)];
+            for number in 0..3 {
+                send(&a, b.local_addr(), number);
+                let sender = questions.next().await.0.expect("introduced");
+                let peer = sender.peer().expect("usable");
+                peer.try_send(group(1), vec![7]).expect("room");
+                answers.next().await;
+                faults.arm(Failpoint::Reader);
+                down_of(&mut events[0]).await;
+                down_of(&mut events[1]).await;
+            }
+            until("places are free", || b.stats().links.connections == 0).await;
+            end([a, b]).await;
+        });
+    }
+}
