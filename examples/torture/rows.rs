@@ -3,6 +3,7 @@
 mod black_holes;
 mod clean;
 mod cuts;
+mod cuts_share;
 mod descriptors;
 mod every_byte;
 mod fair_group;
@@ -31,6 +32,7 @@ use crate::{row::Row, sink, world::Role};
 pub(crate) const ROWS: &[Row] = &[
     clean::ROW,
     cuts::ROW,
+    cuts::WITH_SESSIONS,
     every_byte::ROW,
     sigstop::ROW,
     hostile::ROW,
