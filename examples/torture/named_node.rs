@@ -54,9 +54,17 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn to_words(&self) -> Vec<String> {
-        let numbers = [self.node.into(), self.incarnation.into(), self.seed, self.pace];
+        let numbers = [
+            self.node.into(),
+            self.incarnation.into(),
+            self.seed,
+            self.pace,
+        ];
         let numbers = numbers.map(|number: u64| number.to_string());
-        let peers = self.peers.iter().map(|(node, addr)| format!("{node}@{addr}"));
+        let peers = self
+            .peers
+            .iter()
+            .map(|(node, addr)| format!("{node}@{addr}"));
         let addr = self.addr.to_string();
         numbers.into_iter().chain([addr]).chain(peers).collect()
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How many frames more the row is told of at once.
-const STEP: u64 = 10_000;
+const STEP: u64 = 500;
 
 /// How many milliseconds a rate lasts.
 const PHASE: u64 = 128;

@@ -97,7 +97,15 @@ impl Faults {
     }
 
     fn from_array(
-        [corrupt, misdirected, impostors, reordered, outdated, unmarked, missed_events]: [u64; 7],
+        [
+            corrupt,
+            misdirected,
+            impostors,
+            reordered,
+            outdated,
+            unmarked,
+            missed_events,
+        ]: [u64; 7],
     ) -> Self {
         Faults {
             corrupt,
@@ -108,6 +116,13 @@ impl Faults {
             unmarked,
             missed_events,
         }
+    }
+
+    /// Adds those that another node found.
+    pub(crate) fn add(&mut self, other: Faults) {
+        let sum = self.as_array().into_iter().zip(other.as_array());
+        let mut sum = sum.map(|(one, other)| one + other);
+        *self = Faults::from_array([(); 7].map(|()| sum.next().expect("seven")));
     }
 
     /// Describes the faults, or returns `None` if there are none.

@@ -31,7 +31,7 @@ use tokio::{
 pub(crate) use self::trace::tests::wire;
 pub(crate) use self::{
     connection::{Ended, ProxyConnection},
-    plan::{CUTS, Cut, Ending, OnAccept, Pace, Plan, Side},
+    plan::{CUTS, Cut, Ending, Hold, OnAccept, Pace, Plan, Side},
     trace::Trace,
 };
 

@@ -46,7 +46,7 @@ const SOCKETS: Sockets = Sockets {
 async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
     let (frames, cuts) = match sessions {
         Sessions::Off => run.tier.pick((1_000_000, 1_000), (20_000_000, 20_000)),
-        _ => run.tier.pick((200_000, 300), (4_000_000, 6_000)),
+        _ => run.tier.pick((400_000, 500), (20_000_000, 20_000)),
     };
     let began = Instant::now();
     let config = Config::default()

@@ -1,0 +1,155 @@
+//! Compares what each member accepted for each other with what that one got and was told.
+
+use std::time::{Duration, Instant};
+
+use super::cluster::{Cluster, LifeId, reason, until};
+use crate::{
+    named_child::Report,
+    numbered_log::Life,
+    row::{Failure, Figures},
+};
+
+/// How long the row waits for the receiver of a pair before the sender sends one more frame.
+const ONE_MORE: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+pub(super) struct Verdict {
+    accepted: u64,
+    received: u64,
+    missing: u64,
+    /// Accepted before the receiver heard of the sender, or while another process was the receiver.
+    before: u64,
+    one_more: u64,
+    zombies: Vec<LifeId>,
+    /// What zombies had written to connections or dropped when they had been refused.
+    by_zombies: u64,
+}
+
+impl Verdict {
+    /// Notes what a zombie has accepted in all.
+    pub(super) fn zombie(&mut self, life: LifeId, report: &Report) {
+        self.zombies.push(life);
+        self.by_zombies += report.sent.values().map(|sent| sent.accepted).sum::<u64>();
+    }
+
+    /// Ends the load, waits until all members know of all frames for them, and compares.
+    pub(super) fn settle(
+        &mut self,
+        cluster: &mut Cluster,
+        figures: &mut Figures,
+    ) -> Result<(), Failure> {
+        for member in &mut cluster.members {
+            member.tell("quiet")?;
+        }
+        let (mut reports, mut open) = (Vec::new(), Vec::new());
+        let mut one_more_at = Instant::now() + ONE_MORE;
+        let settled = until("all frames are known", || {
+            reports = cluster
+                .members
+                .iter_mut()
+                .map(|member| Ok((member.life(), member.report()?)))
+                .collect::<Result<Vec<_>, Failure>>()?;
+            open = open_pairs(&reports, cluster);
+            if !open.is_empty() && Instant::now() > one_more_at {
+                for member in &mut cluster.members {
+                    member.tell("one")?;
+                }
+                self.one_more += 1;
+                one_more_at = Instant::now() + ONE_MORE;
+            }
+            Ok(open.is_empty())
+        });
+        settled.map_err(|failure| Failure::error(format!("{failure}: {}", open.join("; "))))?;
+        for (life, report) in &reports {
+            self.compare(*life, report, &reports, cluster, figures);
+            cluster.faults.add(report.log.faults);
+        }
+        let faults = cluster.faults.describe();
+        figures.require(faults.is_none(), || faults.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Compares what one receiver got with what all lives sent.
+    fn compare(
+        &mut self,
+        to: LifeId,
+        got: &Report,
+        all: &[(LifeId, Report)],
+        cluster: &Cluster,
+        figures: &mut Figures,
+    ) {
+        for (life, seen) in &got.log.lives {
+            let known = seen.frames + seen.missing;
+            let living = all.iter().find(|(id, _)| id == life);
+            if let Some((_, sender)) = living {
+                let accepted = sender.sent[&to.0].accepted;
+                self.accepted += accepted;
+                self.before += accepted - known;
+            } else {
+                let limit = cluster.limits.get(&(*life, to.0)).copied().unwrap_or(0);
+                // It may have had frames that no handler had yet when the next life came.
+                let span = (seen.last + 1).saturating_sub(seen.first + got.undelivered);
+                let bounds = span..=limit;
+                figures.require(seen.frames == 0 || bounds.contains(&known), || {
+                    format!("{life:?} to {to:?}: {seen:?}, bounds {bounds:?}")
+                });
+                self.accepted += known;
+            }
+            self.received += seen.frames;
+            self.missing += seen.missing;
+        }
+    }
+
+    pub(super) fn add_to(&self, cluster: &Cluster, figures: &mut Figures) {
+        let mut refused = cluster.refused.clone();
+        for line in cluster.members.iter().flat_map(|member| &member.refused) {
+            *refused.entry(reason(line)).or_default() += 1;
+        }
+        figures.require(
+            self.accepted == self.received + self.missing + self.before,
+            || "the sums differ".into(),
+        );
+        figures.add("accepted for the last processes", self.accepted);
+        figures.add("received", self.received);
+        figures.add("told as missing", self.missing);
+        figures.add("before the receiver heard of the sender", self.before);
+        figures.add("zombies", self.zombies.len());
+        figures.add("frames that zombies accepted", self.by_zombies);
+        for (reason, number) in refused {
+            figures.add("refused", format!("{number} × {reason}"));
+        }
+        figures.add("one more frame needed", self.one_more);
+        figures.add("to a wrong node", cluster.faults.misdirected);
+        figures.add("of an older life after a newer", cluster.faults.outdated);
+        figures.add("duplicate or reordered", cluster.faults.reordered);
+        figures.add("behind a gap and not marked", cluster.faults.unmarked);
+    }
+}
+
+/// Returns the pairs whose receiver does not know of all frames yet, or knows of too many.
+fn open_pairs(reports: &[(LifeId, Report)], cluster: &Cluster) -> Vec<String> {
+    let mut open = Vec::new();
+    for (to, got) in reports {
+        for (from, sender) in reports.iter().filter(|(from, _)| from != to) {
+            let sent = sender.sent[&to.0];
+            let seen = got.log.lives.get(from).copied().unwrap_or_default();
+            let before = cluster.got_before.get(&(to.0, *from)).copied();
+            if sent.left > 0 || !is_explained(sent.accepted, seen, before.unwrap_or(0)) {
+                open.push(format!(
+                    "{from:?} to {to:?}: {sent:?}, {seen:?}, before {before:?}"
+                ));
+            }
+        }
+        if got.announced != got.numbered + got.missing {
+            open.push(format!("{to:?}: the counters differ"));
+        }
+    }
+    open
+}
+
+/// Returns whether the frames that a receiver knows of begin behind those that a former process of it got, and
+/// at its own first frame at the latest, and go on to the last that was accepted.
+fn is_explained(accepted: u64, seen: Life, got_before: u64) -> bool {
+    let begin = accepted.checked_sub(seen.frames + seen.missing);
+    seen.frames > 0 && begin.is_some_and(|begin| (got_before..=seen.first).contains(&begin))
+}
