@@ -96,7 +96,7 @@ impl Args {
             .sessions(Sessions::Required)
             .overflow(Overflow::DropOldest)
             .queue_frames(2_000)
-            .stale_after(150 * MS)
+            .stale_after(80 * MS)
             .redial_first(2 * MS)
             .redial_max(50 * MS)
             .stable_after(Duration::ZERO)

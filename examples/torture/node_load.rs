@@ -11,7 +11,7 @@ use crate::{
 const STEP: u64 = 500;
 
 /// How many milliseconds a rate lasts.
-const PHASE: u64 = 128;
+const PHASE: u64 = 256;
 
 /// The most milliseconds that are caught up with, after the process was paused.
 const CATCH_UP: u64 = 50;

@@ -27,13 +27,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     let (mut figures, mut verdict) = (Figures::default(), Verdict::default());
 
     // First without a kill of the receiver: it hears of each sender from the sender's first frame on.
-    torture(
-        &mut ends,
-        &Fault::ON_THE_WAY,
-        frames * 3 / 5,
-        &mut draw,
-        run,
-    )?;
+    torture(&mut ends, &Fault::ON_THE_WAY, frames, &mut draw, run)?;
     verdict.settle(&mut ends, &mut figures)?;
     verdict.drops_are_told(frames, &mut figures);
     ends.tell_all("load")?;

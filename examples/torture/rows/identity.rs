@@ -33,12 +33,13 @@ enum Fault {
 }
 
 fn run(run: &Run) -> Result<Figures, Failure> {
-    let rounds = run.tier.pick(2, 100);
+    let rounds = run.tier.pick(5, 100);
     run.progress.total(rounds);
     let mut draw = fastrand::Rng::with_seed(run.seed);
     let mut cluster = Cluster::start(run.seed)?;
-    let mut verdict = Verdict::default();
+    let (mut figures, mut verdict) = (Figures::default(), Verdict::default());
     for round in 0..rounds {
+        cluster.tell_all("load")?;
         let mut faults = [
             Fault::Restart,
             Fault::Zombie,
@@ -48,7 +49,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
         ];
         draw.shuffle(&mut faults);
         for fault in faults {
-            let time = MS * draw.u32(20..100);
+            let time = MS * draw.u32(20..150);
             let mut nodes = [0, 1, 2];
             draw.shuffle(&mut nodes);
             let made = match fault {
@@ -61,11 +62,10 @@ fn run(run: &Run) -> Result<Figures, Failure> {
                 Failure::error(format!("{fault:?} in round {round}: {failure}"))
             })?;
         }
+        verdict.settle(&mut cluster, &mut figures)?;
         run.progress.add(1);
     }
-    let mut figures = Figures::default();
     figures.add("rounds of restarts, a zombie, a swap, twins", rounds);
-    verdict.settle(&mut cluster, &mut figures)?;
     verdict.add_to(&cluster, &mut figures);
     cluster.end()?;
     figures.verdict()

@@ -53,6 +53,10 @@ impl Fault {
             Fault::BlackHole => {
                 sender.proxy.set_black_hole(true);
                 pause(time);
+                if draw.bool() {
+                    // What the kernels hold is lost.
+                    sender.proxy.cut(ending, side);
+                }
                 sender.proxy.set_black_hole(false);
             }
             Fault::Refuse => {

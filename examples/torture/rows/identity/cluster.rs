@@ -124,10 +124,11 @@ impl Cluster {
             };
             Ok((0..MEMBERS).all(|by| by == index || refused(by)))
         })?;
+        let before = zombie.report()?;
         pause(time);
         zombie.tell("quiet")?;
         let report = zombie.report()?;
-        verdict.zombie(zombie.life(), &report);
+        verdict.zombie(&before, &report);
         self.bury(&mut zombie, &report)?;
         // Home again.
         self.restart(index, Duration::ZERO)
@@ -215,9 +216,7 @@ impl Cluster {
 
     fn kill(&mut self, index: usize) -> Result<(), Failure> {
         let report = self.members[index].report()?;
-        let (_, later) = self.members.split_at_mut(index);
-        let mut member = later.first_mut().expect("in range");
-        let gone = Gone::kill(&mut member, &report)?;
+        let gone = Gone::kill(&mut self.members[index], &report)?;
         self.note(gone);
         Ok(())
     }
@@ -254,6 +253,13 @@ impl Cluster {
             until(&what, || self.members[to].has_heard(life))?;
         }
         Ok(())
+    }
+
+    /// Has all members do something.
+    pub(super) fn tell_all(&mut self, what: &str) -> Result<(), Failure> {
+        self.members
+            .iter_mut()
+            .try_for_each(|member| member.tell(what))
     }
 
     /// Ends all processes in an orderly way.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::cluster::{Cluster, LifeId, reason, until};
 use crate::{
     named_child::Report,
-    numbered_log::Life,
+    numbered_log::{Faults, Life},
     row::{Failure, Figures},
 };
 
@@ -20,16 +20,25 @@ pub(super) struct Verdict {
     /// Accepted before the receiver heard of the sender, or while another process was the receiver.
     before: u64,
     one_more: u64,
-    zombies: Vec<LifeId>,
-    /// What zombies had written to connections or dropped when they had been refused.
-    by_zombies: u64,
+    zombies: u64,
+    /// What zombies accepted after they had been refused, and how much of that they wrote.
+    by_zombies: (u64, u64),
+    faults: Faults,
 }
 
 impl Verdict {
-    /// Notes what a zombie has accepted in all.
-    pub(super) fn zombie(&mut self, life: LifeId, report: &Report) {
-        self.zombies.push(life);
-        self.by_zombies += report.sent.values().map(|sent| sent.accepted).sum::<u64>();
+    /// Notes what a zombie has done between these reports. It had been refused before.
+    pub(super) fn zombie(&mut self, before: &Report, after: &Report) {
+        let sums = |report: &Report| {
+            let sent = report.sent.values();
+            sent.fold((0, 0), |sum, sent| {
+                (sum.0 + sent.accepted, sum.1 + sent.written)
+            })
+        };
+        let (before, after) = (sums(before), sums(after));
+        self.zombies += 1;
+        self.by_zombies.0 += after.0 - before.0;
+        self.by_zombies.1 += after.1 - before.1;
     }
 
     /// Ends the load, waits until all members know of all frames for them, and compares.
@@ -38,9 +47,7 @@ impl Verdict {
         cluster: &mut Cluster,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
-        for member in &mut cluster.members {
-            member.tell("quiet")?;
-        }
+        cluster.tell_all("quiet")?;
         let (mut reports, mut open) = (Vec::new(), Vec::new());
         let mut one_more_at = Instant::now() + ONE_MORE;
         let settled = until("all frames are known", || {
@@ -51,9 +58,7 @@ impl Verdict {
                 .collect::<Result<Vec<_>, Failure>>()?;
             open = open_pairs(&reports, cluster);
             if !open.is_empty() && Instant::now() > one_more_at {
-                for member in &mut cluster.members {
-                    member.tell("one")?;
-                }
+                cluster.tell_all("one")?;
                 self.one_more += 1;
                 one_more_at = Instant::now() + ONE_MORE;
             }
@@ -62,9 +67,12 @@ impl Verdict {
         settled.map_err(|failure| Failure::error(format!("{failure}: {}", open.join("; "))))?;
         for (life, report) in &reports {
             self.compare(*life, report, &reports, cluster, figures);
-            cluster.faults.add(report.log.faults);
         }
-        let faults = cluster.faults.describe();
+        self.faults = cluster.faults;
+        for (_, report) in &reports {
+            self.faults.add(report.log.faults);
+        }
+        let faults = self.faults.describe();
         figures.require(faults.is_none(), || faults.unwrap_or_default());
         Ok(())
     }
@@ -113,16 +121,22 @@ impl Verdict {
         figures.add("received", self.received);
         figures.add("told as missing", self.missing);
         figures.add("before the receiver heard of the sender", self.before);
-        figures.add("zombies", self.zombies.len());
-        figures.add("frames that zombies accepted", self.by_zombies);
+        let (accepted, written) = self.by_zombies;
+        figures.require(accepted > 0, || "zombies had nothing to send".into());
+        figures.require(written == 0, || format!("zombies wrote {written} frames"));
+        figures.add("zombies", self.zombies);
+        figures.add(
+            "accepted by them when refused, and written",
+            format!("{accepted}, {written}"),
+        );
         for (reason, number) in refused {
             figures.add("refused", format!("{number} × {reason}"));
         }
         figures.add("one more frame needed", self.one_more);
-        figures.add("to a wrong node", cluster.faults.misdirected);
-        figures.add("of an older life after a newer", cluster.faults.outdated);
-        figures.add("duplicate or reordered", cluster.faults.reordered);
-        figures.add("behind a gap and not marked", cluster.faults.unmarked);
+        figures.add("to a wrong node", self.faults.misdirected);
+        figures.add("of an older life after a newer", self.faults.outdated);
+        figures.add("duplicate or reordered", self.faults.reordered);
+        figures.add("behind a gap and not marked", self.faults.unmarked);
     }
 }
 
