@@ -149,6 +149,17 @@ impl NamedChild {
 }
 
 impl Report {
+    /// Returns whether the node has handled everything that its transport has counted, and the two agree.
+    pub(crate) fn is_whole(&self) -> bool {
+        let lives = self.log.lives.values();
+        let (frames, missing) = lives.fold((0, 0), |sum, life| {
+            (sum.0 + life.frames, sum.1 + life.missing)
+        });
+        self.announced == self.numbered + self.missing
+            && frames + self.undelivered == self.numbered
+            && missing == self.missing
+    }
+
     fn parse(line: &str) -> Result<Self, Failure> {
         let mut value: Value = serde_json::from_str(line)?;
         let [announced, numbered, missing, undelivered] =

@@ -298,3 +298,6 @@ impl Handler<PeerEvent> for Recorder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

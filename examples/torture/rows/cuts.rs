@@ -292,7 +292,7 @@ impl Sender {
             // Two fifths of the time at full speed, else at a rate that the network can carry, so
             // that cuts happen with full and with empty buffers.
             let full_speed = self.share.draw(self.id, 4, sequence / 4096).u32(..5) < 2;
-            if !full_speed && sequence % 32 == 0 {
+            if !full_speed && sequence.is_multiple_of(32) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             self.send_one(sequence).await?;

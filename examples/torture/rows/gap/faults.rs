@@ -21,17 +21,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Fault; 7] = [
-        Fault::Cut,
-        Fault::BlackHole,
-        Fault::Refuse,
-        Fault::PauseReceiver,
-        Fault::PauseSender,
-        Fault::KillSender,
-        Fault::KillReceiver,
-    ];
-
-    /// All without a kill of the receiver.
+    /// All but a kill of the receiver.
     pub(super) const ON_THE_WAY: [Fault; 6] = [
         Fault::Cut,
         Fault::BlackHole,

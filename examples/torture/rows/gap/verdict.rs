@@ -28,7 +28,7 @@ pub(super) struct Verdict {
     bounded: u64,
     marked: u64,
     jumps: u64,
-    /// How often a sender's last frames were lost, so that it had to send one more.
+    /// How often a sender's last frames did not arrive, so that it sent one more.
     one_more: u64,
     faults: Faults,
     /// Where the numbers of each life begin for the present receiver.
@@ -36,11 +36,12 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Ends the load, waits until the receiver knows of all frames, and compares.
+    /// Ends the load, waits until the receiver has got a last frame of each, and compares. It knows of all
+    /// frames then: a receiver learns of a loss from what comes behind it.
     pub(super) fn settle(&mut self, ends: &mut Ends, figures: &mut Figures) -> Result<(), Failure> {
         ends.tell_all("quiet")?;
         let deadline = Instant::now() + LONG;
-        let mut one_more_at = Instant::now() + 500 * MS;
+        let mut one_more_at = Instant::now() + 200 * MS;
         loop {
             let (sent, got) = reports(ends)?;
             let open: Vec<_> = (0..sent.len())
@@ -49,19 +50,18 @@ impl Verdict {
                     sent.left > 0 || begin(life, sent, &got, ends).is_none()
                 })
                 .collect();
-            if open.is_empty() && is_whole(&got) {
-                return self.compare(&sent, got, ends, figures);
+            if open.is_empty() && got.is_whole() {
+                return self.compare(&sent, &got, ends, figures);
             }
             if Instant::now() > deadline {
                 return Err(Failure::error(describe(&sent, &got, ends)));
             }
             if Instant::now() > one_more_at {
-                // A receiver learns of a loss from what comes behind it.
                 for index in open {
                     ends.senders[index].node.tell("one")?;
                     self.one_more += 1;
                 }
-                one_more_at = Instant::now() + 500 * MS;
+                one_more_at = Instant::now() + 200 * MS;
             }
             pause(5 * MS);
         }
@@ -70,7 +70,7 @@ impl Verdict {
     fn compare(
         &mut self,
         sent: &[(LifeId, Sent)],
-        got: Report,
+        got: &Report,
         ends: &Ends,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
@@ -79,7 +79,7 @@ impl Verdict {
         let faults = self.faults.describe();
         figures.require(faults.is_none(), || faults.unwrap_or_default());
         for &(life, sent) in sent {
-            let Some(begin) = begin(life, sent, &got, ends) else {
+            let Some(begin) = begin(life, sent, got, ends) else {
                 return Err(Failure::error("it was there before"));
             };
             let seen = got.log.lives[&life];
@@ -97,7 +97,7 @@ impl Verdict {
         }
         for (life, seen) in &got.log.lives {
             if let Some(&limit) = ends.killed.get(life) {
-                self.killed(*life, *seen, limit, &got, ends, figures);
+                self.killed(*life, *seen, limit, got, ends, figures);
             }
         }
         self.marked += got.log.marked;
@@ -159,7 +159,7 @@ impl Verdict {
                 let begin = self.begins.get(life).copied().unwrap_or(0);
                 begin + seen.frames + seen.missing == sent.accepted
             });
-            if told && is_whole(&got) {
+            if told && got.is_whole() {
                 let faults = got.log.faults.describe();
                 figures.require(faults.is_none(), || faults.unwrap_or_default());
                 return Ok(());
@@ -207,7 +207,7 @@ impl Verdict {
         figures.add("of them cut", cut);
         figures.add("batches behind a jump", self.jumps);
         figures.add("batches marked", self.marked);
-        figures.add("one more frame needed", self.one_more);
+        figures.add("last frames sent once more", self.one_more);
         figures.add("duplicate or reordered", self.faults.reordered);
         figures.add("behind a gap and not marked", self.faults.unmarked);
     }
@@ -223,28 +223,14 @@ fn reports(ends: &mut Ends) -> Result<(Vec<(LifeId, Sent)>, Report), Failure> {
     Ok((sent, ends.receiver.report()?))
 }
 
-/// Returns where the numbers of a life begin for the receiver. `None` if it does not know of all frames yet,
-/// or knows of too many.
+/// Returns where the numbers of a life begin for the receiver: at its own first frame, or before that if it
+/// was told of a gap before. `None` if it has not got the last frame yet, or knows of too few or too many.
 fn begin(life: LifeId, sent: Sent, got: &Report, ends: &Ends) -> Option<u64> {
     let seen = got.log.lives.get(&life)?;
+    let before = ends.got_before.get(&life).copied().unwrap_or(0);
     let begin = sent.accepted.checked_sub(seen.frames + seen.missing)?;
-    let at_least = match ends.got_before.get(&life) {
-        // It came under load, and may have been told of a gap before its first frame.
-        Some(before) => *before,
-        None => seen.first,
-    };
-    (at_least..=seen.first).contains(&begin).then_some(begin)
-}
-
-/// Returns whether the receiver has handled everything that its transport has counted.
-fn is_whole(got: &Report) -> bool {
-    let lives = got.log.lives.values();
-    let (frames, missing) = lives.fold((0, 0), |sum, life| {
-        (sum.0 + life.frames, sum.1 + life.missing)
-    });
-    got.announced == got.numbered + got.missing
-        && frames + got.undelivered == got.numbered
-        && missing == got.missing
+    let is_told = seen.last + 1 == sent.accepted && (before..=seen.first).contains(&begin);
+    is_told.then_some(begin)
 }
 
 fn describe(sent: &[(LifeId, Sent)], got: &Report, ends: &Ends) -> String {

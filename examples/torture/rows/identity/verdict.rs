@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How long the row waits for the receiver of a pair before the sender sends one more frame.
-const ONE_MORE: Duration = Duration::from_millis(500);
+const ONE_MORE: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 pub(super) struct Verdict {
@@ -132,7 +132,7 @@ impl Verdict {
         for (reason, number) in refused {
             figures.add("refused", format!("{number} × {reason}"));
         }
-        figures.add("one more frame needed", self.one_more);
+        figures.add("last frames sent once more", self.one_more);
         figures.add("to a wrong node", self.faults.misdirected);
         figures.add("of an older life after a newer", self.faults.outdated);
         figures.add("duplicate or reordered", self.faults.reordered);
@@ -154,16 +154,48 @@ fn open_pairs(reports: &[(LifeId, Report)], cluster: &Cluster) -> Vec<String> {
                 ));
             }
         }
-        if got.announced != got.numbered + got.missing {
+        if !got.is_whole() {
             open.push(format!("{to:?}: the counters differ"));
         }
     }
     open
 }
 
-/// Returns whether the frames that a receiver knows of begin behind those that a former process of it got, and
-/// at its own first frame at the latest, and go on to the last that was accepted.
+/// Returns whether a receiver has got the last frame that was accepted, and knows of all before it: they begin
+/// behind those that a former process of it got, and at its own first frame at the latest.
 fn is_explained(accepted: u64, seen: Life, got_before: u64) -> bool {
     let begin = accepted.checked_sub(seen.frames + seen.missing);
-    seen.frames > 0 && begin.is_some_and(|begin| (got_before..=seen.first).contains(&begin))
+    seen.frames > 0
+        && seen.last + 1 == accepted
+        && begin.is_some_and(|begin| (got_before..=seen.first).contains(&begin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_nobody_was_told_of_is_found() {
+        let seen = |frames, missing| Life {
+            frames,
+            first: 10,
+            last: 99,
+            missing,
+        };
+        assert!(is_explained(100, seen(80, 10), 0));
+        assert!(
+            is_explained(100, seen(80, 12), 8),
+            "told before its first frame"
+        );
+        assert!(
+            !is_explained(100, seen(80, 13), 8),
+            "of frames that had come"
+        );
+        assert!(!is_explained(100, seen(80, 9), 0), "one is lost");
+        assert!(
+            !is_explained(89, seen(80, 10), 0),
+            "more than were accepted"
+        );
+        assert!(!is_explained(0, Life::default(), 0), "nothing was heard");
+    }
 }
