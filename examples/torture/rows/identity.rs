@@ -58,9 +58,12 @@ fn run(run: &Run) -> Result<Figures, Failure> {
                 Fault::Swap => cluster.swap(nodes[0], nodes[1], time),
                 Fault::Twins => cluster.twins(round as u32, nodes[0], time),
             };
-            made.map_err(|failure| {
-                Failure::error(format!("{fault:?} in round {round}: {failure}"))
-            })?;
+            if let Err(failure) = made {
+                // What the members found may say more than what was waited for.
+                let found = cluster.found()?.describe().unwrap_or_default();
+                let text = format!("{fault:?} in round {round}: {failure}; {found}");
+                return Err(Failure::error(text));
+            }
         }
         verdict.settle(&mut cluster, &mut figures)?;
         run.progress.add(1);

@@ -133,25 +133,11 @@ impl Verdict {
         ends: &mut Ends,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
+        let stale = |sent: &[(LifeId, Sent)]| -> u64 { sent.iter().map(|of| of.1.stale).sum() };
+        let stale_before = stale(&reports(ends)?.0);
         ends.calm_down();
-        ends.tell_all("load")?;
-        pause(200 * MS);
-        for sender in &ends.senders {
-            sender.proxy.set_black_hole(true);
-        }
-        pause(600 * MS);
-        ends.tell_all("quiet")?;
+        let_stale(ends)?;
         let deadline = Instant::now() + LONG;
-        // One frame of each may have been written in part.
-        while reports(ends)?.0.iter().any(|(_, sent)| sent.left > 1) {
-            if Instant::now() > deadline {
-                return Err(Failure::error("frames do not go stale"));
-            }
-            pause(5 * MS);
-        }
-        for sender in &ends.senders {
-            sender.proxy.set_black_hole(false);
-        }
         loop {
             let (sent, got) = reports(ends)?;
             let told = sent.iter().all(|(life, sent)| {
@@ -160,6 +146,9 @@ impl Verdict {
                 begin + seen.frames + seen.missing == sent.accepted
             });
             if told && got.is_whole() {
+                let stale = stale(&sent) - stale_before;
+                figures.require(stale > 0, || "nothing went stale at the end".into());
+                figures.add("stale at the end, and told", stale);
                 let faults = got.log.faults.describe();
                 figures.require(faults.is_none(), || faults.unwrap_or_default());
                 return Ok(());
@@ -179,7 +168,6 @@ impl Verdict {
         figures.require(self.accepted >= frames, || {
             format!("only {}", self.accepted)
         });
-        figures.require(self.stale > 0, || "nothing went stale".into());
         figures.require(self.evicted > 0, || "nothing was evicted".into());
         figures.add("accepted", self.accepted);
         figures.add("received", self.received);
@@ -211,6 +199,30 @@ impl Verdict {
         figures.add("duplicate or reordered", self.faults.reordered);
         figures.add("behind a gap and not marked", self.faults.unmarked);
     }
+}
+
+/// Lets the queues fill while the proxies do not read, ends the load, and waits until what is queued has gone
+/// stale. Then the proxies read again.
+fn let_stale(ends: &mut Ends) -> Result<(), Failure> {
+    ends.tell_all("load")?;
+    pause(200 * MS);
+    for sender in &ends.senders {
+        sender.proxy.set_black_hole(true);
+    }
+    pause(600 * MS);
+    ends.tell_all("quiet")?;
+    let deadline = Instant::now() + LONG;
+    // One frame of each may have been written in part.
+    while reports(ends)?.0.iter().any(|(_, sent)| sent.left > 1) {
+        if Instant::now() > deadline {
+            return Err(Failure::error("frames do not go stale"));
+        }
+        pause(5 * MS);
+    }
+    for sender in &ends.senders {
+        sender.proxy.set_black_hole(false);
+    }
+    Ok(())
 }
 
 /// Returns what the senders sent and what the receiver got.

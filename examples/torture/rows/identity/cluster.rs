@@ -153,17 +153,7 @@ impl Cluster {
                 .iter()
                 .all(|addr| new.contains(&format!("refused {addr} Node"))))
         })?;
-        for index in [one, two] {
-            self.members[index].tell("load")?;
-        }
-        for index in [one, two] {
-            self.hear_each_other(index, third)?;
-            // It dials its own address, where it was told that the other one is.
-            until("it finds itself at the other's address", || {
-                self.members[index].look()?;
-                Ok(!self.members[index].refused.is_empty())
-            })?;
-        }
+        self.use_swapped([one, two], third)?;
         pause(time);
         self.kill(one)?;
         self.kill(two)?;
@@ -173,6 +163,21 @@ impl Cluster {
         }
         self.all_hear(one)?;
         self.all_hear(two)
+    }
+
+    /// Members at each other's address talk to the third, and find themselves at the other's address.
+    fn use_swapped(&mut self, swapped: [usize; 2], third: usize) -> Result<(), Failure> {
+        for index in swapped {
+            self.members[index].tell("load")?;
+        }
+        for index in swapped {
+            self.hear_each_other(index, third)?;
+            until("it finds itself at the other's address", || {
+                self.members[index].look()?;
+                Ok(!self.members[index].refused.is_empty())
+            })?;
+        }
+        Ok(())
     }
 
     /// Two processes claim the same number. They send to a member, and to each other's address.
@@ -260,6 +265,15 @@ impl Cluster {
         self.members
             .iter_mut()
             .try_for_each(|member| member.tell(what))
+    }
+
+    /// Returns the faults that all processes have found so far.
+    pub(super) fn found(&mut self) -> Result<Faults, Failure> {
+        let mut found = self.faults;
+        for member in &mut self.members {
+            found.add(member.report()?.log.faults);
+        }
+        Ok(found)
     }
 
     /// Ends all processes in an orderly way.

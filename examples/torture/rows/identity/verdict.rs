@@ -68,10 +68,7 @@ impl Verdict {
         for (life, report) in &reports {
             self.compare(*life, report, &reports, cluster, figures);
         }
-        self.faults = cluster.faults;
-        for (_, report) in &reports {
-            self.faults.add(report.log.faults);
-        }
+        self.faults = cluster.found()?;
         let faults = self.faults.describe();
         figures.require(faults.is_none(), || faults.unwrap_or_default());
         Ok(())
