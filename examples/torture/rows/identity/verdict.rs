@@ -114,7 +114,7 @@ impl Verdict {
             self.accepted == self.received + self.missing + self.before,
             || "the sums differ".into(),
         );
-        figures.add("accepted for the last processes", self.accepted);
+        figures.add("accepted, over all comparisons", self.accepted);
         figures.add("received", self.received);
         figures.add("told as missing", self.missing);
         figures.add("before the receiver heard of the sender", self.before);
