@@ -16,14 +16,22 @@
 //! - `reconcile.rs`, `receive_log.rs`, `track.rs`: compare what was sent with what was received;
 //! - `balance_watch.rs`: takes snapshots of the counters all the time;
 //! - `world.rs`: nodes, child processes and what they cost; `sink.rs`: a node in a child process;
+//! - `named_node.rs`, `node_load.rs`: a node with an identity in a child process; `named_child.rs`: the row's
+//!   handle to it; `numbered_log.rs`: what it received, and was told of gaps;
+//! - `fixed_port.rs`: a port that processes take one after another;
 //! - `netns.rs`: a network namespace; `packet_loss.rs`: drops packets on the way to it;
 //! - `heap.rs`: allocated bytes; `progress.rs`: the progress line.
 //!
 //! Rows run one after another, each on its own thread. The exit code is 1 if one fails.
 
 mod balance_watch;
+mod fixed_port;
 mod heap;
+mod named_child;
+mod named_node;
 mod netns;
+mod node_load;
+mod numbered_log;
 mod packet_loss;
 mod progress;
 mod proxy;

@@ -1,12 +1,14 @@
 //! The fault proxy: sits between a sender and a receiver, and cuts, slows or corrupts their
 //! connections as a plan says.
 //!
-//! It uses real sockets on both sides, and forwards in one direction, because links are one-way. It
-//! keeps a [`ProxyConnection`] for each connection: what it read from the sender, what it
+//! It uses real sockets on both sides. What the receiver sends back is passed on as it is (`back.rs`);
+//! all faults are for the other direction, in which the frames flow. It keeps a [`ProxyConnection`] for each connection: what it read from the sender, what it
 //! forwarded, and what it threw away. Each connection to the receiver has its own source address,
 //! `127.id.hi.lo`, so that the receiver knows over which connection a frame came.
 
+mod back;
 mod connection;
+mod ending;
 mod plan;
 mod trace;
 
@@ -29,7 +31,7 @@ use tokio::{
 pub(crate) use self::trace::tests::wire;
 pub(crate) use self::{
     connection::{Ended, ProxyConnection},
-    plan::{CUTS, Cut, Ending, OnAccept, Pace, Plan, Side},
+    plan::{CUTS, Cut, Ending, Hold, OnAccept, Pace, Plan, Side},
     trace::Trace,
 };
 

@@ -42,6 +42,10 @@ pub(crate) struct Arrived {
     pub(crate) bytes: u64,
     /// Frames that differ from what their sender made, or came to a wrong group.
     pub(crate) corrupt: u64,
+    /// The last sequence by sender and group, over all connections.
+    last: BTreeMap<(u32, u32), u64>,
+    /// Frames that arrived after a later one of their sender and group, on any connection.
+    pub(crate) reordered_across: u64,
 }
 
 impl Record {
@@ -66,6 +70,8 @@ impl Record {
             let last = arrivals.last.insert(group, stamp.sequence);
             arrivals.reordered += u64::from(last >= Some(stamp.sequence));
             arrivals.sequences.push(stamp.sequence);
+            let last = arrived.last.insert((stamp.sender, group), stamp.sequence);
+            arrived.reordered_across += u64::from(last >= Some(stamp.sequence));
         }
     }
 

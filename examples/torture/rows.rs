@@ -3,16 +3,19 @@
 mod black_holes;
 mod clean;
 mod cuts;
+mod cuts_share;
 mod descriptors;
 mod every_byte;
 mod fair_group;
 mod flood;
 mod fragile;
 mod fragile_load;
+mod gap;
 mod group_actor;
 mod half_open;
 mod hostile;
 mod hostile_clients;
+mod identity;
 mod killed;
 mod loss;
 mod names;
@@ -26,12 +29,15 @@ mod storm;
 mod unfinished;
 mod unserved;
 
-use crate::{row::Row, sink, world::Role};
+use crate::{named_node, row::Row, sink, world::Role};
 
 /// All rows.
 pub(crate) const ROWS: &[Row] = &[
     clean::ROW,
     cuts::ROW,
+    cuts::WITH_SESSIONS,
+    gap::ROW,
+    identity::ROW,
     every_byte::ROW,
     sigstop::ROW,
     hostile::ROW,
@@ -58,6 +64,7 @@ pub(crate) const ROWS: &[Row] = &[
 /// The roles in which a child process can be started ([`world::Child`](crate::world::Child)).
 pub(crate) const ROLES: &[Role] = &[
     sink::ROLE,
+    named_node::ROLE,
     sigstop::ROLE,
     killed::ROLE,
     hostile::ROLE,

@@ -1,18 +1,19 @@
 //! One connection through the proxy, from its start to its end.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
-use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, tcp::ReadHalf},
     sync::watch,
 };
 
-use super::{Cut, Ending, Inner, OnAccept, Pace, Plan, Side, Trace, source_of};
-
-/// How long a sender may take to close its side after it has seen the end.
-const DRAIN: Duration = Duration::from_secs(20);
+use super::{
+    Cut, Ending, Inner, OnAccept, Pace, Plan, Side, Trace,
+    back::pass_back,
+    ending::{LINGER, end},
+    source_of,
+};
 
 /// What became of one connection.
 #[derive(Debug, Clone, Default)]
@@ -98,9 +99,13 @@ pub(super) async fn run(inner: &Inner, number: u64, plan: &Plan, mut sender: Tcp
         }
         OnAccept::Forward => match dial(inner, number).await {
             Ok(mut receiver) => {
-                let ended = forward(inner, number, plan, &mut sender, &mut receiver).await;
+                let mut held = Vec::new();
+                let forwarding =
+                    forward(inner, number, plan, &mut sender, &mut receiver, &mut held);
+                let ended = forwarding.await;
                 note(inner, number, |connection| connection.ended = Some(ended));
-                end(inner, number, ended, sender, receiver).await;
+                let late = plan.hold.map(|hold| (hold.time, held));
+                end(inner, number, ended, sender, receiver, late).await;
                 ended
             }
             Err(err) => {
@@ -129,14 +134,19 @@ async fn dial(inner: &Inner, number: u64) -> io::Result<TcpStream> {
     Ok(receiver)
 }
 
-/// Forwards bytes until the connection ends, and returns why it ended.
+/// Forwards bytes until the connection ends, and returns why it ended. Bytes that the plan holds back go
+/// to `held`.
 async fn forward(
     inner: &Inner,
     number: u64,
     plan: &Plan,
     sender: &mut TcpStream,
     receiver: &mut TcpStream,
+    held: &mut Vec<u8>,
 ) -> Ended {
+    let (mut sender, to_sender) = sender.split();
+    let (from_receiver, mut receiver) = receiver.split();
+    let mut back = pin!(pass_back(from_receiver, to_sender));
     let mut buffer = vec![0; 64 << 10];
     let (mut black_hole, mut cuts) = (inner.black_hole.subscribe(), inner.cut.subscribe());
     cuts.mark_unchanged();
@@ -161,11 +171,20 @@ async fn forward(
         let event = tokio::select! {
             biased;
             cut = cut_requested(&mut cuts) => Event::Ended(Ended::Cut(cut)),
-            () = receiver_closed(receiver) => Event::Ended(Ended::ByReceiver),
-            read = read_from_sender(&mut black_hole, sender, &mut buffer[..room.min(64 << 10)]) => read,
+            () = &mut back => Event::Ended(Ended::ByReceiver),
+            read = read_from_sender(&mut black_hole, &mut sender, &mut buffer[..room.min(64 << 10)]) => read,
         };
         let read = match event {
             Event::Read(read) => read,
+            Event::Ended(Ended::BySender) if held.is_empty() => {
+                // The receiver may have something to say to the end.
+                let _ = receiver.shutdown().await;
+                tokio::select! {
+                    _ = cut_requested(&mut cuts) => {}
+                    _ = tokio::time::timeout(LINGER, &mut back) => {}
+                }
+                return Ended::BySender;
+            }
             Event::Ended(ended) => return ended,
         };
         let mut piece = &mut buffer[..read];
@@ -175,7 +194,12 @@ async fn forward(
         {
             piece[(bit / 8 - at) as usize] ^= 1 << (bit % 8);
         }
+        let begins_at = at;
         at += read as u64;
+        if plan.hold.is_some_and(|hold| begins_at >= hold.from) {
+            held.extend_from_slice(piece);
+            continue;
+        }
         match plan.pace {
             Pace::Free | Pace::OneByOne => {}
             Pace::Throttle(rate) => {
@@ -188,6 +212,7 @@ async fn forward(
             let written = tokio::select! {
                 biased;
                 cut = cut_requested(&mut cuts) => Err(Ended::Cut(cut)),
+                () = &mut back => Err(Ended::ByReceiver),
                 written = receiver.write(piece) => written.map_err(|_| Ended::ByReceiver),
             };
             match written {
@@ -211,7 +236,7 @@ async fn forward(
 /// Reads from the sender, or waits while reading is suspended.
 async fn read_from_sender(
     black_hole: &mut watch::Receiver<bool>,
-    sender: &mut TcpStream,
+    sender: &mut ReadHalf<'_>,
     into: &mut [u8],
 ) -> Event {
     // A black hole from the plan leaves no room and never ends. One that the row set ends when
@@ -238,92 +263,6 @@ async fn cut_requested(cuts: &mut watch::Receiver<(u64, Option<Cut>)>) -> Cut {
     }
 }
 
-/// Waits until the receiver closes the connection. A receiver writes nothing, as links are one-way.
-async fn receiver_closed(receiver: &TcpStream) {
-    let mut byte = [0];
-    while receiver.readable().await.is_ok() {
-        match receiver.try_read(&mut byte) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
-}
-
-/// Closes both sides in the way that `ended` asks for.
-async fn end(
-    inner: &Inner,
-    number: u64,
-    ended: Ended,
-    mut sender: TcpStream,
-    mut receiver: TcpStream,
-) {
-    let (sender_sees, receiver_sees) = match ended {
-        Ended::Cut(Cut { ending, side, .. }) => match (side, ending) {
-            (Side::Sender, Ending::Fin) => (Sees::Fin, Sees::Fin),
-            (Side::Sender, Ending::Rst) => (Sees::Rst, Sees::Fin),
-            (Side::Receiver, Ending::Fin) => (Sees::Close, Sees::Fin),
-            (Side::Receiver, Ending::Rst) => (Sees::Fin, Sees::Rst),
-        },
-        // The sender closed, so everything was read.
-        Ended::BySender => {
-            note(inner, number, |connection| connection.drained = true);
-            (Sees::Close, Sees::Fin)
-        }
-        Ended::SenderReset => (Sees::Close, Sees::Fin),
-        // The receiver is gone; the sender sees a FIN, as from any peer that closes.
-        Ended::ByReceiver | Ended::Refused | Ended::Closed => (Sees::Fin, Sees::Close),
-    };
-    match receiver_sees {
-        Sees::Rst => reset(&receiver),
-        Sees::Fin => {
-            let _ = receiver.shutdown().await;
-        }
-        Sees::Close => {}
-    }
-    drop(receiver);
-    match sender_sees {
-        Sees::Rst => reset(&sender),
-        Sees::Close => {}
-        Sees::Fin => {
-            let _ = sender.shutdown().await;
-            let drained = tokio::time::timeout(DRAIN, drain(inner, number, &mut sender)).await;
-            let drained = drained.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
-            note(inner, number, |connection| {
-                connection.drained = drained.is_ok();
-                connection.failed = drained.err().map(|err| err.to_string());
-            });
-        }
-    }
-}
-
-enum Sees {
-    Fin,
-    Rst,
-    /// What the kernel sends for a close: FIN, or RST if there are unread bytes.
-    Close,
-}
-
-/// Reads what the sender has written and throws it away. Fails if its end is not orderly.
-async fn drain(inner: &Inner, number: u64, sender: &mut TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match sender.read(&mut buffer).await? {
-            0 => return Ok(()),
-            read => note(inner, number, |connection| {
-                connection.taken.feed(&buffer[..read]);
-                connection.thrown_away += read as u64;
-            }),
-        }
-    }
-}
-
-fn reset(stream: &TcpStream) {
-    // The close that follows sends an RST and discards the buffers.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
-fn note(inner: &Inner, number: u64, change: impl FnOnce(&mut ProxyConnection)) {
+pub(super) fn note(inner: &Inner, number: u64, change: impl FnOnce(&mut ProxyConnection)) {
     change(&mut inner.connections()[number as usize]);
 }

@@ -12,6 +12,17 @@ pub(crate) struct Plan {
     pub(crate) flip: Option<u64>,
     /// After this many bytes the proxy reads and forwards nothing more: a black hole.
     pub(crate) black_hole: Option<u64>,
+    pub(crate) hold: Option<Hold>,
+}
+
+/// Bytes that reach the receiver late: after the sender has seen the end, and has perhaps made another
+/// connection. Only for a plan with a cut, which bounds them.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct Hold {
+    /// Bytes from here on are held back.
+    pub(crate) from: u64,
+    /// How long after the cut they are forwarded.
+    pub(crate) time: Duration,
 }
 
 /// What happens to a new connection.

@@ -5,6 +5,9 @@ use crate::stamp::{self, Stamp};
 /// Bytes of a frame before its payload.
 const HEADER: usize = 8;
 
+/// The group of what the two ends of a link say to each other. These are no frames of a sender.
+const RESERVED: [u8; 4] = [0xFF; 4];
+
 /// The frames found so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trace {
@@ -75,6 +78,11 @@ impl Trace {
     }
 
     fn note(&mut self, len: usize) {
+        if self.begun[4..HEADER] == RESERVED {
+            self.begun.clear();
+            self.have = 0;
+            return;
+        }
         let stamp = Stamp::peek_of(&self.begun[HEADER..], len - HEADER);
         self.begun.clear();
         self.have = 0;
@@ -120,6 +128,16 @@ pub(crate) mod tests {
             assert_eq!(trace.runs, [(0, 19), (30, 39)], "in pieces of {piece}");
             assert_eq!((trace.frames, trace.partial()), (30, 0));
         }
+    }
+
+    #[test]
+    fn control_frames_are_no_frames() {
+        let mut control = 100_u32.to_be_bytes().to_vec();
+        control.resize(100, 0xFF);
+        let wire = [control.clone(), wire(0..3), control, wire(3..5)].concat();
+        let mut trace = Trace::default();
+        trace.feed(&wire);
+        assert_eq!((trace.runs, trace.frames), (vec![(0, 4)], 5));
     }
 
     #[test]

@@ -1,27 +1,37 @@
 //! Connections are cut at random under load: every frame is received once, or its loss is
-//! explained.
+//! explained. With sessions, the receiver is also told of every loss, and order holds over the whole run.
 
 use std::time::{Duration, Instant};
 
-use actix_transport::{Config, GroupId, Peer, Shutdown, Transport};
+use actix_transport::{
+    Config, GroupId, Identity, NodeId, Peer, PeerEvent, Sessions, Shutdown, Transport,
+};
 use futures::future::try_join_all;
 
 use crate::{
     balance_watch::BalanceWatch,
-    proxy::{CUTS, Cut, Ended, OnAccept, Pace, Plan, Proxy, Sockets},
+    proxy::{CUTS, Cut, Ended, OnAccept, Proxy, Sockets},
     reconcile::{Reconciled, Record, reconcile},
     row::{Failure, Figures, Row, Run},
+    rows::cuts_share::{PACE_NAMES, Share, pace_index},
     stamp::Stamp,
-    world::{self, ONE_EACH, ProxyRuntime, mib, until},
+    world::{self, EventLog, ONE_EACH, ProxyRuntime, mib, until},
 };
 
 pub(crate) const ROW: Row = Row {
     name: "cuts",
     what: "random cuts, 3 senders × 8 groups: none corrupt, duplicate, reordered or unexplained",
-    run,
+    run: |run| world::system(torture(run, Sessions::Off)),
+};
+
+pub(crate) const WITH_SESSIONS: Row = Row {
+    name: "cuts-sessions",
+    what: "the same with sessions: none reordered across connections, and all losses told exactly",
+    run: |run| world::system(torture(run, Sessions::Required)),
 };
 
 const SENDERS: u8 = 3;
+const RECEIVER: u64 = 100;
 const GROUPS: u64 = 8;
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const LONG: Duration = Duration::from_secs(60);
@@ -33,35 +43,22 @@ const SOCKETS: Sockets = Sockets {
     segment: Some(1400),
 };
 
-/// The paces of connections, for the figures.
-const PACE_NAMES: [&str; 4] = ["free", "byte by byte", "throttled", "with jitter"];
-
-/// Returns the index of a pace in [`PACE_NAMES`].
-fn pace_index(pace: Pace) -> usize {
-    match pace {
-        Pace::Free => 0,
-        Pace::OneByOne => 1,
-        Pace::Throttle(_) => 2,
-        Pace::Jitter(_) => 3,
-    }
-}
-
-fn run(run: &Run) -> Result<Figures, Failure> {
-    world::system(torture(run))
-}
-
-async fn torture(run: &Run) -> Result<Figures, Failure> {
-    let (frames, cuts) = run.tier.pick((1_000_000, 1_000), (20_000_000, 20_000));
+async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
+    let (frames, cuts) = match sessions {
+        Sessions::Off => run.tier.pick((1_000_000, 1_000), (20_000_000, 20_000)),
+        _ => run.tier.pick((400_000, 500), (20_000_000, 20_000)),
+    };
     let began = Instant::now();
     let config = Config::default()
         .placement(ONE_EACH)
         .udp(false)
+        .sessions(sessions)
         .stale_after(NEVER)
         .redial_first(Duration::from_millis(1))
         .redial_max(Duration::from_millis(20))
         .stable_after(Duration::ZERO);
-    let receiver = world::node(config.clone())?;
-    let record = Record::default();
+    let receiver = node(&config, RECEIVER)?;
+    let (record, events) = (Record::default(), EventLog::start(&receiver));
     receiver.catch_all(Some(record.recorder()));
 
     let proxy_runtime = ProxyRuntime::start()?;
@@ -80,7 +77,16 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
             .map(|sender| &sender.transport)
             .chain([&receiver]),
     );
-    try_join_all(senders.iter().map(|sender| sender.send(run))).await?;
+    let first = match sessions {
+        Sessions::Off => 0,
+        _ => first_contact(&senders, &receiver).await?,
+    };
+    let sent = try_join_all(senders.iter().map(|sender| sender.send(run, first))).await?;
+    let mut figures = Figures::default();
+    if sessions == Sessions::Required {
+        all_told(&senders, sent, &receiver).await?;
+        add_told(&receiver, &events, &mut figures).await;
+    }
     run.progress.set_message("draining");
     for sender in &senders {
         let report = sender.transport.stop(Shutdown::Drain(LONG)).await;
@@ -100,7 +106,6 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     let received = receiver.stats();
     received.balance()?;
 
-    let mut figures = Figures::default();
     let mut all = Reconciled::default();
     let (mut connections, mut cut, mut by_kind, mut sent) = (0, 0, [0; CUTS.len()], 0);
     let (mut refused, mut paces) = ([0; 2], [0; PACE_NAMES.len()]);
@@ -142,17 +147,24 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
         format!("{a}/{b}, {c}/{d}"),
     );
     figures.add("connections", connections);
+    // Too few connections for some of each.
+    let is_short = sessions != Sessions::Off;
     for (what, number) in ["times refused", "closed at once"].into_iter().zip(refused) {
         figures.add(what, number);
-        figures.require(number > 0, || format!("never {what}"));
+        figures.require(number > 0 || is_short, || format!("never {what}"));
     }
     for (what, number) in PACE_NAMES.into_iter().zip(paces) {
         figures.add(what, number);
-        figures.require(number > 0, || format!("none {what}"));
+        figures.require(number > 0 || is_short, || format!("none {what}"));
     }
     figures.add("ended within a frame", truncated);
     figures.add("payload received", mib(arrived.bytes));
     all.add_to(arrived.corrupt, &mut figures);
+    let across = arrived.reordered_across;
+    figures.add("reordered across connections", across);
+    figures.require(across == 0 || sessions == Sessions::Off, || {
+        format!("{across} out of order across connections")
+    });
     snapshots.add_to(&mut figures);
     figures.add(
         "frames/s",
@@ -161,72 +173,67 @@ async fn torture(run: &Run) -> Result<Figures, Failure> {
     figures.verdict()
 }
 
-/// The work of one sender.
-#[derive(Debug, Copy, Clone)]
-struct Share {
-    seed: u64,
-    frames: u64,
-    cuts: u64,
+/// Binds a node, with an identity that is used if sessions are on.
+fn node(config: &Config, id: u64) -> Result<Transport, Failure> {
+    let builder = Transport::builder().config(config.clone());
+    let builder = builder.identity(Identity::new(NodeId::new(id)).cluster("torture"));
+    Ok(builder.bind("127.0.0.1:0")?)
 }
 
-impl Share {
-    /// Returns a random generator for a number that is the same at every call.
-    fn draw(&self, id: u8, what: u64, number: u64) -> fastrand::Rng {
-        let seed = self.seed ^ u64::from(id) << 56 ^ what << 48 ^ number;
-        fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+/// Sends one frame from each, and waits until it is received. What is lost before the first contact is not
+/// counted by the receiver. Returns how many frames each has sent.
+async fn first_contact(senders: &[Sender], receiver: &Transport) -> Result<u64, Failure> {
+    for sender in senders {
+        sender.send_one(0).await?;
     }
+    let came = || receiver.stats().inbound.numbered == u64::from(SENDERS);
+    until("the first contact", LONG, came).await?;
+    Ok(1)
+}
 
-    /// Returns the length of a frame on the wire: from 8 B to 256 KiB of payload. Most are short,
-    /// so that a million frames take about a minute.
-    fn len(&self, id: u8, sequence: u64) -> u64 {
-        let mut draw = self.draw(id, 1, sequence);
-        let (shortest, longest) = match draw.u32(..1000) {
-            0..900 => (8, 256),
-            900..995 => (256, 8 << 10),
-            _ => (8 << 10, 256 << 10),
-        };
-        // Logarithmic: as many lengths between 1 and 2 as between 100 and 200.
-        let doublings = f64::log2(f64::from(longest) / f64::from(shortest)) * draw.f64();
-        8 + (f64::from(shortest) * doublings.exp2()) as u64
-    }
-
-    /// Returns what happens to a connection.
-    fn plan(&self, id: u8, number: u64, cuts_left: bool) -> Plan {
-        if !cuts_left {
-            return Plan::default();
+/// Waits until the receiver knows of every frame that was accepted, as received or as missing. A receiver
+/// learns of a loss from what comes behind it, so a sender whose last frames were lost sends one more.
+async fn all_told(
+    senders: &[Sender],
+    mut sent: Vec<u64>,
+    receiver: &Transport,
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    while began.elapsed() < LONG {
+        let (all, wait) = (sent.iter().sum::<u64>(), Duration::from_secs(1));
+        let told = || receiver.stats().inbound.announced == all;
+        if until("told", wait, told).await.is_ok() {
+            return Ok(());
         }
-        let mut draw = self.draw(id, 2, number);
-        let (ending, side) = CUTS[draw.usize(..CUTS.len())];
-        // A frame has some 700 bytes on average. The frames that resets lose are not in this
-        // calculation, so the cuts must be closer together.
-        let apart = self.frames * 500 / self.cuts;
-        let after = match draw.u32(..4) {
-            // Within the first frames.
-            0 => draw.u64(..100),
-            _ => draw.u64(..2 * apart),
-        };
-        let (on_accept, pace, after) = match draw.u32(..100) {
-            0..3 => (OnAccept::Close, Pace::Free, after),
-            3..5 => (OnAccept::Forward, Pace::OneByOne, after.min(300)),
-            5..8 => (
-                OnAccept::Forward,
-                Pace::Jitter(Duration::from_millis(2)),
-                after,
-            ),
-            8..10 => (OnAccept::Forward, Pace::Throttle(4 << 20), after),
-            _ => (OnAccept::Forward, Pace::Free, after),
-        };
-        Plan {
-            on_accept,
-            pace,
-            cut: Some(Cut {
-                after,
-                ending,
-                side,
-            }),
-            ..Plan::default()
+        for (sender, next) in senders.iter().zip(&mut sent) {
+            sender.send_one(*next).await?;
+            *next += 1;
         }
     }
+    let (inbound, all) = (receiver.stats().inbound, sent.iter().sum::<u64>());
+    Err(Failure::error(format!(
+        "{all} accepted, but the receiver was told of {} received and {} missing",
+        inbound.numbered, inbound.missing
+    )))
+}
+
+/// Adds what the receiver was told of missing frames.
+async fn add_told(receiver: &Transport, events: &EventLog, figures: &mut Figures) {
+    let inbound = receiver.stats().inbound;
+    let in_events = || -> u64 {
+        let events = events.all().into_iter();
+        let lost = events.map(|(_, event)| match event {
+            PeerEvent::Gap { lost, .. } => lost,
+            _ => 0,
+        });
+        lost.sum()
+    };
+    let same = until("told", LONG, || in_events() == inbound.missing).await;
+    figures.require(same.is_ok(), || {
+        format!("{} missing, but {} in events", inbound.missing, in_events())
+    });
+    figures.add("accepted", inbound.announced);
+    figures.add("of them told as missing", inbound.missing);
 }
 
 /// One sender and its proxy.
@@ -246,7 +253,7 @@ impl Sender {
         proxy_runtime: &ProxyRuntime,
         share: Share,
     ) -> Result<Self, Failure> {
-        let transport = world::node(config.clone())?;
+        let transport = node(config, id.into())?;
         let target = receiver.local_addr();
         let mut cuts = 0;
         let plan = move |number| {
@@ -264,16 +271,16 @@ impl Sender {
         })
     }
 
-    /// Sends its frames, and then more until all cuts have been made.
-    async fn send(&self, run: &Run) -> Result<(), Failure> {
-        let mut sequence = 0;
+    /// Sends its frames, and then more until all cuts have been made. Returns how many.
+    async fn send(&self, run: &Run, first: u64) -> Result<u64, Failure> {
+        let mut sequence = first;
         loop {
-            if sequence % 1024 == 0 {
+            if sequence % 1024 == first {
                 run.progress.add(1024);
                 let enough = sequence >= self.share.frames;
                 let cut = self.proxy.count().1 as u64 >= self.share.cuts;
                 if enough && cut || sequence >= 3 * self.share.frames {
-                    return Ok(());
+                    return Ok(sequence);
                 }
                 // Sometimes dials are refused for a moment.
                 if self.share.draw(self.id, 3, sequence).u32(..50) == 0 {
@@ -285,21 +292,25 @@ impl Sender {
             // Two fifths of the time at full speed, else at a rate that the network can carry, so
             // that cuts happen with full and with empty buffers.
             let full_speed = self.share.draw(self.id, 4, sequence / 4096).u32(..5) < 2;
-            if !full_speed && sequence % 32 == 0 {
+            if !full_speed && sequence.is_multiple_of(32) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            let group = (sequence % GROUPS) as u32;
-            let stamp = Stamp {
-                sender: self.id.into(),
-                incarnation: 0,
-                group,
-                sequence,
-            };
-            let len = self.share.len(self.id, sequence) - 8;
-            let payload = stamp.payload(len as usize);
-            let sent = self.peer.send(GroupId::new(group), payload).await;
-            sent.map_err(|err| Failure::error(err.to_string()))?;
+            self.send_one(sequence).await?;
             sequence += 1;
         }
+    }
+
+    async fn send_one(&self, sequence: u64) -> Result<(), Failure> {
+        let group = (sequence % GROUPS) as u32;
+        let stamp = Stamp {
+            sender: self.id.into(),
+            incarnation: 0,
+            group,
+            sequence,
+        };
+        let len = self.share.len(self.id, sequence) - 8;
+        let payload = stamp.payload(len as usize);
+        let sent = self.peer.send(GroupId::new(group), payload).await;
+        sent.map_err(|err| Failure::error(err.to_string()))
     }
 }

@@ -5,16 +5,16 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, BufRead},
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use actix::prelude::*;
 use actix_transport::{Config, GroupId, PeerEvent, Shutdown, Transport};
-use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
 
 use crate::{
+    fixed_port::{FixedPort, bind_again},
     receive_log::{FromSender, ReceiveLog},
     row::{Failure, Figures, Row, Run},
     sink::print_line,
@@ -47,14 +47,10 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     let kills = run.tier.pick(20, 500);
     run.progress.total(kills);
     let mut draw = fastrand::Rng::with_seed(run.seed);
-    let ports = [(); MEMBERS].map(|()| reserve_port());
-    let mut addrs = Vec::new();
-    for port in &ports {
-        let addr = port
-            .as_ref()
-            .map_err(|err| Failure::error(err.to_string()))?;
-        addrs.push(addr.local_addr()?.as_socket().expect("an ip address"));
-    }
+    let ports: Vec<_> = (0..MEMBERS)
+        .map(|_| FixedPort::reserve())
+        .collect::<Result<_, _>>()?;
+    let addrs: Vec<_> = ports.iter().map(|port| port.addr).collect();
     let mut members = Vec::new();
     for index in 0..MEMBERS {
         members.push(Member::start(index, 0, &addrs)?);
@@ -192,14 +188,6 @@ impl AllIncarnations {
             format!("{}; {}", self.wrong.len(), self.in_two_incarnations),
         );
     }
-}
-
-/// Binds a socket that keeps a port while no process listens there.
-fn reserve_port() -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-    Ok(socket)
 }
 
 /// The row's handle to a process.
@@ -343,7 +331,8 @@ fn member(args: &[String]) -> Result<(), Failure> {
             .udp(false)
             .stale_after(Duration::from_secs(1))
             .redial_max(BACK_OFF);
-        let transport = bind(config, addrs[index as usize]).await?;
+        let builder = Transport::builder().config(config);
+        let transport = bind_again(&builder, addrs[index as usize]).await?;
         let log = ReceiveLog::default();
         let keeper = log.recorder(|sender, incarnation| {
             let _ = print_line(format!("heard {sender} {incarnation}"));
@@ -419,17 +408,6 @@ impl Handler<PeerEvent> for EventPrinter {
             }
             _ => Ok(()),
         };
-    }
-}
-
-/// Binds the port of the former process, which the kernel may need a moment to release.
-async fn bind(config: Config, addr: SocketAddr) -> Result<Transport, Failure> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match Transport::builder().config(config.clone()).bind(addr) {
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(5 * MS).await,
-            bound => return Ok(bound?),
-        }
     }
 }
 
