@@ -161,7 +161,7 @@ pub use crate::{
         event::{Component, DownReason, PeerEvent},
         stats::{
             DatagramErrors, DropReason, Dropped, GroupStats, Imbalance, LinkState, LinkStats,
-            PeerStats, ReceiveStats, Rejected, SendStats, Stats, Undelivered,
+            PeerStats, Receipt, ReceiveStats, Rejected, SendStats, Stats, Undelivered,
         },
     },
     peer_addr::{PeerAddr, PeerAddrError},

@@ -14,7 +14,8 @@
 
 pub use crate::{
     BindError, Builder, Config, Count, DownReason, DropReason, GroupId, GroupOverflow, Identity,
-    Inbound, Incarnation, Node, NodeId, Overflow, Payload, Peer, PeerError, PeerEvent, Placement,
-    RefusedReason, Register, RegisterAll, RegisterError, Replace, SendError as TransportSendError,
-    SendFrame, Sessions, Shutdown, Stats, StopReport, Subscribe, Transport, Unregister, Via,
+    Inbound, Incarnation, Node, NodeId, Overflow, Payload, Peer, PeerAddr, PeerError, PeerEvent,
+    Placement, RefusedReason, Register, RegisterAll, RegisterError, Replace,
+    SendError as TransportSendError, SendFrame, Sessions, Shutdown, Stats, StopReport, Subscribe,
+    Transport, Unregister, Via,
 };

@@ -129,6 +129,8 @@ fn sent(stats: &SendStats) -> Value {
             "invalid": count(rejected.invalid),
         },
         "written": count(stats.written),
+        "confirmed": count(stats.confirmed),
+        "in_doubt": count(stats.in_doubt),
         "dropped": {
             "stale": count(dropped.stale),
             "overflow": count(dropped.overflow),

@@ -15,6 +15,7 @@ mod hostile;
 mod hostile_clients;
 mod killed;
 mod loss;
+mod names;
 mod panics;
 mod paused;
 mod raw_flood;
@@ -46,6 +47,7 @@ pub(crate) const ROWS: &[Row] = &[
     group_actor::ROW,
     storm::ROW,
     black_holes::ROW,
+    names::ROW,
     flood::ROW,
     unserved::ROW,
     fair_group::ROW,

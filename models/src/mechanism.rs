@@ -13,6 +13,7 @@ mod source {
     pub(crate) mod observe {
         pub(crate) mod stats;
     }
+    pub(crate) mod peer_addr;
     pub(crate) mod send {
         pub(crate) mod queue;
     }

@@ -4,6 +4,7 @@ pub(crate) mod builder;
 pub(crate) mod node;
 mod running;
 pub(crate) mod shutdown;
+mod start;
 pub(crate) mod transport;
 
 #[cfg(feature = "test-internals")]

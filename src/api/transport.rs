@@ -370,7 +370,8 @@ impl Transport {
     /// May be awaited on any thread, with any executor. It needs no new thread.
     ///
     /// Once the returned future has been polled, no frame is accepted for sending. When it returns, the
-    /// port is free and no task or thread of the transport is left. The counters are final then, except for
+    /// port is free and no task or thread of the transport is left, except for threads that wait for the
+    /// system to resolve a name: nothing can end such a wait, so `stop` does not wait for it. The counters are final then, except for
     /// frames that are with your actors: after [`Shutdown::Now`], or a drain that reached its limit, an
     /// [`Inbound`] in a mailbox or in a handler is counted when it is dropped.
     ///

@@ -134,7 +134,8 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
 
-    /// How long connecting to a peer may take. Default 3 s, 1 ms to 30 days. While more peers wait to be
+    /// How long connecting to a peer may take. For a peer that is called by a name, this includes resolving the
+    /// name and trying all its addresses. Default 3 s, 1 ms to 30 days. While more peers wait to be
     /// dialled than `max_dials` allows, a dial without an answer ends earlier. With [`Sessions`], each end of
     /// a new connection waits as long again for what the other says of itself.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
@@ -157,7 +158,8 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stable_after: Duration = Duration::from_secs(1);
 
-    /// How many connections may be dialled at the same time, for all peers together. Default 64, 1 to
+    /// How many connections may be dialled at the same time, for all peers together; each address of a name
+    /// counts, and a name that is being resolved counts as one. Default 64, 1 to
     /// 2³² − 1. Further dials wait for their turn. New peers, and peers that answered their last dial, go
     /// first. A dial that has had no answer for 50 ms ends when one of those waits. Dials of peers that
     /// did not answer before give way to each other after 200 ms, and after 800 ms from then on.

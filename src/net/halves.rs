@@ -22,6 +22,8 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
+use crate::net::sent::Sent;
+
 /// Whether a socket can be read or written.
 pub(crate) type Readiness = Ready;
 
@@ -104,11 +106,11 @@ impl ReadHalf {
 /// The half of a connection that is written. When it is dropped, the far end reads the end of the stream
 /// behind what was written.
 #[derive(Debug)]
-pub(crate) struct WriteHalf(OwnedWriteHalf);
+pub(crate) struct WriteHalf(OwnedWriteHalf, Sent);
 
 impl WriteHalf {
-    pub(super) fn new(half: OwnedWriteHalf) -> Self {
-        WriteHalf(half)
+    pub(super) fn new(half: OwnedWriteHalf, sent: Sent) -> Self {
+        WriteHalf(half, sent)
     }
 
     /// Returns whether there may be something to read now.
@@ -145,7 +147,7 @@ impl WriteHalf {
     pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
-        self.0.as_ref().try_io(Interest::WRITABLE, || {
+        let written = self.0.as_ref().try_io(Interest::WRITABLE, || {
             let written = match slices {
                 // The kernel takes one slice faster than a list of one.
                 [slice] => send(self.0.as_ref(), slice, SendFlags::NOSIGNAL),
@@ -160,7 +162,21 @@ impl WriteHalf {
                 }
             };
             written.map_err(io::Error::from)
-        })
+        })?;
+        self.1.wrote(written);
+        Ok(written)
+    }
+
+    /// Returns how many bytes have been written on this connection. `None` if the system does not tell
+    /// how many of them are acknowledged.
+    pub(crate) fn written(&self) -> Option<u64> {
+        self.1.written()
+    }
+
+    /// Returns how many of the written bytes the other side's system has acknowledged. Also after the
+    /// connection has ended. `None` if this system does not tell.
+    pub(crate) fn acknowledged(&self) -> Option<u64> {
+        self.1.acknowledged(self.0.as_ref())
     }
 
     /// Writes once, without waiting. Where there is a SIGPIPE, the socket's option switches it off.

@@ -14,9 +14,12 @@ pub(crate) mod descriptors;
 pub(crate) mod halves;
 pub(crate) mod names;
 pub(crate) mod random;
+mod sent;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod sock_diag;
 pub(crate) mod tcp;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod tcp_info;
 pub(crate) mod time;
 pub(crate) mod udp;
 pub(crate) mod udp_buffers;

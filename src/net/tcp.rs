@@ -13,13 +13,14 @@ use crate::{
     config::Config,
     net::{
         halves::{ReadHalf, WriteHalf, delay_acks},
+        sent::Sent,
         time::timeout,
     },
 };
 
 /// One connection, attached to the runtime of this thread.
 #[derive(Debug)]
-pub(crate) struct Stream(TcpStream);
+pub(crate) struct Stream(TcpStream, Sent);
 
 impl Stream {
     /// Dials `addr`, for `connect_timeout` at most.
@@ -49,7 +50,13 @@ impl Stream {
                 "connected to itself",
             ));
         }
-        Ok(Stream(stream))
+        Ok(Stream::new(stream))
+    }
+
+    /// Wraps a connection on which nothing has been written yet.
+    fn new(stream: TcpStream) -> Self {
+        let sent = Sent::on(&stream);
+        Stream(stream, sent)
     }
 
     /// Returns whether both ends have the same ip, so that the connection does not leave this machine.
@@ -64,13 +71,13 @@ impl Stream {
     pub(crate) fn from_fd(fd: std::os::fd::OwnedFd) -> io::Result<Self> {
         let stream = std::net::TcpStream::from(fd);
         stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream).map(Stream)
+        TcpStream::from_std(stream).map(Stream::new)
     }
 
     /// Splits the connection, so that one task can read while another writes.
     pub(crate) fn split(self) -> (ReadHalf, WriteHalf) {
         let (reading, writing) = self.0.into_split();
-        (ReadHalf::new(reading), WriteHalf::new(writing))
+        (ReadHalf::new(reading), WriteHalf::new(writing, self.1))
     }
 }
 
@@ -143,7 +150,7 @@ impl Acceptor {
     /// Waits for the next connection. Dropping the future loses none.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (stream, from) = self.0.accept().await?;
-        Ok((Stream(stream), from))
+        Ok((Stream(stream, Sent::default()), from))
     }
 }
 
@@ -162,7 +169,7 @@ impl DetachedStream {
     pub(crate) fn attach(self, config: &Config) -> io::Result<Stream> {
         let stream = TcpStream::from_std(self.0)?;
         SockRef::from(&stream).set_tcp_keepalive(&keepalive(config))?;
-        let stream = Stream(stream);
+        let stream = Stream::new(stream);
         delay_acks(&stream.0);
         Ok(stream)
     }
@@ -217,7 +224,7 @@ mod tests {
                 .nodelay(nodelay)
                 .keepalive(Duration::from_secs(7))
                 .user_timeout(Duration::from_millis(1234));
-            let Stream(stream) = Stream::dial(bound.addr, &config).await.expect("listening");
+            let Stream(stream, _) = Stream::dial(bound.addr, &config).await.expect("listening");
             let socket = SockRef::from(&stream);
             assert_eq!(stream.nodelay().expect("tcp"), nodelay);
             assert!(socket.keepalive().expect("tcp"));
@@ -242,7 +249,7 @@ mod tests {
         // A port as the system draws it for an outgoing connection.
         let addr = {
             let bound = bind(([127, 0, 0, 1], 0).into(), &config).expect("free port");
-            let Stream(stream) = Stream::dial(bound.addr, &config).await.expect("listening");
+            let Stream(stream, _) = Stream::dial(bound.addr, &config).await.expect("listening");
             let socket = SockRef::from(&stream);
             socket.set_linger(Some(Duration::ZERO)).expect("open");
             stream.local_addr().expect("connected")

@@ -10,7 +10,10 @@ use actix::Message;
 use crate::{
     ids::{GroupId, Incarnation, NodeId},
     net::{names::NameError, time::SystemTime},
-    observe::{stats::DropReason, utc::Utc},
+    observe::{
+        stats::{DropReason, Receipt},
+        utc::Utc,
+    },
     peer_addr::PeerAddr,
     wire::{control::refused::RefusedReason, count::Count},
 };
@@ -20,14 +23,14 @@ use crate::{
 /// Subscribe with [`Transport::subscribe`](crate::Transport::subscribe). Events about one peer come in
 /// order; the next is sent when the subscriber has handled the one before. For a slow subscriber, events
 /// of the same kind about the same peer or actor merge: it gets the latest, with the counts of dropped
-/// frames added up. Drops of received frames merge by their reason only, for all senders and groups. At
+/// frames and of frames in doubt added up. Drops of received frames merge by their reason only, for all senders and groups. At
 /// most 16,384 events wait for a subscriber. If there are more, the oldest are discarded, and
 /// [`Missed`](PeerEvent::Missed) says how many. When the transport stops, subscribers have 50 ms to handle
 /// what is left. At most 16,384 more events are then queued, added up over all subscribers; of the others
 /// each subscriber gets only the number, as `Missed`.
 ///
-/// An event displays as one line for a log, such as `peer 10.0.0.2:7000 is down (connection 3): closed by
-/// the peer`. Times are in UTC.
+/// An event displays as one line for a log, such as `peer 10.0.0.2:7000 is unreachable since
+/// 2025-03-01T12:00:00Z, after 3 failed dials: connection refused`. Times are in UTC.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {
@@ -56,6 +59,11 @@ pub enum PeerEvent {
         epoch: u64,
         /// Why it ended.
         reason: DownReason,
+        /// How many of the frames written on it the other side's system had acknowledged, and how many are
+        /// in doubt. `None` where the system does not tell (it does on Linux), and if no frame could be
+        /// sent because the peer was refused. If the subscriber was slow, and events about several
+        /// connections merged, this is their sum.
+        receipt: Option<Receipt>,
     },
     /// Connecting to the peer failed, at all addresses that its name has. Its frames wait in the queue and may
     /// go stale.
@@ -177,9 +185,11 @@ impl fmt::Display for PeerEvent {
                 node,
                 epoch,
                 reason,
+                receipt,
             } => {
                 write_peer(f, peer, *addr, *node)?;
-                write!(f, " is down (connection {epoch}): {reason}")
+                write!(f, " is down (connection {epoch}): {reason}")?;
+                write_known(f, "; ", *receipt)
             }
             PeerEvent::Unreachable {
                 peer,
@@ -301,6 +311,12 @@ pub enum DownReason {
     Replaced,
     /// The transport stopped, or the actor that wrote on it ended.
     Ended,
+}
+
+impl DownReason {
+    pub(crate) fn lost(err: &io::Error) -> Self {
+        DownReason::Lost(err.kind())
+    }
 }
 
 impl fmt::Display for DownReason {

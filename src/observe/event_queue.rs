@@ -180,9 +180,17 @@ impl Topic {
     }
 }
 
-/// Adds the count of `older`, a waiting event of the same topic, to `newer`. A sender or group that
-/// differs between the two is set to `None`. Of all other events the newer one stays as it is.
+/// Adds the counts of `older`, a waiting event of the same topic, to `newer`. A sender or group that
+/// differs between the two is set to `None`. All else of the newer one stays as it is.
 fn merge(newer: &mut PeerEvent, older: &PeerEvent) {
+    if let PeerEvent::Down { receipt, .. } = newer
+        && let PeerEvent::Down {
+            receipt: Some(more),
+            ..
+        } = older
+    {
+        *receipt.get_or_insert_default() += *more;
+    }
     if let PeerEvent::Dropped {
         from, group, count, ..
     } = newer
@@ -209,7 +217,11 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::{ids::GroupId, observe::event::DownReason, wire::count::Count};
+    use crate::{
+        ids::GroupId,
+        observe::{event::DownReason, stats::Receipt},
+        wire::count::Count,
+    };
 
     fn peer(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
@@ -229,7 +241,10 @@ mod tests {
         std::iter::from_fn(|| waiting.pop())
             .map(|event| match event {
                 PeerEvent::Up { epoch, .. } => format!("up {epoch}"),
-                PeerEvent::Down { epoch, .. } => format!("down {epoch}"),
+                PeerEvent::Down { epoch, receipt, .. } => {
+                    let in_doubt = receipt.map_or(0, |receipt| receipt.in_doubt.frames);
+                    format!("down {epoch}, {in_doubt} in doubt")
+                }
                 PeerEvent::Dropped { count, .. } => format!("dropped {}", count.frames),
                 PeerEvent::Missed { events } => format!("missed {events}"),
                 other => format!("{other:?}"),
@@ -265,10 +280,17 @@ mod tests {
                     node: None,
                     epoch,
                     reason,
+                    receipt: Some(Receipt {
+                        confirmed: Count::ZERO,
+                        in_doubt: Count::new(4, 0),
+                    }),
                 });
             }
         }
-        assert_eq!(all(&mut waiting), ["down 2", "up 3", "dropped 15"]);
+        assert_eq!(
+            all(&mut waiting),
+            ["down 2, 8 in doubt", "up 3", "dropped 15"]
+        );
     }
 
     #[test]

@@ -19,7 +19,6 @@ pub(crate) struct LinkEnd {
 
 impl LinkEnd {
     /// Returns what a line of the log shows: the peer; its address, if the peer has a name; and the node.
-    #[expect(clippy::type_complexity, reason = "the fields of one line")]
     pub(super) fn fields(
         &self,
     ) -> (

@@ -22,7 +22,7 @@ use crate::{
         link_counters::LinkCounters,
         link_end::LinkEnd,
         quiet_log::{Cause, Kind, Place, QuietLog},
-        stats::{DropReason, Dropped, LinkStats},
+        stats::{DropReason, Dropped, LinkStats, Receipt},
         subscribers::Subscribers,
     },
     peer_addr::PeerAddr,
@@ -73,19 +73,28 @@ impl Reporter {
         work.instrument(tracing::info_span!("link", %peer, addr, node, epoch))
     }
 
-    pub(crate) fn link_down(&self, end: &LinkEnd, epoch: u64, reason: DownReason) {
+    /// Reports the end of a link, and what is known of the frames that were written on it.
+    pub(crate) fn link_down(
+        &self,
+        end: &LinkEnd,
+        epoch: u64,
+        reason: DownReason,
+        receipt: Option<Receipt>,
+    ) {
         self.counters.disconnects.add_one();
         let (peer, addr, node) = end.fields();
-        tracing::info!(%peer, addr, node, epoch, %reason, "down");
-        self.link_ended(end, epoch, reason);
+        let confirmed = receipt.map(|receipt| receipt.confirmed.frames);
+        let in_doubt = receipt.map(|receipt| receipt.in_doubt.frames);
+        tracing::info!(%peer, addr, node, epoch, %reason, confirmed, in_doubt, "down");
+        self.link_ended(end, epoch, reason, receipt);
     }
 
     /// Reports a connection on which no frame may be sent.
     pub(crate) fn link_refused(&self, end: &LinkEnd, epoch: u64, reason: RefusedReason) {
-        self.link_ended(end, epoch, DownReason::Refused(reason));
+        self.link_ended(end, epoch, DownReason::Refused(reason), None);
     }
 
-    fn link_ended(&self, end: &LinkEnd, epoch: u64, reason: DownReason) {
+    fn link_ended(&self, end: &LinkEnd, epoch: u64, reason: DownReason, receipt: Option<Receipt>) {
         let (peer, addr, node) = end.fields();
         if let DownReason::Refused(reason) = reason {
             self.counters.links_refused.add_one();
@@ -101,6 +110,7 @@ impl Reporter {
             node: end.node,
             epoch,
             reason,
+            receipt,
         });
     }
 

@@ -1,12 +1,12 @@
 //! One incoming connection: reads bytes and has them delivered, until it ends.
 //!
 //! Owns the loop: wait until there is something to read, wait until the frames before have been
-//! handled, read once, deliver. Nothing is written, except an answer to a `Hello` (`introduction`). Control
-//! frames between the frames are in `numbering`. Leaves to others: the socket, and the end of a connection whose handlers are busy (`source`), what memory the bytes
-//! take (`read_buffer`), how long a frame may take (`frame_deadline`), and who gets the frames (`deliver`).
+//! handled, read once, deliver. Nothing is written, except an answer to a `Hello` (`introduction`). Leaves to
+//! others: the socket, and the end of a connection whose handlers are busy (`source`), what memory the bytes
+//! take (`read_buffer`), how long a frame may take (`frame_deadline`), who gets the frames (`deliver`), what
+//! is said between them (`link_control`), and how long a link is read that nobody needs (`patience`).
 
 use std::{
-    borrow::Cow,
     convert::Infallible,
     io,
     net::SocketAddr,
@@ -20,11 +20,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
     net::time::{self, Instant, Sleep, sleep, sleep_until},
-    observe::{event::DownReason, receive_accounts::ReceiveAccounts},
+    observe::receive_accounts::ReceiveAccounts,
     receive::{
         budget::{GivenUp, Share},
         context::ReceiveContext,
         deliver::{Delivered, Deliverer, Undeliverable},
+        end::End,
         frame_deadline::FrameDeadline,
         inbound::Via,
         patience::Patience,
@@ -35,7 +36,7 @@ use crate::{
     runtime::lifecycle::Lifecycle,
     send::peers::Peers,
     session::{context::SessionContext, open_link::OpenLink},
-    wire::{control::refused::RefusedReason, frame::Malformed},
+    wire::control::refused::RefusedReason,
 };
 
 /// One connection, for as long as it lives.
@@ -116,7 +117,8 @@ impl Connection {
             Ok(()) => self.serve().await,
             Err(end) => end,
         };
-        self.count_end(&end);
+        let unfinished = self.truncated || !self.buffer.is_empty();
+        end.count(self.from, &self.accounts, unfinished);
         if let Some(link) = &self.link {
             link.ends_because(end.as_down_reason());
         }
@@ -353,34 +355,6 @@ impl Connection {
             self.share.shrink(0);
         }
     }
-
-    fn count_end(&self, end: &End) {
-        let (from, reporter) = (self.from, self.accounts.reporter());
-        match end {
-            End::Closing => return,
-            End::FrameTimedOut => {
-                reporter.timed_out(from);
-                return self.accounts.timed_out();
-            }
-            End::GivenUp => {
-                tracing::debug!(%from, "the memory for received frames is used up, connection closed");
-                return self.accounts.given_up();
-            }
-            End::Malformed(Malformed { length }) => {
-                reporter.malformed(from, *length);
-                return self.accounts.malformed();
-            }
-            End::BadHandshake(problem) => return reporter.bad_handshake(from, problem),
-            End::Refused(reason) => return reporter.refusal(from, *reason),
-            End::GaveWay => tracing::debug!(%from, "a later link of the same queue has come"),
-            End::NotWritten => tracing::debug!(%from, "this end writes no more"),
-            End::ClosedByPeer => reporter.connection_ended(from, None),
-            End::Failed(err) => reporter.connection_ended(from, Some(err)),
-        }
-        if self.truncated || !self.buffer.is_empty() {
-            self.accounts.truncated();
-        }
-    }
 }
 
 /// What one read found.
@@ -392,41 +366,4 @@ pub(super) enum Read {
         filled_the_room: bool,
     },
     EndOfStream,
-}
-
-/// Why a connection ended.
-pub(super) enum End {
-    /// The transport reads no more.
-    Closing,
-    /// A frame was not complete in time.
-    FrameTimedOut,
-    /// The memory of all connections was used up, and its unfinished frame was the largest.
-    GivenUp,
-    Malformed(Malformed),
-    /// The other end does not introduce itself as it should.
-    BadHandshake(Cow<'static, str>),
-    /// The node at the other end was refused, or a later incarnation of it has come.
-    Refused(RefusedReason),
-    /// A later link brings the frames of the same queue, and has waited long enough for this one.
-    GaveWay,
-    /// This end has ended the link, and the far end has sent nothing since, and has not ended it.
-    NotWritten,
-    ClosedByPeer,
-    /// The socket failed.
-    Failed(io::Error),
-}
-
-impl End {
-    /// Returns why the link ends, for the half that writes.
-    fn as_down_reason(&self) -> DownReason {
-        match self {
-            End::ClosedByPeer => DownReason::Closed,
-            End::Failed(err) => DownReason::Lost(err.kind()),
-            End::Malformed(_) | End::BadHandshake(_) => DownReason::Spoke,
-            End::Refused(_) => DownReason::Superseded,
-            End::Closing | End::FrameTimedOut | End::GivenUp | End::GaveWay | End::NotWritten => {
-                DownReason::Ended
-            }
-        }
-    }
 }

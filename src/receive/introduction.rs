@@ -11,12 +11,13 @@ use futures::future::OptionFuture;
 use crate::{
     net::time::{self, sleep, timeout},
     receive::{
-        connection::{Connection, End, Read},
+        connection::{Connection, Read},
+        end::End,
         sender::Sender,
     },
     session::{
+        admitted::Session,
         context::{Answer, SessionContext},
-        known_nodes::Session,
     },
     wire::control::{
         Control, Front,

@@ -4,7 +4,7 @@
 use crate::{
     net::time,
     observe::event::DownReason,
-    receive::connection::{Connection, End},
+    receive::{connection::Connection, end::End},
     session::inbound_stream::Turn,
     wire::control::{Control, refused::RefusedReason},
 };

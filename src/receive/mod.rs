@@ -7,6 +7,7 @@ mod charge;
 mod connection;
 pub(crate) mod context;
 pub(crate) mod deliver;
+mod end;
 mod frame_deadline;
 mod group_frames;
 mod group_hasher;

@@ -7,7 +7,7 @@ use futures::future::OptionFuture;
 use crate::{
     config::Config,
     net::time::{self, Instant, sleep, sleep_until},
-    receive::connection::End,
+    receive::end::End,
     session::{inbound_stream::Turn, open_link::OpenLink},
 };
 

@@ -15,8 +15,7 @@ use crate::{
     net::halves::ReadHalf,
     observe::event::DownReason,
     peer_addr::PeerAddr,
-    send::wire::lost,
-    session::{context::SessionContext, known_nodes::Session},
+    session::{admitted::Session, context::SessionContext},
     wire::control::{
         Control, Front, MAX_CONTROL,
         node_info::{Features, NodeInfo},
@@ -129,7 +128,10 @@ impl BackChannel {
     /// Waits until the far end has answered with a `Welcome`. Fails if the link must end instead.
     pub(super) async fn until_welcomed(&self) -> Result<(), DownReason> {
         loop {
-            self.reading.readable().await.map_err(|err| lost(&err))?;
+            self.reading
+                .readable()
+                .await
+                .map_err(|err| DownReason::lost(&err))?;
             if let Some(reason) = self.read() {
                 return Err(reason);
             }
@@ -141,7 +143,7 @@ impl BackChannel {
 
     /// Takes the half that reads away, with the answer, if frames may follow that. Otherwise everything
     /// stays here.
-    pub(super) fn hand_over(self) -> Result<(ReadHalf, Welcomed), Self> {
+    pub(super) fn hand_over(self) -> Result<(ReadHalf, Welcomed), Box<Self>> {
         let BackChannel {
             reading,
             state,
@@ -152,12 +154,12 @@ impl BackChannel {
             State::Welcomed(welcomed) if welcomed.from.features.has(Features::LINKS) => {
                 Ok((reading, welcomed))
             }
-            state => Err(BackChannel {
+            state => Err(Box::new(BackChannel {
                 reading,
                 state: Mutex::new(state),
                 has_hello,
                 welcomed: notify,
-            }),
+            })),
         }
     }
 
@@ -165,7 +167,7 @@ impl BackChannel {
     pub(super) async fn until_far_end_closes(&self) -> DownReason {
         loop {
             if let Err(err) = self.reading.readable().await {
-                return lost(&err);
+                return DownReason::lost(&err);
             }
             if let Some(reason) = self.read() {
                 return reason;
@@ -183,7 +185,7 @@ impl BackChannel {
                 Ok(n) => &bytes[..n],
                 // The readiness was out of date.
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(err) => return Some(lost(&err)),
+                Err(err) => return Some(DownReason::lost(&err)),
             };
             match self.take(read) {
                 Ok(Next::Read) => {}

@@ -84,6 +84,14 @@ impl Dialer {
                 answered: failed.answered,
             });
         }
+        self.dial_name(target, place).await
+    }
+
+    async fn dial_name<'d>(
+        &'d self,
+        target: Target<'_>,
+        place: Place<'d>,
+    ) -> Result<(Stream, SocketAddr), DialFailure> {
         let limit = self.attempts.config.connect_timeout;
         let (mut failures, mut is_resolved) = (Failures::default(), false);
         let dialling = async {
@@ -92,38 +100,29 @@ impl Dialer {
             let accepts =
                 |stream: &Stream, addr| target.is_this_node || !self.is_loop(stream, addr);
             let unanswered = target.unanswered;
-            Ok(race(
+            let raced = race(
                 &self.attempts,
                 addrs,
                 place,
                 unanswered,
                 accepts,
                 &mut failures,
-            )
-            .await)
+            );
+            Ok(raced.await)
         };
-        let in_time = timeout(limit, dialling).await;
-        let (kind, text) = match in_time {
+        match timeout(limit, dialling).await {
             Ok(Ok(Some(dialled))) => return Ok(dialled),
-            Ok(Ok(None)) => (None, String::new()),
+            Ok(Ok(None)) => {}
             Ok(Err(failure)) => return Err(failure),
-            Err(_) if !is_resolved => {
-                return Err(DialFailure::unresolved(io::ErrorKind::TimedOut.into()));
-            }
-            Err(_) => {
-                failures.unanswered = true;
-                (
-                    Some(io::ErrorKind::TimedOut),
-                    format!("no answer within {limit:?}"),
-                )
-            }
-        };
+            Err(_) if is_resolved => failures.time_is_over(),
+            Err(_) => return Err(DialFailure::unresolved(&io::ErrorKind::TimedOut.into())),
+        }
         if let Some(addr) = failures.not_accepted {
             return Err(DialFailure::of_name(NameError::ThisNode(addr)));
         }
         Err(DialFailure {
             answered: !failures.unanswered,
-            err: failures.into_error(kind, &text),
+            err: failures.into_error(),
             name: None,
         })
     }
@@ -140,7 +139,7 @@ impl Dialer {
             found = self.resolver.resolve(host, port) => found,
             () = place.until_needed() => Err(given_way()),
         };
-        let found = found.map_err(DialFailure::unresolved)?;
+        let found = found.map_err(|err| DialFailure::unresolved(&err))?;
         let is_this_node = |addr| !target.is_this_node && self.is_listening_at(addr);
         candidates(&found, is_this_node).map_err(DialFailure::of_name)
     }
@@ -162,7 +161,7 @@ impl Dialer {
 }
 
 impl DialFailure {
-    fn unresolved(err: io::Error) -> Self {
+    fn unresolved(err: &io::Error) -> Self {
         let text = format!("{}: {err}", NameError::Unresolved);
         DialFailure {
             err: io::Error::new(err.kind(), text),
@@ -172,10 +171,14 @@ impl DialFailure {
         }
     }
 
-    /// Of a connection that no frame may be sent on. The error says which of the addresses it led to.
-    pub(super) fn after_connecting(addr: SocketAddr, err: io::Error) -> Self {
+    /// Of a connection that no frame may be sent on. For a name, the error says which of its addresses it led
+    /// to.
+    pub(super) fn after_connecting(to: &PeerAddr, addr: SocketAddr, err: io::Error) -> Self {
         DialFailure {
-            err: io::Error::new(err.kind(), format!("{addr}: {err}")),
+            err: match to.host() {
+                Some(_) => io::Error::new(err.kind(), format!("{addr}: {err}")),
+                None => err,
+            },
             name: None,
             answered: true,
         }

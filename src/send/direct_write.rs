@@ -92,7 +92,7 @@ impl DirectWrite {
 
     /// Lets senders write to the link until the returned guard goes away. Called by the writer when it
     /// has nothing to write.
-    pub(super) fn begin_idle(&self, wire: &Arc<Wire>, idle: Idle) -> IdlePeriod<'_> {
+    pub(super) fn begin_idle(&self, wire: &Arc<Wire>, idle: &Idle) -> IdlePeriod<'_> {
         *self.state.lock() = LinkState::Idle(IdleLink {
             wire: wire.clone(),
             pattern: idle.pattern,
@@ -126,6 +126,9 @@ impl DirectWrite {
             return (Dropped::default(), Some(doorbell));
         }
         let taken = queue.take(CoarseInstant::now());
+        if taken.ask {
+            queue.acknowledged(link.wire.acknowledged());
+        }
         let Some(mut batch) = taken.batch else {
             return (taken.dropped, Some(doorbell));
         };
@@ -327,7 +330,7 @@ mod tests {
             pattern,
             ..Idle::default()
         };
-        let idle = direct_write.begin_idle(&wire, idle);
+        let idle = direct_write.begin_idle(&wire, &idle);
         assert!(idle.until_work(&queue).now_or_never().is_none());
 
         // Too long for the sender, so that it is left to the writer.

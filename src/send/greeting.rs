@@ -63,7 +63,7 @@ pub(super) async fn greet(
     let (reading, welcomed) = match back_channel.hand_over() {
         Ok(welcomed) => welcomed,
         Err(back_channel) => {
-            let far_end = FarEnd::Watched(back_channel);
+            let far_end = FarEnd::Watched(*back_channel);
             return Ok(Wire::new(writing, far_end, addr, false));
         }
     };

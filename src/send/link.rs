@@ -21,7 +21,7 @@ use crate::{
         numbering::Numbering,
         peer_state::PeerState,
         queue::{Batch, Taken},
-        wire::{Wire, lost},
+        wire::Wire,
         writer_context::WriterContext,
     },
     wire::control::Control,
@@ -49,6 +49,7 @@ impl<'w> Link<'w> {
         let end = peer.far_end(wire.addr(), wire.node());
         let epoch = peer.connected(&end);
         context.reporter.link_up(&end, epoch);
+        peer.queue.link_begins(wire.written());
         Link {
             context,
             peer,
@@ -148,9 +149,13 @@ impl<'w> Link<'w> {
             return Ok(());
         }
         let next = self.peer.queue.first_queued();
-        let stream = self.peer.stream;
-        self.say(&Control::Start { stream, next }).await?;
-        *numbering = Numbering::from(next);
+        let (stream, base) = self.peer.stream.begin(self.wire.node());
+        let start = Control::Start {
+            stream,
+            next: base + next,
+        };
+        self.say(&start).await?;
+        *numbering = Numbering::from(base, next);
         Ok(())
     }
 
@@ -159,8 +164,11 @@ impl<'w> Link<'w> {
         if numbering.goes_on_with(next) {
             return Ok(());
         }
-        self.say(&Control::Gap { next }).await?;
-        *numbering = Numbering::from(next);
+        let gap = Control::Gap {
+            next: numbering.on_the_wire(next),
+        };
+        self.say(&gap).await?;
+        numbering.reached(next);
         Ok(())
     }
 
@@ -168,7 +176,11 @@ impl<'w> Link<'w> {
         let said = self.peer.expire_while(self.wire.say(control));
         tokio::select! {
             biased;
-            said = said => said.map_err(|err| lost(&err)),
+            said = said => {
+                let len = said.map_err(|err| DownReason::lost(&err))?;
+                self.peer.queue.said(len);
+                Ok(())
+            }
             reason = self.wire.until_over() => Err(reason),
         }
     }
@@ -180,8 +192,12 @@ impl<'w> Link<'w> {
             batch,
             dropped,
             behind,
+            ask,
         } = self.peer.queue.take(CoarseInstant::now());
         self.peer.report_dropped(&dropped);
+        if ask {
+            self.peer.queue.acknowledged(self.wire.acknowledged());
+        }
         batch.ok_or(behind)
     }
 
@@ -195,7 +211,7 @@ impl<'w> Link<'w> {
     ) -> Result<Idle, DownReason> {
         let queue = &self.peer.queue;
         idle_timer.begin();
-        let idle = self.peer.direct_write.begin_idle(&self.wire, idle);
+        let idle = self.peer.direct_write.begin_idle(&self.wire, &idle);
         let mut closed = pin!(self.wire.until_over());
         let mut work = pin!(idle.until_work(queue));
         loop {
@@ -205,7 +221,10 @@ impl<'w> Link<'w> {
                 () = &mut work => break,
                 () = &mut idle_timer.fired => match idle_timer.due(idle.last_direct_write()) {
                     Due::Nothing => {}
-                    Due::ReleaseMemory => queue.trim(),
+                    Due::ReleaseMemory => {
+                        queue.acknowledged(self.wire.acknowledged());
+                        queue.trim();
+                    }
                     Due::EndLink if self.wire.stays() => idle_timer.restart(),
                     Due::EndLink => return Err(DownReason::Idle),
                 },
@@ -244,7 +263,7 @@ impl<'w> Link<'w> {
                     numbering.reached(batch.reached());
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Err(err) => return Err(lost(&err)),
+                Err(err) => return Err(DownReason::lost(&err)),
             }
             if !batch.is_empty() {
                 self.context.failpoints.hit(Failpoint::MidWrite);
@@ -276,11 +295,13 @@ impl<'w> Link<'w> {
 
 impl Drop for Link<'_> {
     fn drop(&mut self) {
+        // Counted while the peer has its link, because then it is not forgotten.
+        let receipt = self.peer.queue.link_ended(self.wire.acknowledged());
         self.peer.disconnected();
         if self.context.lifecycle.stops() {
             self.wire.say_goodbye();
         }
         let reporter = &self.context.reporter;
-        reporter.link_down(&self.end, self.epoch, self.reason);
+        reporter.link_down(&self.end, self.epoch, self.reason, receipt);
     }
 }

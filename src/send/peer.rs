@@ -89,8 +89,8 @@ impl Peer {
     ///
     /// Drops the frames that wait for it, counted as
     /// [`DropReason::PeerForgotten`](crate::DropReason::PeerForgotten), and ends its link
-    /// ([`DownReason::Ended`](crate::DownReason::Ended)); a frame that was written in part is dropped, too. When
-    /// this returns, [`Transport::peers`](crate::Transport::peers) does not list the peer any more; its counts
+    /// ([`DownReason::Ended`](crate::DownReason::Ended)). Frames that are just being written may still be
+    /// written; otherwise they are dropped, too. When this returns, [`Transport::peers`](crate::Transport::peers) does not list the peer any more; its counts
     /// stay in [`Stats::tcp`](crate::Stats::tcp). The link ends soon after.
     ///
     /// This handle and all others from before cannot send any more: they return

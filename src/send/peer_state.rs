@@ -28,6 +28,7 @@ use crate::{
         dial_request::DialRequest,
         direct_write::DirectWrite,
         expiry::expire_while,
+        outgoing_stream::OutgoingStream,
         queue::{Doorbell, Limits, SendQueue},
     },
     wire::{count::Count, frame::HEADER, payload::Payload},
@@ -41,8 +42,7 @@ pub(crate) struct PeerState {
     pub(super) meant: Option<NodeId>,
     pub(super) table: Weak<dyn ForgetPeer>,
     pub(crate) queue: Arc<SendQueue>,
-    /// Tells this queue's frames from those of the others, on the wire.
-    pub(super) stream: u64,
+    pub(super) stream: OutgoingStream,
     /// The node that was found at the address.
     node: Mutex<Option<NodeId>>,
     /// Notified when there may be a link to the node that it dialled, or when it was heard of.
@@ -71,6 +71,12 @@ pub(crate) struct PeerState {
 pub(crate) trait ForgetPeer: Send + Sync {
     /// Drops what waits for the peer and ends its link. Does nothing if it is forgotten already.
     fn forget_now(&self, peer: &Arc<PeerState>);
+
+    /// Forgets the peer if nobody holds a handle to it and its queue is empty. Otherwise returns false.
+    fn forget_unused(&self, peer: &Arc<PeerState>) -> bool;
+
+    /// Adds up the counts of forgotten peers that have come to their end.
+    fn settle(&self);
 }
 
 /// How little a peer that has no link needs its place: the greatest makes room first.
@@ -86,7 +92,7 @@ impl PeerState {
         addr: PeerAddr,
         meant: Option<NodeId>,
         table: Weak<dyn ForgetPeer>,
-        stream: u64,
+        stream: OutgoingStream,
         limits: Limits,
         direct_write: DirectWrite,
         reporter: Reporter,
@@ -149,9 +155,9 @@ impl PeerState {
         }
     }
 
-    /// Asks for a link although nothing is queued. Does nothing if there is one.
+    /// Asks for a link although nothing is queued. Does nothing if there is one, or if there will be none.
     pub(super) fn ask_for_link(&self) {
-        if !self.connected.load(Relaxed) {
+        if !self.connected.load(Relaxed) && !self.queue.is_done() {
             self.dial_request.ask();
         }
     }
@@ -283,5 +289,11 @@ impl PeerState {
     /// Reports frames that the queue has dropped.
     pub(super) fn report_dropped(&self, dropped: &Dropped) {
         self.reporter.dropped(Some(&self.addr), dropped);
+    }
+}
+
+impl Drop for PeerState {
+    fn drop(&mut self) {
+        self.stream.retire(self.queue.stats().accepted.frames);
     }
 }

@@ -6,12 +6,9 @@
 //! user forgets goes at once, and whoever holds a handle to it cannot send any more. The counts of forgotten
 //! peers are added up, so that the totals lose nothing.
 //!
-//! The task of a peer ([`KeepWriting`]) waits for frames while no writer lives, and its `PeerWriter` waits
-//! for frames otherwise. Each leaves its waker in the queue as the doorbell; they never wait at the same
-//! time.
+//! Each peer has a task of its own ([`KeepWriting`]). The table itself is in `peer_table`.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
         Arc, Weak,
@@ -20,27 +17,22 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::{NoPeer, Refusal, SendError},
     ids::{GroupId, NodeId},
-    net::{
-        addr,
-        time::{self, sleep, timeout},
-    },
-    observe::{
-        event::Component,
-        stats::{PeerStats, Rejected, SendStats},
-    },
+    net::{addr, time},
+    observe::stats::{PeerStats, Rejected, SendStats},
     peer_addr::PeerAddr,
     runtime::{arbiters::Arbiters, load_counter::least_loaded, supervision::Supervisor},
     send::{
         direct_write::{DirectWrite, LastDirectWrite},
+        keep_writing::KeepWriting,
+        outgoing_stream::OutgoingStream,
         peer::Peer,
         peer_state::{ForgetPeer, PeerState},
+        peer_table::PeerTable,
         queue::{CloseOnDrop, Limits},
-        writer::PeerWriter,
         writer_context::WriterContext,
     },
     wire::{count::Count, frame::HEADER, payload::Payload},
@@ -59,17 +51,6 @@ pub(crate) struct Peers {
     streams: AtomicU64,
     /// For the tasks of the peers. Weak, so that these tasks do not keep `Peers` alive.
     this: Weak<Peers>,
-}
-
-#[derive(Default)]
-struct PeerTable {
-    peers: HashMap<PeerAddr, Peer>,
-    /// The peers that were forgotten while somebody held a handle or a frame was being written. Their counts
-    /// may still change.
-    leaving: Vec<Peer>,
-    /// The sums over all others that were forgotten.
-    forgotten: SendStats,
-    stopped: bool,
 }
 
 impl Peers {
@@ -156,7 +137,10 @@ impl Peers {
             addr.clone(),
             sessions.and_then(|sessions| sessions.context.demand(addr).node),
             self.this.clone(),
-            self.streams.fetch_add(1, Relaxed),
+            OutgoingStream::new(
+                self.streams.fetch_add(1, Relaxed),
+                sessions.map(|parts| parts.context.clone()),
+            ),
             Limits::of_peer(&self.context.config),
             DirectWrite::new(
                 self.last_direct_write.clone(),
@@ -213,7 +197,6 @@ impl Peers {
             peers: self.this.clone(),
             context: self.context.clone(),
             supervisor: self.supervisor.clone(),
-            // Closes the queue when the arbiter ends, even if the task has not started by then.
             _close_queue: CloseOnDrop::new(peer.queue.clone()),
             peer: peer.clone(),
         };
@@ -221,27 +204,6 @@ impl Peers {
             let _load = load;
             writing.run().await;
         })
-    }
-
-    /// Forgets the peer if nobody holds a handle to it and its queue is empty. Otherwise returns false.
-    ///
-    /// Under this lock nobody can get a new handle, so nobody can be about to send to the peer.
-    fn forget(&self, state: &Arc<PeerState>) -> bool {
-        let mut table = self.table.write();
-        let known = table.peers.get(&state.addr);
-        // It may have been forgotten, and its address may have become a new peer since.
-        let Some(peer) = known.filter(|peer| Arc::ptr_eq(&peer.state, state)) else {
-            return true;
-        };
-        if !peer.is_only_handle() || !peer.state.queue.left().is_zero() {
-            return false;
-        }
-        // Somebody asked for a link before they dropped their handle.
-        if peer.state.needs_link() {
-            return false;
-        }
-        table.remove(&state.addr);
-        true
     }
 
     // ---- statistics --------------------------------------------------------------------------------
@@ -255,10 +217,7 @@ impl Peers {
         // Locked throughout, so that a peer that is forgotten meanwhile is neither missed nor counted
         // twice.
         let table = self.table.read();
-        let mut sum = table.forgotten;
-        for peer in table.peers.values().chain(&table.leaving) {
-            sum += peer.state.queue.stats();
-        }
+        let mut sum = table.stats();
         let (offered, rejected) = *self.rejected.lock();
         sum.offered += offered;
         sum.rejected += rejected;
@@ -324,44 +283,30 @@ impl Peers {
     }
 }
 
-impl PeerTable {
-    /// Forgets the most dispensable peer, and drops the frames that wait for it. Its writer ends and
-    /// reports them. Returns the payloads of these frames, or `None` if every peer is needed.
-    fn make_room(&mut self) -> Option<impl Sized + use<>> {
-        let now = time::now();
-        // As in `forget`, nobody is about to send to a peer whose only handle is in the table.
-        let only_here = self.peers.values().filter(|peer| peer.is_only_handle());
-        let dispensable = only_here.filter_map(|peer| Some((peer.state.dispensable(now)?, peer)));
-        let (_, peer) = dispensable.max_by_key(|(dispensable, _)| *dispensable)?;
-        let payloads = peer.state.queue.abandon();
-        peer.state.forgotten.cancel();
-        let addr = peer.addr().clone();
-        self.remove(&addr);
-        Some(payloads)
-    }
-
-    /// Adds up the counts of the peers that are leaving and have come to their end: nobody can send to them,
-    /// and all their frames have found their end.
-    fn settle(&mut self) {
-        let forgotten = &mut self.forgotten;
-        self.leaving.retain(|peer| {
-            let has_ended = peer.is_only_handle() && peer.state.queue.left().is_zero();
-            if has_ended {
-                *forgotten += peer.state.queue.stats();
-            }
-            !has_ended
-        });
-    }
-
-    /// Removes a peer whose frames have all found their end, and keeps its counts.
-    fn remove(&mut self, addr: &PeerAddr) {
-        if let Some(peer) = self.peers.remove(addr) {
-            self.forgotten += peer.state.queue.stats();
-        }
-    }
-}
-
 impl ForgetPeer for Peers {
+    /// Under this lock nobody can get a new handle, so nobody can be about to send to the peer.
+    fn forget_unused(&self, state: &Arc<PeerState>) -> bool {
+        let mut table = self.table.write();
+        let known = table.peers.get(&state.addr);
+        // It may have been forgotten, and its address may have become a new peer since.
+        let Some(peer) = known.filter(|peer| Arc::ptr_eq(&peer.state, state)) else {
+            return true;
+        };
+        if !peer.is_only_handle() || !peer.state.queue.left().is_zero() {
+            return false;
+        }
+        // Somebody asked for a link before they dropped their handle.
+        if peer.state.needs_link() {
+            return false;
+        }
+        table.remove(&state.addr);
+        true
+    }
+
+    fn settle(&self) {
+        self.table.write().settle();
+    }
+
     fn forget_now(&self, peer: &Arc<PeerState>) {
         // Dropped when the lock is released, because it holds payloads, whose drop is foreign code.
         let _payloads;
@@ -370,10 +315,7 @@ impl ForgetPeer for Peers {
         if !known.is_some_and(|known| Arc::ptr_eq(&known.state, peer)) {
             return;
         }
-        _payloads = peer.queue.abandon();
-        peer.forgotten.cancel();
-        let known = table.peers.remove(&peer.addr);
-        table.leaving.extend(known);
+        _payloads = table.forget(&peer.addr);
     }
 }
 
@@ -382,70 +324,5 @@ impl fmt::Debug for Peers {
         f.debug_struct("Peers")
             .field("len", &self.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// The task of one peer, from when it is made to when it is forgotten.
-struct KeepWriting {
-    peers: Weak<Peers>,
-    context: WriterContext,
-    supervisor: Supervisor,
-    peer: Arc<PeerState>,
-    _close_queue: CloseOnDrop,
-}
-
-impl KeepWriting {
-    /// Keeps a writer alive whenever there is something to write, until the peer is forgotten or the
-    /// transport ends.
-    async fn run(self) {
-        let KeepWriting { context, peer, .. } = &self;
-        let component = || Component::PeerWriter(peer.addr.clone());
-        let start = |lifeline| PeerWriter::start(context.clone(), peer.clone(), lifeline);
-        // Frames also go stale between two lives of the writer. Dropping them runs foreign code, hence
-        // the task of its own.
-        let pause = |wait| {
-            let peer = peer.clone();
-            let expiring = async move { peer.expire_while(sleep(wait)).await };
-            let expiring = AbortOnDropHandle::new(actix_rt::spawn(expiring));
-            async move { expiring.await.unwrap_or_default() }
-        };
-        let writing = async {
-            loop {
-                self.supervisor.keep_alive(component(), start, pause).await;
-                // A peer whose queue has ended stays known, for the report of the stop.
-                if peer.queue.is_done() || self.forgotten().await {
-                    return;
-                }
-            }
-        };
-        let writing = peer.forgotten.run_until_cancelled(writing);
-        context.lifecycle.run(writing).await;
-        if peer.queue.is_done() {
-            // If the peer was forgotten, its writer may still hold a batch, and gives it back.
-            context.lifecycle.run(peer.queue.drained()).await;
-        }
-        peer.report_dropped(&peer.queue.take_untold());
-        if let Some(peers) = self.peers.upgrade() {
-            peers.table.write().settle();
-        }
-    }
-
-    /// The writer has been idle and ended. Waits until there is something to write again. Returns true
-    /// if the peer was forgotten instead, because nobody holds a handle to it.
-    async fn forgotten(&self) -> bool {
-        let idle_timeout = self.context.config.idle_timeout;
-        loop {
-            let Some(peers) = self.peers.upgrade() else {
-                return true;
-            };
-            if peers.forget(&self.peer) {
-                return true;
-            }
-            drop(peers);
-            self.peer.queue.trim();
-            if timeout(idle_timeout, self.peer.until_work()).await.is_ok() {
-                return false;
-            }
-        }
     }
 }

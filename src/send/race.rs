@@ -16,10 +16,11 @@ use crate::{
 /// The most failed attempts that one error tells of.
 const MAX_TOLD: usize = 4;
 
-/// The attempts that have failed.
+/// The attempts that have failed, and those that are being made.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     failed: Vec<(SocketAddr, io::Error)>,
+    running: Vec<SocketAddr>,
     /// Whether an address gave no answer.
     pub(super) unanswered: bool,
     /// An address that connected and was not accepted.
@@ -27,25 +28,30 @@ pub(super) struct Failures {
 }
 
 impl Failures {
+    /// Notes that an attempt has failed. Returns its place, if others do not need it.
     fn add<'d>(&mut self, failure: FailedAttempt<'d>) -> Option<Place<'d>> {
         self.unanswered |= !failure.answered;
+        self.running.retain(|addr| *addr != failure.addr);
         self.failed.push((failure.addr, failure.err));
         failure.place
     }
 
-    /// Makes one error of all, of the kind of the last one, or of `kind`.
-    pub(super) fn into_error(self, kind: Option<io::ErrorKind>, text: &str) -> io::Error {
+    /// Notes that the attempts that are being made have failed for want of an answer.
+    pub(super) fn time_is_over(&mut self) {
+        self.unanswered = true;
+        let timed_out = |addr| (addr, io::ErrorKind::TimedOut.into());
+        self.failed.extend(self.running.drain(..).map(timed_out));
+    }
+
+    /// Makes one error of all, of the kind of the last one.
+    pub(super) fn into_error(self) -> io::Error {
         let last = self.failed.last().map(|(_, err)| err.kind());
-        let kind = kind.or(last).unwrap_or(io::ErrorKind::Other);
         let told = self.failed.iter().take(MAX_TOLD);
         let mut told: Vec<_> = told.map(|(addr, err)| format!("{addr}: {err}")).collect();
         if self.failed.len() > MAX_TOLD {
             told.push(format!("and {} more", self.failed.len() - MAX_TOLD));
         }
-        if !text.is_empty() {
-            told.insert(0, text.to_owned());
-        }
-        io::Error::new(kind, told.join("; "))
+        io::Error::new(last.unwrap_or(io::ErrorKind::TimedOut), told.join("; "))
     }
 }
 
@@ -69,6 +75,7 @@ pub(super) async fn race<'d>(
         if let Some(place) = spare.take()
             && let Some(addr) = addrs.next()
         {
+            failures.running.push(addr);
             running.push(attempts.connect(addr, place));
             wait = ATTEMPT_DELAY;
         }

@@ -89,12 +89,23 @@ impl Wire {
         Ok(written)
     }
 
-    /// Writes a control frame, which may have to wait. Called between two frames.
-    pub(super) async fn say(&self, control: &Control) -> io::Result<()> {
+    /// Writes a control frame, which may have to wait. Called between two frames. Returns its length.
+    pub(super) async fn say(&self, control: &Control) -> io::Result<usize> {
+        let control = control.encode();
         self.mid_frame.store(true, Relaxed);
-        self.writing.write_whole(&control.encode()).await?;
+        self.writing.write_whole(&control).await?;
         self.mid_frame.store(false, Relaxed);
-        Ok(())
+        Ok(control.len())
+    }
+
+    /// Returns how many bytes have been written, and how many of them are acknowledged; see
+    /// [`WriteHalf::written`] and [`WriteHalf::acknowledged`].
+    pub(super) fn written(&self) -> Option<u64> {
+        self.writing.written()
+    }
+
+    pub(super) fn acknowledged(&self) -> Option<u64> {
+        self.writing.acknowledged()
     }
 
     /// Says that this node stops, if the far end understands it and the system takes it at once.
@@ -143,16 +154,20 @@ impl Wire {
         match &self.far_end {
             FarEnd::Watched(back_channel) => {
                 let ready = self.writing.ready_now()?;
-                Some(ready.map_err(|err| lost(&err)).and_then(|ready| {
-                    match ready.is_readable().then(|| back_channel.read()).flatten() {
-                        Some(reason) => Err(reason),
-                        None => Ok(ready),
-                    }
-                }))
+                Some(
+                    ready
+                        .map_err(|err| DownReason::lost(&err))
+                        .and_then(|ready| {
+                            match ready.is_readable().then(|| back_channel.read()).flatten() {
+                                Some(reason) => Err(reason),
+                                None => Ok(ready),
+                            }
+                        }),
+                )
             }
             FarEnd::Read(_) => {
                 let ready = self.writing.writable_now()?;
-                Some(ready.map_err(|err| lost(&err)))
+                Some(ready.map_err(|err| DownReason::lost(&err)))
             }
         }
     }
@@ -163,11 +178,11 @@ impl Wire {
         match &self.far_end {
             FarEnd::Watched(_) => {
                 let ready = self.writing.ready().await;
-                ready.map(|_| ()).map_err(|err| lost(&err))
+                ready.map(|_| ()).map_err(|err| DownReason::lost(&err))
             }
             FarEnd::Read(link) => tokio::select! {
                 biased;
-                ready = self.writing.writable() => ready.map_err(|err| lost(&err)),
+                ready = self.writing.writable() => ready.map_err(|err| DownReason::lost(&err)),
                 reason = link.until_over() => Err(reason),
             },
         }
@@ -205,8 +220,4 @@ impl Drop for Wire {
             link.end_writing();
         }
     }
-}
-
-pub(super) fn lost(err: &io::Error) -> DownReason {
-    DownReason::Lost(err.kind())
 }

@@ -150,7 +150,9 @@ impl Writing {
                         self.refused(addr, reason);
                         continue;
                     }
-                    Err(NotWelcome::Failed(err)) => DialFailure::after_connecting(addr, err),
+                    Err(NotWelcome::Failed(err)) => {
+                        DialFailure::after_connecting(&peer.addr, addr, err)
+                    }
                 },
                 Err(failure) => failure,
             };

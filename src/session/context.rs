@@ -12,9 +12,10 @@ use crate::{
     net::halves::WriteHalf,
     peer_addr::PeerAddr,
     session::{
+        admitted::Session,
         identity::Resolved,
         inbound_stream::InboundStream,
-        known_nodes::{KnownNodes, NotAdmitted, Session},
+        known_nodes::{KnownNodes, NotAdmitted, Retired},
         meant::Meant,
         open_link::{OpenLink, Rank},
     },
@@ -227,6 +228,16 @@ impl SessionContext {
     pub(crate) fn stream(&self, link: &OpenLink, number: u64) -> Option<Arc<InboundStream>> {
         let mut known = self.known.lock();
         known.stream(link.node, link.incarnation, number)
+    }
+
+    /// Notes how far a queue for the node got that has ended.
+    pub(crate) fn retire(&self, node: NodeId, retired: Retired) {
+        self.known.lock().retire(node, retired);
+    }
+
+    /// Takes one of those out, for a queue that goes on with its numbers.
+    pub(crate) fn take_retired(&self, node: NodeId) -> Option<Retired> {
+        self.known.lock().take_retired(node)
     }
 
     /// Lets a peer stand for a known node, unless another one does.

@@ -8,15 +8,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ids::{Incarnation, NodeId},
     peer_addr::PeerAddr,
-    session::{inbound_stream::InboundStream, open_link::OpenLink},
+    session::{admitted::Session, inbound_stream::InboundStream, open_link::OpenLink},
 };
 
 /// The most nodes that are known. Strangers can make up any number of ids. If there are more, those without
@@ -48,6 +45,15 @@ struct Known {
     streams: HashMap<u64, Arc<InboundStream>>,
     /// The peer that stands for the node: frames for it go into the queue of this one.
     peer: Option<PeerAddr>,
+    /// The streams of our own queues for the node that have ended.
+    retired: Vec<Retired>,
+}
+
+/// How far the numbers of a queue got that has ended.
+#[derive(Debug, Copy, Clone)]
+pub(crate) struct Retired {
+    pub(crate) stream: u64,
+    pub(crate) next: u64,
 }
 
 /// The links with one incarnation of a node.
@@ -55,22 +61,6 @@ struct Known {
 struct Life {
     superseded: CancellationToken,
     links: TaskTracker,
-}
-
-/// What a link holds for as long as it is open: it counts as a link with that incarnation of the node.
-#[derive(Debug)]
-pub(crate) struct Session {
-    /// Cancelled when a later incarnation of the node has come. The link must end then.
-    pub(crate) superseded: CancellationToken,
-    former: TaskTracker,
-    _link: TaskTrackerToken,
-}
-
-impl Session {
-    /// Waits until the links with the former incarnation have ended.
-    pub(crate) async fn former_ended(&self) {
-        self.former.wait().await;
-    }
 }
 
 /// Why a node gets no session.
@@ -184,6 +174,20 @@ impl KnownNodes {
         self.nodes.get(&node)?.peer.as_ref()
     }
 
+    /// Notes how far a queue for the node got.
+    pub(super) fn retire(&mut self, node: NodeId, retired: Retired) {
+        if let Some(known) = self.nodes.get_mut(&node)
+            && known.retired.len() < MAX_STREAMS
+        {
+            known.retired.push(retired);
+        }
+    }
+
+    /// Takes one of those out, for a queue that goes on with its numbers.
+    pub(super) fn take_retired(&mut self, node: NodeId) -> Option<Retired> {
+        self.nodes.get_mut(&node)?.retired.pop()
+    }
+
     fn of(&mut self, node: NodeId, incarnation: Incarnation) -> Option<&mut Known> {
         let known = self.nodes.get_mut(&node);
         known.filter(|known| known.incarnation == incarnation)
@@ -216,6 +220,7 @@ impl Known {
             open: Vec::new(),
             streams: HashMap::new(),
             peer: None,
+            retired: Vec::new(),
         }
     }
 

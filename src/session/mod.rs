@@ -3,6 +3,7 @@
 //! Owns who this node is, which other nodes are known, the decisions of the handshake, which links there are
 //! with a node, and which frames of it have come. Leaves the bytes to `wire/control`, and the sockets to `send` (the end that dials) and `receive` (the end that accepts).
 
+pub(crate) mod admitted;
 pub(crate) mod context;
 pub(crate) mod identity;
 pub(crate) mod inbound_stream;

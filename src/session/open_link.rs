@@ -16,7 +16,7 @@ use crate::{
     ids::{Incarnation, NodeId},
     net::halves::WriteHalf,
     observe::event::DownReason,
-    session::known_nodes::Session,
+    session::admitted::Session,
 };
 
 /// Which of several links with the same node is written to: the greatest. Both ends see the same order.

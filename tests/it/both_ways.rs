@@ -253,7 +253,7 @@ fn frames_for_a_node_that_listens_nowhere_wait_until_it_is_there_again() {
         run(async {
             let server = node_of(quick(config), 2);
             let mut questions = serve(&server, [1]);
-            let mut said = vec![hello_both_ways(9, 1, 0), start_at(0, 0), wire(1, b"one")];
+            let mut said = [hello_both_ways(9, 1, 0), start_at(0, 0), wire(1, b"one")];
             let mut raw = Raw::saying(&server, &said.concat()).await;
             raw.read_control(WELCOME).await;
             questions.next().await;

@@ -125,6 +125,7 @@ fn a_whole_node_is_read_from_one_file() {
             [peers]
             two = "10.0.0.2:7000"
             three = "[::1]:7000"
+            four = "Node-4.svc:7000"
 
             [config]
             stale_after = "2s"
@@ -135,9 +136,13 @@ fn a_whole_node_is_read_from_one_file() {
             .stale_after(Duration::from_secs(2))
             .overflow(Overflow::DropOldest);
         assert_eq!(read.config, expected);
-        let peers: Vec<_> = read.peers.iter().collect();
-        let [two, three] = ["10.0.0.2:7000", "[::1]:7000"].map(|addr| addr.parse().expect(addr));
-        assert_eq!(peers, [(&"three".into(), &three), (&"two".into(), &two)]);
+        let peers = read.peers.iter();
+        let peers: Vec<_> = peers
+            .map(|(name, addr)| (name.as_str(), addr.clone()))
+            .collect();
+        let [two, three, four] = ["10.0.0.2:7000", "[::1]:7000", "node-4.svc:7000"]
+            .map(|addr| addr.parse().expect(addr));
+        assert_eq!(peers, [("four", four), ("three", three), ("two", two)]);
         let written = toml::to_string(&read).expect("plain values");
         assert_eq!(
             toml::from_str::<NodeConfig>(&written).expect(&written),

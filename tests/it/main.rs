@@ -15,6 +15,8 @@ mod dialling;
 mod draining;
 mod events;
 mod groups;
+#[cfg(target_os = "linux")]
+mod in_doubt;
 mod limits;
 mod links;
 mod listening;

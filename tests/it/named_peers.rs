@@ -3,7 +3,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -227,14 +227,16 @@ fn if_no_address_answers_the_log_has_each_with_its_error_and_the_name() {
     run(async {
         let (log, names) = (Log::collect(), NameBook::default());
         let config = Config::default().placement(Placement::Current);
-        let a = names.node(config.redial_first(NEVER).redial_max(NEVER));
+        let config = config.redial_first(NEVER).redial_max(NEVER);
+        let a = names.node(config.connect_timeout(10 * MS));
         let mut events = watch(&a);
-        let away = [Vacant::new(), Vacant::new()];
-        names.set("node-3.svc", away.each_ref().map(Vacant::addr));
+        let (away, mute) = (Vacant::new(), Mute::new().await);
+        let addrs = [away.addr(), mute.addr];
+        names.set("node-3.svc", addrs);
         let to = name("node-3.svc:7000");
         a.try_send(&to, group(1), "hello").expect("room");
         let (name, error, text) = unreachable(&mut events, &to).await;
-        assert_eq!((name, error), (None, ErrorKind::ConnectionRefused));
+        assert_eq!((name, error), (None, ErrorKind::TimedOut));
         assert!(
             text.starts_with("peer node-3.svc:7000 is unreachable since "),
             "{text}"
@@ -242,11 +244,8 @@ fn if_no_address_answers_the_log_has_each_with_its_error_and_the_name() {
         let [line] = &log.lines("unreachable")[..] else {
             panic!("{:?}", log.lines("unreachable"));
         };
-        for part in [
-            "node-3.svc:7000",
-            &away[0].addr().to_string(),
-            &away[1].addr().to_string(),
-        ] {
+        let [refused, silent] = addrs.map(|addr| addr.to_string());
+        for part in ["node-3.svc:7000", &refused, "refused", &silent, "timed out"] {
             assert!(line.contains(part), "{part} in {line}");
         }
         end([a]).await;
@@ -430,6 +429,45 @@ fn a_name_that_leads_nowhere_or_to_this_node_is_unreachable_and_says_why() {
     }
 }
 
+/// Returns an address of this machine that is not loopback, if it has one.
+fn own_ip() -> Option<IpAddr> {
+    // Sends nothing, but lets the system choose the ip that it would send from.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
+#[test]
+fn a_node_that_listens_on_all_addresses_notices_each_of_its_own() {
+    let Some(ip) = own_ip() else {
+        return; // There is only loopback, which it knows without connecting.
+    };
+    run(async {
+        let names = NameBook::default();
+        let config = Config::default().stale_after(NEVER).redial_max(NEVER);
+        let builder = Transport::builder().config(config).resolver(names.clone());
+        let a = builder.bind("0.0.0.0:0").expect("free port");
+        let b = node(Config::default());
+        let (mut events, mut seen) = (watch(&a), serve(&b, [1]));
+        let (own, to) = (
+            SocketAddr::from((ip, a.local_addr().port())),
+            name("node-3.svc:7000"),
+        );
+        names.set("node-3.svc", [own]);
+        let peer = a.peer(&to).expect("room");
+        peer.try_send(group(1), "not to myself").expect("room");
+        let (problem, _, _) = unreachable(&mut events, &to).await;
+        assert_eq!(problem, Some(NameError::ThisNode(own)));
+        // Another address beside it is used.
+        names.set("node-3.svc", [own, b.local_addr()]);
+        peer.connect();
+        assert_eq!(seen.next().await.payload, "not to myself");
+        assert_eq!(a.stats().inbound.received.frames, 0);
+        end([a, b]).await;
+    });
+}
+
 fn at(addr: &str) -> SocketAddr {
     addr.parse().expect("an address")
 }
@@ -444,7 +482,7 @@ fn of_several_addresses_those_that_no_peer_can_have_are_left_out() {
             "node-3.svc",
             [a.local_addr(), at("0.0.0.0:7"), b.local_addr()],
         );
-        a.try_send(&name("node-3.svc:7000"), group(1), "hello")
+        a.try_send(name("node-3.svc:7000"), group(1), "hello")
             .expect("room");
         assert_eq!(seen.next().await.payload, "hello");
         assert_eq!(a.stats().links.dials, 1);

@@ -60,6 +60,7 @@ fn no_other_name_is_in_both_preludes() {
         type_name::<Node>(),
         type_name::<NodeId>(),
         type_name::<Overflow>(),
+        type_name::<PeerAddr>(),
         type_name::<Placement>(),
         type_name::<RefusedReason>(),
         type_name::<Register>(),

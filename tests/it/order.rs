@@ -25,9 +25,9 @@ impl Actor for Listens {
 impl Handler<Inbound> for Listens {
     type Result = ();
 
-    fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
         let (group, mut gap) = (inbound.group().get(), inbound.gap());
-        while let Some(payload) = inbound.next() {
+        for payload in inbound {
             let text = String::from_utf8(payload.to_vec()).expect("text");
             let _ = self.0.send((group, text, gap.take()));
         }
@@ -259,6 +259,36 @@ fn frames_that_go_stale_are_told_at_their_place_and_at_the_end() {
                 }
             }
             assert_eq!((next, told), (35, stale));
+            end([a]).await;
+        });
+    }
+}
+
+/// Otherwise nobody would tell what was lost with the last connection before the peer was forgotten.
+#[test]
+fn a_peer_that_is_forgotten_and_known_again_goes_on_with_its_numbers() {
+    for config in placements() {
+        run(async {
+            let (listener, to) = listener();
+            let a = node_of(config.redial_first(MS).redial_max(5 * MS), 1);
+            let mut first_numbers = Vec::new();
+            for _ in 0..2 {
+                let peer = a.peer(to).expect("usable");
+                peer.try_send(group(1), "written").expect("room");
+                let mut tap = Tap::accept(&listener).await;
+                assert_eq!(tap.frame().await.expect("a Hello").0, u32::MAX);
+                tap.write(&welcome_both_ways(2, 1, 1)).await;
+                let (_, start) = tap.frame().await.expect("a Start");
+                first_numbers.push(start[8..].to_vec());
+                assert_eq!(tap.frame().await, Some((1, "written".into())));
+                peer.forget();
+                assert_eq!(tap.frame().await, None);
+                drop(peer);
+                until("forgotten", || a.stats().links.peers == 0).await;
+                until("ended", || a.stats().tcp.queued.frames == 0).await;
+            }
+            let expected = [0, 1].map(|next| start_at(0, next)[16..].to_vec());
+            assert_eq!(first_numbers, expected);
             end([a]).await;
         });
     }

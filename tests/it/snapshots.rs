@@ -74,9 +74,15 @@ fn counters_and_peers_can_be_serialised() {
         assert_eq!(stats["inbound"]["delivered"], one);
         assert_eq!(stats["inbound"]["dropped"]["no_group"]["frames"], 0);
         let peers = serde_json::to_value(a.peers()).expect("plain values");
+        assert_eq!(peers[0]["peer"], to.to_string());
         assert_eq!(peers[0]["addr"], to.to_string());
+        assert_eq!(peers[0]["node"], serde_json::Value::Null);
         assert_eq!(peers[0]["state"], "up");
         assert_eq!(peers[0]["frames"]["written"], one);
+        let _named = a.peer("node-3.svc:7000").expect("room");
+        let peers = serde_json::to_value(a.peers()).expect("plain values");
+        assert_eq!(peers[1]["peer"], "node-3.svc:7000");
+        assert_eq!(peers[1]["addr"], serde_json::Value::Null);
         end([a, b]).await;
     });
 }

@@ -8,6 +8,7 @@ mod drop_reason;
 mod group_stats;
 mod link_state;
 mod link_stats;
+mod receipt;
 mod receive_stats;
 mod send_stats;
 
@@ -21,6 +22,7 @@ pub use self::{
     group_stats::GroupStats,
     link_state::LinkState,
     link_stats::{DatagramErrors, LinkStats},
+    receipt::Receipt,
     receive_stats::{ReceiveStats, Undelivered},
     send_stats::{Dropped, Rejected, SendStats},
 };
@@ -106,6 +108,22 @@ mod tests {
         stats.tcp.written = Count::one(72);
         let text = stats.balance().expect_err("in two places").to_string();
         assert!(text.starts_with("tcp: accepted = written"), "{text}");
+    }
+
+    #[test]
+    fn no_more_is_confirmed_or_in_doubt_than_was_written() {
+        let mut stats = Stats::default();
+        for count in [
+            &mut stats.tcp.offered,
+            &mut stats.tcp.accepted,
+            &mut stats.tcp.written,
+            &mut stats.tcp.confirmed,
+        ] {
+            *count = Count::one(72);
+        }
+        assert_eq!(stats.balance(), Ok(()));
+        stats.tcp.in_doubt = Count::one(72);
+        assert!(stats.balance().is_err(), "one frame in both");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::{
 /// What was offered for sending and what became of it.
 ///
 /// `offered = accepted + rejected` and `accepted = written + dropped + queued + in_flight`, in frames
-/// and in bytes, in every snapshot. "Written" means that the kernel took the whole frame, not that
-/// anybody received it.
+/// and in bytes, in every snapshot; `confirmed + in_doubt` is never more than `written`. "Written" means
+/// that the kernel took the whole frame, not that anybody received it.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -29,6 +29,12 @@ pub struct SendStats {
     pub rejected: Rejected,
     /// Frames that the kernel took whole.
     pub written: Count,
+    /// Written frames of connections that have ended: those that the other side's system had acknowledged.
+    /// Counted on Linux only, and never for datagrams; see [`Receipt`](crate::Receipt). `written` is the
+    /// sum of this, of `in_doubt`, and of what was written on the connections that there are now.
+    pub confirmed: Count,
+    /// Written frames of connections that have ended: those that may or may not have arrived.
+    pub in_doubt: Count,
     /// Frames that were accepted but never written.
     pub dropped: Dropped,
     /// Frames now waiting in a queue.
@@ -43,7 +49,14 @@ impl SendStats {
         check(counters, "offered = accepted + rejected", self.offered, sum)?;
         let sum = self.written + self.dropped.total() + self.queued + self.in_flight;
         let text = "accepted = written + dropped + queued + in_flight";
-        check(counters, text, self.accepted, sum)
+        check(counters, text, self.accepted, sum)?;
+        // Equal only if no more is known of written frames than there are.
+        let known = self.confirmed + self.in_doubt;
+        let among = Count {
+            frames: known.frames.min(self.written.frames),
+            bytes: known.bytes.min(self.written.bytes),
+        };
+        check(counters, "confirmed + in_doubt ≤ written", known, among)
     }
 }
 
@@ -53,6 +66,8 @@ impl AddAssign for SendStats {
         self.accepted += other.accepted;
         self.rejected += other.rejected;
         self.written += other.written;
+        self.confirmed += other.confirmed;
+        self.in_doubt += other.in_doubt;
         self.dropped += other.dropped;
         self.queued += other.queued;
         self.in_flight += other.in_flight;

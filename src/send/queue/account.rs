@@ -7,7 +7,7 @@
 
 use crate::{
     error::Refusal,
-    observe::stats::{Dropped, SendStats},
+    observe::stats::{Dropped, Receipt, SendStats},
     wire::count::Count,
 };
 
@@ -61,6 +61,12 @@ impl Account {
         if let Place::Dropped(reason) = to {
             *drop_counter(&mut self.untold, reason) += count;
         }
+    }
+
+    /// Counts what is known of written frames when their link has ended.
+    pub(super) fn count_receipt(&mut self, receipt: Receipt) {
+        self.stats.confirmed += receipt.confirmed;
+        self.stats.in_doubt += receipt.in_doubt;
     }
 
     /// Returns what the queue holds: queued or in flight.

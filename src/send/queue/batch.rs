@@ -9,6 +9,7 @@ use super::{
     SendQueue,
     account::{Place, SendDrop},
     chunk::Chunk,
+    unacked::Finished,
 };
 use crate::{net::clock::CoarseInstant, wire::count::Count};
 
@@ -30,16 +31,23 @@ pub(crate) struct Batch<To: Copy + Eq = ()> {
     cursor: usize,
     /// The number of the frame behind the last one that was written whole.
     reached: u64,
+    /// Whether the link wants to know which frames were finished.
+    noting: bool,
 }
 
 impl<To: Copy + Eq> Batch<To> {
     /// Makes a batch from chunks that the queue has just counted as in flight.
-    pub(super) fn new(queue: Arc<SendQueue<To>>, chunks: VecDeque<Chunk<To>>) -> Self {
+    pub(super) fn new(
+        queue: Arc<SendQueue<To>>,
+        chunks: VecDeque<Chunk<To>>,
+        noting: bool,
+    ) -> Self {
         Batch {
             queue,
             reached: chunks.front().map_or(0, |chunk| chunk.first),
             chunks,
             cursor: 0,
+            noting,
         }
     }
 
@@ -95,11 +103,13 @@ impl<To: Copy + Eq> Batch<To> {
 
     /// Notes that the kernel took `n` more bytes.
     pub(crate) fn advance(&mut self, n: usize) {
+        let finished = self.finished_by(n);
         let Batch {
             queue,
             chunks,
             cursor,
             reached,
+            ..
         } = self;
         *cursor += n;
         queue.locked(|state| {
@@ -122,8 +132,24 @@ impl<To: Copy + Eq> Batch<To> {
             state
                 .account
                 .transfer(Place::InFlight, Place::Written, done);
+            state.unacked.note(&finished);
             state.frames_left(&queue.limits);
         });
+    }
+
+    /// Returns the frames that `n` more bytes finish. Called before the queue is locked, because this
+    /// looks at each frame.
+    fn finished_by(&self, n: usize) -> Finished {
+        let mut finished = Finished::default();
+        let mut bytes = self.cursor + n;
+        for chunk in self.chunks.iter().take_while(|_| self.noting) {
+            let noted = chunk.note_finished(bytes, &mut finished);
+            bytes -= noted;
+            if bytes == 0 || noted < chunk.count().bytes as usize {
+                break;
+            }
+        }
+        finished
     }
 
     /// Drops the frames that went stale while the link did not take them. A frame that is partly

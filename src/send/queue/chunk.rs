@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::unacked::{Finished, Run};
 use crate::{
     ids::GroupId,
     net::clock::CoarseInstant,
@@ -210,6 +211,31 @@ impl<To: Copy + Eq> Chunk<To> {
             popped += frame;
         }
         popped
+    }
+
+    /// Notes the frames that end within its first `bytes`. Returns how many bytes these frames have.
+    pub(super) fn note_finished(&self, bytes: usize, finished: &mut Finished) -> usize {
+        let (buffer, start) = match &self.body {
+            Body::Encoded { buffer, start } => (&buffer[..], *start),
+            Body::Large { header, .. } => (&header[..], 0),
+        };
+        let (mut at, end) = (start, start.saturating_add(bytes));
+        let mut left = self.frames;
+        while left > 0 {
+            let len = frame::len_at(buffer, at);
+            let begin = at;
+            // While the lengths are equal, the next one is looked for where the processor can know it
+            // before it has read this one.
+            while left > 0 && at + len <= end && frame::len_at(buffer, at) == len {
+                at += len;
+                left -= 1;
+            }
+            if at == begin {
+                break;
+            }
+            finished.push(Run::new(len, (at - begin) / len));
+        }
+        at - start
     }
 
     /// Removes all frames but the first. Returns what was removed.

@@ -44,9 +44,11 @@ mod chunk;
 mod deferred;
 mod doorbell;
 mod in_line;
+mod receipts;
 mod spare_buffers;
 mod staged;
 mod state;
+mod unacked;
 mod waiters;
 
 use std::{
@@ -98,6 +100,8 @@ pub(crate) struct Taken<To: Copy + Eq = ()> {
     pub(crate) dropped: Dropped,
     /// The number of the frame behind the batch: how many frames were accepted before it.
     pub(crate) behind: u64,
+    /// Whether the link should ask what is acknowledged, and tell [`SendQueue::acknowledged`].
+    pub(crate) ask: bool,
 }
 
 /// `Ok`: the frame is queued. Holds the doorbell to ring, and a copied payload to drop after unlocking.
@@ -207,17 +211,19 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     /// Drops what went stale and lends out what is next.
     pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Taken<To> {
-        let (chunks, dropped, behind) = self.locked(|state| {
+        let (chunks, dropped, behind, [noting, ask]) = self.locked(|state| {
             state.expire(&self.limits, now);
-            let chunks = state.take_batch();
-            let behind = state.account.first_queued();
-            (chunks, state.account.take_untold(), behind)
+            let (chunks, dropped) = (state.take_batch(), state.account.take_untold());
+            let (behind, unacked) = (state.account.first_queued(), &state.unacked);
+            let noted = [unacked.is_noting(), unacked.is_long()];
+            (chunks, dropped, behind, noted)
         });
-        let batch = (!chunks.is_empty()).then(|| Batch::new(self.clone(), chunks));
+        let batch = (!chunks.is_empty()).then(|| Batch::new(self.clone(), chunks, noting));
         Taken {
             batch,
             dropped,
             behind,
+            ask,
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     deferred::Deferred,
     doorbell::Doorbell,
     spare_buffers::SpareBuffers,
+    unacked::Unacked,
     waiters::Waiters,
 };
 use crate::{
@@ -37,6 +38,8 @@ pub(super) struct State<To> {
     /// Wakes whoever waits until nothing is queued or in flight.
     drained: Option<Waker>,
     pub(super) deferred: Deferred<To>,
+    /// What was written on the link.
+    pub(super) unacked: Unacked,
 }
 
 impl<To> Default for State<To> {
@@ -50,6 +53,7 @@ impl<To> Default for State<To> {
             doorbell: None,
             drained: None,
             deferred: Deferred::default(),
+            unacked: Unacked::default(),
         }
     }
 }
@@ -279,6 +283,7 @@ impl<To: Copy + Eq> State<To> {
     pub(super) fn trim(&mut self) {
         self.spare = SpareBuffers::default();
         self.chunks.shrink_to_fit();
+        self.unacked.trim();
     }
 
     // ---- those who wait -----------------------------------------------------------------------
