@@ -45,8 +45,11 @@ use clap::value_parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-pub(crate) use self::side::{Args as SideArgs, run as run_side};
 use self::{case::Case, child::Pin, row::Row};
+pub(crate) use self::{
+    side::{Args as SideArgs, run as run_side},
+    work::value_name,
+};
 use crate::{Failure, node::Where};
 
 /// Compares this crate with raw sockets and with plain tokio; takes less than eight minutes.

@@ -1,12 +1,9 @@
 //! The blast: sends as fast as the link takes it.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use actix::Arbiter;
-use actix_transport::{Count, GroupId, Shutdown, Stats, Transport};
+use actix_transport::{Count, GroupId, PeerAddr, Shutdown, Stats, Transport};
 use clap::value_parser;
 use tokio::{sync::oneshot, time::sleep};
 
@@ -33,9 +30,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
 
-    /// Addresses to send to, in turns.
+    /// Addresses to send to, in turns: ip:port or name:port.
     #[arg(long, value_name = "ADDR", value_delimiter = ',', required = true)]
-    to: Vec<SocketAddr>,
+    to: Vec<PeerAddr>,
 
     /// How many frames to send in all.
     #[arg(long, value_name = "N")]
@@ -63,7 +60,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     // At full speed the queue is always full, and on a slow link frames wait in it for long. So
     // no frame ever goes stale; `give_up` watches the links as a whole.
-    let mut node = Node::bind(&args.node, args.node.config().stale_after(DAY))?;
+    let mut node = Node::start(&args.node, args.node.config().stale_after(DAY))?;
     let transport = node.transport.clone();
     let producer = Producer::new(&args, &transport)?;
     node.announce();
@@ -99,7 +96,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         }
         Some(Ok(())) | None => {}
     }
-    report.print(args.node.json)
+    report.print(&args.node)
 }
 
 /// Returns once nothing has been written for this long.
@@ -130,7 +127,7 @@ struct Producer {
 impl Producer {
     fn new(args: &Args, transport: &Transport) -> Result<Self, Failure> {
         let to = args.to.iter();
-        let links = to.map(|&to| Link::new(transport, to, args.node.udp));
+        let links = to.map(|to| Link::new(transport, to, args.node.udp));
         Ok(Self {
             links: links.collect::<Result<_, _>>()?,
             groups: args.groups,

@@ -1,12 +1,15 @@
-//! The echo role: sends each received frame to one address, in the same group.
+//! The echo role: sends each received frame back, in the same group.
 
 use std::{
-    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use actix::{Actor, Context, Handler, ResponseFuture};
-use actix_transport::Inbound;
+use actix_transport::{Inbound, PeerAddr, Sender};
 use futures::future::OptionFuture;
 use tokio::time::sleep;
 
@@ -18,15 +21,16 @@ use crate::{
     report::Report,
 };
 
-/// Sends every received frame, of any group, to one address.
+/// Sends every received frame, of any group, back to the node that sent it, or to one address.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
 
-    /// Where ping listens. Links are one-way, so the connection of ping does not show it.
+    /// Where ping listens: ip:port or name:port. Needed for frames of senders that do not introduce
+    /// themselves, because their connections do not show it.
     #[arg(long, value_name = "ADDR")]
-    reply_to: SocketAddr,
+    reply_to: Option<PeerAddr>,
 
     /// Ends after this many seconds.
     #[arg(long, value_name = "S", value_parser = crate::seconds)]
@@ -34,10 +38,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    if args.reply_to.is_none() && !args.node.identity.has_sessions() {
+        return Err("--reply-to is missing: without --node, senders are not known".into());
+    }
     let mut node = Node::bind(&args.node, args.node.config())?;
+    let reply_to = args.reply_to.as_ref();
+    let reply_to = reply_to.map(|to| Link::new(&node.transport, to, args.node.udp));
+    let unanswered = Arc::new(AtomicU64::new(0));
     let echo = Echo {
-        link: Link::new(&node.transport, args.reply_to, args.node.udp)?,
+        reply_to: reply_to.transpose()?,
         received: Received::default(),
+        unanswered: unanswered.clone(),
     };
     let echo = echo.start();
     node.transport.catch_all(Some(echo.clone().recipient()));
@@ -49,13 +60,32 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let stats = node.finish().await;
     let received = echo.send(GetReceived).await?;
-    let report = Report::new("echo", stats).measured(received.count, received.time());
-    report.print(args.node.json)
+    let mut report = Report::new("echo", stats).measured(received.count, received.time());
+    let unanswered = unanswered.load(Relaxed);
+    if unanswered > 0 {
+        report.fail(format!(
+            "{unanswered} frames of unknown senders have no answer, because there is no --reply-to"
+        ));
+    }
+    report.print(&args.node)
 }
 
 struct Echo {
-    link: Link,
+    /// Where the answers to unknown senders go.
+    reply_to: Option<Link>,
     received: Received,
+    /// Frames of unknown senders that could not be answered.
+    unanswered: Arc<AtomicU64>,
+}
+
+impl Echo {
+    /// Returns where the answers go: over the connection of the frames if their sender is known.
+    fn link_back(&self, inbound: &Inbound) -> Option<Link> {
+        let sender = inbound.sender().map(Sender::peer);
+        // Fails if there are too many peers, or the transport has stopped.
+        let peer = sender.and_then(Result::ok);
+        peer.map(Link::Tcp).or_else(|| self.reply_to.clone())
+    }
 }
 
 impl Actor for Echo {
@@ -69,7 +99,11 @@ impl Handler<Inbound> for Echo {
     /// room for answers, no more questions come in.
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> ResponseFuture<()> {
         self.received.add(inbound.remaining(), Instant::now());
-        let link = self.link.clone();
+        let Some(link) = self.link_back(&inbound) else {
+            let frames = inbound.remaining().frames;
+            self.unanswered.fetch_add(frames, Relaxed);
+            return Box::pin(async {});
+        };
         Box::pin(async move {
             let group = inbound.group();
             for payload in inbound {

@@ -1,8 +1,11 @@
 //! Sending to another node, over a connection or by datagrams, for callers that may wait for room.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
-use actix_transport::{GroupId, Payload, Peer, PeerError, SendError, Transport};
+use actix_transport::{GroupId, Payload, Peer, PeerAddr, SendError, Transport};
 use tokio::time::sleep;
 
 use crate::Failure;
@@ -18,11 +21,11 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    pub(crate) fn new(transport: &Transport, to: SocketAddr, udp: bool) -> Result<Self, PeerError> {
+    pub(crate) fn new(transport: &Transport, to: &PeerAddr, udp: bool) -> Result<Self, Failure> {
         // Also needed for UDP: it checks whether the address can be sent to.
         let peer = transport.peer(to)?;
         Ok(match udp {
-            true => Link::Udp(transport.clone(), to),
+            true => Link::Udp(transport.clone(), resolve(transport, to)?),
             false => Link::Tcp(peer),
         })
     }
@@ -96,4 +99,20 @@ impl Link {
             }
         }
     }
+}
+
+/// Finds where datagrams for this address go. A name is resolved once, because the transport sends
+/// datagrams to no names.
+fn resolve(transport: &Transport, to: &PeerAddr) -> Result<SocketAddr, Failure> {
+    if let Some(addr) = to.ip_addr() {
+        return Ok(addr);
+    }
+    let name = to.to_string();
+    let failed = |problem: String| format!("{name}: {problem}");
+    let mut addrs = name
+        .to_socket_addrs()
+        .map_err(|err| failed(err.to_string()))?;
+    let is_ipv4 = transport.local_addr().is_ipv4();
+    let addr = addrs.find(|addr| addr.is_ipv4() == is_ipv4);
+    addr.ok_or_else(|| failed("has no address of the ip version of --listen".to_string()).into())
 }

@@ -8,19 +8,27 @@
 //! cargo run --release --example loadgen -- echo --listen 127.0.0.1:7001 --reply-to 127.0.0.1:7002
 //! cargo run --release --example loadgen -- ping --listen 127.0.0.1:7002 --to 127.0.0.1:7001 \
 //!     --count 100000 --size 64
+//!
+//! cargo run --release --example loadgen -- echo --listen 127.0.0.1:7001 --node 1
+//! cargo run --release --example loadgen -- ping --to localhost:7001 --node 2 \
+//!     --count 100000 --size 64
 //! ```
 //!
-//! Every role prints `listening on ADDR` to standard error once it can be reached. It prints its
+//! In the last two lines nodes introduce themselves (`--node`), so that one connection carries both
+//! questions and answers, and ping needs to listen nowhere.
+//!
+//! Every role that listens prints `listening on ADDR` to standard error once it can be reached. It prints its
 //! report to standard output when it is done or receives SIGINT or SIGTERM. It fails if something
 //! was lost that should not have been, or if the transport's counters do not balance.
 //!
 //! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is
-//! stopped), `link.rs` (sending to another node), `payload.rs` (the payload's format),
+//! stopped), `identity.rs` (who it is), `link.rs` (sending to another node), `payload.rs` (the payload's format),
 //! `received.rs` (counts what was received), `report.rs` (the report).
 
 mod bench;
 mod blast;
 mod echo;
+mod identity;
 mod link;
 mod node;
 mod payload;
@@ -41,8 +49,11 @@ use clap::Parser;
 /// Measures a link, with one process for each role.
 #[derive(Parser)]
 #[command(after_help = "\
-Links are one-way, so answers come over a second link: echo needs the address on which ping
-listens, and ping that of echo. Both need fixed ports; they can start in any order.")]
+Without --node, links are one-way and answers come over a second link: echo needs the address on
+which ping listens, and ping that of echo. Both need fixed ports; they can start in any order.
+
+With --node for both, answers take the connection of the questions: echo needs no --reply-to, and
+ping no --listen.")]
 enum Role {
     Sink(sink::Args),
     Blast(blast::Args),

@@ -10,7 +10,10 @@ use actix_transport::{Config, Placement, Shutdown, Stats, Transport};
 use clap::ValueEnum;
 use futures::future::LocalBoxFuture;
 
-use crate::Failure;
+use crate::{
+    Failure,
+    identity::{IdentityArgs, name_flag},
+};
 
 /// How long a role may take at its end to deliver received frames and send queued ones.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
@@ -20,13 +23,17 @@ const LONGEST_DATAGRAM: usize = 65_503;
 
 #[derive(clap::Args)]
 pub(crate) struct NodeArgs {
-    /// Where to listen; with port 0 the system chooses the port.
+    /// Where to listen; with port 0 the system chooses the port. Blast needs no such address, and
+    /// ping needs none if it has a `--node`: they can listen nowhere.
     #[arg(long, value_name = "ADDR")]
-    listen: SocketAddr,
+    listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
 
     /// Sends datagrams, and receives them in addition to connections. Without this, only
     /// connections are used.
-    #[arg(long)]
+    #[arg(long, requires = "listen")]
     pub(crate) udp: bool,
 
     /// Where the transport's actors run.
@@ -64,6 +71,7 @@ impl NodeArgs {
         Config::default()
             // Both programs run on one machine, and may use all connections.
             .max_connections_per_ip(Config::default().max_connections)
+            .sessions(self.identity.sessions())
             .udp(self.udp)
             .max_datagram(LONGEST_DATAGRAM)
             .placement(self.placement.placement())
@@ -77,17 +85,46 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Starts a node that others dial.
     pub(crate) fn bind(args: &NodeArgs, config: Config) -> Result<Self, Failure> {
+        match args.listen {
+            Some(_) => Node::start(args, config),
+            None => Err("--listen is missing: others must be able to dial this node".into()),
+        }
+    }
+
+    /// Starts a node that awaits answers. Without sessions they come over a second connection.
+    pub(crate) fn bind_for_answers(args: &NodeArgs, config: Config) -> Result<Self, Failure> {
+        if args.listen.is_none() && !args.identity.has_sessions() {
+            return Err(
+                "--listen is missing: without --node, answers come over a second \
+                        connection, which the other node dials"
+                    .into(),
+            );
+        }
+        Node::start(args, config)
+    }
+
+    /// Starts a node, which listens nowhere if there is no `--listen`.
+    pub(crate) fn start(args: &NodeArgs, config: Config) -> Result<Self, Failure> {
+        let builder = args.identity.introduce(Transport::builder().config(config));
+        let transport = match args.listen {
+            Some(addr) => builder.bind(addr),
+            None => builder.connect_only(),
+        };
         Ok(Self {
             interrupt: Box::pin(interrupt()?),
-            transport: Transport::builder().config(config).bind(args.listen)?,
+            transport: transport.map_err(name_flag)?,
         })
     }
 
-    /// Prints that other processes may send now. A program that starts several processes waits for
-    /// this line, so the groups must be registered before.
+    /// Prints that other processes may send now, if they can. A program that starts several
+    /// processes waits for this line, so the groups must be registered before.
     pub(crate) fn announce(&self) {
-        let _ = writeln!(stderr(), "listening on {}", self.transport.local_addr());
+        let addr = self.transport.local_addr();
+        if addr.port() != 0 {
+            let _ = writeln!(stderr(), "listening on {addr}");
+        }
     }
 
     /// Stops the transport after it has dealt with what it holds, or after [`DRAIN_LIMIT`].

@@ -1,12 +1,9 @@
 //! The ping role: sends one question at a time to an echo and measures the time to its answer.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler};
-use actix_transport::{GroupId, Inbound};
+use actix_transport::{GroupId, Inbound, PeerAddr};
 use clap::value_parser;
 use hdrhistogram::Histogram;
 use tokio::{sync::mpsc, time::timeout};
@@ -33,9 +30,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
 
-    /// Where echo listens. Echo needs the address of this process: its `--reply-to`.
+    /// Where echo listens: ip:port or name:port. Without `--node`, echo needs the address of this
+    /// process: its `--reply-to`.
     #[arg(long, value_name = "ADDR")]
-    to: SocketAddr,
+    to: PeerAddr,
 
     /// How many round trips to measure.
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
@@ -67,8 +65,9 @@ fn size(text: &str) -> Result<usize, String> {
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     // After this time the answer no longer counts, so a queued question is no longer needed.
-    let mut node = Node::bind(&args.node, args.node.config().stale_after(ANSWER_LIMIT))?;
-    let link = Link::new(&node.transport, args.to, args.node.udp)?;
+    let config = args.node.config().stale_after(ANSWER_LIMIT);
+    let mut node = Node::bind_for_answers(&args.node, config)?;
+    let link = Link::new(&node.transport, &args.to, args.node.udp)?;
     let (nonzero, pongs) = mpsc::channel(ANSWER_CAPACITY);
     let pong = Pong { nonzero }.start();
     node.transport.register(GROUP, pong.recipient())?;
@@ -90,7 +89,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if let Err(err) = pinged {
         report.fail(err.to_string());
     }
-    report.print(args.node.json)
+    report.print(&args.node)
 }
 
 async fn ping(

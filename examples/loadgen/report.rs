@@ -9,7 +9,7 @@ use actix_transport::{Count, LinkStats, ReceiveStats, SendStats, Stats};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Value, json};
 
-use crate::Failure;
+use crate::{Failure, bench::value_name, node::NodeArgs};
 
 pub(crate) struct Report {
     /// In the order of output.
@@ -52,12 +52,16 @@ impl Report {
     }
 
     /// Prints the report. Returns the recorded failure, if there is one, as the error.
-    pub(crate) fn print(mut self, json: bool) -> Result<(), Failure> {
+    pub(crate) fn print(mut self, node: &NodeArgs) -> Result<(), Failure> {
+        if node.identity.has_sessions() {
+            let mode = value_name(&node.identity.mode());
+            self.fields.push(("sessions", sessions(&mode, &self.stats)));
+        }
         if let Some(failure) = &self.failure {
             self.fields.push(("failure", failure.as_str().into()));
         }
         self.fields.push(("stats", counters(&self.stats)));
-        let text = match json {
+        let text = match node.json {
             true => line(&self.fields),
             false => table(&self.fields).to_string(),
         };
@@ -156,6 +160,21 @@ fn received(stats: &ReceiveStats) -> Value {
         "malformed": stats.malformed,
         "timed_out": stats.timed_out,
         "truncated": stats.truncated,
+    })
+}
+
+/// Who introduced themselves, who was refused, and what is missing of their frames.
+fn sessions(mode: &str, Stats { inbound, links, .. }: &Stats) -> Value {
+    json!({
+        "mode": mode,
+        "heard": links.heard,
+        "refused": links.refused,
+        "refusals": links.refusals,
+        "bad_handshakes": links.bad_handshakes,
+        "goodbyes": links.goodbyes,
+        "gaps": links.gaps,
+        "numbered": inbound.numbered,
+        "missing": inbound.missing,
     })
 }
 

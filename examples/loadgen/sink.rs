@@ -68,7 +68,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if received.count != delivered {
         report.fail(format!("counted {}, not {delivered}", received.count));
     }
-    report.print(args.node.json)
+    report.print(&args.node)
 }
 
 struct Counter {

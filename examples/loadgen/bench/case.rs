@@ -44,6 +44,7 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         peers: 1,
         burst: 1,
         placement,
+        sessions: false,
     };
     let stream = |name, size, frames| Case {
         name,
@@ -61,6 +62,11 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
             ..work(task, 64, 20_000)
         },
         contestants: TOKIO,
+    };
+    let with_sessions = |name, placement| {
+        let mut case = round_trip(name, Task::RoundTrip, placement);
+        case.work.sessions = true;
+        case
     };
     let with = |mut case: Case, producers, groups, peers| {
         (case.work.producers, case.work.groups) = (producers, groups);
@@ -102,6 +108,9 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         ),
         round_trip("round-trip-dedicated", Task::RoundTrip, Where::Dedicated),
         round_trip("round-trip-shared", Task::RoundTrip, Where::Shared),
+        with_sessions("round-trip-sessions-current", Where::Current),
+        with_sessions("round-trip-sessions-dedicated", Where::Dedicated),
+        with_sessions("round-trip-sessions-shared", Where::Shared),
         Case {
             name: "idle-connections",
             // The same number in a quick run: opening them takes hardly any time.

@@ -67,7 +67,7 @@ pub(super) async fn receive_plain(work: &Work) -> Result<Figures, Failure> {
 
 pub(super) async fn send_ours(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
     let transport = ours::bind(work.placement, true)?;
-    let link = Link::new(&transport, to, true)?;
+    let link = Link::new(&transport, &to.into(), true)?;
     let mut payload = vec![0; work.size];
     let cost = Cost::begin();
     for (number, route) in work.frames_of(0) {

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use actix::{Actor, Arbiter, Context, Handler};
-use actix_transport::{Config, GroupId, Inbound, Shutdown, Transport};
+use actix_transport::{Builder, Config, GroupId, Inbound, Shutdown, Transport};
 use tokio::sync::oneshot;
 
 use super::{
@@ -30,6 +30,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Binds a transport for one side of a run.
 pub(super) fn bind(placement: Where, udp: bool) -> Result<Transport, Failure> {
+    Ok(builder(placement, udp).bind(anywhere())?)
+}
+
+/// Returns the settings of one side of a run.
+pub(super) fn builder(placement: Where, udp: bool) -> Builder {
     // On a slow machine frames wait long in a queue that is always full, so none may go stale.
     let config = Config::default()
         .stale_after(DAY)
@@ -37,12 +42,14 @@ pub(super) fn bind(placement: Where, udp: bool) -> Result<Transport, Failure> {
         .queue_bytes(QUEUE)
         .udp(udp)
         .placement(placement.placement());
-    Ok(Transport::builder().config(config).bind(anywhere())?)
+    Transport::builder().config(config)
 }
 
 pub(super) async fn send(work: Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
     let transport = bind(work.placement, false)?;
-    let links = to.iter().map(|&addr| Link::new(&transport, addr, false));
+    let links = to
+        .iter()
+        .map(|&addr| Link::new(&transport, &addr.into(), false));
     let links: Vec<_> = links.collect::<Result<_, _>>()?;
 
     let cost = Cost::begin();

@@ -6,7 +6,9 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler};
-use actix_transport::{GroupId, Inbound, Peer, PeerAddr, Shutdown, Transport};
+use actix_transport::{
+    GroupId, Identity, Inbound, NodeId, Peer, PeerAddr, Shutdown, Stats, Transport,
+};
 use hdrhistogram::Histogram;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -32,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// How long sending the last answer may take.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// Links are one-way, so the asker sends its own address to this group first.
+/// Without sessions links are one-way, so the asker sends its own address to this group first.
 const INTRODUCTION: GroupId = GroupId::new(1);
 
 const GROUP: GroupId = GroupId::new(0);
@@ -134,8 +136,17 @@ pub(super) async fn echo_plain(work: &Work) -> Result<Figures, Failure> {
 
 // ---- ours --------------------------------------------------------------------------------------
 
+/// Binds a transport, which introduces itself as this node if the work says so.
+fn bind(work: &Work, node: u64) -> Result<Transport, Failure> {
+    let mut builder = ours::builder(work.placement, false);
+    if work.sessions {
+        builder = builder.identity(Identity::new(NodeId::new(node)));
+    }
+    Ok(builder.bind(anywhere())?)
+}
+
 pub(super) async fn ask_ours(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
-    let transport = ours::bind(work.placement, false)?;
+    let transport = bind(work, 1)?;
     let peer = transport.peer(to)?;
     let (done_tx, done) = oneshot::channel();
     let asker = Asker {
@@ -147,9 +158,16 @@ pub(super) async fn ask_ours(work: &Work, to: SocketAddr) -> Result<Figures, Fai
     transport.register(GROUP, asker.start().recipient())?;
 
     let cost = Cost::begin();
-    peer.try_send(INTRODUCTION, transport.local_addr().to_string())?;
+    if !work.sessions {
+        peer.try_send(INTRODUCTION, transport.local_addr().to_string())?;
+    }
     peer.try_send(GROUP, vec![0; work.size])?;
-    Ok(done.await?.figures(&cost))
+    let figures = done.await?.figures(&cost);
+    let Stats { links, .. } = transport.stats();
+    if work.sessions && (links.connects, links.accepted) != (1, 0) {
+        return Err("the answers did not take the connection of the questions".into());
+    }
+    Ok(figures)
 }
 
 /// Sends the next question as soon as the last one is answered.
@@ -187,7 +205,7 @@ impl Handler<Inbound> for Asker {
 }
 
 pub(super) async fn echo_ours(work: &Work) -> Result<Figures, Failure> {
-    let transport = ours::bind(work.placement, false)?;
+    let transport = bind(work, 2)?;
     let (done_tx, done) = oneshot::channel();
     let echo = Echo {
         transport: transport.clone(),
@@ -203,7 +221,8 @@ pub(super) async fn echo_ours(work: &Work) -> Result<Figures, Failure> {
     Ok(cost.figures())
 }
 
-/// Sends each question back to the peer that introduced itself last.
+/// Sends each question back to its sender. Without sessions that is the peer that sent its address
+/// last.
 struct Echo {
     transport: Transport,
     peer: Option<Peer>,
@@ -220,6 +239,9 @@ impl Handler<Inbound> for Echo {
 
     fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
         let group = inbound.group();
+        if let Some(sender) = inbound.sender() {
+            self.peer = sender.peer().ok();
+        }
         while let Some(payload) = inbound.next_slice() {
             if group == INTRODUCTION {
                 let addr = str::from_utf8(payload).ok();

@@ -57,6 +57,11 @@ impl Row {
         Some(rate(contestant)? / rate(beside)?)
     }
 
+    /// Returns the median time of a round trip, as a multiple of tokio's.
+    pub(super) fn time_to_tokio(&self) -> Option<f64> {
+        Some(self.median(Ours, "p50_us")? / self.median(Tokio, "p50_us")?)
+    }
+
     fn spread(&self, contestant: Contestant, name: &str) -> Option<Spread> {
         let samples = self.samples.get(&contestant)?.iter();
         let mut values: Vec<_> = samples.filter_map(|sample| sample.get(name)).collect();
@@ -100,6 +105,7 @@ impl Row {
             "peers": work.peers,
             "burst": work.burst,
             "placement": value_name(&work.placement),
+            "sessions": work.sessions,
             "contestants": contestants,
         });
         if let Some(raw) = self.raw() {
@@ -108,6 +114,9 @@ impl Row {
         }
         if work.task != Task::Idle {
             row["ours_to_tokio"] = self.ratio(Ours, Tokio).into();
+        }
+        if let Some(times) = self.time_to_tokio() {
+            row["time_to_tokio"] = times.into();
         }
         row
     }

@@ -48,6 +48,7 @@ pub(super) fn render(rows: &[Row]) -> String {
     }
     text += &widths(&busy);
     text.extend(busy.iter().filter_map(|row| lost(row)));
+    text.extend(busy.iter().filter_map(|row| round_trip_line(row)));
     text.extend(idle.iter().filter_map(|row| idle_line(row)));
     text
 }
@@ -113,6 +114,14 @@ fn lost(row: &Row) -> Option<String> {
         row.case.name,
         percent(Tokio),
         percent(Ours),
+    ))
+}
+
+fn round_trip_line(row: &Row) -> Option<String> {
+    Some(format!(
+        "{}: a round trip takes {:.2} times as long as tokio's.\n",
+        row.case.name,
+        row.time_to_tokio()?,
     ))
 }
 

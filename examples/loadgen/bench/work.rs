@@ -52,6 +52,9 @@ pub(super) struct Work {
     /// Where the actors of our transport run.
     #[arg(long, value_enum)]
     pub(super) placement: Where,
+    /// Whether both our nodes introduce themselves, so that they use one connection.
+    #[arg(long)]
+    pub(super) sessions: bool,
 }
 
 /// The destination of a frame.
@@ -67,7 +70,7 @@ impl Work {
     pub(super) fn to_args(&self) -> Vec<String> {
         let task = value_name(&self.task);
         let placement = value_name(&self.placement);
-        vec![
+        let mut args = vec![
             format!("--task={task}"),
             format!("--size={}", self.size),
             format!("--frames={}", self.frames),
@@ -76,7 +79,11 @@ impl Work {
             format!("--peers={}", self.peers),
             format!("--burst={}", self.burst),
             format!("--placement={placement}"),
-        ]
+        ];
+        if self.sessions {
+            args.push("--sessions".to_string());
+        }
+        args
     }
 
     /// Returns the numbers of the frames that one producer sends, with their routes.
@@ -125,7 +132,7 @@ pub(super) fn touch(payload: &[u8]) {
 }
 
 /// Returns the name that clap uses for a value.
-pub(super) fn value_name(value: &impl ValueEnum) -> String {
+pub(crate) fn value_name(value: &impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_string())
 }
