@@ -33,8 +33,9 @@ use crate::{
 pub(crate) struct ReceiveAccounts {
     all: Arc<Inner>,
     /// For the frames of one connection: cancelled when a later incarnation of their sender has come.
-    /// `None` if the sender is not known.
-    superseded: Option<CancellationToken>,
+    /// `None` if the sender is not known. Shared, because each batch has a handle: cloning a token and
+    /// dropping it locks it, once each.
+    superseded: Option<Arc<CancellationToken>>,
     /// For the frames of one connection: grows by one with each, if they are numbered.
     next: Option<Arc<AtomicU64>>,
 }
@@ -68,7 +69,7 @@ impl ReceiveAccounts {
     pub(crate) fn until_superseded(&self, superseded: CancellationToken) -> Self {
         ReceiveAccounts {
             all: self.all.clone(),
-            superseded: Some(superseded),
+            superseded: Some(Arc::new(superseded)),
             next: None,
         }
     }

@@ -168,6 +168,11 @@ impl Deliverer {
         self.unhandled.wait().await;
     }
 
+    /// Notes what has been handled by now. Returns whether that is everything.
+    pub(crate) fn settle_now(&mut self) -> bool {
+        self.unhandled.wait().now_or_never().is_some()
+    }
+
     /// Drops the delivered frames that no handler has yet, except those of groups with
     /// [`GroupOverflow::Drop`]. Some may not be in a mailbox yet, and would get there behind frames that
     /// others deliver from now on.
