@@ -61,7 +61,7 @@ pub(crate) struct Connection {
     pub(super) peers: Weak<Peers>,
     /// The link that this is, once both ends know each other.
     pub(super) link: Option<Arc<OpenLink>>,
-    patience: Patience,
+    pub(super) patience: Patience,
     /// Whether a frame was given up because the peer had closed the connection in the middle of it.
     truncated: bool,
     _receiver: TaskTrackerToken,
@@ -104,6 +104,7 @@ impl Connection {
         connection
             .deliverer
             .introduced(Arc::new(sender), superseded);
+        connection.patience.watch(&link);
         connection.link = Some(link);
         connection
     }

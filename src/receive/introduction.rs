@@ -148,6 +148,7 @@ impl Connection {
         let writing = writing.filter(|writing| writing.prepare(&self.config).is_ok());
         let link = context.open_link(session, from, self.from, false, writing);
         self.source.joined(link.clone());
+        self.patience.watch(&link);
         self.link = Some(link);
         if let Some(peers) = self.peers.upgrade() {
             peers.heard(from.node, &sender.addr());

@@ -56,11 +56,11 @@ impl Connection {
         let Some(stream) = sessions.stream(link, stream) else {
             return Err(End::Refused(RefusedReason::OlderIncarnation));
         };
-        let lifecycle = self.lifecycle.clone();
+        let (lifecycle, stirs) = (self.lifecycle.clone(), link.stirs_reading.clone());
         let turn = tokio::select! {
             biased;
             () = lifecycle.receiving_ends() => return Err(End::Closing),
-            turn = self.source.watch_during(stream.turn(), |_| {}) => turn,
+            turn = self.source.watch_during(stream.turn(stirs), |_| {}) => turn,
         };
         sessions.accepted();
         self.frame_deadline.restart(time::now());

@@ -1,8 +1,8 @@
 //! [`Patience`]: how long a link is still read that nobody needs any more.
 
-use std::{cell::Cell, time::Duration};
+use std::{pin::Pin, time::Duration};
 
-use futures::future::OptionFuture;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
     config::Config,
@@ -16,56 +16,67 @@ pub(super) struct Patience {
     /// How long it waits for bytes once a later link waits for its turn.
     handover_wait: Duration,
     /// When that time is over.
-    gives_way_at: Cell<Option<Instant>>,
+    gives_way_at: Option<Instant>,
     /// How long it waits for the far end to end a link that this end has ended.
     close_wait: Duration,
+    /// Resolves when there may be no more use. Kept from read to read: making it costs more than all else
+    /// here. `None` once it has resolved, and before the link is known.
+    stirred: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Patience {
     pub(super) fn new(config: &Config) -> Self {
         Patience {
             handover_wait: config.handover_wait,
-            gives_way_at: Cell::new(None),
+            gives_way_at: None,
             close_wait: config.connect_timeout,
+            stirred: None,
         }
+    }
+
+    /// Notes which link this is about.
+    pub(super) fn watch(&mut self, link: &OpenLink) {
+        let stirred = link.stirs_reading.clone().cancelled_owned();
+        self.stirred = Some(Box::pin(stirred));
     }
 
     /// Waits until nobody has any use for the link, although the far end has not ended it. Polled only while
     /// there is nothing to read.
-    pub(super) async fn with(&self, link: &OpenLink, turn: Option<&Turn>) -> End {
-        let wanted = turn.map(|turn| turn.wanted.cancelled());
-        tokio::select! {
-            Some(()) = OptionFuture::from(wanted) => {
-                let at = self.gives_way_at.get();
-                let at = at.unwrap_or_else(|| time::now() + self.handover_wait);
-                self.gives_way_at.set(Some(at));
+    pub(super) async fn with(&mut self, link: &OpenLink, turn: Option<&Turn>) -> End {
+        if let Some(stirred) = &mut self.stirred {
+            stirred.await;
+            self.stirred = None;
+        }
+        let begun = time::now();
+        loop {
+            if turn.is_some_and(Turn::is_wanted) {
+                let at = self.gives_way_at.unwrap_or(begun + self.handover_wait);
+                self.gives_way_at = Some(at);
                 sleep_until(at).await;
-                End::GaveWay
+                return End::GaveWay;
             }
-            () = link.until_written(), if link.dialled => {
-                sleep(self.close_wait).await;
-                End::NotWritten
+            if link.is_written() && begun.elapsed() >= self.close_wait {
+                return End::NotWritten;
             }
-            else => std::future::pending().await,
+            // Nothing stirs a second time.
+            sleep(self.handover_wait.min(self.close_wait)).await;
         }
     }
 
     /// Returns whether a later link has waited for so long that this one must end, although there is more to
     /// read. Whoever has to deliver what was on its way needs less.
-    pub(super) fn is_over(&self, turn: Option<&Turn>) -> bool {
-        if !turn.is_some_and(|turn| turn.wanted.is_cancelled()) {
+    pub(super) fn is_over(&mut self, turn: Option<&Turn>) -> bool {
+        if !turn.is_some_and(Turn::is_wanted) {
             return false;
         }
         let now = time::now();
-        let at = self.gives_way_at.get();
-        let at = at.unwrap_or(now + self.handover_wait);
-        self.gives_way_at.set(Some(at));
+        let at = self.gives_way_at.unwrap_or(now + self.handover_wait);
+        self.gives_way_at = Some(at);
         now > at + self.close_wait
     }
 
     /// The peer is not at fault for the time that our handlers take.
-    pub(super) fn handlers_took(&self, time: Duration) {
-        let at = self.gives_way_at.get();
-        self.gives_way_at.set(at.map(|at| at + time));
+    pub(super) fn handlers_took(&mut self, time: Duration) {
+        self.gives_way_at = self.gives_way_at.map(|at| at + time);
     }
 }

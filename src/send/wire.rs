@@ -123,7 +123,7 @@ impl Wire {
     pub(super) fn may_be_over(&self) -> bool {
         match &self.far_end {
             FarEnd::Watched(_) => self.writing.is_readable(),
-            FarEnd::Read(link) => link.over().is_some() || link.replaced.is_cancelled(),
+            FarEnd::Read(link) => link.ends().is_some(),
         }
     }
 
@@ -131,8 +131,7 @@ impl Wire {
     pub(super) fn ends(&self) -> Option<DownReason> {
         match &self.far_end {
             FarEnd::Watched(_) => None,
-            FarEnd::Read(link) if link.replaced.is_cancelled() => Some(DownReason::Replaced),
-            FarEnd::Read(link) => link.over(),
+            FarEnd::Read(link) => link.ends(),
         }
     }
 
@@ -140,11 +139,7 @@ impl Wire {
     pub(super) async fn until_over(&self) -> DownReason {
         match &self.far_end {
             FarEnd::Watched(back_channel) => back_channel.until_far_end_closes().await,
-            FarEnd::Read(link) => tokio::select! {
-                biased;
-                reason = link.until_over() => reason,
-                () = link.replaced.cancelled() => DownReason::Replaced,
-            },
+            FarEnd::Read(link) => link.until_end().await,
         }
     }
 
@@ -183,7 +178,7 @@ impl Wire {
             FarEnd::Read(link) => tokio::select! {
                 biased;
                 ready = self.writing.writable() => ready.map_err(|err| DownReason::lost(&err)),
-                reason = link.until_over() => Err(reason),
+                reason = link.until_end() => Err(reason),
             },
         }
     }

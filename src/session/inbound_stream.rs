@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -37,8 +37,8 @@ pub(crate) struct RememberedGroups(Arc<AtomicUsize>);
 pub(crate) struct InboundStream {
     /// Locked by the link whose turn it is.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Cancelled when a later link wants the turn of the one that came last.
-    newest: Mutex<CancellationToken>,
+    /// Tells the link that asked last that a later one waits for its turn.
+    newest: Mutex<Wanted>,
     /// The number of the next frame. Changed only by the link whose turn it is.
     next: Arc<AtomicU64>,
     gaps: Mutex<Gaps>,
@@ -77,12 +77,18 @@ pub(crate) struct GoesBack {
     expected: u64,
 }
 
+/// Whether a later link waits for the turn of one.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    wanted: Arc<AtomicBool>,
+    stirs: CancellationToken,
+}
+
 /// A link's turn. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     stream: Arc<InboundStream>,
-    /// Cancelled when a later link waits for its turn.
-    pub(crate) wanted: CancellationToken,
+    wanted: Wanted,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -98,8 +104,12 @@ impl InboundStream {
     }
 
     /// Waits until it is this link's turn. Links get it in the order in which they ask.
-    pub(crate) async fn turn(self: Arc<Self>) -> Turn {
-        let wanted = CancellationToken::new();
+    /// `stirs` is cancelled when a later one asks.
+    pub(crate) async fn turn(self: Arc<Self>, stirs: CancellationToken) -> Turn {
+        let wanted = Wanted {
+            wanted: Arc::default(),
+            stirs,
+        };
         let mut asking = Box::pin(self.turn.clone().lock_owned());
         let (free, former) = {
             let mut newest = self.newest.lock();
@@ -108,7 +118,8 @@ impl InboundStream {
             let free = asking.as_mut().now_or_never();
             (free, std::mem::replace(&mut *newest, wanted.clone()))
         };
-        former.cancel();
+        former.wanted.store(true, Relaxed);
+        former.stirs.cancel();
         let turn = match free {
             Some(turn) => turn,
             None => asking.await,
@@ -122,6 +133,11 @@ impl InboundStream {
 }
 
 impl Turn {
+    /// Returns whether a later link waits for its turn.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.wanted.load(Relaxed)
+    }
+
     /// Notes that the next frame has this number. Returns how many are missing: `None` if no link has begun
     /// before, so that nobody knows.
     pub(crate) fn announce(&self, next: u64) -> Result<Option<u64>, GoesBack> {
@@ -184,7 +200,7 @@ mod tests {
     }
 
     fn turn(stream: &Arc<InboundStream>) -> Option<Turn> {
-        stream.clone().turn().now_or_never()
+        stream.clone().turn(CancellationToken::new()).now_or_never()
     }
 
     #[test]
@@ -208,18 +224,19 @@ mod tests {
     async fn links_take_turns_in_the_order_of_asking_and_each_learns_that_another_waits() {
         let stream = new();
         let first = turn(&stream).expect("free");
-        assert!(!first.wanted.is_cancelled());
-        let mut second = Box::pin(stream.clone().turn());
+        let stirs = first.wanted.stirs.clone();
+        assert!(!first.is_wanted() && !stirs.is_cancelled());
+        let mut second = Box::pin(stream.clone().turn(CancellationToken::new()));
         assert!((&mut second).now_or_never().is_none());
-        assert!(first.wanted.is_cancelled());
-        let mut third = Box::pin(stream.clone().turn());
+        assert!(first.is_wanted() && stirs.is_cancelled());
+        let mut third = Box::pin(stream.clone().turn(CancellationToken::new()));
         assert!((&mut third).now_or_never().is_none());
         drop(first);
         assert!((&mut third).now_or_never().is_none());
         let second = second.await;
-        assert!(second.wanted.is_cancelled(), "the third waits");
+        assert!(second.is_wanted(), "the third waits");
         drop(second);
-        assert!(!third.await.wanted.is_cancelled());
+        assert!(!third.await.is_wanted());
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl KnownNodes {
                 false => (&**link, &open),
             };
             if better.is_free() {
-                worse.replaced.cancel();
+                worse.replace();
             }
         }
         known.open.push(Arc::downgrade(link));

@@ -43,13 +43,16 @@ pub(crate) struct OpenLink {
     /// The half that writes, until somebody claims it. `None` from the start if the far end takes no frames
     /// on this link.
     unclaimed: Mutex<Option<WriteHalf>>,
-    /// Cancelled when there is a better link to write to.
-    pub(crate) replaced: CancellationToken,
-    /// Cancelled when nothing more will be read, and why.
-    read_to_end: CancellationToken,
+    /// Cancelled when the half that writes must end: nothing more will be read, or there is a better link.
+    writing_ends: CancellationToken,
+    /// Whether that has happened, and nothing more will be read. To look at the token takes a lock.
+    must_end: AtomicBool,
+    read_to_end: AtomicBool,
     reason: Mutex<Option<DownReason>>,
-    /// Cancelled when nothing more will be written.
-    written_to_end: CancellationToken,
+    /// Cancelled when the half that reads has something to look into: nothing more will be written, or a
+    /// later link waits for its turn.
+    pub(crate) stirs_reading: CancellationToken,
+    written_to_end: AtomicBool,
     /// Whether something was read since the writing half asked last.
     active: AtomicBool,
 }
@@ -71,10 +74,12 @@ impl OpenLink {
             dialled,
             session,
             unclaimed: Mutex::new(writing),
-            replaced: CancellationToken::new(),
-            read_to_end: CancellationToken::new(),
+            writing_ends: CancellationToken::new(),
+            must_end: AtomicBool::new(false),
+            read_to_end: AtomicBool::new(false),
             reason: Mutex::new(None),
-            written_to_end: CancellationToken::new(),
+            stirs_reading: CancellationToken::new(),
+            written_to_end: AtomicBool::new(false),
             active: AtomicBool::new(false),
         }
     }
@@ -98,19 +103,20 @@ impl OpenLink {
 
     /// Notes that nothing more will be read. Returns the half that writes if nobody has claimed it.
     pub(crate) fn end_reading(&self) -> Option<WriteHalf> {
-        self.read_to_end.cancel();
+        self.read_to_end.store(true, Relaxed);
+        self.end_the_writing_half();
         self.unclaimed.lock().take()
     }
 
-    /// Waits until nothing more will be written.
-    pub(crate) async fn until_written(&self) {
-        self.written_to_end.cancelled().await;
+    /// Returns whether nothing more will be written.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written_to_end.load(Relaxed)
     }
 
     // ---- for the half that writes ------------------------------------------------------------------
 
     pub(super) fn is_free(&self) -> bool {
-        self.unclaimed.lock().is_some() && !self.read_to_end.is_cancelled()
+        self.unclaimed.lock().is_some() && !self.read_to_end.load(Relaxed)
     }
 
     /// Takes the half that writes, unless somebody has it.
@@ -118,25 +124,41 @@ impl OpenLink {
         self.unclaimed.lock().take()
     }
 
-    /// Returns why nothing more will be read. `None` if the link goes on.
-    pub(crate) fn over(&self) -> Option<DownReason> {
-        let over = self.read_to_end.is_cancelled();
-        over.then(|| self.reason())
+    /// Notes that there is a better link to write to.
+    pub(super) fn replace(&self) {
+        self.end_the_writing_half();
+    }
+
+    fn end_the_writing_half(&self) {
+        self.must_end.store(true, Relaxed);
+        self.writing_ends.cancel();
+    }
+
+    /// Returns why the half that writes must end. `None` if the link goes on. Costs next to nothing.
+    pub(crate) fn ends(&self) -> Option<DownReason> {
+        self.must_end.load(Relaxed).then(|| self.reason())
+    }
+
+    /// Waits until the half that writes must end. Returns why.
+    pub(crate) async fn until_end(&self) -> DownReason {
+        self.writing_ends.cancelled().await;
+        self.reason()
     }
 
     fn reason(&self) -> DownReason {
-        self.reason.lock().unwrap_or(DownReason::Closed)
-    }
-
-    /// Waits until nothing more will be read. Returns why.
-    pub(crate) async fn until_over(&self) -> DownReason {
-        self.read_to_end.cancelled().await;
-        self.reason()
+        match self.read_to_end.load(Relaxed) {
+            true => self.reason.lock().unwrap_or(DownReason::Closed),
+            false => DownReason::Replaced,
+        }
     }
 
     /// Notes that nothing more will be written.
     pub(crate) fn end_writing(&self) {
-        self.written_to_end.cancel();
+        self.written_to_end.store(true, Relaxed);
+        // The end that accepted waits for the one that dialled to end the link.
+        if self.dialled {
+            self.stirs_reading.cancel();
+        }
     }
 
     /// Returns whether something was read since this was asked last.
