@@ -304,7 +304,7 @@ fn a_gap_between_two_frames_of_a_link_is_told_at_its_place() {
                     }
                     (_, payload) => {
                         let before = next;
-                        next = number(&payload[payload.len() - 4..]);
+                        next = u32::from_be_bytes(*payload.last_chunk().expect("a number"));
                         assert_eq!(wire(u32::MAX, &payload), gap(next.into()));
                         lost += u64::from(next - before);
                     }
