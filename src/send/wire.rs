@@ -277,12 +277,12 @@ mod tests {
         });
         let mut writes = 0;
         while !batch.is_empty() {
+            // Until there is room, for a Goodbye too.
             wire.writing.writable().await.expect("open");
-            writes += u32::from(wire.try_write::<4>(&mut batch).is_ok());
-            if !batch.is_empty() {
-                wire.writing.writable().await.expect("open");
+            if writes > 0 {
                 wire.say_goodbye();
             }
+            writes += u32::from(wire.try_write::<4>(&mut batch).is_ok());
         }
         assert!(writes > 1, "it was never in the middle");
         let mut far_end = reading.await.expect("no panic").expect("the frame");
