@@ -216,3 +216,76 @@ impl Drop for Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        config::Config,
+        ids::GroupId,
+        net::{clock::CoarseInstant, tcp::Stream},
+        send::queue::{Limits, SendQueue},
+        session::{context::SessionContext, identity::Identity, meant::Meant},
+        wire::frame::HEADER,
+    };
+
+    /// More than the system takes at once.
+    const LEN: usize = 8 << 20;
+
+    /// A link both ways whose far end is read by the test.
+    async fn link(config: &Config) -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let addr = listener.local_addr().expect("bound");
+        let stream = Stream::dial(addr, config).await.expect("listening");
+        let (far_end, _) = listener.accept().await.expect("dialled");
+        let identity = Identity::new(NodeId::new(1)).resolve().expect("valid");
+        let limit = Duration::from_secs(1);
+        let sessions = SessionContext::new(identity, 1, LEN, Meant::default(), true, limit);
+        let mut far = sessions.me();
+        far.node = NodeId::new(2);
+        let session = sessions.welcomed(&far, None).expect("welcome");
+        let link = sessions.open_link(session, &far, addr, true, None);
+        let (_, writing) = stream.split();
+        (Wire::new(writing, FarEnd::Read(link), addr, true), far_end)
+    }
+
+    /// The far end would read it as a part of the frame.
+    #[tokio::test]
+    async fn a_goodbye_is_said_between_two_frames_and_never_in_the_middle_of_one() {
+        let config = Config::default();
+        let (wire, mut far_end) = link(&config).await;
+        let queue = Arc::new(SendQueue::new(Limits::of_peer(&config)));
+        let now = CoarseInstant::now();
+        let pushed = queue.push((), GroupId::new(1), vec![0; LEN], now);
+        drop(pushed.map_err(|(refusal, _)| refusal).expect("room"));
+        let mut batch = queue.take(now).batch.expect("queued");
+        let reading = tokio::spawn(async move {
+            let mut frame = vec![0; HEADER + LEN];
+            far_end.read_exact(&mut frame).await.map(|_| far_end)
+        });
+        let mut writes = 0;
+        while !batch.is_empty() {
+            // Until there is room, for a Goodbye too.
+            wire.writing.writable().await.expect("open");
+            if writes > 0 {
+                wire.say_goodbye();
+            }
+            writes += u32::from(wire.try_write::<4>(&mut batch).is_ok());
+        }
+        assert!(writes > 1, "it was never in the middle");
+        let mut far_end = reading.await.expect("no panic").expect("the frame");
+        wire.writing.writable().await.expect("open");
+        wire.say_goodbye();
+        drop(wire);
+        let mut rest = Vec::new();
+        far_end.read_to_end(&mut rest).await.expect("no reset");
+        assert_eq!(rest, Control::Goodbye.encode());
+    }
+}

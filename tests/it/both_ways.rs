@@ -180,7 +180,7 @@ fn a_peer_that_is_heard_of_is_reached_at_once_however_long_the_back_off() {
         run(async {
             let place = Vacant::new();
             let addr = place.addr();
-            let patient = config.clone().redial_first(NEVER / 100).redial_max(NEVER);
+            let patient = config.clone().redial_first(NEVER).redial_max(NEVER);
             let a = Transport::builder()
                 .config(patient.stale_after(NEVER))
                 .identity(identity(1))

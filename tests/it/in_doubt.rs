@@ -157,9 +157,10 @@ enum End {
     NoRoom,
 }
 
-/// Sends payloads of these lengths to a peer that reads nothing, and ends the link.
-async fn lose(config: Config, hello: bool, lens: impl Iterator<Item = usize>, end: End) {
-    let a = sender(config.user_timeout(Duration::from_secs(1)), hello);
+/// Sends payloads of these lengths to a peer that reads nothing, and ends the link. It begins with so many
+/// control frames: none, a `Hello`, or also a `Start` once the peer has answered that.
+async fn lose(config: Config, controls: usize, lens: impl Iterator<Item = usize>, end: End) {
+    let a = sender(config.user_timeout(Duration::from_secs(1)), controls > 0);
     let mut events = watch(&a);
     let (listener, to) = small_listener();
     let mut sent = Count::default();
@@ -169,11 +170,18 @@ async fn lose(config: Config, hello: bool, lens: impl Iterator<Item = usize>, en
         sent.frames += 1;
         sent.bytes += len as u64 + 8;
     }
-    let stream = accept(&listener).await;
+    let mut stream = accept(&listener).await;
+    if controls == 2 {
+        write(&mut stream, &welcome_both_ways(2, 1, 1)).await;
+    }
     until("written", || a.stats().tcp.written == sent).await;
-    let begun = begun_with_hello(&stream).await;
-    assert_eq!(begun > 0, hello);
-    let confirmed = settled(&stream, begun + sent.bytes as usize).await;
+    let mut begun = (0, 0);
+    until("begun", || {
+        begun = beginning(&peek(&stream));
+        begun.0 == controls
+    })
+    .await;
+    let confirmed = settled(&stream, begun.1 + sent.bytes as usize).await;
     let (expected, (reason, receipt), confirmed) = match end {
         End::Killed => {
             drop(stream);
@@ -186,31 +194,32 @@ async fn lose(config: Config, hello: bool, lens: impl Iterator<Item = usize>, en
         End::NoRoom => (ErrorKind::TimedOut, down(&mut events).await, peek(&stream)),
     };
     assert_eq!(reason, DownReason::Lost(expected));
-    assert_eq!(receipt.confirmed, frames(&confirmed), "{end:?}, {hello}");
+    assert_eq!(receipt.confirmed, frames(&confirmed), "{end:?}, {controls}");
     assert!((1..sent.frames).contains(&receipt.confirmed.frames));
     is_complete(&a, to, receipt);
     super::support::end([a]).await;
 }
 
-/// Returns the length of the `Hello` that the link begins with, or 0.
-async fn begun_with_hello(stream: &TcpStream) -> usize {
-    let mut head = [0; 8];
-    assert_eq!(stream.peek(&mut head).await.expect("open"), head.len());
-    let [length, group] = [0, 4].map(|at| *head[at..].first_chunk().expect("four bytes"));
-    match u32::from_le_bytes(group) {
-        CONTROL => u32::from_be_bytes(length) as usize,
-        _ => 0,
+/// Returns the number of the control frames that come first, and how many bytes they take.
+fn beginning(bytes: &[u8]) -> (usize, usize) {
+    let (mut count, mut len) = (0, 0);
+    while let Some((length, group)) = bytes.get(len..).and_then(|rest| rest.split_at_checked(4))
+        && group.starts_with(&CONTROL.to_le_bytes())
+    {
+        count += 1;
+        len += u32::from_be_bytes(length.try_into().expect("four")) as usize;
     }
+    (count, len)
 }
 
 #[test]
 fn what_a_killed_peer_had_no_room_for_is_in_doubt() {
     for config in configs() {
         run(async {
-            for hello in [false, true] {
-                // Shorter than a `Hello`, which must not be taken for some of them.
+            for controls in 0..=2 {
+                // Shorter than a control frame, which must not be taken for some of them.
                 let lens = std::iter::repeat_n(16, 9000);
-                lose(config.clone(), hello, lens, End::Killed).await;
+                lose(config.clone(), controls, lens, End::Killed).await;
             }
         });
     }
@@ -223,7 +232,7 @@ fn frames_of_all_lengths_are_told_apart_to_the_frame() {
             for (step, max) in [(7, 400), (1009, 20_000)] {
                 // Up to 700 KB, which our kernel takes at once.
                 let lens = (0..1_400_000 / max).map(|number| 4 + number * step % max);
-                lose(config.clone(), false, lens, End::Killed).await;
+                lose(config.clone(), 0, lens, End::Killed).await;
             }
         });
     }
@@ -234,7 +243,7 @@ fn what_the_peer_has_had_no_room_for_until_the_user_timeout_is_in_doubt() {
     let [config, ..] = configs();
     run(async {
         let lens = (0..3000).map(|number| 4 + number * 7 % 400);
-        lose(config, true, lens, End::NoRoom).await;
+        lose(config, 1, lens, End::NoRoom).await;
     });
 }
 

@@ -178,7 +178,7 @@ fn the_next_address_is_tried_beside_one_that_does_not_answer() {
     for config in configs() {
         run(async {
             let names = NameBook::default();
-            let a = names.node(config.connect_timeout(NEVER));
+            let a = names.node(config.connect_timeout(NEVER).user_timeout(NEVER));
             let mute = Mute::new().await;
             let (listener, to) = listener();
             names.set("node-3.svc", [mute.addr, to]);

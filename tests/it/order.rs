@@ -264,6 +264,58 @@ fn frames_that_go_stale_are_told_at_their_place_and_at_the_end() {
     }
 }
 
+/// What went stale in the queue is missing between a frame that the link has begun and a later one.
+#[test]
+fn a_gap_between_two_frames_of_a_link_is_told_at_its_place() {
+    const LARGE: u32 = 32;
+
+    for config in placements() {
+        run(async {
+            let (listener, to) = listener();
+            let a = node_of(config.stale_after(200 * MS), 1);
+            let peer = a.peer(to).expect("usable");
+            peer.connect();
+            let mut tap = Tap::accept(&listener).await;
+            assert_eq!(tap.frame().await.expect("a Hello").0, u32::MAX);
+            tap.write(&welcome_both_ways(2, 1, 1)).await;
+            let (_, payload) = tap.frame().await.expect("a Start");
+            assert_eq!(wire(u32::MAX, &payload), start_at(0, 0));
+            // The far end takes nothing, until there is more than the system takes.
+            for index in 0..LARGE {
+                let sent = peer.try_send(group(1), numbered(index, 1 << 20));
+                sent.expect("room");
+            }
+            until("stale", || {
+                let stats = a.stats().tcp;
+                stats.queued.frames == 0 && stats.in_flight.frames <= 1
+            })
+            .await;
+            assert!(a.stats().tcp.dropped.stale.frames > 0);
+            let (mut next, mut lost, mut pushed) = (0, 0, LARGE);
+            while next <= LARGE {
+                // More than one, because this may be so slow that one goes stale, too.
+                let sent = peer.try_send(group(1), numbered(pushed, 10));
+                sent.expect("room");
+                pushed += 1;
+                match tap.frame().await.expect("the link") {
+                    (1, payload) => {
+                        assert_eq!(number(&payload), next, "nobody said what is missing");
+                        next += 1;
+                    }
+                    (_, payload) => {
+                        let before = next;
+                        next = u32::from_be_bytes(*payload.last_chunk().expect("a number"));
+                        assert_eq!(wire(u32::MAX, &payload), gap(next.into()));
+                        lost += u64::from(next - before);
+                    }
+                }
+            }
+            assert!(lost > 0 && lost <= a.stats().tcp.dropped.stale.frames);
+            end([a]).await;
+        });
+    }
+}
+
 /// Otherwise nobody would tell what was lost with the last connection before the peer was forgotten.
 #[test]
 fn a_peer_that_is_forgotten_and_known_again_goes_on_with_its_numbers() {
@@ -272,7 +324,7 @@ fn a_peer_that_is_forgotten_and_known_again_goes_on_with_its_numbers() {
             let (listener, to) = listener();
             let a = node_of(config.redial_first(MS).redial_max(5 * MS), 1);
             let mut first_numbers = Vec::new();
-            for _ in 0..2 {
+            for _ in 0..3 {
                 let peer = a.peer(to).expect("usable");
                 peer.try_send(group(1), "written").expect("room");
                 let mut tap = Tap::accept(&listener).await;
@@ -287,7 +339,7 @@ fn a_peer_that_is_forgotten_and_known_again_goes_on_with_its_numbers() {
                 until("forgotten", || a.stats().links.peers == 0).await;
                 until("ended", || a.stats().tcp.queued.frames == 0).await;
             }
-            let expected = [0, 1].map(|next| start_at(0, next)[16..].to_vec());
+            let expected = [0, 1, 2].map(|next| start_at(0, next)[16..].to_vec());
             assert_eq!(first_numbers, expected);
             end([a]).await;
         });
