@@ -15,16 +15,16 @@ use futures::FutureExt;
 use socket2::SockRef;
 use tokio::{
     io::{Interest, Ready},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
 };
 use tokio_util::io::poll_read_buf;
 
 use crate::{
     config::Config,
-    net::{sent::Sent, tcp::set_writing_options},
+    net::{
+        sent::Sent,
+        tcp_options::{delay_acks, set_writing_options},
+    },
 };
 
 /// Whether a socket can be read or written.
@@ -208,18 +208,4 @@ impl WriteHalf {
         }
         Ok(())
     }
-}
-
-/// Asks the system to delay acknowledgements, as TCP does where data goes both ways: they wait for
-/// a second segment, or for some 40 ms.
-///
-/// Without this, the kernel acknowledges every read on a link on which we never write: one packet
-/// for each of the peer's, which took a sixth of the time of a round trip. The kernel forgets the
-/// request after it has waited in vain, so it is repeated whenever a link has been idle.
-pub(super) fn delay_acks(stream: &TcpStream) {
-    // If the kernel refuses, that costs time and nothing else.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = SockRef::from(stream).set_tcp_quickack(false);
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = stream;
 }

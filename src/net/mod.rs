@@ -20,6 +20,7 @@ mod sock_diag;
 pub(crate) mod tcp;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod tcp_info;
+mod tcp_options;
 pub(crate) mod time;
 pub(crate) mod udp;
 pub(crate) mod udp_buffers;

@@ -6,14 +6,15 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
     config::Config,
     net::{
-        halves::{ReadHalf, WriteHalf, delay_acks},
+        halves::{ReadHalf, WriteHalf},
         sent::Sent,
+        tcp_options::{delay_acks, keepalive, set_writing_options},
         time::timeout,
     },
 };
@@ -196,24 +197,6 @@ pub(crate) fn is_broken(err: &io::Error) -> bool {
     kind == io::ErrorKind::InvalidInput
         || kind == io::ErrorKind::Unsupported
         || (cfg!(unix) && (code == EBADF || ENOTSOCK.contains(&code)))
-}
-
-/// Sets what a socket needs that frames are written to.
-pub(super) fn set_writing_options(socket: &SockRef<'_>, config: &Config) -> io::Result<()> {
-    socket.set_tcp_nodelay(config.nodelay)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_user_timeout(Some(config.user_timeout))?;
-    Ok(())
-}
-
-fn keepalive(config: &Config) -> TcpKeepalive {
-    let interval = (config.keepalive / 3).max(Duration::from_secs(1));
-    let keepalive = TcpKeepalive::new().with_time(config.keepalive);
-    #[cfg(any(target_os = "linux", target_os = "macos", windows))]
-    let keepalive = keepalive.with_interval(interval);
-    #[cfg(any(target_os = "linux", target_os = "macos"))]
-    let keepalive = keepalive.with_retries(3);
-    keepalive
 }
 
 #[cfg(test)]
