@@ -226,26 +226,10 @@ impl Builder {
             sessions: sessions.cloned(),
             peers: peers.clone(),
         };
-        let writers = |receive: ReceiveContext| WriterContext {
-            config: config.clone(),
-            dialer: Arc::new(Dialer::new(
-                config.clone(),
-                reporter.clone(),
-                self.resolver.clone(),
-                addr,
-            )),
-            sessions: sessions.cloned().map(|context| SessionParts {
-                context,
-                links: Arc::new(LinkReading(receive)),
-            }),
-            reporter: reporter.clone(),
-            lifecycle: lifecycle.clone(),
-            failpoints: self.failpoints.clone(),
-        };
         // The two know each other: answers go to peers, and links to peers are read.
         let mut received = None;
         let peers = Peers::new(
-            |peers| writers(received.insert(receive(peers)).clone()),
+            |peers| self.writers(addr, received.insert(receive(peers))),
             supervisor.clone(),
             arbiters.clone(),
         );
@@ -264,6 +248,25 @@ impl Builder {
             node: Arc::new(Mutex::new(None)),
             stopped: OnceCell::new(),
         })))
+    }
+
+    /// Makes what all writers share.
+    fn writers(&self, addr: SocketAddr, receive: &ReceiveContext) -> WriterContext {
+        let (config, reporter) = (&receive.config, receive.accounts.reporter());
+        let resolver = self.resolver.clone();
+        let dialer = Dialer::new(config.clone(), reporter.clone(), resolver, addr);
+        let sessions = receive.sessions.clone();
+        WriterContext {
+            config: config.clone(),
+            dialer: Arc::new(dialer),
+            sessions: sessions.map(|context| SessionParts {
+                context,
+                links: Arc::new(LinkReading(receive.clone())),
+            }),
+            reporter: reporter.clone(),
+            lifecycle: receive.lifecycle.clone(),
+            failpoints: self.failpoints.clone(),
+        }
     }
 
     /// Subscribes and registers the actors that this builder was given.

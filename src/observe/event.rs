@@ -170,6 +170,51 @@ impl Message for PeerEvent {
 impl fmt::Display for PeerEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            PeerEvent::Up { .. } | PeerEvent::Down { .. } | PeerEvent::Unreachable { .. } => {
+                self.write_of_peer(f)
+            }
+            PeerEvent::Heard { .. } | PeerEvent::Goodbye { .. } | PeerEvent::Gap { .. } => {
+                self.write_of_node(f)
+            }
+            PeerEvent::NotAccepting { addr, error } => {
+                write!(f, "cannot accept connections on {addr}: {error}")
+            }
+            PeerEvent::Rebound { addr } => {
+                write!(
+                    f,
+                    "the listening socket on {addr} was broken and is bound again"
+                )
+            }
+            PeerEvent::Restarted { component } => {
+                write!(f, "{component} ended unexpectedly and was restarted")
+            }
+            PeerEvent::Failed { component } => {
+                write!(f, "{component} ended unexpectedly too often and is paused")
+            }
+            PeerEvent::Dropped {
+                peer,
+                from,
+                group,
+                reason,
+                count,
+            } => {
+                write!(f, "dropped {count}")?;
+                write_known(f, " for peer ", peer.as_ref())?;
+                write_known(f, " from ", *from)?;
+                write_known(f, " for group ", *group)?;
+                write!(f, ": {reason}")
+            }
+            PeerEvent::Missed { events } => {
+                write!(f, "missed {events} events: the subscriber is too slow")
+            }
+        }
+    }
+}
+
+impl PeerEvent {
+    /// Writes an event about the links to a peer.
+    fn write_of_peer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             PeerEvent::Up {
                 peer,
                 addr,
@@ -205,6 +250,13 @@ impl fmt::Display for PeerEvent {
                     None => write!(f, "{error}"),
                 }
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes an event about another node.
+    fn write_of_node(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             PeerEvent::Heard {
                 node,
                 incarnation,
@@ -225,37 +277,7 @@ impl fmt::Display for PeerEvent {
                 write!(f, "missed {lost} frames of node {node} ")?;
                 write!(f, "(incarnation {incarnation}) from {from}")
             }
-            PeerEvent::NotAccepting { addr, error } => {
-                write!(f, "cannot accept connections on {addr}: {error}")
-            }
-            PeerEvent::Rebound { addr } => {
-                write!(
-                    f,
-                    "the listening socket on {addr} was broken and is bound again"
-                )
-            }
-            PeerEvent::Restarted { component } => {
-                write!(f, "{component} ended unexpectedly and was restarted")
-            }
-            PeerEvent::Failed { component } => {
-                write!(f, "{component} ended unexpectedly too often and is paused")
-            }
-            PeerEvent::Dropped {
-                peer,
-                from,
-                group,
-                reason,
-                count,
-            } => {
-                write!(f, "dropped {count}")?;
-                write_known(f, " for peer ", peer.as_ref())?;
-                write_known(f, " from ", *from)?;
-                write_known(f, " for group ", *group)?;
-                write!(f, ": {reason}")
-            }
-            PeerEvent::Missed { events } => {
-                write!(f, "missed {events} events: the subscriber is too slow")
-            }
+            _ => Ok(()),
         }
     }
 }

@@ -59,18 +59,7 @@ pub(super) async fn greet(
         let far_end = FarEnd::Watched(back_channel);
         return Ok(Wire::new(writing, far_end, addr, true));
     }
-    match timeout(sessions.time_limit, back_channel.until_welcomed()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(reason)) => {
-            if let Some(objection) = back_channel.take_objection() {
-                // A few bytes on a new connection: the system takes them at once. The link ends in any case.
-                let _ = writing.try_write(&[IoSlice::new(&objection)]);
-            }
-            return Err(NotWelcome::because(reason));
-        }
-        Err(_) if demand.serves_mute => {}
-        Err(_) => return Err(no_answer()),
-    }
+    until_answered(sessions, &writing, &back_channel, demand).await?;
     let (reading, welcomed) = match back_channel.hand_over() {
         Ok(welcomed) => welcomed,
         Err(back_channel) => {
@@ -88,6 +77,27 @@ pub(super) async fn greet(
     let link = sessions.open_link(session, &from, addr, true, None);
     links.read(reading, rest, link.clone(), &from);
     Ok(Wire::new(writing, FarEnd::Read(link), addr, true))
+}
+
+/// Waits for the answer. Returns without one if frames go to a peer that does not answer, too.
+async fn until_answered(
+    sessions: &SessionContext,
+    writing: &WriteHalf,
+    back_channel: &BackChannel,
+    demand: Demand,
+) -> Result<(), NotWelcome> {
+    match timeout(sessions.time_limit, back_channel.until_welcomed()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(reason)) => {
+            if let Some(objection) = back_channel.take_objection() {
+                // A few bytes on a new connection: the system takes them at once. The link ends in any case.
+                let _ = writing.try_write(&[IoSlice::new(&objection)]);
+            }
+            Err(NotWelcome::because(reason))
+        }
+        Err(_) if demand.serves_mute => Ok(()),
+        Err(_) => Err(no_answer()),
+    }
 }
 
 async fn say_hello(

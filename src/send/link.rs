@@ -4,7 +4,7 @@
 //! and reports when the link is up and down. When the link ends, the frames that are not written whole
 //! return to the front of the queue, or are dropped if the queue is closed.
 
-use std::{io, mem, pin::pin, sync::Arc};
+use std::{convert::Infallible, io, mem, pin::pin, sync::Arc};
 
 use futures::future::OptionFuture;
 
@@ -71,21 +71,19 @@ impl<'w> Link<'w> {
                 Some(()) = OptionFuture::from(superseded) => {
                     DownReason::Superseded
                 }
-                reason = self.write_all() => reason,
+                Err(reason) = self.write_all() => reason,
             }
         };
         self.reason = reporter.on_link(&self.end, self.epoch, work).await;
         self.reason
     }
 
-    async fn write_all(&self) -> DownReason {
+    async fn write_all(&self) -> Result<Infallible, DownReason> {
         let failpoints = &self.context.failpoints;
         let mut idle_timer = IdleTimer::new(self.context.config.idle_timeout);
         let mut idle = Idle::default();
         let (mut was_idle, mut written) = (false, 0);
-        if let Err(reason) = self.start(&mut idle.numbering).await {
-            return reason;
-        }
+        self.start(&mut idle.numbering).await?;
         loop {
             failpoints.hit(Failpoint::BeforeTake);
             let taken = match idle.unfinished.take() {
@@ -96,16 +94,11 @@ impl<'w> Link<'w> {
                 Ok(batch) => batch,
                 Err(behind) => {
                     if self.peer.queue.is_done() {
-                        return self.linger().await;
+                        return Err(self.linger().await);
                     }
                     // The last frames may have been dropped, and nothing may follow them.
-                    if let Err(reason) = self.tell_gap(&mut idle.numbering, behind).await {
-                        return reason;
-                    }
-                    idle = match self.wait_for_work(&mut idle_timer, idle).await {
-                        Ok(idle) => idle,
-                        Err(reason) => return reason,
-                    };
+                    self.tell_gap(&mut idle.numbering, behind).await?;
+                    idle = self.wait_for_work(&mut idle_timer, idle).await?;
                     was_idle = true;
                     continue;
                 }
@@ -119,7 +112,7 @@ impl<'w> Link<'w> {
                 Err(reason) => {
                     batch.link_ended();
                     self.peer.report_dropped(&self.peer.queue.take_untold());
-                    return reason;
+                    return Err(reason);
                 }
             }
             failpoints.hit(Failpoint::AfterWrite);

@@ -257,18 +257,7 @@ fn decode(frame: &[u8]) -> Result<Control, BadControl> {
     let version = Versions::OURS.common(Versions { newest, oldest });
     Ok(match (kind, version) {
         (HELLO | WELCOME, None) => Control::OtherVersion,
-        (HELLO, Some(version)) => {
-            let (mut from, mut to) = (node_info::Reading::default(), None);
-            read_fields(fields, |tag, value| {
-                match tag {
-                    tag::MEANT => to = Some(NodeId::new(value.u64()?)),
-                    _ => from.read(tag, value)?,
-                }
-                Ok(())
-            })?;
-            let from = from.end()?;
-            Control::Hello { version, from, to }
-        }
+        (HELLO, Some(version)) => read_hello(version, fields)?,
         (WELCOME, Some(version)) => {
             let mut from = node_info::Reading::default();
             read_fields(fields, |tag, value| from.read(tag, value))?;
@@ -276,24 +265,14 @@ fn decode(frame: &[u8]) -> Result<Control, BadControl> {
             Control::Welcome { version, from }
         }
         (REFUSED, _) => Control::Refused(Refused::read(fields)?),
-        (START | GAP, _) => {
-            let (mut stream, mut next) = (None, None);
-            read_fields(fields, |tag, value| {
-                match tag {
-                    tag::STREAM => stream = Some(value.u64()?),
-                    tag::NEXT => next = Some(value.u64()?),
-                    _ => {}
-                }
-                Ok(())
-            })?;
-            let next = next.ok_or(BadControl::Missing(tag::NEXT))?;
-            match kind {
-                START => Control::Start {
-                    stream: stream.ok_or(BadControl::Missing(tag::STREAM))?,
-                    next,
-                },
-                _ => Control::Gap { next },
-            }
+        (START, _) => {
+            let (stream, next) = read_numbers(fields)?;
+            let stream = stream.ok_or(BadControl::Missing(tag::STREAM))?;
+            Control::Start { stream, next }
+        }
+        (GAP, _) => {
+            let (_, next) = read_numbers(fields)?;
+            Control::Gap { next }
         }
         (GOODBYE, _) => {
             read_fields(fields, |_, _| Ok(()))?;
@@ -304,6 +283,33 @@ fn decode(frame: &[u8]) -> Result<Control, BadControl> {
             Control::Unknown
         }
     })
+}
+
+fn read_hello(version: u8, fields: &[u8]) -> Result<Control, BadControl> {
+    let (mut from, mut to) = (node_info::Reading::default(), None);
+    read_fields(fields, |tag, value| {
+        match tag {
+            tag::MEANT => to = Some(NodeId::new(value.u64()?)),
+            _ => from.read(tag, value)?,
+        }
+        Ok(())
+    })?;
+    let from = from.end()?;
+    Ok(Control::Hello { version, from, to })
+}
+
+/// Returns the stream, if there is one, and the number of the next frame.
+fn read_numbers(fields: &[u8]) -> Result<(Option<u64>, u64), BadControl> {
+    let (mut stream, mut next) = (None, None);
+    read_fields(fields, |tag, value| {
+        match tag {
+            tag::STREAM => stream = Some(value.u64()?),
+            tag::NEXT => next = Some(value.u64()?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((stream, next.ok_or(BadControl::Missing(tag::NEXT))?))
 }
 
 #[cfg(test)]
