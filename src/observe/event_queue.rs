@@ -208,7 +208,7 @@ fn merge(newer: &mut PeerEvent, older: &PeerEvent) {
     if let PeerEvent::Gap { lost, .. } = newer
         && let PeerEvent::Gap { lost: more, .. } = older
     {
-        *lost += *more;
+        *lost = lost.saturating_add(*more);
     }
 }
 

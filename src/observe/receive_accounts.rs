@@ -90,7 +90,7 @@ impl ReceiveAccounts {
         if let Some(next) = &self.next {
             next.fetch_add(count.frames, Relaxed);
             stats.numbered += count.frames;
-            stats.announced += count.frames;
+            stats.announced = stats.announced.wrapping_add(count.frames);
         }
     }
 
@@ -142,8 +142,9 @@ impl ReceiveAccounts {
     /// Counts numbered frames that will not come.
     pub(crate) fn missing(&self, frames: u64) {
         let mut stats = self.all.stats.lock();
-        stats.missing += frames;
-        stats.announced += frames;
+        // Whoever makes up nodes can make up numbers, too.
+        stats.missing = stats.missing.wrapping_add(frames);
+        stats.announced = stats.announced.wrapping_add(frames);
     }
 
     /// Counts a connection or a datagram whose bytes are not a frame.

@@ -69,12 +69,17 @@ pub enum Gap {
     Lost,
 }
 
-/// The numbers of a link do not go on where those before it ended.
+/// The highest number that a frame can have. A node that sends ten million frames a second needs thirty years
+/// to get there, and the counters that add up what is missing do not overflow.
+const MAX_NUMBER: u64 = 1 << 53;
+
+/// The numbers of a link cannot be those of frames.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
-#[error("frame {next} was announced, but the frames before {expected} have come already")]
-pub(crate) struct GoesBack {
-    next: u64,
-    expected: u64,
+pub(crate) enum BadNumber {
+    #[error("frame {next} was announced, but the frames before {expected} have come already")]
+    GoesBack { next: u64, expected: u64 },
+    #[error("frame {0} was announced, and no frame has such a number")]
+    TooHigh(u64),
 }
 
 /// Whether a later link waits for the turn of one.
@@ -140,14 +145,17 @@ impl Turn {
 
     /// Notes that the next frame has this number. Returns how many are missing: `None` if no link has begun
     /// before, so that nobody knows.
-    pub(crate) fn announce(&self, next: u64) -> Result<Option<u64>, GoesBack> {
+    pub(crate) fn announce(&self, next: u64) -> Result<Option<u64>, BadNumber> {
+        if next > MAX_NUMBER {
+            return Err(BadNumber::TooHigh(next));
+        }
         let mut gaps = self.stream.gaps.lock();
         let expected = match gaps.begun {
             true => self.stream.next.load(Relaxed),
             false => next,
         };
         if next < expected {
-            return Err(GoesBack { next, expected });
+            return Err(BadNumber::GoesBack { next, expected });
         }
         let first = !std::mem::replace(&mut gaps.begun, true);
         let lost = next - expected;
@@ -213,11 +221,13 @@ mod tests {
         drop(first);
         let second = turn(&stream).expect("free");
         assert_eq!(second.announce(12), Ok(Some(0)));
-        let back = GoesBack {
+        let back = BadNumber::GoesBack {
             next: 11,
             expected: 12,
         };
         assert_eq!(second.announce(11), Err(back));
+        let high = second.announce(MAX_NUMBER + 1);
+        assert_eq!(high, Err(BadNumber::TooHigh(MAX_NUMBER + 1)));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use actix::System;
 use actix_transport::{Config, DownReason, NodeId, PeerEvent, Shutdown, Transport};
 
 use crate::support::*;
@@ -281,6 +282,48 @@ fn frames_for_a_node_that_listens_nowhere_wait_until_it_is_there_again() {
             end([server]).await;
         });
     }
+}
+
+/// With the default waits, after twenty seconds away: prints the median of twelve.
+#[test]
+#[ignore = "takes four minutes"]
+fn a_peer_that_comes_back_is_reached_within_fifty_milliseconds_after_it_was_heard() {
+    const TIMES: usize = 12;
+
+    let mut took = Vec::new();
+    for _ in 0..TIMES {
+        System::new().block_on(async {
+            let place = Vacant::new();
+            let addr = place.addr();
+            let config = Config::default().stale_after(Duration::from_secs(60));
+            let a = Transport::builder()
+                .config(config)
+                .identity(identity(1))
+                .peer(NodeId::new(2), addr)
+                .bind("127.0.0.1:0")
+                .expect("free port");
+            let mut events = watch(&a);
+            send(&a, addr, 5);
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let b = node_at(addr, 2);
+            let mut seen = serve(&b, [1]);
+            send(&b, a.local_addr(), 6);
+            let heard = |event: &PeerEvent| matches!(event, PeerEvent::Heard { .. });
+            events.until(heard).await;
+            let heard = std::time::Instant::now();
+            assert_eq!(seen.next().await.payload[3], 5);
+            took.push(heard.elapsed());
+            end([a, b]).await;
+        });
+    }
+    took.sort();
+    println!("{took:?}");
+    assert!(took[TIMES / 2] <= 50 * MS, "{took:?}");
+}
+
+fn node_at(addr: SocketAddr, node: u64) -> Transport {
+    let builder = Transport::builder().identity(identity(node));
+    builder.bind(addr).expect("kept for it")
 }
 
 /// The connection ends in both directions, although somebody else writes to it.

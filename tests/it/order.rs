@@ -176,9 +176,11 @@ fn numbers_that_go_back_or_come_at_the_wrong_time_cost_only_their_connection() {
         let mut ear = Ear::of(&b, [1]);
         let _honest = saying(&b, &[&start_at(0, 0), &wire(1, b"0")]).await;
         ear.expect(1, "0", Some(Gap::FirstContact)).await;
-        let cases: [&[&[u8]]; 6] = [
+        let cases: [&[&[u8]]; 8] = [
             &[&gap(5)],
             &[&start_at(9, 5), &gap(4)],
+            &[&start_at(9, 5), &gap(u64::MAX)],
+            &[&start_at(9, u64::MAX)],
             &[&start_at(9, 5), &start_at(9, 5)],
             &[&start_at(9, 5), &hello(1, 4)],
             &[&control(START, &[field(13, &[0; 8])])],

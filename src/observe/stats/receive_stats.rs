@@ -51,7 +51,7 @@ impl ReceiveStats {
         check("inbound", text, self.received, sum)?;
         let text = "announced = numbered + missing";
         let frames = |frames| Count { frames, bytes: 0 };
-        let sum = frames(self.numbered + self.missing);
+        let sum = frames(self.numbered.wrapping_add(self.missing));
         check("inbound", text, frames(self.announced), sum)
     }
 }
