@@ -4,23 +4,18 @@
 //! cargo run --example echo_service
 //! ```
 //!
-//! Links are one-way, so `Echo` sends its answer to the address on which the asker listens. Here it
-//! is given that address at its start; in a real program the question would contain it.
-
-use std::net::SocketAddr;
+//! Both nodes have an identity, so `Echo` knows who asks, and its answer comes back on the connection of the
+//! question: the asker listens nowhere.
 
 use actix::prelude::*;
-use actix_transport::{GroupId, Inbound, Shutdown, Transport};
+use actix_transport::{GroupId, Identity, Inbound, NodeId, Shutdown, Transport};
 use tokio::sync::oneshot;
 
 const ECHO: GroupId = GroupId::new(1);
 const ANSWERS: GroupId = GroupId::new(2);
 
 /// Sends each question back in upper case.
-struct Echo {
-    transport: Transport,
-    asker: SocketAddr,
-}
+struct Echo;
 
 impl Actor for Echo {
     type Context = Context<Self>;
@@ -30,9 +25,11 @@ impl Handler<Inbound> for Echo {
     type Result = ();
 
     fn handle(&mut self, questions: Inbound, _: &mut Context<Self>) {
+        let Some(Ok(asker)) = questions.sender().map(|sender| sender.peer()) else {
+            return;
+        };
         for question in questions {
-            let answer = question.to_ascii_uppercase();
-            if let Err(err) = self.transport.try_send(self.asker, ANSWERS, answer) {
+            if let Err(err) = asker.try_send(ANSWERS, question.to_ascii_uppercase()) {
                 eprintln!("no answer: {err}");
             }
         }
@@ -58,13 +55,15 @@ impl Handler<Inbound> for Asker {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     System::new().block_on(async {
-        let here = Transport::builder().bind("127.0.0.1:0")?;
-        let there = Transport::builder().bind("127.0.0.1:0")?;
-
-        let (transport, asker) = (there.clone(), here.local_addr());
-        there.register(ECHO, Echo { transport, asker }.start().recipient())?;
         let (answered, answer) = oneshot::channel();
-        here.register(ANSWERS, Asker(Some(answered)).start().recipient())?;
+        let there = Transport::builder()
+            .identity(Identity::new(NodeId::new(1)).cluster("echo"))
+            .register(ECHO, Echo.start().recipient())
+            .bind("127.0.0.1:0")?;
+        let here = Transport::builder()
+            .identity(Identity::new(NodeId::new(2)).cluster("echo"))
+            .register(ANSWERS, Asker(Some(answered)).start().recipient())
+            .connect_only()?;
 
         here.send(there.local_addr(), ECHO, "is anybody there?")
             .await?;

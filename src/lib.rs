@@ -103,7 +103,7 @@
 //! the node that accepts answers `Welcome`, or refuses. Then a receiver knows the [`Sender`] of each
 //! [`Inbound`], and can answer it on the same connection: a node that has something to send uses a connection
 //! that is there, whoever dialled it, and dials only if there is none. The frames of a queue are numbered, so
-//! a receiver knows which are missing ([`Inbound::gap`]). All that is said about this are frames of
+//! a receiver knows which are missing ([`Inbound::gap`]). All of this is said in frames of
 //! [`GroupId::RESERVED`], which PhxPaxos nodes ignore; `wire/control` has their layout.
 //!
 //! # Threads
@@ -171,6 +171,7 @@ pub use crate::{
     receive::{
         groups::GroupOverflow,
         inbound::{Inbound, Via},
+        origin::Origin,
         sender::Sender,
     },
     send::{peer::Peer, send_all_error::SendAllError},

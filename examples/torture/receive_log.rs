@@ -132,7 +132,7 @@ impl Received {
 
     /// Records the frames of a batch. Returns a sender and incarnation seen for the first time.
     fn note(&mut self, mut inbound: Inbound) -> Option<(u32, u32)> {
-        let (from, group) = (inbound.from(), inbound.group().get());
+        let (from, group) = (inbound.from().socket_addr(), inbound.group().get());
         let datagram = inbound.via() == Via::Udp;
         let mut first = None;
         while let Some(payload) = inbound.next_slice() {

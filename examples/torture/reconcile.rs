@@ -57,7 +57,7 @@ impl Record {
     pub(crate) fn note(&self, mut inbound: Inbound) {
         let mut arrived = self.lock();
         let group = inbound.group().get();
-        let from = number_of(inbound.from()).unwrap_or_default();
+        let from = number_of(inbound.from().socket_addr()).unwrap_or_default();
         while let Some(payload) = inbound.next_slice() {
             arrived.frames += 1;
             arrived.bytes += payload.len() as u64;

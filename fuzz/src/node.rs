@@ -64,7 +64,7 @@ impl Handler<Inbound> for Taker {
     type Result = ();
 
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
-        let (from, group) = (inbound.from(), inbound.group().get());
+        let (from, group) = (inbound.from().socket_addr(), inbound.group().get());
         let got = inbound.map(|payload| Got {
             from,
             group,

@@ -54,7 +54,8 @@ impl Builder {
     /// # Errors
     ///
     /// Names the address that cannot be bound, the field of the configuration that cannot be used, or
-    /// the group that cannot be registered; or says that this thread has no arbiter.
+    /// the group that cannot be registered, what is wrong with the identity or with an address given to
+    /// [`Builder::peer`]; or says that this thread has no arbiter.
     pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Transport, BindError> {
         self.bind_with(addr, |_| Ok(()))
     }
@@ -121,7 +122,10 @@ impl Builder {
     ///
     /// The connection ends when nothing was sent on it in either direction for
     /// [`Config::idle_timeout`](crate::Config::idle_timeout). From then on others cannot reach this node
-    /// until it sends to them again.
+    /// until it sends to them again. So an answer must begin to come before that.
+    ///
+    /// Where sessions are optional, its frames wait for the peer's answer to a `Hello`, at most
+    /// [`Config::connect_timeout`](crate::Config::connect_timeout), so that both can send on the connection.
     ///
     /// ```
     /// # use actix_transport::{GroupId, Identity, NodeId, Shutdown, Transport};

@@ -128,8 +128,8 @@ settings! {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     stale_after: Duration = Duration::from_secs(5);
 
-    /// How long an outgoing connection with nothing to send stays open. Default 60 s (PhxPaxos), 1 ms to
-    /// 30 days. After the same time again without a connection, a peer is forgotten, unless somebody holds
+    /// How long an outgoing connection with nothing to send stays open; with sessions, with nothing in either
+    /// direction. Default 60 s (PhxPaxos), 1 ms to 30 days. After the same time again without a connection, a peer is forgotten, unless somebody holds
     /// a [`Peer`](crate::Peer) handle to it.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
@@ -214,7 +214,7 @@ settings! {
     /// share an address.
     max_connections_per_ip: usize = 2_048;
 
-    /// How much memory all incoming connections may hold together, in bytes: frames that are arriving,
+    /// How much memory all connections that frames come in on may hold together, in bytes: frames that are arriving,
     /// and frames that wait for their group's actor, with what a batch costs beside its frames. Default
     /// 256 MiB, at least 4 MiB and twice `max_frame`.
     ///
@@ -238,8 +238,8 @@ settings! {
     /// How long a connection of a node that has introduced itself still waits for bytes when a later
     /// connection brings the frames of the same queue. Default 200 ms, 1 ms to 1 day. Frames of the later
     /// one are delivered when the former one has been read to its end, or this time is over; what has not
-    /// come by then is a gap ([`Inbound::gap`](crate::Inbound::gap)). The time that handlers take does not
-    /// count.
+    /// come by then is a gap ([`Inbound::gap`](crate::Inbound::gap)). A connection on which bytes never stop
+    /// ends `connect_timeout` later at the latest. The time that handlers take does not count.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     handover_wait: Duration = Duration::from_millis(200);
 

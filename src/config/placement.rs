@@ -10,14 +10,16 @@ pub enum Placement {
     Dedicated {
         /// Threads for receiving, and for the `Listener`, the `Node` and the `UdpActor`.
         readers: usize,
-        /// Threads for sending.
+        /// Threads for sending. Frames that come back on a connection that this node dialled, which needs
+        /// sessions, are read on the thread that writes to that peer.
         writers: usize,
     },
     /// The actors run on threads of their own, and each thread both receives and sends: `arbiters` of them,
     /// 1 to 1024. The `Listener`, the `Node` and the `UdpActor` are on the first.
     ///
     /// As fast as `Dedicated` on one and on two cores, with fewer threads. Choose it where a program has many
-    /// transports. With `Dedicated`, frames that come in do not delay those that go out.
+    /// transports. With `Dedicated`, frames that come in on accepted connections do
+    /// not delay those that go out.
     Shared {
         /// Threads that receive and send.
         arbiters: usize,

@@ -4,8 +4,8 @@
 /// `Auto` and `Off`.
 ///
 /// A node that introduces itself begins each connection that it dials with a `Hello`: who it is, and whom
-/// it means to reach. The other one answers on the same connection, with a `Welcome` or a refusal. From then
-/// on both may send frames on it, and what each sends is numbered, so that the other one knows what is missing
+/// it means to reach. The other one answers on the same connection, with a `Welcome` or a refusal. Unless
+/// frames had to leave before the answer (see `Optional`), both may then send frames on it. What each sends is numbered, so that the other one knows what is missing
 /// ([`Inbound::gap`](crate::Inbound::gap)) and order holds across connections. What they say about this
 /// travels on [`GroupId::RESERVED`](crate::GroupId::RESERVED), which PhxPaxos nodes ignore. These are no
 /// frames for the counters. The answer may take [`Config::connect_timeout`](crate::Config::connect_timeout).

@@ -34,7 +34,7 @@ use crate::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {
-    /// A connection to the peer has been made. If frames wait for the peer's answer to a `Hello`, it has
+    /// Frames can leave for the peer: a connection has been made, or one that the peer made is used. If frames wait for the peer's answer to a `Hello`, it has
     /// answered; see [`Sessions`](crate::Sessions).
     Up {
         /// What the peer is called: its name and port, or its ip and port.
@@ -126,7 +126,7 @@ pub enum PeerEvent {
     },
     /// One of the transport's own actors ended unexpectedly and was started again. Queues, counters and
     /// registrations are kept. A `Reader` loses its connections, whose peers then
-    /// dial again. A `Reader` and the `UdpActor` also lose the frames that they had read and not
+    /// dial again; with sessions, whoever has something to send does. A `Reader` and the `UdpActor` also lose the frames that they had read and not
     /// delivered; these are counted as [`DropReason::ActorGone`].
     Restarted {
         /// Which actor.
@@ -307,7 +307,7 @@ fn write_known(
     value.map_or(Ok(()), |value| write!(f, "{before}{value}"))
 }
 
-/// Why a connection from this node to a peer ended.
+/// Why a connection on which this node sent to a peer ended.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum DownReason {
@@ -318,7 +318,8 @@ pub enum DownReason {
     /// The peer wrote on a connection that only we write on, or what it wrote are no frames, so it does not
     /// speak this protocol.
     Spoke,
-    /// Nothing was sent for [`Config::idle_timeout`](crate::Config::idle_timeout).
+    /// Nothing was sent for [`Config::idle_timeout`](crate::Config::idle_timeout); with sessions, in neither
+    /// direction. The end that dialled ends it.
     Idle,
     /// The two nodes introduced themselves, and one of them does not want to talk to the other. The peer is
     /// dialled again after a long wait; its frames wait in the queue. No [`PeerEvent::Up`] came before this
@@ -331,7 +332,8 @@ pub enum DownReason {
     /// There is a better connection to the same node: when two nodes dial each other at the same time, the
     /// one that the node with the lower number dialled remains, and of several the latest. Nothing is lost.
     Replaced,
-    /// The transport stopped, or the actor that wrote on it ended.
+    /// This node ended it: the transport stopped, the peer was forgotten, the actor that wrote on it ended,
+    /// or what came back on it was given up.
     Ended,
 }
 

@@ -1,8 +1,9 @@
-//! One incoming connection: reads bytes and has them delivered, until it ends.
+//! One connection that frames come in on, accepted or dialled by this node: reads bytes and has them
+//! delivered, until it ends.
 //!
 //! Owns the loop: wait until there is something to read, wait until the frames before have been
-//! handled, read once, deliver. Nothing is written, except an answer to a `Hello` (`introduction`). Leaves to
-//! others: the socket, and the end of a connection whose handlers are busy (`source`), what memory the bytes
+//! handled, read once, deliver. Others may write to it (`session/open_link`); here only the answer to a `Hello`
+//! (`introduction`) and a Goodbye are written. Leaves to others: the socket, and the end of a connection whose handlers are busy (`source`), what memory the bytes
 //! take (`read_buffer`), how long a frame may take (`frame_deadline`), who gets the frames (`deliver`), what
 //! is said between them (`link_control`), and how long a link is read that nobody needs (`patience`).
 

@@ -20,6 +20,8 @@ pub(super) enum End {
     BadHandshake(Cow<'static, str>),
     /// The node at the other end was refused, or a later incarnation of it has come.
     Refused(RefusedReason),
+    /// The node at the other end does not want to talk to this one.
+    RefusedByPeer(RefusedReason),
     /// A later link brings the frames of the same queue, and has waited long enough for this one.
     GaveWay,
     /// This end has ended the link, and the far end has sent nothing since, and has not ended it.
@@ -37,6 +39,7 @@ impl End {
             End::Failed(err) => DownReason::Lost(err.kind()),
             End::Malformed(_) | End::BadHandshake(_) => DownReason::Spoke,
             End::Refused(_) => DownReason::Superseded,
+            End::RefusedByPeer(reason) => DownReason::Refused(*reason),
             End::Closing | End::FrameTimedOut | End::GivenUp | End::GaveWay | End::NotWritten => {
                 DownReason::Ended
             }
@@ -61,7 +64,9 @@ impl End {
                 return accounts.malformed();
             }
             End::BadHandshake(problem) => return reporter.bad_handshake(from, problem),
-            End::Refused(reason) => return reporter.refusal(from, *reason),
+            End::Refused(reason) | End::RefusedByPeer(reason) => {
+                return reporter.refusal(from, *reason);
+            }
             End::GaveWay => tracing::debug!(%from, "a later link of the same queue has come"),
             End::NotWritten => tracing::debug!(%from, "this end writes no more"),
             End::ClosedByPeer => reporter.connection_ended(from, None),

@@ -3,7 +3,7 @@
 //! Owns the public types for received frames. Leaves the position of the frames in their buffer to
 //! `group_frames`, and their counters to `receive_accounts`.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use actix::Message;
 use bytes::Bytes;
@@ -11,7 +11,10 @@ use bytes::Bytes;
 use crate::{
     ids::GroupId,
     observe::delivery::Delivery,
-    receive::{charge::Charge, group_frames::GroupFrames, read_buffer::MAX_SHARED, sender::Sender},
+    receive::{
+        charge::Charge, group_frames::GroupFrames, origin::Origin, read_buffer::MAX_SHARED,
+        sender::Sender,
+    },
     session::inbound_stream::Gap,
     wire::{count::Count, frame::HEADER},
 };
@@ -119,11 +122,10 @@ impl Inbound {
         self.frames.group()
     }
 
-    /// Returns the address that the frames came from. For a connection, its port is the one that the
-    /// sender dialled from, not the one that it listens on: an answer goes to the
+    /// Returns where the frames came from. That is no address to send to: an answer goes to the
     /// [`sender`](Inbound::sender).
-    pub fn from(&self) -> SocketAddr {
-        self.delivery.see().from()
+    pub fn from(&self) -> Origin {
+        Origin::new(self.delivery.see().from())
     }
 
     /// Returns the node that sent the frames, to know it and to answer it. `None` if it did not introduce
@@ -211,7 +213,7 @@ impl ExactSizeIterator for Inbound {}
 impl fmt::Debug for Inbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbound")
-            .field("from", &self.from())
+            .field("from", &format_args!("{}", self.from()))
             .field("via", &self.via)
             .field("group", &self.group())
             .field("remaining", &self.remaining())

@@ -38,7 +38,7 @@ impl Connection {
                 if let Some(sessions) = &self.sessions {
                     sessions.refused(refused);
                 }
-                Err(End::Refused(refused.reason))
+                Err(End::RefusedByPeer(refused.reason))
             }
             // Of a later release, which must be able to do without an answer.
             Control::Unknown => Ok(()),

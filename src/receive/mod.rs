@@ -20,6 +20,7 @@ mod large_frame;
 mod link_control;
 pub(crate) mod link_reading;
 pub(crate) mod listener;
+pub(crate) mod origin;
 mod patience;
 mod read_buffer;
 pub(crate) mod reader;

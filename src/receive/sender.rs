@@ -12,7 +12,7 @@ use crate::{
 
 /// The node that sent frames, as it introduced itself. Cheap to clone.
 ///
-/// Nothing proves what it says: on a network with strangers, anybody can say to be any node.
+/// Nothing proves what it says: on a network with strangers, anybody can claim to be any node.
 #[derive(Clone)]
 pub struct Sender {
     node: NodeId,

@@ -1,4 +1,4 @@
-//! A `Link`: one connection to a peer, from when it is made to when it ends.
+//! A `Link`: one connection to a peer, from when this node begins to write on it to when it ends.
 //!
 //! Takes batches from the queue and writes them, watches the far end while there is nothing to write,
 //! and reports when the link is up and down. When the link ends, the frames that are not written whole

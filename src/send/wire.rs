@@ -34,7 +34,7 @@ pub(crate) struct Wire {
 /// How this end learns what the far end does.
 #[derive(Debug)]
 pub(crate) enum FarEnd {
-    /// The far end has little to say, and the writer reads that itself.
+    /// The far end sends at most the answer to a `Hello`, and the writer reads that itself.
     Watched(BackChannel),
     /// The far end may send frames too. A task of its own reads them.
     Read(Arc<OpenLink>),

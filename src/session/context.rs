@@ -109,10 +109,12 @@ impl SessionContext {
     /// Returns what a link to this address needs.
     pub(crate) fn demand(&self, peer: &PeerAddr) -> Demand {
         let node = self.meant.node_at(peer);
-        let has_cluster = self.me.lock().info.cluster.is_some();
+        let me = self.me();
+        // A node that listens nowhere gets its answers on this link only, so both ends must agree on that.
+        let needs_answer = me.cluster.is_some() || me.port == 0;
         Demand {
             node,
-            waits: self.required || node.is_some() || has_cluster,
+            waits: self.required || node.is_some() || needs_answer,
             serves_mute: !self.required && node.is_none(),
         }
     }

@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use actix::System;
-use actix_transport::{Config, DownReason, NodeId, PeerEvent, Shutdown, Transport};
+use actix_transport::{
+    Config, DownReason, Identity, NodeId, PeerEvent, RefusedReason, Sessions, Shutdown, Transport,
+};
 
 use crate::support::*;
 
@@ -282,6 +284,50 @@ fn frames_for_a_node_that_listens_nowhere_wait_until_it_is_there_again() {
             end([server]).await;
         });
     }
+}
+
+#[test]
+fn where_sessions_are_optional_a_node_that_listens_nowhere_gets_its_answers_too() {
+    for config in placements() {
+        run(async {
+            let optional = quick(config).sessions(Sessions::Optional);
+            let of = |node| {
+                let builder = Transport::builder().config(optional.clone());
+                builder.identity(Identity::new(NodeId::new(node)))
+            };
+            let server = of(2).bind("127.0.0.1:0").expect("free port");
+            let client = of(9).connect_only().expect("nothing to bind");
+            let (mut questions, mut answers) = (serve_known(&server, 1), serve(&client, [1]));
+            send(&client, server.local_addr(), 0);
+            let sender = questions.next().await.0.expect("introduced");
+            let peer = sender.peer().expect("on its own link");
+            peer.try_send(group(1), "answer").expect("room");
+            assert_eq!(answers.next().await.payload, "answer");
+            end([server, client]).await;
+        });
+    }
+}
+
+/// The node that dialled does not like the answer, and this node has begun to send by then.
+#[test]
+fn a_late_refusal_by_the_node_that_dialled_says_why_the_link_ended() {
+    run(async {
+        let [config, ..] = placements();
+        let b = node_of(quick(config), 2);
+        let mut seen = serve_known(&b, 1);
+        let said = [hello_both_ways(9, 1, 0), start_at(0, 0), wire(1, b"one")];
+        let mut raw = Raw::saying(&b, &said.concat()).await;
+        raw.read_control(WELCOME).await;
+        let mut events = watch(&b);
+        let peer = seen.next().await.0.expect("introduced").peer();
+        let peer = peer.expect("on its own link");
+        peer.try_send(group(1), "answer").expect("room");
+        raw.read_control(START).await;
+        write(&mut raw.0, &refused(2, None)).await;
+        let cluster = DownReason::Refused(RefusedReason::Cluster);
+        assert_eq!(down_of(&mut events).await, cluster);
+        end([b]).await;
+    });
 }
 
 /// With the default waits, after twenty seconds away: prints the median of twelve.

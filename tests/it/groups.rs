@@ -110,7 +110,7 @@ fn an_inbound_knows_its_group_and_sender_and_counts_what_is_left() {
         let b = node(Config::default());
         let (tell, mut told) = mpsc::unbounded_channel();
         let actor = Custom(move |mut inbound: Inbound| {
-            let about = (inbound.group(), inbound.from(), inbound.via());
+            let about = (inbound.group(), inbound.from().socket_addr(), inbound.via());
             let mut left = vec![(inbound.len(), inbound.remaining())];
             let first = inbound.next();
             left.push((inbound.len(), inbound.remaining()));

@@ -98,7 +98,7 @@ impl Tracks {
 
 impl Flows {
     fn note(&mut self, mut inbound: Inbound) {
-        let (group, from) = (inbound.group().get(), inbound.from());
+        let (group, from) = (inbound.group().get(), inbound.from().socket_addr());
         let flow = self
             .by_key
             .entry((group, inbound.via() == Via::Udp))

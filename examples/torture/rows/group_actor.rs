@@ -62,7 +62,7 @@ async fn ends(run: &Run) -> Result<Figures, Failure> {
     let (bad, by_others) = (corrupt.clone(), others.clone());
     serve(&b, 0..OTHERS, move |mut inbound| {
         let mut tracks = noting.lock().expect("no holder of this lock panics");
-        let (group, from) = (inbound.group().get(), inbound.from());
+        let (group, from) = (inbound.group().get(), inbound.from().socket_addr());
         let track = tracks.entry(group).or_default();
         while let Some(payload) = inbound.next_slice() {
             by_others.fetch_add(1, Relaxed);

@@ -22,8 +22,8 @@ pub enum DropReason {
     /// Three connections ended while it was being written. Most likely it is longer than the
     /// peer accepts ([`Config::max_frame`](crate::Config::max_frame)).
     CutOff,
-    /// Its peer was unreachable and was forgotten to make room for another
-    /// ([`Config::max_peers`](crate::Config::max_peers)).
+    /// Its peer was forgotten: by [`Peer::forget`](crate::Peer::forget), or because it was unreachable, to
+    /// make room for another ([`Config::max_peers`](crate::Config::max_peers)).
     PeerForgotten,
     /// The transport stopped.
     Stopped,
@@ -44,7 +44,7 @@ impl fmt::Display for DropReason {
             DropReason::Overflow => "the queue or the group was full",
             DropReason::Failed => "the system refused to send",
             DropReason::CutOff => "three connections ended while it was being written",
-            DropReason::PeerForgotten => "its peer was unreachable and made room for another",
+            DropReason::PeerForgotten => "its peer was forgotten",
             DropReason::Stopped => "the transport stopped",
             DropReason::NoGroup => "no actor serves the group",
             DropReason::ActorGone => "the actor ended before it took the frames",

@@ -7,9 +7,9 @@
 pub struct LinkStats {
     /// Outgoing connections tried.
     pub dials: u64,
-    /// Outgoing connections made.
+    /// How often a connection to a peer came up for sending, whoever dialled it.
     pub connects: u64,
-    /// Outgoing connections lost or closed.
+    /// How often such a connection was lost or closed.
     pub disconnects: u64,
     /// Peers known now.
     pub peers: u64,

@@ -36,7 +36,7 @@
 //! frames of a queue are numbered from 0 on, in the order in which the queue accepted them, whichever link
 //! they take. `Gap` says that the next frame is a later one than would follow, because those between were
 //! dropped. `Goodbye` says that the node stops. These three come only to a node whose features have `LINKS`,
-//! or has not said its features yet.
+//! or whose features are not known yet.
 //!
 //! The first 16 bytes, the form of a field and the meaning of a tag are the same in all versions, so a
 //! `Refused` can always be read. Fields with other tags are skipped: a later release may add some. Both

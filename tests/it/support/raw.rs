@@ -96,7 +96,11 @@ impl Handler<Inbound> for Probe<(SocketAddr, Got)> {
     type Result = ();
 
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
-        let (from, group, via) = (inbound.from(), inbound.group().get(), inbound.via());
+        let (from, group, via) = (
+            inbound.from().socket_addr(),
+            inbound.group().get(),
+            inbound.via(),
+        );
         for payload in inbound {
             let got = Got {
                 group,
