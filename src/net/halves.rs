@@ -71,7 +71,7 @@ impl ReadHalf {
         let _ = self.0.ready(Interest::PRIORITY).await;
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         loop {
-            const PERIOD: Duration = Duration::from_millis(200);
+            const PERIOD: std::time::Duration = std::time::Duration::from_millis(200);
 
             match self.0.ready(Interest::READABLE).now_or_never() {
                 Some(Ok(ready)) if !ready.is_read_closed() => {}

@@ -13,6 +13,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
     config::Config,
-    net::time::{self, Instant, Sleep, sleep, sleep_until},
+    net::time::{self, Instant, Sleep, sleep, sleep_until, timeout},
     observe::receive_accounts::ReceiveAccounts,
     receive::{
         budget::{GivenUp, Share},
@@ -40,6 +41,12 @@ use crate::{
     session::{context::SessionContext, open_link::OpenLink},
     wire::control::refused::RefusedReason,
 };
+
+/// How long the far end of a link has to notice that this node stops.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// After so many control frames in a row other tasks get their turn.
+const CONTROLS_PER_TURN: usize = 64;
 
 /// One connection, for as long as it lives.
 pub(crate) struct Connection {
@@ -128,12 +135,28 @@ impl Connection {
             link.ends_because(end.as_down_reason());
         }
         if matches!(end, End::Closing) {
-            self.source.say_goodbye();
+            self.close_in_order().await;
         }
         self.source.end(false);
         self.give_up_buffer();
         // A batch that did not fit into its mailbox gets there only while somebody awaits it.
         self.deliverer.wait_until_handled().await;
+    }
+
+    /// This node stops. What it has written on the link must get there although the far end is still sending:
+    /// waits until that has noticed, unless the stop cannot wait.
+    async fn close_in_order(&mut self) {
+        if self.link.is_none() {
+            return;
+        }
+        self.source.say_goodbye();
+        let lifecycle = self.lifecycle.clone();
+        let noticed = self.source.end_writing_and_discard(usize::MAX);
+        tokio::select! {
+            biased;
+            () = lifecycle.all_ends() => {}
+            _ = timeout(CLOSE_LIMIT, noticed) => {}
+        }
     }
 
     /// Reads and delivers until the connection ends, or a later incarnation of the node at the other end
@@ -168,8 +191,10 @@ impl Connection {
                 readable = self.readable() => readable?,
             }
             self.wait_until_handled().await;
-            if self.patience.is_over(self.deliverer.turn()) {
-                return Err(End::GaveWay);
+            let link = self.link.as_deref();
+            if let Some(end) = link.and_then(|link| self.patience.over(link, self.deliverer.turn()))
+            {
+                return Err(end);
             }
             self.take_memory().await?;
             let filled_the_room = match self.read().await {
@@ -301,7 +326,7 @@ impl Connection {
     /// frame is incomplete.
     async fn deliver(&mut self) -> Result<(), End> {
         let received = self.buffer.len();
-        let mut delivered = Ok(());
+        let (mut delivered, mut controls) = (Ok(()), 0);
         while let Some(bytes) = self.buffer.deliverable() {
             self.share.busy(true);
             let delivering = self.deliverer.deliver(self.from, bytes);
@@ -309,7 +334,13 @@ impl Connection {
             self.share.busy(false);
             match done {
                 Ok(Delivered::All) => break,
-                Ok(Delivered::UpTo(control)) => self.obey(control).await?,
+                Ok(Delivered::UpTo(control)) => {
+                    self.obey(control).await?;
+                    controls += 1;
+                    if controls % CONTROLS_PER_TURN == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Err(err) => {
                     delivered = Err(err);
                     break;

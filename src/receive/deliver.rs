@@ -369,7 +369,8 @@ fn take_control(buffer: &mut BytesMut) -> Result<Control, BadControl> {
             buffer.advance(len);
             Ok(control)
         }
-        Front::Other | Front::Incomplete => unreachable!("it is whole, and has the mark"),
+        // It is whole and has the mark, so it is a control frame.
+        Front::Other | Front::Incomplete => Err(BadControl::Cut),
     }
 }
 

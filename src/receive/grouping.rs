@@ -93,14 +93,15 @@ impl Grouping {
         let (mut total, mut spans, mut whole) = (Count::ZERO, 0, 0);
         let mut next = frame::peek(bytes, limits.max_frame);
         loop {
-            let group = match next {
-                Ok(Some(head)) => head.group,
+            let head = match next {
+                Ok(Some(head)) => head,
                 Ok(None) => return (total, Ok(Round::Complete)),
                 Err(malformed) => return (total, Err(malformed)),
             };
+            let group = head.group;
             let mut left = limits.max_frames.saturating_sub(total.frames as usize);
             if limits.control && group == GroupId::RESERVED {
-                if is_control(&bytes[whole..]) {
+                if is_control(&bytes[whole..whole + head.len]) {
                     return (total, Ok(Round::Control));
                 }
                 // A control frame may follow.

@@ -14,6 +14,7 @@ use crate::{
         connection::{Connection, Read},
         end::End,
         sender::Sender,
+        source::MAX_DISCARDED,
     },
     session::{
         admitted::Session,
@@ -164,7 +165,7 @@ impl Connection {
         let refusal = Control::Refused(refused).encode();
         let said = async {
             if self.source.write(&refusal).await.is_ok() {
-                self.source.end_writing_and_discard().await;
+                self.source.end_writing_and_discard(MAX_DISCARDED).await;
             }
         };
         // It is counted in any case.

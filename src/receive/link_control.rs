@@ -22,11 +22,11 @@ impl Connection {
                 None => bad("a gap came before the start of the frames"),
             },
             Control::Goodbye => {
-                if let Some(link) = &self.link {
-                    link.ends_because(DownReason::Left);
-                    self.accounts
-                        .reporter()
-                        .goodbye(link.node, link.incarnation);
+                if let Some(link) = &self.link
+                    && link.ends_because(DownReason::Left)
+                {
+                    let reporter = self.accounts.reporter();
+                    reporter.goodbye(link.node, link.incarnation);
                 }
                 Ok(())
             }

@@ -6,7 +6,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
     config::Config,
-    net::time::{self, Instant, sleep, sleep_until},
+    net::time::{self, Instant, sleep},
     receive::end::End,
     session::{inbound_stream::Turn, open_link::OpenLink},
 };
@@ -15,8 +15,8 @@ use crate::{
 pub(super) struct Patience {
     /// How long it waits for bytes once a later link waits for its turn.
     handover_wait: Duration,
-    /// When that time is over.
-    gives_way_at: Option<Instant>,
+    /// When a link that is of no use ends, even if bytes never stop.
+    ends_at: Option<Instant>,
     /// How long it waits for the far end to end a link that this end has ended.
     close_wait: Duration,
     /// Resolves when there may be no more use. Kept from read to read: making it costs more than all else
@@ -28,7 +28,7 @@ impl Patience {
     pub(super) fn new(config: &Config) -> Self {
         Patience {
             handover_wait: config.handover_wait,
-            gives_way_at: None,
+            ends_at: None,
             close_wait: config.connect_timeout,
             stirred: None,
         }
@@ -50,9 +50,7 @@ impl Patience {
         let begun = time::now();
         loop {
             if turn.is_some_and(Turn::is_wanted) {
-                let at = self.gives_way_at.unwrap_or(begun + self.handover_wait);
-                self.gives_way_at = Some(at);
-                sleep_until(at).await;
+                sleep(self.handover_wait).await;
                 return End::GaveWay;
             }
             if link.is_written() && begun.elapsed() >= self.close_wait {
@@ -63,20 +61,22 @@ impl Patience {
         }
     }
 
-    /// Returns whether a later link has waited for so long that this one must end, although there is more to
-    /// read. Whoever has to deliver what was on its way needs less.
-    pub(super) fn is_over(&mut self, turn: Option<&Turn>) -> bool {
-        if !turn.is_some_and(Turn::is_wanted) {
-            return false;
-        }
+    /// Returns why the link must end although there is more to read: it has been of no use for so long that
+    /// whoever had frames on their way needs less.
+    pub(super) fn over(&mut self, link: &OpenLink, turn: Option<&Turn>) -> Option<End> {
+        let end = match turn.is_some_and(Turn::is_wanted) {
+            true => End::GaveWay,
+            false if link.dialled && link.is_written() => End::NotWritten,
+            false => return None,
+        };
         let now = time::now();
-        let at = self.gives_way_at.unwrap_or(now + self.handover_wait);
-        self.gives_way_at = Some(at);
-        now > at + self.close_wait
+        let limit = self.handover_wait + self.close_wait;
+        let at = *self.ends_at.get_or_insert(now + limit);
+        (now > at).then_some(end)
     }
 
     /// The peer is not at fault for the time that our handlers take.
     pub(super) fn handlers_took(&mut self, time: Duration) {
-        self.gives_way_at = self.gives_way_at.map(|at| at + time);
+        self.ends_at = self.ends_at.map(|at| at + time);
     }
 }

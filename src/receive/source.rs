@@ -25,10 +25,10 @@ use crate::{
 };
 
 /// The most unread bytes that are kept of a connection that this node dialled and the peer has closed.
-const MAX_KEPT: usize = 1 << 20;
+const MAX_KEPT: usize = 8 << 20;
 
 /// The most bytes that a refused peer may send before its connection is closed.
-const MAX_DISCARDED: usize = 1 << 20;
+pub(super) const MAX_DISCARDED: usize = 1 << 20;
 
 /// A connection's socket, or what is left of a connection that has ended.
 pub(super) struct Source {
@@ -138,15 +138,16 @@ impl Source {
     }
 
     /// Says that nothing more will be written, and discards what the peer sends until it closes the
-    /// connection, or has sent [`MAX_DISCARDED`] bytes.
-    pub(super) async fn end_writing_and_discard(&mut self) {
+    /// connection, or has sent `max` bytes. If the connection were closed while bytes come, the system would
+    /// answer them with a reset, which may overtake what was written.
+    pub(super) async fn end_writing_and_discard(&mut self, max: usize) {
         let Some(open) = &mut self.open else {
             return;
         };
         // The far end reads the end of the stream.
         open.writing = None;
         let mut discarded = 0;
-        while discarded < MAX_DISCARDED && open.reading.readable().await.is_ok() {
+        while discarded < max && open.reading.readable().await.is_ok() {
             let mut bytes = [0; 4 << 10];
             match open.reading.try_read(&mut bytes) {
                 Ok(0) => return,
@@ -159,7 +160,8 @@ impl Source {
 
     /// Awaits `handlers`, or whatever else keeps the connection from being read, such as a wait for
     /// memory. If the peer closes the connection meanwhile, its place and its socket are given back at
-    /// once, and what is left to be read is kept, up to 64 MiB for each address. More than that is lost.
+    /// once, and what is left to be read is kept, up to 64 MiB for each address, or 8 MiB of a connection that
+    /// this node dialled. More than that is lost.
     /// Then `ended` is called with what was kept.
     pub(super) async fn watch_during<T>(
         &mut self,

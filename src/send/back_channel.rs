@@ -60,6 +60,8 @@ struct Awaiting {
     meant: Option<NodeId>,
     /// Whether frames may follow the answer.
     both_ways: bool,
+    /// Whether this end has stopped waiting for the answer, although frames may follow it.
+    is_late: bool,
     /// The beginning of the answer.
     bytes: Vec<u8>,
     /// What the far end should hear of its answer, if that is not acceptable.
@@ -85,6 +87,7 @@ impl BackChannel {
             peer,
             meant,
             both_ways,
+            is_late: false,
             bytes: Vec::new(),
             objection: None,
         };
@@ -141,6 +144,13 @@ impl BackChannel {
             if matches!(&*self.state.lock(), State::Welcomed(_)) {
                 return Ok(());
             }
+        }
+    }
+
+    /// Notes that frames leave although no answer has come.
+    pub(super) fn frames_leave_now(&self) {
+        if let State::Awaiting(awaiting) = &mut *self.state.lock() {
+            awaiting.is_late = awaiting.both_ways;
         }
     }
 
@@ -215,6 +225,10 @@ impl BackChannel {
         let Some(welcomed) = awaiting.take(bytes)? else {
             return Ok(Next::Read);
         };
+        if awaiting.is_late && welcomed.from.features.has(Features::LINKS) {
+            // It is about to send frames here, and this end has not waited for them. The next dial does.
+            return Err(DownReason::Replaced);
+        }
         let next = match welcomed.from.features.has(Features::LINKS) && awaiting.both_ways {
             true => Next::Stop,
             false => Next::Read,

@@ -63,8 +63,10 @@ pub(super) async fn greet(
     let (reading, welcomed) = match back_channel.hand_over() {
         Ok(welcomed) => welcomed,
         Err(back_channel) => {
+            // A node that answered, and that does not know the numbers of frames, needs none.
+            let numbered = back_channel.node().is_none();
             let far_end = FarEnd::Watched(*back_channel);
-            return Ok(Wire::new(writing, far_end, addr, false));
+            return Ok(Wire::new(writing, far_end, addr, numbered));
         }
     };
     let Welcomed {
@@ -95,7 +97,10 @@ async fn until_answered(
             }
             Err(NotWelcome::because(reason))
         }
-        Err(_) if demand.serves_mute => Ok(()),
+        Err(_) if demand.serves_mute => {
+            back_channel.frames_leave_now();
+            Ok(())
+        }
         Err(_) => Err(no_answer()),
     }
 }

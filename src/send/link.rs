@@ -93,11 +93,11 @@ impl<'w> Link<'w> {
             let mut batch = match taken {
                 Ok(batch) => batch,
                 Err(behind) => {
+                    // The last frames may have been dropped, and nothing may follow them.
+                    self.tell_gap(&mut idle.numbering, behind).await?;
                     if self.peer.queue.is_done() {
                         return Err(self.linger().await);
                     }
-                    // The last frames may have been dropped, and nothing may follow them.
-                    self.tell_gap(&mut idle.numbering, behind).await?;
                     idle = self.wait_for_work(&mut idle_timer, idle).await?;
                     was_idle = true;
                     continue;

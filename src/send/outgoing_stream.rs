@@ -23,6 +23,8 @@ struct State {
     stream: u64,
     /// The number on the wire of the first frame that the queue accepts.
     base: u64,
+    /// Whether numbers were told to anybody. From then on the stream stays.
+    begun: bool,
     /// The node that numbers were told to.
     told: Option<NodeId>,
 }
@@ -32,6 +34,7 @@ impl OutgoingStream {
         let state = State {
             stream,
             base: 0,
+            begun: false,
             told: None,
         };
         OutgoingStream {
@@ -44,9 +47,10 @@ impl OutgoingStream {
     /// numbers of the queue.
     pub(super) fn begin(&self, node: Option<NodeId>) -> (u64, u64) {
         let mut state = self.state.lock();
+        let begun = std::mem::replace(&mut state.begun, true);
         if let (None, Some(node)) = (state.told, node) {
             state.told = Some(node);
-            let sessions = self.sessions.as_ref();
+            let sessions = self.sessions.as_ref().filter(|_| !begun);
             if let Some(retired) = sessions.and_then(|sessions| sessions.take_retired(node)) {
                 state.stream = retired.stream;
                 state.base = retired.next;
@@ -55,10 +59,10 @@ impl OutgoingStream {
         (state.stream, state.base)
     }
 
-    /// The queue has ended, after it had accepted so many frames.
+    /// The queue accepts no more, after it had accepted so many frames: another one may go on with the numbers.
     pub(super) fn retire(&self, accepted: u64) {
-        let state = self.state.lock();
-        if let (Some(sessions), Some(node)) = (&self.sessions, state.told) {
+        let mut state = self.state.lock();
+        if let (Some(sessions), Some(node)) = (&self.sessions, state.told.take()) {
             let retired = Retired {
                 stream: state.stream,
                 next: state.base + accepted,

@@ -226,6 +226,12 @@ impl PeerState {
         })
     }
 
+    /// Lets another peer for the same node go on with the numbers of the frames. Called when the queue accepts
+    /// no more; does nothing the second time.
+    pub(super) fn retire(&self) {
+        self.stream.retire(self.queue.stats().accepted.frames);
+    }
+
     // ---- the node at the address -------------------------------------------------------------------
 
     /// Notes which node is at the address.
@@ -294,6 +300,6 @@ impl PeerState {
 
 impl Drop for PeerState {
     fn drop(&mut self) {
-        self.stream.retire(self.queue.stats().accepted.frames);
+        self.retire();
     }
 }

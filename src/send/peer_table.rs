@@ -45,6 +45,7 @@ impl PeerTable {
     pub(super) fn forget(&mut self, addr: &PeerAddr) -> Option<impl Sized + use<>> {
         let peer = self.peers.remove(addr)?;
         let payloads = peer.state.queue.abandon();
+        peer.state.retire();
         peer.state.forgotten.cancel();
         self.leaving.push(peer);
         self.settle();
@@ -66,7 +67,10 @@ impl PeerTable {
 
     /// Removes a peer that nobody holds and whose frames have all found their end, and keeps its counts.
     pub(super) fn remove(&mut self, addr: &PeerAddr) {
-        self.leaving.extend(self.peers.remove(addr));
+        if let Some(peer) = self.peers.remove(addr) {
+            peer.state.retire();
+            self.leaving.push(peer);
+        }
         self.settle();
     }
 }

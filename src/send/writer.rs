@@ -167,7 +167,10 @@ impl Writing {
                 return Some(wire);
             }
             let heard = timeout(self.context.config.idle_timeout, self.peer.until_heard());
-            self.peer.expire_while(heard).await.ok()?;
+            if self.peer.expire_while(heard).await.is_err() {
+                self.peer.dial_request.done();
+                return None;
+            }
         }
     }
 

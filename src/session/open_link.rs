@@ -97,8 +97,12 @@ impl OpenLink {
     }
 
     /// Notes why the link is about to end. The first reason counts: who said goodbye closes the link then.
-    pub(crate) fn ends_because(&self, reason: DownReason) {
-        self.reason.lock().get_or_insert(reason);
+    /// Returns whether this is the first.
+    pub(crate) fn ends_because(&self, reason: DownReason) -> bool {
+        let mut first = self.reason.lock();
+        let is_first = first.is_none();
+        first.get_or_insert(reason);
+        is_first
     }
 
     /// Notes that nothing more will be read. Returns the half that writes if nobody has claimed it.

@@ -81,12 +81,6 @@ impl Account {
         self.stats.accepted.frames
     }
 
-    /// Returns the number of the first frame that is neither written nor dropped nor in flight, or that
-    /// comes next.
-    pub(super) fn first_queued(&self) -> u64 {
-        self.stats.accepted.frames - self.stats.queued.frames
-    }
-
     #[inline]
     pub(super) fn in_flight(&self) -> Count {
         self.stats.in_flight

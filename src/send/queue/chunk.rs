@@ -82,13 +82,23 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
-    /// Returns whether the chunk has this age and destination, and a frame of `len` bytes can be appended
-    /// so that the buffer stays within `limit`.
+    /// Returns whether the chunk has this age and destination, its frames are those before `number`, and a
+    /// frame of `len` bytes can be appended so that the buffer stays within `limit`.
     #[inline]
-    pub(super) fn takes(&self, to: To, at: CoarseInstant, len: usize, limit: usize) -> bool {
+    pub(super) fn takes(
+        &self,
+        to: To,
+        number: u64,
+        at: CoarseInstant,
+        len: usize,
+        limit: usize,
+    ) -> bool {
         match &self.body {
             Body::Encoded { buffer, .. } => {
-                self.at == at && self.to == to && buffer.len() + len <= limit
+                self.at == at
+                    && self.to == to
+                    && self.behind() == number
+                    && buffer.len() + len <= limit
             }
             Body::Large { .. } => false,
         }

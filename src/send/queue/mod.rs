@@ -214,7 +214,7 @@ impl<To: Copy + Eq> SendQueue<To> {
         let (chunks, dropped, behind, [noting, ask]) = self.locked(|state| {
             state.expire(&self.limits, now);
             let (chunks, dropped) = (state.take_batch(), state.account.take_untold());
-            let (behind, unacked) = (state.account.first_queued(), &state.unacked);
+            let (behind, unacked) = (state.first_queued(), &state.unacked);
             let noted = [unacked.is_noting(), unacked.is_long()];
             (chunks, dropped, behind, noted)
         });
@@ -239,7 +239,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     /// Returns the number of the first queued frame, or of the next that is accepted. Called when nothing
     /// is in flight.
     pub(crate) fn first_queued(&self) -> u64 {
-        self.locked(|state| state.account.first_queued())
+        self.locked(|state| state.first_queued())
     }
 
     /// Returns how long it takes until the oldest queued frame is stale, or `None` if none is queued.

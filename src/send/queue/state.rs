@@ -122,14 +122,14 @@ impl<To: Copy + Eq> State<To> {
     ) -> (Doorbell, Option<P>) {
         let bytes = payload.byte_len();
         self.account.offer(Ok(()), Count::one(HEADER + bytes));
+        let number = self.account.accepted() - 1;
         if let Some(open) = self.chunks.back_mut()
             && bytes < limits.large_from
-            && open.takes(to, now, HEADER + bytes, CHUNK_BYTES)
+            && open.takes(to, number, now, HEADER + bytes, CHUNK_BYTES)
         {
             open.append(group, payload.pieces(), CHUNK_BYTES);
             return (self.take_doorbell(), Some(payload));
         }
-        let number = self.account.accepted() - 1;
         let copied = self.put_apart(limits, to, number, group, payload, now);
         (self.take_doorbell(), copied)
     }
@@ -144,9 +144,13 @@ impl<To: Copy + Eq> State<To> {
         now: CoarseInstant,
     ) {
         loop {
-            let appended = self.chunks.back_mut().map_or(0, |open| {
-                open.append_all(to, now, frames, limits.large_from, CHUNK_BYTES)
-            });
+            let number = self.account.accepted() - frames.len() as u64;
+            let appended = match self.chunks.back_mut() {
+                Some(open) if open.behind() == number => {
+                    open.append_all(to, now, frames, limits.large_from, CHUNK_BYTES)
+                }
+                _ => 0,
+            };
             let rest = &mut frames[appended..];
             let Some(((group, slot), behind)) = rest.split_first_mut() else {
                 return;
@@ -218,6 +222,12 @@ impl<To: Copy + Eq> State<To> {
         }
         self.account.transfer(Place::Queued, Place::InFlight, count);
         taken
+    }
+
+    /// Returns the number of the first queued frame, or of the next that is accepted.
+    pub(super) fn first_queued(&self) -> u64 {
+        let first = self.chunks.front().map(|chunk| chunk.first);
+        first.unwrap_or(self.account.accepted())
     }
 
     /// Puts back chunks of a batch that are not written, or drops them if the queue is closed.
