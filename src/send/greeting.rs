@@ -43,7 +43,7 @@ pub(super) async fn greet(
         let far_end = FarEnd::Watched(BackChannel::silent(reading));
         return Ok(Wire::new(writing, far_end, addr, false));
     };
-    let demand = sessions.demand(&peer.addr);
+    let demand = sessions.demand(&peer.addr).or_node(peer.demanded());
     // Frames that leave before the answer make it too late to agree on both ways.
     let both_ways = demand.waits;
     let back_channel = BackChannel::awaiting(
@@ -74,7 +74,7 @@ pub(super) async fn greet(
         from,
         rest,
     } = welcomed;
-    sessions.set_peer(from.node, &peer.addr);
+    sessions.set_first_peer(from.node, &peer.addr);
     peer.met(from.node);
     let link = sessions.open_link(session, &from, addr, true, None);
     links.read(reading, rest, link.clone(), &from);

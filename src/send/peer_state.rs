@@ -45,6 +45,8 @@ pub(crate) struct PeerState {
     pub(super) stream: OutgoingStream,
     /// The node that was found at the address.
     node: Mutex<Option<NodeId>>,
+    /// The node that frames here answer: no other may get them.
+    answers: Mutex<Option<NodeId>>,
     /// Notified when there may be a link to the node that it dialled, or when it was heard of.
     heard: Notify,
     pub(super) direct_write: DirectWrite,
@@ -97,7 +99,7 @@ impl PeerState {
         direct_write: DirectWrite,
         reporter: Reporter,
     ) -> Self {
-        let node = addr.node();
+        let node = addr.node().or(meant);
         PeerState {
             addr,
             meant,
@@ -105,6 +107,7 @@ impl PeerState {
             queue: Arc::new(SendQueue::new(limits)),
             stream,
             node: Mutex::new(node),
+            answers: Mutex::new(None),
             heard: Notify::new(),
             direct_write,
             reporter,
@@ -237,6 +240,27 @@ impl PeerState {
     /// Notes which node is at the address.
     pub(super) fn met(&self, node: NodeId) {
         *self.node.lock() = Some(node);
+    }
+
+    /// Notes that frames for this node will be sent here, as answers.
+    pub(super) fn will_answer(&self, node: NodeId) {
+        self.met(node);
+        *self.answers.lock() = Some(node);
+    }
+
+    /// Returns the node that must answer a dial, because frames wait for it.
+    pub(super) fn demanded(&self) -> Option<NodeId> {
+        *self.answers.lock()
+    }
+
+    /// Notes that no frame waits: whoever is sent to next may be another node at the same address.
+    pub(super) fn demand_nobody(&self) {
+        *self.answers.lock() = None;
+    }
+
+    /// Returns whether a dial has failed since there was a link.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Relaxed)
     }
 
     /// Returns the node that was found at the address.

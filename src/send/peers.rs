@@ -162,11 +162,15 @@ impl Peers {
         if let Some(peer) = known.and_then(|known| self.get(&known).ok())
             && peer.state.node().is_none_or(|met| met == node)
         {
-            peer.state.met(node);
-            return Ok(peer);
+            // A node may have moved. What its user said of it counts, and a name leads to where it is now.
+            let is_said = peer.state.meant.is_some() || peer.addr().host().is_some();
+            if is_said || peer.addr() == addr || !peer.state.is_unreachable() {
+                peer.state.will_answer(node);
+                return Ok(peer);
+            }
         }
         let peer = self.get(addr)?;
-        peer.state.met(node);
+        peer.state.will_answer(node);
         if let Some(sessions) = sessions {
             sessions.set_peer(node, addr);
         }

@@ -98,6 +98,7 @@ impl Writing {
                 None => Box::pin(self.dial()).await,
             };
             let Some(wire) = wire else {
+                self.peer.demand_nobody();
                 continue;
             };
             let begun = time::now();

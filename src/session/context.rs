@@ -56,6 +56,17 @@ pub(crate) struct Demand {
     pub(crate) serves_mute: bool,
 }
 
+impl Demand {
+    /// Adds a demand for a certain node, unless there is one.
+    pub(crate) fn or_node(mut self, node: Option<NodeId>) -> Self {
+        if self.node.is_none() && node.is_some() {
+            self.node = node;
+            (self.waits, self.serves_mute) = (true, false);
+        }
+        self
+    }
+}
+
 impl SessionContext {
     pub(crate) fn new(
         identity: Resolved,
@@ -248,6 +259,14 @@ impl SessionContext {
     }
 
     /// Lets a peer stand for a known node, unless another one does.
+    pub(crate) fn set_first_peer(&self, node: NodeId, peer: &PeerAddr) {
+        let mut known = self.known.lock();
+        if known.peer(node).is_none() {
+            known.set_peer(node, peer);
+        }
+    }
+
+    /// Lets a peer stand for a known node.
     pub(crate) fn set_peer(&self, node: NodeId, peer: &PeerAddr) {
         self.known.lock().set_peer(node, peer);
     }

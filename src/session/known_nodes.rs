@@ -170,10 +170,10 @@ impl KnownNodes {
         Some(known.streams.entry(number).or_insert_with(new).clone())
     }
 
-    /// Lets a peer stand for the node, unless another one does.
+    /// Lets a peer stand for the node.
     pub(super) fn set_peer(&mut self, node: NodeId, peer: &PeerAddr) {
         if let Some(known) = self.nodes.get_mut(&node) {
-            known.peer.get_or_insert_with(|| peer.clone());
+            known.peer = Some(peer.clone());
         }
     }
 

@@ -286,6 +286,31 @@ fn frames_for_a_node_that_listens_nowhere_wait_until_it_is_there_again() {
     }
 }
 
+/// The node that is meant moved, or cannot be dialled: frames for it leave on the connection that it makes.
+#[test]
+fn a_peer_that_was_never_reached_uses_the_connection_of_the_node_that_is_meant() {
+    for config in placements() {
+        run(async {
+            let nobody = Vacant::new();
+            let a = Transport::builder()
+                .config(quick(config.clone()).stale_after(NEVER))
+                .identity(identity(1))
+                .peer(NodeId::new(2), nobody.addr())
+                .bind("127.0.0.1:0")
+                .expect("free port");
+            let mut events = watch(&a);
+            send(&a, nobody.addr(), 5);
+            let failed = |event: &PeerEvent| matches!(event, PeerEvent::Unreachable { .. });
+            events.until(failed).await;
+            let b = node_of(quick(config), 2);
+            let mut seen = serve(&b, [1]);
+            send(&b, a.local_addr(), 6);
+            assert_eq!(seen.next().await.payload[3], 5);
+            end([a, b]).await;
+        });
+    }
+}
+
 #[test]
 fn where_sessions_are_optional_a_node_that_listens_nowhere_gets_its_answers_too() {
     for config in placements() {
@@ -328,6 +353,51 @@ fn a_late_refusal_by_the_node_that_dialled_says_why_the_link_ended() {
         assert_eq!(down_of(&mut events).await, cluster);
         end([b]).await;
     });
+}
+
+/// Otherwise the system of the node that stops would answer with a reset, which overtakes its last frames.
+#[test]
+fn a_node_that_drains_loses_nothing_although_the_other_one_never_stops_sending() {
+    for config in placements() {
+        for _ in 0..5 {
+            run(async {
+                let [a, b] = [1, 2].map(|node| node_of(quick(config.clone()), node));
+                let (mut questions, mut answers) = (serve_known(&b, 1), serve(&a, [1]));
+                send(&a, b.local_addr(), 0);
+                let sender = questions.next().await.0.expect("introduced");
+                let back = sender.peer().expect("usable");
+                back.try_send(group(1), vec![0; 4]).expect("room");
+                answers.next().await;
+                let chatter = async {
+                    while back.send(group(9), vec![0; 20_000]).await.is_ok() {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let draining = async {
+                    for number in 0..400_u32 {
+                        let mut payload = vec![0; 16_384];
+                        payload[..4].copy_from_slice(&number.to_be_bytes());
+                        a.send(b.local_addr(), group(1), payload)
+                            .await
+                            .expect("room");
+                    }
+                    a.stop(Shutdown::Drain(NEVER)).await;
+                };
+                let receiving = async {
+                    for number in 0..400_u32 {
+                        let (_, got) = questions.next().await;
+                        assert_eq!(&got.payload[..4], number.to_be_bytes());
+                    }
+                };
+                tokio::select! {
+                    () = chatter => panic!("the queue ended"),
+                    ((), ()) = async { tokio::join!(draining, receiving) } => {}
+                }
+                balanced([&a, &b]);
+                b.stop(Shutdown::Now).await;
+            });
+        }
+    }
 }
 
 /// With the default waits, after twenty seconds away: prints the median of twelve.

@@ -157,10 +157,21 @@ enum End {
     NoRoom,
 }
 
-/// Sends payloads of these lengths to a peer that reads nothing, and ends the link. It begins with so many
-/// control frames: none, a `Hello`, or also a `Start` once the peer has answered that.
-async fn lose(config: Config, controls: usize, lens: impl Iterator<Item = usize>, end: End) {
-    let a = sender(config.user_timeout(Duration::from_secs(1)), controls > 0);
+/// What the link begins with.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+enum Beginning {
+    /// Sessions are off.
+    Nothing,
+    /// A `Hello` that the peer does not answer, and a `Start`.
+    Unanswered,
+    /// A `Hello`, and a `Start` behind the answer.
+    Answered,
+}
+
+/// Sends payloads of these lengths to a peer that reads nothing, and ends the link.
+async fn lose(config: Config, beginning: Beginning, lens: impl Iterator<Item = usize>, end: End) {
+    let hello = beginning != Beginning::Nothing;
+    let a = sender(config.user_timeout(Duration::from_secs(1)), hello);
     let mut events = watch(&a);
     let (listener, to) = small_listener();
     let mut sent = Count::default();
@@ -171,14 +182,14 @@ async fn lose(config: Config, controls: usize, lens: impl Iterator<Item = usize>
         sent.bytes += len as u64 + 8;
     }
     let mut stream = accept(&listener).await;
-    if controls == 2 {
+    if beginning == Beginning::Answered {
         write(&mut stream, &welcome_both_ways(2, 1, 1)).await;
     }
     until("written", || a.stats().tcp.written == sent).await;
     let mut begun = (0, 0);
     until("begun", || {
-        begun = beginning(&peek(&stream));
-        begun.0 == controls
+        begun = controls_of(&peek(&stream));
+        begun.0 == 2 * usize::from(hello)
     })
     .await;
     let confirmed = settled(&stream, begun.1 + sent.bytes as usize).await;
@@ -194,14 +205,18 @@ async fn lose(config: Config, controls: usize, lens: impl Iterator<Item = usize>
         End::NoRoom => (ErrorKind::TimedOut, down(&mut events).await, peek(&stream)),
     };
     assert_eq!(reason, DownReason::Lost(expected));
-    assert_eq!(receipt.confirmed, frames(&confirmed), "{end:?}, {controls}");
+    assert_eq!(
+        receipt.confirmed,
+        frames(&confirmed),
+        "{end:?}, {beginning:?}"
+    );
     assert!((1..sent.frames).contains(&receipt.confirmed.frames));
     is_complete(&a, to, receipt);
     super::support::end([a]).await;
 }
 
 /// Returns the number of the control frames that come first, and how many bytes they take.
-fn beginning(bytes: &[u8]) -> (usize, usize) {
+fn controls_of(bytes: &[u8]) -> (usize, usize) {
     let (mut count, mut len) = (0, 0);
     while let Some((length, group)) = bytes.get(len..).and_then(|rest| rest.split_at_checked(4))
         && group.starts_with(&CONTROL.to_le_bytes())
@@ -216,10 +231,14 @@ fn beginning(bytes: &[u8]) -> (usize, usize) {
 fn what_a_killed_peer_had_no_room_for_is_in_doubt() {
     for config in configs() {
         run(async {
-            for controls in 0..=2 {
+            for beginning in [
+                Beginning::Nothing,
+                Beginning::Unanswered,
+                Beginning::Answered,
+            ] {
                 // Shorter than a control frame, which must not be taken for some of them.
                 let lens = std::iter::repeat_n(16, 9000);
-                lose(config.clone(), controls, lens, End::Killed).await;
+                lose(config.clone(), beginning, lens, End::Killed).await;
             }
         });
     }
@@ -232,7 +251,7 @@ fn frames_of_all_lengths_are_told_apart_to_the_frame() {
             for (step, max) in [(7, 400), (1009, 20_000)] {
                 // Up to 700 KB, which our kernel takes at once.
                 let lens = (0..1_400_000 / max).map(|number| 4 + number * step % max);
-                lose(config.clone(), 0, lens, End::Killed).await;
+                lose(config.clone(), Beginning::Nothing, lens, End::Killed).await;
             }
         });
     }
@@ -243,7 +262,7 @@ fn what_the_peer_has_had_no_room_for_until_the_user_timeout_is_in_doubt() {
     let [config, ..] = configs();
     run(async {
         let lens = (0..3000).map(|number| 4 + number * 7 % 400);
-        lose(config, 1, lens, End::NoRoom).await;
+        lose(config, Beginning::Unanswered, lens, End::NoRoom).await;
     });
 }
 
@@ -302,6 +321,7 @@ fn everything_is_confirmed_if_the_peer_reads_it_and_then_closes() {
                 let mut tap = Tap::accept(&listener).await;
                 if hello {
                     tap.frame().await.expect("a Hello");
+                    tap.frame().await.expect("a Start");
                 }
                 for number in 0..5000 {
                     assert_eq!(tap.number().await, number);

@@ -347,3 +347,29 @@ fn a_peer_that_is_forgotten_and_known_again_goes_on_with_its_numbers() {
         });
     }
 }
+
+/// The mark of a control frame lies across the end of this frame, which is too short to be one.
+#[test]
+fn an_empty_frame_of_the_reserved_group_before_the_magic_is_an_ordinary_one() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config, 2);
+            let mut ear = Ear::of(&b, [1]);
+            for len in 8..12_u32 {
+                let frame = [&wire(u32::MAX, &vec![0; len as usize - 8])[..8], b"atps"].concat();
+                let stream = saying(&b, &[&wire(1, b"before"), &frame]).await;
+                ear.expect(1, "before", None).await;
+                let mut raw = Raw(stream);
+                raw.read_control(WELCOME).await;
+                write(&mut raw.0, b"more that is no frame").await;
+                expect_close(raw.0).await;
+            }
+            let stats = b.stats();
+            assert_eq!(
+                (stats.links.bad_handshakes, stats.inbound.malformed),
+                (0, 4)
+            );
+            end([b]).await;
+        });
+    }
+}

@@ -328,6 +328,7 @@ fn a_phxpaxos_node_is_served_where_sessions_are_optional() {
             send(&b, to, "frame");
             let mut tap = Tap::accept(&listener).await;
             assert_eq!(tap.frame().await.expect("a Hello").0, RESERVED);
+            assert_eq!(tap.frame().await, Some(start()));
             assert_eq!(tap.frame().await, Some((1, "frame".into())));
             end([a, b]).await;
         });

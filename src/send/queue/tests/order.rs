@@ -68,3 +68,47 @@ fn a_payload_of_two_pieces_is_one_frame_whatever_its_size_and_wherever_the_link_
     }
     balanced(&queue);
 }
+
+/// A link that ends gives frames back that are older than a hole behind them. The next link begins with the
+/// oldest, and no chunk has a hole in its middle.
+#[test]
+fn the_first_number_is_that_of_the_oldest_frame_wherever_frames_are_missing() {
+    let queue = queue(Limits {
+        overflow: Overflow::DropOldest,
+        ..limits()
+    });
+    for _ in 0..2 {
+        push(&queue, b"in flight", 0).unwrap();
+    }
+    let batch = take(&queue, 0);
+    for _ in 0..4 {
+        push(&queue, b"queued, some evicted", 0).unwrap();
+    }
+    assert_eq!(queue.first_queued(), 4);
+    drop(batch);
+    assert_eq!(queue.first_queued(), 0);
+    let mut batch = take(&queue, 0);
+    assert_eq!(batch.begins_with(), Some(0));
+    batch.advance(wire(&batch).len());
+    assert_eq!((batch.reached(), batch.begins_with()), (2, Some(4)));
+    // What comes behind a hole begins a chunk of its own, also if nothing else tells them apart.
+    drop(batch);
+    let mut batch = take(&queue, 0);
+    push(&queue, b"evicts nothing yet", 0).unwrap();
+    let rest = wire(&batch).len();
+    batch.advance(rest - 1);
+    for _ in 0..3 {
+        push(&queue, b"evicting", 0).unwrap();
+    }
+    drop(batch);
+    push(&queue, b"behind", 0).unwrap();
+    let mut batch = take(&queue, 0);
+    while let Some(number) = batch.begins_with() {
+        let (before, len) = (batch.count().frames, wire(&batch).len());
+        batch.advance(len);
+        let written = before - batch.count().frames;
+        assert_eq!(batch.reached(), number + written);
+    }
+    assert_eq!(batch.reached(), queue.first_queued());
+    assert_eq!(queue.stats().accepted.frames, batch.reached());
+}
