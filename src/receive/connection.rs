@@ -32,7 +32,7 @@ use crate::{
         frame_deadline::FrameDeadline,
         inbound::Via,
         patience::Patience,
-        read_buffer::{Activity, REVIEW_INTERVAL, ReadBuffer},
+        read_buffer::{REVIEW_INTERVAL, ReadBuffer},
         sender::Sender,
         source::Source,
     },
@@ -59,10 +59,10 @@ pub(crate) struct Connection {
     pub(super) buffer: ReadBuffer,
     /// The time for the next review of the buffer; `None` while the connection is idle. It is not reset at
     /// each read: that would cost more than grouping the frames of a read.
-    review: Option<Pin<Box<Sleep>>>,
+    pub(super) review: Option<Pin<Box<Sleep>>>,
     pub(super) frame_deadline: FrameDeadline,
     /// What this connection holds of the memory of all connections.
-    share: Share,
+    pub(super) share: Share,
     pub(super) deliverer: Deliverer,
     /// `None` if sessions are off.
     pub(super) sessions: Option<Arc<SessionContext>>,
@@ -279,35 +279,6 @@ impl Connection {
         }
     }
 
-    /// Takes the memory that the next read may need from what all connections share. Waits if there
-    /// is none.
-    pub(super) async fn take_memory(&mut self) -> Result<(), End> {
-        if self.share.is_given_up() {
-            return Err(End::GivenUp);
-        }
-        if !self.share.others_wait() && self.share.try_hold(self.buffer.needs()) {
-            return Ok(());
-        }
-        self.buffer.squeeze();
-        self.share.shrink(self.buffer.held());
-        let needs = self.buffer.needs();
-        if self.share.try_hold(needs) {
-            return Ok(());
-        }
-        self.frame_deadline.restart(time::now());
-        // Somebody must give way if all wait.
-        let late = OptionFuture::from(self.frame_due().map(sleep_until));
-        let held = self.share.hold(needs);
-        let held = self.source.watch_during(held, |_| {});
-        tokio::select! {
-            held = held => held.map_err(|GivenUp| End::GivenUp)?,
-            Some(()) = late => return Err(End::GivenUp),
-            () = self.lifecycle.receiving_ends() => return Err(End::Closing),
-        }
-        self.frame_deadline.restart(time::now());
-        Ok(())
-    }
-
     /// Reads once.
     pub(super) async fn read(&mut self) -> io::Result<Read> {
         self.review
@@ -362,41 +333,14 @@ impl Connection {
         })
     }
 
-    /// Gives back memory that is not needed any more.
-    fn review_buffer(&mut self) {
-        let activity = self.buffer.review();
-        self.share.shrink(self.buffer.held());
-        match activity {
-            Activity::Active => {
-                if let Some(timer) = &mut self.review {
-                    timer.as_mut().reset(time::now() + REVIEW_INTERVAL);
-                }
-            }
-            Activity::Idle => {
-                self.review = None;
-                self.deliverer.release_memory();
-                self.source.delay_acks();
-            }
-        }
-    }
-
     /// Returns when the incomplete frame must be complete. `None` if there is none, and while delivered
     /// frames have not been handled.
-    fn frame_due(&self) -> Option<Instant> {
+    pub(super) fn frame_due(&self) -> Option<Instant> {
         if !self.deliverer.is_handled() {
             return None;
         }
         let len = self.buffer.announced(self.max_frame);
         self.frame_deadline.at(len.ok().flatten())
-    }
-
-    /// Gives back the buffer, but for what batches in mailboxes still hold of it.
-    fn give_up_buffer(&mut self) {
-        self.buffer = ReadBuffer::new();
-        self.share.unfinished(0);
-        if self.deliverer.is_handled() {
-            self.share.shrink(0);
-        }
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod budget;
 mod charge;
 mod connection;
+mod connection_memory;
 pub(crate) mod context;
 pub(crate) mod deliver;
 mod end;

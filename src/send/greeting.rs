@@ -30,36 +30,32 @@ pub(super) enum NotWelcome {
 
 /// Introduces this node on a new connection, if sessions are on. Returns once frames may leave.
 pub(super) async fn greet(
-    context: &WriterContext,
+    writers: &WriterContext,
     peer: &PeerState,
     (stream, addr): (Stream, SocketAddr),
 ) -> Result<Wire, NotWelcome> {
     let (reading, writing) = stream.split();
-    let Some(SessionParts {
-        context: sessions,
-        links,
-    }) = &context.sessions
-    else {
+    let Some(SessionParts { context, links }) = &writers.sessions else {
         let far_end = FarEnd::Watched(BackChannel::silent(reading));
         return Ok(Wire::new(writing, far_end, addr, false));
     };
-    let demand = sessions.demand(&peer.addr).or_node(peer.demanded());
+    let demand = context.demand(&peer.addr).or_node(peer.demanded());
     // Frames that leave before the answer make it too late to agree on both ways.
     let both_ways = demand.waits;
     let back_channel = BackChannel::awaiting(
         reading,
-        sessions.clone(),
+        context.clone(),
         peer.addr.clone(),
         demand.node,
         both_ways,
     );
-    say_hello(sessions, &writing, demand, both_ways).await?;
+    say_hello(context, &writing, demand, both_ways).await?;
     if !demand.waits {
         // A node that does not know the numbers of frames ignores them.
         let far_end = FarEnd::Watched(back_channel);
         return Ok(Wire::new(writing, far_end, addr, true));
     }
-    until_answered(sessions, &writing, &back_channel, demand).await?;
+    until_answered(context, &writing, &back_channel, demand).await?;
     let (reading, welcomed) = match back_channel.hand_over() {
         Ok(welcomed) => welcomed,
         Err(back_channel) => {
@@ -74,9 +70,9 @@ pub(super) async fn greet(
         from,
         rest,
     } = welcomed;
-    sessions.set_first_peer(from.node, &peer.addr);
+    context.set_first_peer(from.node, &peer.addr);
     peer.met(from.node);
-    let link = sessions.open_link(session, &from, addr, true, None);
+    let link = context.open_link(session, &from, addr, true, None);
     links.read(reading, rest, link.clone(), &from);
     Ok(Wire::new(writing, FarEnd::Read(link), addr, true))
 }
