@@ -191,7 +191,6 @@ fn a_peer_that_is_heard_of_is_reached_at_once_however_long_the_back_off() {
             let a = Transport::builder()
                 .config(patient.stale_after(NEVER))
                 .identity(identity(1))
-                .peer(NodeId::new(2), addr)
                 .bind("127.0.0.1:0")
                 .expect("free port");
             let mut events = watch(&a);
