@@ -309,7 +309,7 @@ impl Reporter {
     pub(crate) fn gap(&self, node: NodeId, incarnation: Incarnation, from: SocketAddr, lost: u64) {
         self.counters.gaps.add_one();
         let frames = Count {
-            // A line of the log need not be exact for a node that makes up numbers.
+            // Bounded for the sums of the log, because a node can make up any number.
             frames: lost.min(1 << 40),
             bytes: 0,
         };

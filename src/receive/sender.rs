@@ -66,6 +66,10 @@ impl Sender {
     /// node has made, if no others leave there already, or on one that is dialled to
     /// [`addr`](Sender::addr), never to the port that the node dialled from.
     ///
+    /// No other node at that address gets the frames that wait for this one. If all of them go stale in vain,
+    /// the peer is again whoever is found at its address, unless the node was given to
+    /// [`Builder::peer`](crate::Builder::peer).
+    ///
     /// If the node is a peer already, because it was given to
     /// [`Builder::peer`](crate::Builder::peer) or was found at a peer's address, this is that peer.
     ///

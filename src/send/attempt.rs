@@ -9,7 +9,7 @@ use crate::{
     send::dial_places::{DialPlaces, Place, UNANSWERED},
 };
 
-/// Makes the attempts of all peers of one transport.
+/// Connects to single addresses, for all peers of one transport.
 #[derive(Debug)]
 pub(super) struct Attempts {
     pub(super) config: Arc<Config>,

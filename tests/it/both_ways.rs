@@ -403,7 +403,8 @@ fn a_node_that_drains_loses_nothing_although_the_other_one_never_stops_sending()
     }
 }
 
-/// With the default waits, after twenty seconds away: prints the median of twelve.
+/// With the default waits, after twenty seconds away. Run by hand, because it needs four minutes, with
+/// `cargo test --test it -- --ignored --nocapture a_peer_that_comes_back`; RELIABILITY.md has what it printed.
 #[test]
 #[ignore = "takes four minutes"]
 fn a_peer_that_comes_back_is_reached_within_fifty_milliseconds_after_it_was_heard() {
