@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     };
     let seed = args.seed.unwrap_or_else(seed_from_clock);
     println!("tier {tier} · seed {seed}");
-    let mut failed = 0;
+    let mut failed = Vec::new();
     for row in &rows {
         let progress = Progress::new(row.name, std::io::stderr().is_terminal());
         let (outcome, took) = row.run(Run {
@@ -110,19 +110,25 @@ fn main() -> ExitCode {
             Outcome::Skipped(reason) => ("skipped", reason.clone()),
             Outcome::Failed(problem) => ("FAILED", problem.to_string()),
         };
-        println!("{verdict:<8} {:<12} {seconds:>7.1} s  {text}", row.name);
-        failed += usize::from(matches!(outcome, Outcome::Failed(_)));
-    }
-    match failed {
-        0 => ExitCode::SUCCESS,
-        _ => {
-            println!(
-                "{failed} of {} rows failed; repeat with: --seed {seed}",
-                rows.len()
-            );
-            ExitCode::FAILURE
+        let line = format!("{verdict:<8} {:<12} {seconds:>7.1} s  {text}", row.name);
+        println!("{line}");
+        if matches!(outcome, Outcome::Failed(_)) {
+            failed.push(line);
         }
     }
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    // Once more at the end: of a long log, often only the last lines are kept.
+    for line in &failed {
+        println!("{line}");
+    }
+    println!(
+        "{} of {} rows failed; repeat with: --seed {seed}",
+        failed.len(),
+        rows.len()
+    );
+    ExitCode::FAILURE
 }
 
 /// Returns the tier and the rows that the arguments name.
