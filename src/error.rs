@@ -42,6 +42,11 @@ pub enum BindError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
 
+    /// The keys given to `Builder::tls` cannot be used.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::net::tls::TlsError),
+
     /// [`Placement::Current`](crate::Placement::Current) runs the transport on the actix arbiter of this
     /// thread, and this thread has none.
     #[error(

@@ -136,6 +136,11 @@ mod send;
 mod session;
 mod wire;
 
+#[cfg(feature = "tls")]
+pub use crate::net::tls::{
+    Certificate, HandshakeFailure, HandshakeFailures, PemFile, RefusedHandshakes, Tls, TlsError,
+    TlsMode, TlsStats,
+};
 #[cfg(feature = "test-internals")]
 #[doc(hidden)]
 pub use crate::api::test_internals;

@@ -2,6 +2,8 @@
 
 use actix::Recipient;
 
+#[cfg(feature = "tls")]
+use crate::net::tls::Tls;
 use crate::{
     api::transport::Transport,
     config::Config,
@@ -54,6 +56,8 @@ pub struct Builder {
     /// The first thing given to `peer` that is no address.
     pub(super) bad_peer: Option<PeerError>,
     pub(super) resolver: Resolver,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Tls>,
 }
 
 /// A group that is served from the first frame on.
@@ -144,6 +148,17 @@ impl Builder {
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Resolver::new(resolver);
+        self
+    }
+
+    /// Encrypts all connections, and lets only nodes in that show a certificate. Needs an
+    /// [`identity`](Builder::identity), which the certificate must cover, and sessions that are required,
+    /// which is their default then. There are no datagrams, unless they are
+    /// [allowed](Tls::allow_datagrams).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 

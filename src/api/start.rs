@@ -9,6 +9,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+#[cfg(feature = "tls")]
+use crate::net::tls::{Tls, TlsError};
 use crate::{
     api::{builder::Builder, running::Running, transport::Transport},
     config::{Config, Placement, Sessions},
@@ -18,6 +20,7 @@ use crate::{
         bind::{self, Bound},
         descriptors,
         tcp::ListeningSocket,
+        tls::Endpoint,
         udp::UnattachedUdp,
     },
     observe::{receive_accounts::ReceiveAccounts, reporter::Reporter},
@@ -94,22 +97,23 @@ impl Builder {
     /// As for [`bind`](Builder::bind), or what `prepare` returns. The transport has ended then, even if a
     /// handle to it was kept.
     pub fn bind_with(
-        self,
+        mut self,
         addr: impl ToSocketAddrs + fmt::Debug,
         prepare: impl FnOnce(&Transport) -> Result<(), RegisterError>,
     ) -> Result<Transport, BindError> {
         self.check()?;
         self.sessions(0)?; // Before the port is open.
+        self.config.udp &= self.may_have_datagrams();
         let failed = |source| BindError::Bind {
             addr: format!("{addr:?}"),
             source,
         };
         let addrs = addr.to_socket_addrs().map_err(failed)?;
+        let tls = self.tls_endpoint()?;
         let Bound { tcp, udp, addr } = bind_first(addrs, &self.config).map_err(failed)?;
         let sessions = self.sessions(addr.port())?;
-        let unstarted = Unstarted(Some(
-            self.make(addr, udp, sessions.as_ref()).map_err(failed)?,
-        ));
+        let made = self.make(addr, udp, sessions.as_ref(), tls);
+        let unstarted = Unstarted(Some(made.map_err(failed)?));
         self.register_on(unstarted.transport())?;
         prepare(unstarted.transport())?;
         Ok(unstarted.start(Some(tcp)))
@@ -147,8 +151,9 @@ impl Builder {
     pub fn connect_only(self) -> Result<Transport, BindError> {
         self.check()?;
         let sessions = self.sessions(0)?;
+        let tls = self.tls_endpoint()?;
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let made = self.make(nowhere, None, sessions.as_ref());
+        let made = self.make(nowhere, None, sessions.as_ref(), tls);
         let unstarted = Unstarted(Some(made.map_err(|source| BindError::Bind {
             addr: "nowhere".to_owned(),
             source,
@@ -204,12 +209,44 @@ impl Builder {
         ))))
     }
 
+    /// Returns what TLS needs. `None` if it is off.
+    #[cfg(feature = "tls")]
+    fn tls_endpoint(&self) -> Result<Option<Arc<Endpoint>>, BindError> {
+        let Some(tls) = &self.tls else {
+            return Ok(None);
+        };
+        let required = matches!(self.config.sessions, Sessions::Auto | Sessions::Required);
+        let me = self.identity.as_ref().filter(|_| required);
+        let me = me.ok_or(TlsError::NeedsSessions)?.node();
+        let Config {
+            max_frame,
+            connect_timeout,
+            ..
+        } = self.config;
+        let endpoint = Endpoint::new(tls, me, max_frame, connect_timeout)?;
+        Ok(Some(Arc::new(endpoint)))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn tls_endpoint(&self) -> Result<Option<Arc<Endpoint>>, BindError> {
+        Ok(None)
+    }
+
+    /// Returns whether datagrams may be sent and received.
+    fn may_have_datagrams(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_none_or(Tls::has_datagrams);
+        #[cfg(not(feature = "tls"))]
+        true
+    }
+
     /// Makes the parts, those that others need first.
     fn make(
         &self,
         addr: SocketAddr,
         udp: Option<UnattachedUdp>,
         sessions: Option<&Arc<SessionContext>>,
+        tls: Option<Arc<Endpoint>>,
     ) -> io::Result<Transport> {
         let config = Arc::new(self.config.clone());
         let lifecycle = Lifecycle::default();
@@ -228,6 +265,7 @@ impl Builder {
             accounts: ReceiveAccounts::new(reporter.clone()),
             lifecycle: lifecycle.clone(),
             sessions: sessions.cloned(),
+            tls: tls.clone(),
             peers: peers.clone(),
         };
         // The two know each other: answers go to peers, and links to peers are read.
@@ -267,6 +305,7 @@ impl Builder {
                 context,
                 links: Arc::new(LinkReading(receive.clone())),
             }),
+            tls: receive.tls.clone(),
             reporter: reporter.clone(),
             lifecycle: receive.lifecycle.clone(),
             failpoints: self.failpoints.clone(),

@@ -246,6 +246,7 @@ impl Writer {
                 config,
                 reporter,
                 sessions: None,
+                tls: None,
                 lifecycle: Lifecycle::default(),
                 failpoints,
             },

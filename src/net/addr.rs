@@ -1,6 +1,6 @@
 //! Socket addresses: which can be sent to, and in which form they are compared.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub(crate) use crate::peer_addr::canonical;
 
@@ -23,6 +23,15 @@ pub(crate) fn reachable_from(local: SocketAddr, to: SocketAddr) -> Option<Socket
             Some((v4.ip().to_ipv6_mapped(), v4.port()).into())
         }
         _ => Some(to),
+    }
+}
+
+/// Returns what counts as one address: an IPv4 address, or a network of 64 bits in IPv6, because one
+/// machine can have all addresses of such a network.
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`Stream`] is one connection attached to this thread's runtime, [`DetachedStream`] the same while it
 //! moves from one arbiter to another.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -16,12 +16,18 @@ use crate::{
         sent::Sent,
         tcp_options::{delay_acks, keepalive, set_writing_options},
         time::timeout,
+        tls::Secured,
     },
 };
 
 /// One connection, attached to the runtime of this thread.
 #[derive(Debug)]
-pub(crate) struct Stream(TcpStream, Sent);
+pub(crate) struct Stream {
+    pub(super) tcp: TcpStream,
+    pub(super) sent: Sent,
+    /// What encrypts it. `None` if nothing does.
+    pub(super) tls: Option<Arc<Secured>>,
+}
 
 impl Stream {
     /// Dials `addr`, for `connect_timeout` at most.
@@ -55,14 +61,18 @@ impl Stream {
     /// Wraps a connection on which nothing has been written yet.
     fn new(stream: TcpStream) -> Self {
         let sent = Sent::on(&stream);
-        Stream(stream, sent)
+        Stream {
+            tcp: stream,
+            sent,
+            tls: None,
+        }
     }
 
     /// Returns whether both ends have the same ip, so that the connection does not leave this machine.
     pub(crate) fn is_within_machine(&self) -> bool {
         let ip = |addr: io::Result<SocketAddr>| addr.ok().map(|addr| addr.ip());
-        let local = ip(self.0.local_addr());
-        local.is_some() && local == ip(self.0.peer_addr())
+        let local = ip(self.tcp.local_addr());
+        local.is_some() && local == ip(self.tcp.peer_addr())
     }
 
     /// Attaches a connected socket of a test's own.
@@ -75,8 +85,9 @@ impl Stream {
 
     /// Splits the connection, so that one task can read while another writes.
     pub(crate) fn split(self) -> (ReadHalf, WriteHalf) {
-        let (reading, writing) = self.0.into_split();
-        (ReadHalf::new(reading), WriteHalf::new(writing, self.1))
+        let (reading, writing) = self.tcp.into_split();
+        let reading = ReadHalf::new(reading, self.tls.clone());
+        (reading, WriteHalf::new(writing, self.sent, self.tls))
     }
 }
 
@@ -149,7 +160,12 @@ impl Acceptor {
     /// Waits for the next connection. Dropping the future loses none.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (stream, from) = self.0.accept().await?;
-        Ok((Stream(stream, Sent::default()), from))
+        let stream = Stream {
+            tcp: stream,
+            sent: Sent::default(),
+            tls: None,
+        };
+        Ok((stream, from))
     }
 }
 
@@ -160,7 +176,7 @@ pub(crate) struct DetachedStream(std::net::TcpStream);
 impl DetachedStream {
     /// Takes an accepted connection out of its runtime.
     pub(crate) fn detach(stream: Stream) -> io::Result<Self> {
-        stream.0.into_std().map(DetachedStream)
+        stream.tcp.into_std().map(DetachedStream)
     }
 
     /// Attaches the connection to the runtime of this thread, with the options that an accepted
@@ -169,7 +185,7 @@ impl DetachedStream {
         let stream = TcpStream::from_std(self.0)?;
         SockRef::from(&stream).set_tcp_keepalive(&keepalive(config))?;
         let stream = Stream::new(stream);
-        delay_acks(&stream.0);
+        delay_acks(&stream.tcp);
         Ok(stream)
     }
 }

@@ -6,15 +6,11 @@
 //! address with too many of them is not admitted until handlers have caught up. Closing a connection
 //! that is not admitted is left to the `Listener`.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
-use crate::config::Config;
+use crate::{config::Config, net::addr::network};
 
 /// The most ended connections of one address. Each holds what one read brought, and a task.
 const MAX_ENDED: usize = 1_024;
@@ -176,15 +172,6 @@ impl Drop for Ended {
             from.ended -= 1;
             from.ended_bytes -= self.bytes;
         });
-    }
-}
-
-/// Returns what counts as one address: an IPv4 address, or a network of 64 bits in IPv6, because one
-/// machine can have all addresses of such a network.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

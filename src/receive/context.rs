@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::{
     config::Config,
+    net::tls::Endpoint,
     observe::receive_accounts::ReceiveAccounts,
     receive::{budget::InboundBudget, groups::Groups},
     runtime::lifecycle::Lifecycle,
@@ -22,6 +23,8 @@ pub(crate) struct ReceiveContext {
     pub(crate) lifecycle: Lifecycle,
     /// `None` if sessions are off.
     pub(crate) sessions: Option<Arc<SessionContext>>,
+    /// `None` if TLS is off.
+    pub(crate) tls: Option<Arc<Endpoint>>,
     /// For answers to senders.
     pub(crate) peers: Weak<Peers>,
 }

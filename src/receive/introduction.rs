@@ -91,9 +91,10 @@ impl Connection {
             Front::Control(control, len) => (control, len),
         };
         let (answer, from) = match control {
-            Control::Hello { version, from, to } => {
-                (context.answer(version, &from, to), Some(from))
-            }
+            Control::Hello { version, from, to } => match self.source.vouches_for(from.node) {
+                true => (context.answer(version, &from, to), Some(from)),
+                false => (Answer::refuse(RefusedReason::Certificate), None),
+            },
             Control::OtherVersion => (Answer::refuse(RefusedReason::Version), None),
             Control::Welcome { .. }
             | Control::Refused(_)
@@ -147,7 +148,8 @@ impl Connection {
         };
         // If the options cannot be set, the socket has failed, and nobody may write.
         let writing = writing.filter(|writing| writing.prepare(&self.config).is_ok());
-        let link = context.open_link(session, from, self.from, false, writing);
+        let tls = self.source.tls();
+        let link = context.open_link(session, from, self.from, false, writing, tls);
         self.source.joined(link.clone());
         self.patience.watch(&link);
         self.link = Some(link);

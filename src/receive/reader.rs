@@ -2,13 +2,16 @@
 //!
 //! Each connection is a task of its own there ([`Connection`]), which lives no longer than its Reader.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    net::tcp::DetachedStream,
+    net::{
+        tcp::{DetachedStream, Stream},
+        tls::Endpoint,
+    },
     receive::{
         admission::Admission, connection::Connection, context::ReceiveContext, source::Source,
     },
@@ -92,13 +95,43 @@ impl Handler<Assign> for Reader {
                 return reporter.lost_early(Some(from), &err);
             }
         };
-        let source = Source::accepted(stream, assign.admission, assign.load);
-        let connection = Connection::new(&self.context, source, from);
+        let place = (assign.admission, assign.load);
         // Boxed, because each future around it would hold it twice: as an argument and while it runs.
-        let running = Box::pin(reporter.on_connection(from, connection.run()));
+        let running: Pin<Box<dyn Future<Output = ()>>> = match &self.context.tls {
+            None => {
+                let source = Source::accepted(stream, place);
+                let connection = Connection::new(&self.context, source, from);
+                Box::pin(reporter.on_connection(from, connection.run()))
+            }
+            Some(tls) => {
+                let serving = serve_secured(self.context.clone(), tls.clone(), stream, place, from);
+                Box::pin(reporter.on_connection(from, serving))
+            }
+        };
         let reader_ends = self.connections.clone();
         actix_rt::spawn(self.context.lifecycle.track(async move {
             reader_ends.run_until_cancelled(running).await;
         }));
+    }
+}
+
+/// Makes the TLS handshake, and then serves the connection.
+async fn serve_secured(
+    context: ReceiveContext,
+    tls: Arc<Endpoint>,
+    stream: Stream,
+    place: (Admission, LoadGuard),
+    from: SocketAddr,
+) {
+    let secured = tokio::select! {
+        biased;
+        () = context.lifecycle.receiving_ends() => return,
+        secured = tls.accept(stream, from) => secured,
+    };
+    // If it has failed, that is counted and told.
+    if let Ok(stream) = secured {
+        let connection = Connection::new(&context, Source::accepted(stream, place), from);
+        drop(context);
+        connection.run().await;
     }
 }

@@ -14,9 +14,11 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
+    ids::NodeId,
     net::{
         halves::{ReadHalf, WriteHalf},
         tcp::Stream,
+        tls::Secured,
     },
     receive::admission::{Admission, Ended},
     runtime::load_counter::LoadGuard,
@@ -59,13 +61,13 @@ impl Drop for Open {
 
 impl Source {
     /// Takes an accepted connection.
-    pub(super) fn accepted(stream: Stream, admission: Admission, load: LoadGuard) -> Self {
+    pub(super) fn accepted(stream: Stream, place: (Admission, LoadGuard)) -> Self {
         let (reading, writing) = stream.split();
         let open = Open {
             reading,
             writing: Some(writing),
             link: None,
-            place: Some((admission, load)),
+            place: Some(place),
         };
         Source {
             open: Some(open),
@@ -92,6 +94,17 @@ impl Source {
     /// Takes the half that writes, so that others may write.
     pub(super) fn take_writing(&mut self) -> Option<WriteHalf> {
         self.open.as_mut()?.writing.take()
+    }
+
+    /// Returns what encrypts the connection.
+    pub(super) fn tls(&self) -> Option<Arc<Secured>> {
+        self.open.as_ref()?.reading.tls().cloned()
+    }
+
+    /// Returns whether the far end may speak for this node; see [`ReadHalf::vouches_for`].
+    pub(super) fn vouches_for(&self, node: NodeId) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| open.reading.vouches_for(node))
     }
 
     /// Notes the link that this connection has become.

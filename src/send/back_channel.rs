@@ -19,7 +19,7 @@ use crate::{
     wire::control::{
         Control, Front, MAX_CONTROL,
         node_info::{Features, NodeInfo},
-        refused::RefusedReason,
+        refused::{Refused, RefusedReason},
     },
 };
 
@@ -114,6 +114,11 @@ impl BackChannel {
             State::Welcomed(welcomed) => Some(welcomed.from.node),
             State::Silent | State::Awaiting(_) => None,
         }
+    }
+
+    /// Returns why TLS ended the link, if it did.
+    pub(super) fn tls_failure(&self) -> Option<String> {
+        self.reading.tls().and_then(|tls| tls.failure())
     }
 
     /// Waits until a later incarnation of the node at the far end has come.
@@ -222,7 +227,7 @@ impl BackChannel {
         let State::Awaiting(awaiting) = &mut *state else {
             return Err(DownReason::Spoke);
         };
-        let Some(welcomed) = awaiting.take(bytes)? else {
+        let Some(welcomed) = awaiting.take(bytes, &self.reading)? else {
             return Ok(Next::Read);
         };
         if awaiting.is_late && welcomed.from.features.has(Features::LINKS) {
@@ -249,7 +254,11 @@ enum Next {
 
 impl Awaiting {
     /// Takes bytes that have been read. Returns the answer once it is there and agrees with what was meant.
-    fn take(&mut self, bytes: &[u8]) -> Result<Option<Welcomed>, DownReason> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        reading: &ReadHalf,
+    ) -> Result<Option<Welcomed>, DownReason> {
         // One read brings less than this, so it is bounded. A longer answer is none.
         debug_assert!(self.bytes.len() < MAX_CONTROL);
         self.bytes.extend_from_slice(bytes);
@@ -275,7 +284,10 @@ impl Awaiting {
         if len < self.bytes.len() && !may_follow {
             return Err(DownReason::Spoke);
         }
-        let session = self.context.welcomed(&from, self.meant);
+        let session = match reading.vouches_for(from.node) {
+            true => self.context.welcomed(&from, self.meant),
+            false => Err(Refused::because(RefusedReason::Certificate)),
+        };
         let session = session.map_err(|refused| {
             self.objection = may_follow.then(|| Control::Refused(refused).encode());
             DownReason::Refused(refused.reason)

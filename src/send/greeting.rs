@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    net::{halves::WriteHalf, tcp::Stream, time::timeout},
+    net::{halves::WriteHalf, tcp::Stream, time::timeout, tls::HandshakeError},
     observe::event::DownReason,
     send::{
         back_channel::{BackChannel, Welcomed},
@@ -26,6 +26,8 @@ pub(super) enum NotWelcome {
     Refused(RefusedReason),
     /// The connection was lost, the peer did not answer in time, or its answer was none.
     Failed(io::Error),
+    /// The TLS handshake failed.
+    Untrusted(HandshakeError),
 }
 
 /// Introduces this node on a new connection, if sessions are on. Returns once frames may leave.
@@ -72,7 +74,8 @@ pub(super) async fn greet(
     } = welcomed;
     context.set_first_peer(from.node, &peer.addr);
     peer.met(from.node);
-    let link = context.open_link(session, &from, addr, true, None);
+    let tls = reading.tls().cloned();
+    let link = context.open_link(session, &from, addr, true, None, tls);
     links.read(reading, rest, link.clone(), &from);
     Ok(Wire::new(writing, FarEnd::Read(link), addr, true))
 }
@@ -91,7 +94,14 @@ async fn until_answered(
                 // A few bytes on a new connection: the system takes them at once. The link ends in any case.
                 let _ = writing.try_write(&[IoSlice::new(&objection)]);
             }
-            Err(NotWelcome::because(reason))
+            match back_channel.tls_failure() {
+                // The far end looks at the certificate of this one when the handshake is done here.
+                Some(text) => Err(NotWelcome::Failed(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    text,
+                ))),
+                None => Err(NotWelcome::because(reason)),
+            }
         }
         Err(_) if demand.serves_mute => {
             back_channel.frames_leave_now();

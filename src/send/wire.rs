@@ -82,11 +82,15 @@ impl Wire {
     pub(super) fn try_write<const SLICES: usize>(&self, batch: &mut Batch) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let filled = batch.slices(&mut slices);
-        let written = self.writing.try_write(&slices[..filled])?;
-        batch.advance(written);
-        let mid_frame = !batch.is_empty() && batch.begins_with().is_none();
+        let written = self.writing.try_write(&slices[..filled]);
+        if let Ok(written) = written {
+            batch.advance(written);
+        }
+        let encrypted = self.writing.encrypted();
+        batch.encrypted(encrypted);
+        let mid_frame = encrypted > 0 || !batch.is_empty() && batch.begins_with().is_none();
         self.mid_frame.store(mid_frame, Relaxed);
-        Ok(written)
+        written
     }
 
     /// Writes a control frame, which may have to wait. Called between two frames. Returns its length.
@@ -251,7 +255,7 @@ mod tests {
         let mut far = sessions.me();
         far.node = NodeId::new(2);
         let session = sessions.welcomed(&far, None).expect("welcome");
-        let link = sessions.open_link(session, &far, addr, true, None);
+        let link = sessions.open_link(session, &far, addr, true, None, None);
         let (_, writing) = stream.split();
         (Wire::new(writing, FarEnd::Read(link), addr, true), far_end)
     }

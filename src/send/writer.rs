@@ -9,7 +9,7 @@
 //!                                            └ the peer's node has dialled: its link is used
 //! ```
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{mem, net::SocketAddr, pin::pin, sync::Arc};
 
 use actix::{Actor, Context};
 
@@ -18,6 +18,7 @@ use crate::{
         random,
         tcp::Stream,
         time::{self, sleep_until, timeout},
+        tls::{Endpoint, Expected, HandshakeError},
     },
     runtime::supervision::{Lifeline, Supervised, live},
     send::{
@@ -47,6 +48,7 @@ impl PeerWriter {
             context,
             peer,
             redial,
+            without_tls: false,
         });
         Actor::start(PeerWriter { lifeline, writing });
     }
@@ -83,6 +85,8 @@ struct Writing {
     context: WriterContext,
     peer: Arc<PeerState>,
     redial: Redial,
+    /// Whether the next connection is made without TLS, because the peer did not answer it.
+    without_tls: bool,
 }
 
 impl Writing {
@@ -151,13 +155,23 @@ impl Writing {
                         self.refused(addr, reason);
                         continue;
                     }
+                    Err(NotWelcome::Untrusted(err)) if self.may_do_without(&err) => {
+                        self.without_tls = true;
+                        continue;
+                    }
+                    Err(NotWelcome::Untrusted(err)) => {
+                        let lasts = err.lasts();
+                        let failure = DialFailure::after_connecting(&peer.addr, addr, err.into_io());
+                        self.failed(&failure, lasts);
+                        continue;
+                    }
                     Err(NotWelcome::Failed(err)) => {
                         DialFailure::after_connecting(&peer.addr, addr, err)
                     }
                 },
                 Err(failure) => failure,
             };
-            self.failed(&failure);
+            self.failed(&failure, false);
         }
     }
 
@@ -207,9 +221,42 @@ impl Writing {
     }
 
     /// Introduces this node on a new connection, and waits for the answer if frames need it.
-    async fn greet(&self, stream: Stream, addr: SocketAddr) -> Result<Wire, NotWelcome> {
-        let greeting = greet(&self.context, &self.peer, (stream, addr));
+    async fn greet(&mut self, stream: Stream, addr: SocketAddr) -> Result<Wire, NotWelcome> {
+        let without_tls = mem::take(&mut self.without_tls);
+        let greeting = async {
+            let stream = match &self.context.tls {
+                Some(tls) if !without_tls => self.secure(tls, stream, addr).await?,
+                _ => stream,
+            };
+            greet(&self.context, &self.peer, (stream, addr)).await
+        };
         self.peer.expire_while(greeting).await
+    }
+
+    /// Makes the TLS handshake.
+    async fn secure(
+        &self,
+        tls: &Arc<Endpoint>,
+        stream: Stream,
+        addr: SocketAddr,
+    ) -> Result<Stream, NotWelcome> {
+        let peer = &self.peer;
+        let meant = self.context.sessions.as_ref().and_then(|sessions| {
+            let demand = sessions.context.demand(&peer.addr);
+            demand.or_node(peer.demanded()).node
+        });
+        let expected = Expected {
+            host: peer.addr.host(),
+            node: meant,
+        };
+        let secured = tls.connect(stream, addr, expected).await;
+        secured.map_err(NotWelcome::Untrusted)
+    }
+
+    /// Returns whether the peer may be dialled without TLS, and seems to have none.
+    fn may_do_without(&self, err: &HandshakeError) -> bool {
+        let tls = self.context.tls.as_ref();
+        tls.is_some_and(|tls| tls.is_optional()) && err.may_be_plain()
     }
 
     /// Whom to dial. A name that leads to this node itself is a mistake, unless it was said to.
@@ -226,11 +273,15 @@ impl Writing {
         }
     }
 
-    fn failed(&mut self, failure: &DialFailure) {
+    /// Reports a failed dial. If the failure `lasts`, the peer is dialled again after the longest wait.
+    fn failed(&mut self, failure: &DialFailure, lasts: bool) {
         let (peer, reporter) = (&self.peer, &self.context.reporter);
         peer.dial_failed(failure.answered);
         let (now, draw) = (time::now(), random::fraction());
-        let failing = self.redial.failed(now, time::wall_clock(), draw);
+        let failing = match lasts {
+            true => self.redial.refused(now, time::wall_clock(), draw),
+            false => self.redial.failed(now, time::wall_clock(), draw),
+        };
         peer.failing(failing.failures);
         let DialFailure { err, name, .. } = failure;
         reporter.unreachable(&peer.addr, failing.since, failing.failures, err, *name);

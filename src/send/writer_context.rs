@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::Config,
+    net::tls::Endpoint,
     observe::reporter::Reporter,
     runtime::{failpoints::Failpoints, lifecycle::Lifecycle},
     send::{dialer::Dialer, read_links::ReadLinks},
@@ -17,6 +18,8 @@ pub(crate) struct WriterContext {
     pub(crate) dialer: Arc<Dialer>,
     /// `None` if sessions are off.
     pub(crate) sessions: Option<SessionParts>,
+    /// `None` if TLS is off.
+    pub(crate) tls: Option<Arc<Endpoint>>,
     pub(crate) reporter: Reporter,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) failpoints: Failpoints,

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ids::{Incarnation, NodeId},
-    net::halves::WriteHalf,
+    net::{halves::WriteHalf, tls::Secured},
     peer_addr::PeerAddr,
     session::{
         admitted::Session,
@@ -212,6 +212,7 @@ impl SessionContext {
         addr: SocketAddr,
         dialled: bool,
         writing: Option<WriteHalf>,
+        tls: Option<Arc<Secured>>,
     ) -> Arc<OpenLink> {
         let me = self.me.lock().info.node;
         // A node that dials itself has both ends of the link, and writes to the one that it dialled.
@@ -228,6 +229,7 @@ impl SessionContext {
             dialled,
             session,
             writing,
+            tls,
         );
         let link = Arc::new(link);
         known.add_link(&link);

@@ -63,6 +63,11 @@ impl Identity {
         self
     }
 
+    #[cfg(feature = "tls")]
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// Checks the identity. Takes the incarnation from the clock if none was given.
     pub(crate) fn resolve(&self) -> Result<Resolved, IdentityError> {
         let cluster = match &self.cluster {

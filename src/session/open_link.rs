@@ -6,7 +6,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
@@ -14,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::{Incarnation, NodeId},
-    net::halves::WriteHalf,
+    net::{halves::WriteHalf, tls::Secured},
     observe::event::DownReason,
     session::admitted::Session,
 };
@@ -40,6 +43,8 @@ pub(crate) struct OpenLink {
     /// Whether this end dialled.
     pub(crate) dialled: bool,
     pub(super) session: Session,
+    /// What encrypts it. `None` if nothing does.
+    pub(crate) tls: Option<Arc<Secured>>,
     /// The half that writes, until somebody claims it. `None` from the start if the far end takes no frames
     /// on this link.
     unclaimed: Mutex<Option<WriteHalf>>,
@@ -65,6 +70,7 @@ impl OpenLink {
         dialled: bool,
         session: Session,
         writing: Option<WriteHalf>,
+        tls: Option<Arc<Secured>>,
     ) -> Self {
         OpenLink {
             node,
@@ -73,6 +79,7 @@ impl OpenLink {
             rank,
             dialled,
             session,
+            tls,
             unclaimed: Mutex::new(writing),
             writing_ends: CancellationToken::new(),
             must_end: AtomicBool::new(false),

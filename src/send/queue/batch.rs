@@ -29,6 +29,8 @@ pub(crate) struct Batch<To: Copy + Eq = ()> {
     pub(super) chunks: VecDeque<Chunk<To>>,
     /// How many bytes of the first chunk's first frame are written.
     cursor: usize,
+    /// How many bytes behind those the link has encrypted, and not written whole.
+    encrypted: usize,
     /// The number of the frame behind the last one that was written whole.
     reached: u64,
     /// Whether the link wants to know which frames were finished.
@@ -47,6 +49,7 @@ impl<To: Copy + Eq> Batch<To> {
             reached: chunks.front().map_or(0, |chunk| chunk.first),
             chunks,
             cursor: 0,
+            encrypted: 0,
             noting,
         }
     }
@@ -137,6 +140,12 @@ impl<To: Copy + Eq> Batch<To> {
         });
     }
 
+    /// Notes how many bytes behind those that are written are encrypted already. They must be written next,
+    /// or the link must end.
+    pub(crate) fn encrypted(&mut self, n: usize) {
+        self.encrypted = n;
+    }
+
     /// Returns the frames that `n` more bytes finish. Called before the queue is locked, because this
     /// looks at each frame.
     fn finished_by(&self, n: usize) -> Finished {
@@ -153,17 +162,19 @@ impl<To: Copy + Eq> Batch<To> {
     }
 
     /// Drops the frames that went stale while the link did not take them. A frame that is partly
-    /// written stays: without its rest the receiver could not read what follows.
+    /// written stays: without its rest the receiver could not read what follows. So does one of which a part
+    /// is encrypted.
     pub(crate) fn expire(&mut self, now: CoarseInstant) {
         let mut stale = Count::ZERO;
         let mut dropped = Vec::new();
-        let mut begun = self.cursor > 0;
+        let mut begun = self.cursor + self.encrypted;
         for mut chunk in std::mem::take(&mut self.chunks) {
-            let begun = std::mem::take(&mut begun);
+            let of_chunk = begun.min(chunk.count().bytes as usize);
+            begun -= of_chunk;
             if !self.queue.is_stale(&chunk, now) {
                 self.chunks.push_back(chunk);
-            } else if begun {
-                stale += chunk.keep_first_frame();
+            } else if of_chunk > 0 {
+                stale += chunk.keep_frames_of(of_chunk);
                 self.chunks.push_back(chunk);
             } else {
                 stale += chunk.count();
@@ -206,7 +217,7 @@ impl<To: Copy + Eq> Batch<To> {
     /// Returns how long it takes until the oldest frame of the batch that is not stale yet becomes stale.
     /// If there is none, the oldest frame in the queue counts. `None` if there is none either.
     pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
-        // The first chunk may be stale and hold one frame that is partly written. That never expires.
+        // The first chunks may be stale and hold frames that are partly written. These never expire.
         let waits = |chunk: &&Chunk<To>| !self.queue.is_stale(chunk, now);
         match self.queue.expiry_of(self.chunks.iter().find(waits), now) {
             Some(expiry) => Some(expiry),

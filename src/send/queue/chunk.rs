@@ -248,15 +248,20 @@ impl<To: Copy + Eq> Chunk<To> {
         at - start
     }
 
-    /// Removes all frames but the first. Returns what was removed.
-    pub(super) fn keep_first_frame(&mut self) -> Count {
+    /// Removes the frames that begin behind its first `bytes`, of which there is at least one. Returns what
+    /// was removed.
+    pub(super) fn keep_frames_of(&mut self, bytes: usize) -> Count {
         let whole = self.count();
-        let len = self.first_len();
+        let (mut kept, mut len) = (1, self.first_len());
         if let Body::Encoded { buffer, start } = &mut self.body {
+            while kept < self.frames && len < bytes {
+                len += frame::len_at(buffer, *start + len);
+                kept += 1;
+            }
             buffer.truncate(*start + len);
         }
-        self.frames = 1;
-        Count::new(whole.frames as usize - 1, whole.bytes as usize - len)
+        self.frames = kept;
+        Count::new(whole.frames as usize - kept, whole.bytes as usize - len)
     }
 
     /// Returns the buffer, emptied, or the chunk itself if it has none.

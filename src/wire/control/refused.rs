@@ -24,6 +24,8 @@ pub enum RefusedReason {
     SameNode,
     /// The node knows as many other nodes as it can.
     TooManyNodes,
+    /// The certificate of the node does not cover its number; see `Tls::node_rule`.
+    Certificate,
     /// A reason of a later release, by its number.
     Other(u16),
 }
@@ -37,6 +39,7 @@ impl RefusedReason {
             RefusedReason::OlderIncarnation => 4,
             RefusedReason::SameNode => 5,
             RefusedReason::TooManyNodes => 6,
+            RefusedReason::Certificate => 7,
             RefusedReason::Other(number) => number,
         }
     }
@@ -49,6 +52,7 @@ impl RefusedReason {
             4 => RefusedReason::OlderIncarnation,
             5 => RefusedReason::SameNode,
             6 => RefusedReason::TooManyNodes,
+            7 => RefusedReason::Certificate,
             other => RefusedReason::Other(other),
         }
     }
@@ -63,6 +67,7 @@ impl fmt::Display for RefusedReason {
             RefusedReason::OlderIncarnation => f.write_str("a later incarnation is known"),
             RefusedReason::SameNode => f.write_str("two processes have the same node number"),
             RefusedReason::TooManyNodes => f.write_str("it knows too many nodes"),
+            RefusedReason::Certificate => f.write_str("its certificate is not for its node number"),
             RefusedReason::Other(number) => write!(f, "reason {number} of a later release"),
         }
     }

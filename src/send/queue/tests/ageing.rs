@@ -39,6 +39,27 @@ fn dropping_stale_frames_makes_room() {
     assert_eq!(push(&queue, b"y", 100), Ok(()));
 }
 
+/// The link sends them next in any case, so they must not be counted as dropped.
+#[test]
+fn frames_that_are_encrypted_are_not_dropped_as_stale() {
+    let queue = queue(limits());
+    for (payload, millis) in [(&b"one"[..], 0), (b"two", 0), (b"three", 0), (b"four", 5)] {
+        push(&queue, payload, millis).unwrap();
+    }
+    let mut batch = take(&queue, 60);
+    batch.advance(4);
+    // The rest of the first frame, and the beginning of the second.
+    batch.encrypted(8);
+    batch.expire(at(110));
+    assert_eq!(wire(&batch), frames(&[b"one", b"two"])[4..]);
+    assert_eq!(balanced(&queue).dropped.stale.frames, 2);
+    batch.advance(8);
+    batch.encrypted(0);
+    assert_eq!(batch.reached(), 1);
+    batch.expire(at(110));
+    assert_eq!(wire(&batch), frames(&[b"two"])[1..]);
+}
+
 #[test]
 fn a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began() {
     let queue = queue(limits());

@@ -1,0 +1,102 @@
+//! [`Trust`]: why the far end of one connection is believed to be who it says.
+
+use std::{net::IpAddr, sync::Arc};
+
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+
+use crate::{
+    ids::NodeId,
+    net::{
+        time::SystemTime,
+        tls::{
+            certificate::Certificate, endpoint::Endpoint, failures::HandshakeFailure, keys::Keys,
+        },
+    },
+};
+
+/// The certificate of the far end, and by which keys it was accepted.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    endpoint: Arc<Endpoint>,
+    /// The keys of this node when the connection was made.
+    keys: Arc<Keys>,
+    role: Role,
+    ip: IpAddr,
+    chain: Vec<CertificateDer<'static>>,
+    certificate: Arc<Certificate>,
+    /// What rustls said when it ended the connection.
+    failure: Mutex<Option<String>>,
+}
+
+/// What the far end is in the handshake.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum Role {
+    /// It was dialled.
+    Server,
+    /// It dialled.
+    Client,
+}
+
+impl Trust {
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        keys: Arc<Keys>,
+        (role, ip): (Role, IpAddr),
+        chain: Vec<CertificateDer<'static>>,
+        certificate: Certificate,
+    ) -> Self {
+        Trust {
+            endpoint,
+            keys,
+            role,
+            ip,
+            chain,
+            certificate: Arc::new(certificate),
+            failure: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn certificate(&self) -> &Arc<Certificate> {
+        &self.certificate
+    }
+
+    /// Returns whether the far end may speak for this node. The keys and rules that count are those of now,
+    /// which may be others than when the connection was made.
+    pub(crate) fn vouches_for(&self, node: NodeId) -> bool {
+        let now = self.endpoint.keys();
+        let same = Arc::ptr_eq(&now, &self.keys);
+        (same || now.verify(self.role, &self.chain, &self.certificate).is_ok())
+            && now.covers(&self.certificate, node)
+    }
+
+    /// Returns when the first of the two certificates expires.
+    pub(crate) fn expires(&self) -> SystemTime {
+        let own = self.keys.certificate().not_after();
+        own.min(self.certificate.not_after())
+    }
+
+    /// Returns whether a certificate of the connection has expired at this time.
+    pub(crate) fn has_expired(&self, now: SystemTime) -> bool {
+        self.expires() < now
+    }
+
+    /// Notes what rustls said when it ended the connection.
+    pub(super) fn failed(&self, err: &rustls::Error) {
+        let mut failure = self.failure.lock();
+        if failure.is_some() {
+            return;
+        }
+        *failure = Some(err.to_string());
+        // The handshake of the end that dials is done before the other end has looked at its certificate.
+        if HandshakeFailure::of(err) == HandshakeFailure::Rejected {
+            self.endpoint.rejected(self.ip, err);
+        }
+    }
+
+    /// Returns what rustls said when it ended the connection: what is wrong with what the far end sent, or
+    /// why the far end ended it.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+}
