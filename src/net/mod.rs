@@ -25,3 +25,4 @@ pub(crate) mod time;
 pub(crate) mod udp;
 pub(crate) mod udp_buffers;
 pub(crate) mod udp_drops;
+pub(crate) mod utc;

@@ -9,11 +9,8 @@ use actix::Message;
 
 use crate::{
     ids::{GroupId, Incarnation, NodeId},
-    net::{names::NameError, time::SystemTime},
-    observe::{
-        stats::{DropReason, Receipt},
-        utc::Utc,
-    },
+    net::{names::NameError, time::SystemTime, utc::Utc},
+    observe::stats::{DropReason, Receipt},
     peer_addr::PeerAddr,
     wire::{control::refused::RefusedReason, count::Count},
 };

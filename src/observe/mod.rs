@@ -12,4 +12,3 @@ pub(crate) mod receive_accounts;
 pub(crate) mod reporter;
 pub(crate) mod stats;
 pub(crate) mod subscribers;
-mod utc;

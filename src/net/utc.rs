@@ -5,7 +5,7 @@ use std::fmt;
 use crate::net::time::SystemTime;
 
 /// Displays a time in the form of RFC 3339, in UTC. Fractions of a second are dropped.
-pub(super) struct Utc(pub(super) SystemTime);
+pub(crate) struct Utc(pub(crate) SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
