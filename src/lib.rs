@@ -146,6 +146,8 @@ pub use crate::net::tls::{
 pub use crate::api::test_internals;
 #[cfg(feature = "serde")]
 pub use crate::config::NodeConfig;
+#[cfg(feature = "tls")]
+pub use crate::net::tls::certificate::Certificate;
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub use crate::runtime::failpoints::{Failpoint, Failpoints};

@@ -140,7 +140,8 @@ impl Certificate {
                 _ => continue,
             };
             let bytes = name.value();
-            let fits = (1..=longest).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+            let fits =
+                (1..=longest).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
             if fits && names.len() < MAX_NAMES {
                 names.push(bytes.iter().copied().map(char::from).collect());
             }
@@ -171,8 +172,15 @@ impl Certificate {
         let uri = |uri: &&String| {
             is_plain_uri(uri) && patterns.iter().any(|pattern| pattern.matches_uri(uri))
         };
-        self.dns_names.iter().filter(dns).any(|name| is_it(first_label(name)))
-            || self.uris.iter().filter(uri).any(|uri| is_it(last_segment(uri)))
+        self.dns_names
+            .iter()
+            .filter(dns)
+            .any(|name| is_it(first_label(name)))
+            || self
+                .uris
+                .iter()
+                .filter(uri)
+                .any(|uri| is_it(last_segment(uri)))
     }
 }
 

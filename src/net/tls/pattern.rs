@@ -76,7 +76,9 @@ impl SanPattern {
                 let (host, pattern) = text.split_at(*path);
                 split_uri(uri)
                     .filter(|_| is_plain_uri(uri))
-                    .is_some_and(|(front, path)| fits(host, front, HOST) && fits(pattern, path, PATH))
+                    .is_some_and(|(front, path)| {
+                        fits(host, front, HOST) && fits(pattern, path, PATH)
+                    })
             }
         }
     }
@@ -152,7 +154,8 @@ fn uri(text: &str) -> Result<Kind, &'static str> {
     if text.len() > MAX_URI {
         return Err("a URI has at most 2048 characters");
     }
-    let (front, path) = split_uri(text).ok_or("its scheme must be written out, such as `spiffe://`")?;
+    let (front, path) =
+        split_uri(text).ok_or("its scheme must be written out, such as `spiffe://`")?;
     if front.ends_with(AFTER_SCHEME) {
         return Err("it has no host");
     }
@@ -169,7 +172,9 @@ fn check_stars(text: &str) -> Result<(), &'static str> {
         return Err("it is empty");
     }
     if text.contains("**") {
-        return Err("`**` does not stand for several labels or segments: each needs a `*` of its own");
+        return Err(
+            "`**` does not stand for several labels or segments: each needs a `*` of its own",
+        );
     }
     Ok(())
 }
@@ -251,7 +256,11 @@ fn fits(pattern: &str, name: &str, rule: Rule) -> bool {
     // What is behind the latest `*`, and where the rest of the name began when it was last tried.
     let mut latest: Option<(usize, usize)> = None;
     while let Some(&byte) = name.get(in_name) {
-        let byte = if rule.any_case { byte.to_ascii_lowercase() } else { byte };
+        let byte = if rule.any_case {
+            byte.to_ascii_lowercase()
+        } else {
+            byte
+        };
         match pattern.get(in_pattern) {
             Some(b'*') => {
                 in_pattern += 1;
