@@ -56,7 +56,8 @@ impl Authority {
         }
     }
 
-    /// Makes an authority that is this many levels below this one.
+    /// Makes an authority that is this many levels below this one. A chain with more than 6 intermediates is
+    /// too long for rustls.
     pub(crate) fn below(self, levels: usize) -> Self {
         (0..levels).fold(self, |above, level| {
             above.intermediate(&format!("level {level}"))
