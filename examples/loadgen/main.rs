@@ -17,18 +17,25 @@
 //! In the last two lines nodes introduce themselves (`--node`), so that one connection carries both
 //! questions and answers, and ping needs to listen nowhere.
 //!
+//! `loadgen keys DIR --nodes 3` makes a CA, and keys and certificates of three nodes.
+//!
 //! Every role that listens prints `listening on ADDR` to standard error once it can be reached. It prints its
 //! report to standard output when it is done or receives SIGINT or SIGTERM. It fails if something
 //! was lost that should not have been, or if the transport's counters do not balance.
 //!
 //! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is
 //! stopped), `identity.rs` (who it is), `link.rs` (sending to another node), `payload.rs` (the payload's format),
-//! `received.rs` (counts what was received), `report.rs` (the report).
+//! `received.rs` (counts what was received), `report.rs` (the report). Keys are made in `../support/keys.rs`.
 
+// Also used by tests and other programs; loadgen needs only a part of it.
+#[allow(dead_code)]
+#[path = "../support/keys.rs"]
+mod authority;
 mod bench;
 mod blast;
 mod echo;
 mod identity;
+mod keys;
 mod link;
 mod node;
 mod payload;
@@ -60,6 +67,7 @@ enum Role {
     Echo(echo::Args),
     Ping(ping::Args),
     Bench(bench::Args),
+    Keys(keys::Args),
     #[command(hide = true)]
     BenchSide(bench::SideArgs),
 }
@@ -74,6 +82,7 @@ async fn main() -> ExitCode {
         Role::Echo(args) => echo::run(args).await,
         Role::Ping(args) => ping::run(args).await,
         Role::Bench(args) => bench::run(&args),
+        Role::Keys(args) => keys::run(&args),
         Role::BenchSide(args) => bench::run_side(args).await,
     };
     let Err(err) = done else {

@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod control;
+pub(crate) mod keys;
 mod log;
 mod name_book;
 mod process;
