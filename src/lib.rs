@@ -136,18 +136,16 @@ mod send;
 mod session;
 mod wire;
 
-#[cfg(feature = "tls")]
-pub use crate::net::tls::{
-    Certificate, HandshakeFailure, HandshakeFailures, PemFile, RefusedHandshakes, Tls, TlsError,
-    TlsMode, TlsStats,
-};
 #[cfg(feature = "test-internals")]
 #[doc(hidden)]
 pub use crate::api::test_internals;
 #[cfg(feature = "serde")]
 pub use crate::config::NodeConfig;
 #[cfg(feature = "tls")]
-pub use crate::net::tls::certificate::Certificate;
+pub use crate::net::tls::{
+    Certificate, HandshakeFailure, HandshakeFailures, PemFile, RefusedHandshakes, Tls, TlsError,
+    TlsMode, TlsStats,
+};
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub use crate::runtime::failpoints::{Failpoint, Failpoints};

@@ -5,6 +5,8 @@ pub(crate) mod node;
 mod running;
 pub(crate) mod shutdown;
 mod start;
+#[cfg(feature = "tls")]
+mod tls;
 pub(crate) mod transport;
 
 #[cfg(feature = "test-internals")]

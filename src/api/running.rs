@@ -6,6 +6,8 @@ use actix::Addr;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+#[cfg(feature = "tls")]
+use crate::api::tls::TlsWatch;
 use crate::{
     api::{
         node::Node,
@@ -42,6 +44,8 @@ pub(super) struct Running {
     pub(super) arbiters: Arc<Arbiters>,
     /// The current `Node`. `None` before it has started, and after it has ended for good.
     pub(super) node: Arc<Mutex<Option<Addr<Node>>>>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Arc<TlsWatch>>,
     /// Set by the first `stop` that comes to its end.
     pub(super) stopped: OnceCell<StopReport>,
 }
@@ -54,6 +58,12 @@ impl Running {
             udp: self.outgoing.stats(),
             inbound: self.receive.accounts.stats(),
             links: self.reporter.link_stats(self.peers.len(), connections),
+            #[cfg(feature = "tls")]
+            tls: self
+                .tls
+                .as_ref()
+                .map(|tls| tls.endpoint.stats())
+                .unwrap_or_default(),
         }
     }
 
@@ -71,6 +81,13 @@ impl Running {
             self.start_listener(worker, socket, readers);
         }
         self.start_node(worker);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.tls.clone() {
+            let lifecycle = self.lifecycle.clone();
+            worker.spawn(move || async move {
+                lifecycle.run(tls.run()).await;
+            });
+        }
         if self.outgoing.is_switched_on() {
             self.start_udp_actor(worker);
         }

@@ -10,7 +10,10 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 #[cfg(feature = "tls")]
-use crate::net::tls::{Tls, TlsError};
+use crate::{
+    api::tls::TlsWatch,
+    net::tls::{Tls, TlsError},
+};
 use crate::{
     api::{builder::Builder, running::Running, transport::Transport},
     config::{Config, Placement, Sessions},
@@ -102,7 +105,7 @@ impl Builder {
         prepare: impl FnOnce(&Transport) -> Result<(), RegisterError>,
     ) -> Result<Transport, BindError> {
         self.check()?;
-        self.sessions(0)?; // Before the port is open.
+        self.sessions(0, None)?; // Before the port is open.
         self.config.udp &= self.may_have_datagrams();
         let failed = |source| BindError::Bind {
             addr: format!("{addr:?}"),
@@ -111,7 +114,7 @@ impl Builder {
         let addrs = addr.to_socket_addrs().map_err(failed)?;
         let tls = self.tls_endpoint()?;
         let Bound { tcp, udp, addr } = bind_first(addrs, &self.config).map_err(failed)?;
-        let sessions = self.sessions(addr.port())?;
+        let sessions = self.sessions(addr.port(), tls.as_ref())?;
         let made = self.make(addr, udp, sessions.as_ref(), tls);
         let unstarted = Unstarted(Some(made.map_err(failed)?));
         self.register_on(unstarted.transport())?;
@@ -150,8 +153,8 @@ impl Builder {
     /// As for [`bind`](Builder::bind).
     pub fn connect_only(self) -> Result<Transport, BindError> {
         self.check()?;
-        let sessions = self.sessions(0)?;
         let tls = self.tls_endpoint()?;
+        let sessions = self.sessions(0, tls.as_ref())?;
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let made = self.make(nowhere, None, sessions.as_ref(), tls);
         let unstarted = Unstarted(Some(made.map_err(|source| BindError::Bind {
@@ -172,7 +175,11 @@ impl Builder {
     }
 
     /// Returns what sessions need, given the port that this node listens on. `None` if they are off.
-    fn sessions(&self, port: u16) -> Result<Option<Arc<SessionContext>>, BindError> {
+    fn sessions(
+        &self,
+        port: u16,
+        tls: Option<&Arc<Endpoint>>,
+    ) -> Result<Option<Arc<SessionContext>>, BindError> {
         let bad = |field, problem: String| Err(ConfigError { field, problem }.into());
         let identity = self.identity.as_ref();
         let identity = identity.map(Identity::resolve).transpose()?;
@@ -199,14 +206,15 @@ impl Builder {
             let problem = format!("is {max_frame}, but sessions need at least {MAX_CONTROL}");
             return bad("max_frame", problem);
         }
-        Ok(Some(Arc::new(SessionContext::new(
+        let sessions = SessionContext::new(
             identity,
             port,
             max_frame,
             self.meant.clone(),
             required,
             connect_timeout,
-        ))))
+        );
+        Ok(Some(Arc::new(sessions.secured(tls.cloned()))))
     }
 
     /// Returns what TLS needs. `None` if it is off.
@@ -276,8 +284,20 @@ impl Builder {
             arbiters.clone(),
         );
         let receive = received.expect("made with the peers");
+        #[cfg(feature = "tls")]
+        let tls = self
+            .tls
+            .as_ref()
+            .zip(tls)
+            .zip(sessions)
+            .map(|((keys, tls), sessions)| {
+                let watch = TlsWatch::new(tls, sessions.clone(), reporter.clone(), keys.clone());
+                Arc::new(watch)
+            });
         Ok(Transport(Arc::new(Running {
             local: addr,
+            #[cfg(feature = "tls")]
+            tls,
             receive,
             limits,
             peers,

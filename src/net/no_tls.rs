@@ -11,6 +11,10 @@ use tokio::net::TcpStream;
 
 use crate::{ids::NodeId, net::tcp::Stream};
 
+/// What would say who the far end is.
+#[derive(Debug)]
+pub(crate) enum Certificate {}
+
 /// What would encrypt one connection.
 #[derive(Debug)]
 pub(crate) enum Secured {}
@@ -53,6 +57,10 @@ impl Secured {
     }
 
     pub(crate) fn vouches_for(&self, _: NodeId) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn certificate(&self) -> &Arc<Certificate> {
         match *self {}
     }
 

@@ -3,10 +3,14 @@
 //! Owns the public types. How they wait for a slow subscriber is in `event_queue`, who is subscribed
 //! in `subscribers`.
 
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::{fmt, io, net::SocketAddr};
 
 use actix::Message;
 
+#[cfg(feature = "tls")]
+use crate::net::tls::{Certificate, TlsError};
 use crate::{
     ids::{GroupId, Incarnation, NodeId},
     net::{names::NameError, time::SystemTime, utc::Utc},
@@ -106,6 +110,36 @@ pub enum PeerEvent {
         /// How many, since the last event of this kind that the subscriber handled.
         lost: u64,
     },
+    /// The node at the other end of a new connection has shown this certificate.
+    #[cfg(feature = "tls")]
+    Certified {
+        /// What the peer is called.
+        peer: PeerAddr,
+        /// The ip and port that the connection leads to.
+        addr: SocketAddr,
+        /// The number of the node.
+        node: Option<NodeId>,
+        /// Its certificate.
+        certificate: Arc<Certificate>,
+    },
+    /// Other keys are in use from now on.
+    #[cfg(feature = "tls")]
+    TlsReloaded {
+        /// The certificate of this node.
+        certificate: Arc<Certificate>,
+    },
+    /// The files with the keys were read again and cannot be used. The former keys remain in use.
+    #[cfg(feature = "tls")]
+    TlsNotReloaded {
+        /// What is wrong.
+        error: TlsError,
+    },
+    /// The certificate of this node expires within 14 days. Told once a day.
+    #[cfg(feature = "tls")]
+    CertificateExpires {
+        /// The certificate.
+        certificate: Arc<Certificate>,
+    },
     /// Accepting connections paused after an error of the listening socket: there are no free descriptors
     /// or memory, the system denies it, or the socket was broken from outside. Told again for each
     /// further try that fails; the pauses last 100 ms to 1 s.
@@ -172,6 +206,26 @@ impl fmt::Display for PeerEvent {
             }
             PeerEvent::Heard { .. } | PeerEvent::Goodbye { .. } | PeerEvent::Gap { .. } => {
                 self.write_of_node(f)
+            }
+            #[cfg(feature = "tls")]
+            PeerEvent::Certified {
+                peer,
+                addr,
+                node,
+                certificate,
+            } => {
+                write_peer(f, peer, *addr, *node)?;
+                write!(f, " has the certificate {certificate}")
+            }
+            #[cfg(feature = "tls")]
+            PeerEvent::TlsReloaded { certificate } => {
+                write!(f, "uses the certificate {certificate}")
+            }
+            #[cfg(feature = "tls")]
+            PeerEvent::TlsNotReloaded { error } => write!(f, "the keys were not changed: {error}"),
+            #[cfg(feature = "tls")]
+            PeerEvent::CertificateExpires { certificate } => {
+                write!(f, "the own certificate expires soon: {certificate}")
             }
             PeerEvent::NotAccepting { addr, error } => {
                 write!(f, "cannot accept connections on {addr}: {error}")
@@ -326,6 +380,12 @@ pub enum DownReason {
     Superseded,
     /// The node at the other end stops, and said so.
     Left,
+    /// The certificate of the node at the other end is not accepted any more, because the keys or rules of this
+    /// node have changed.
+    Untrusted,
+    /// A certificate of the connection has expired. Nothing is lost; the next connection needs certificates
+    /// that are valid.
+    Expired,
     /// There is a better connection to the same node: when two nodes dial each other at the same time, the
     /// one that the node with the lower number dialled remains, and of several the latest. Nothing is lost.
     Replaced,
@@ -350,6 +410,10 @@ impl fmt::Display for DownReason {
             DownReason::Refused(reason) => write!(f, "refused: {reason}"),
             DownReason::Superseded => f.write_str("a later incarnation of the node has come"),
             DownReason::Left => f.write_str("the node stops"),
+            DownReason::Untrusted => {
+                f.write_str("the certificate of the node is not accepted any more")
+            }
+            DownReason::Expired => f.write_str("a certificate has expired"),
             DownReason::Replaced => f.write_str("replaced by another connection to the same node"),
             DownReason::Ended => f.write_str("ended by this node"),
         }

@@ -135,6 +135,14 @@ enum Topic {
     Up(PeerAddr),
     Down(PeerAddr),
     Unreachable(PeerAddr),
+    #[cfg(feature = "tls")]
+    Certified(PeerAddr),
+    #[cfg(feature = "tls")]
+    TlsReloaded,
+    #[cfg(feature = "tls")]
+    TlsNotReloaded,
+    #[cfg(feature = "tls")]
+    CertificateExpires,
     NotAccepting,
     Rebound,
     Restarted(Component),
@@ -156,6 +164,14 @@ impl Topic {
             PeerEvent::Up { peer, .. } => Topic::Up(peer.clone()),
             PeerEvent::Down { peer, .. } => Topic::Down(peer.clone()),
             PeerEvent::Unreachable { peer, .. } => Topic::Unreachable(peer.clone()),
+            #[cfg(feature = "tls")]
+            PeerEvent::Certified { peer, .. } => Topic::Certified(peer.clone()),
+            #[cfg(feature = "tls")]
+            PeerEvent::TlsReloaded { .. } => Topic::TlsReloaded,
+            #[cfg(feature = "tls")]
+            PeerEvent::TlsNotReloaded { .. } => Topic::TlsNotReloaded,
+            #[cfg(feature = "tls")]
+            PeerEvent::CertificateExpires { .. } => Topic::CertificateExpires,
             PeerEvent::NotAccepting { .. } => Topic::NotAccepting,
             PeerEvent::Rebound { .. } => Topic::Rebound,
             PeerEvent::Restarted { component } => Topic::Restarted(component.clone()),

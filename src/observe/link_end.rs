@@ -1,10 +1,10 @@
 //! [`LinkEnd`]: who is at the other end of a link, as events and the log tell it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tracing::field::{DisplayValue, display};
 
-use crate::{ids::NodeId, peer_addr::PeerAddr};
+use crate::{ids::NodeId, net::tls::Certificate, peer_addr::PeerAddr};
 
 /// Who is at the other end of a link.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub(crate) struct LinkEnd {
     pub(crate) addr: SocketAddr,
     /// The node that is meant, or that has answered.
     pub(crate) node: Option<NodeId>,
+    /// What it has shown, if the link is encrypted.
+    pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
 impl LinkEnd {

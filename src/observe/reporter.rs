@@ -13,6 +13,8 @@ use std::{
 
 use tracing::{Instrument, Level, field::display};
 
+#[cfg(feature = "tls")]
+use crate::net::tls::{Certificate, TlsError};
 use crate::{
     error::Refusal,
     ids::{GroupId, Incarnation, NodeId},
@@ -60,6 +62,15 @@ impl Reporter {
             node: end.node,
             epoch,
         });
+        #[cfg(feature = "tls")]
+        if let Some(certificate) = end.certificate.clone() {
+            self.subscribers.tell(&PeerEvent::Certified {
+                peer: peer.clone(),
+                addr: end.addr,
+                node: end.node,
+                certificate,
+            });
+        }
     }
 
     /// Runs the work of a link. What is logged meanwhile carries the link's fields.
@@ -284,6 +295,36 @@ impl Reporter {
         if self.is_news_of(from.ip(), Cause::Refused) {
             tracing::warn!(%from, %reason, "node refused, connection closed");
         }
+    }
+
+    /// Reports that other keys are in use.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_reloaded(&self, certificate: &Arc<Certificate>) {
+        tracing::info!(%certificate, "tls keys changed");
+        let certificate = certificate.clone();
+        self.subscribers
+            .tell(&PeerEvent::TlsReloaded { certificate });
+    }
+
+    /// Reports that the files with the keys cannot be used.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_not_reloaded(&self, error: TlsError) {
+        tracing::warn!(%error, "tls keys not changed");
+        self.subscribers.tell(&PeerEvent::TlsNotReloaded { error });
+    }
+
+    /// Reports that the certificate of this node expires soon.
+    #[cfg(feature = "tls")]
+    pub(crate) fn expires_soon(&self, certificate: &Arc<Certificate>) {
+        tracing::warn!(%certificate, "the certificate expires soon");
+        let certificate = certificate.clone();
+        self.subscribers
+            .tell(&PeerEvent::CertificateExpires { certificate });
+    }
+
+    /// Reports that the certificate of a node is not accepted any more.
+    pub(crate) fn untrusted(&self, from: SocketAddr) {
+        tracing::warn!(%from, "certificate not accepted any more, connection closed");
     }
 
     /// Reports that a node has introduced itself.

@@ -108,7 +108,7 @@ impl Connection {
         link: Arc<OpenLink>,
     ) -> Self {
         let mut connection = Connection::new(context, source, from);
-        let superseded = link.superseded().clone();
+        let superseded = link.cut().clone();
         connection
             .deliverer
             .introduced(Arc::new(sender), superseded);
@@ -160,16 +160,19 @@ impl Connection {
     }
 
     /// Reads and delivers until the connection ends, or a later incarnation of the node at the other end
-    /// has come. Nothing is delivered from then on.
+    /// has come, or its certificate is not accepted any more. Nothing is delivered from then on.
     async fn serve(&mut self) -> End {
         let link = self.link.clone();
-        let superseded = link.as_ref().map(|link| link.superseded().cancelled());
+        let cut = link.as_ref().map(|link| link.cut().cancelled());
         tokio::select! {
             biased;
-            Some(()) = OptionFuture::from(superseded) => {
+            Some(()) = OptionFuture::from(cut) => {
                 // Before the session ends: the later incarnation waits for that.
                 self.deliverer.forget_unhandled();
-                End::Refused(RefusedReason::OlderIncarnation)
+                match link.is_some_and(|link| link.is_untrusted()) {
+                    true => End::Untrusted,
+                    false => End::Refused(RefusedReason::OlderIncarnation),
+                }
             }
             Err(end) = self.read_and_deliver() => end,
         }

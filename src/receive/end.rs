@@ -20,6 +20,8 @@ pub(super) enum End {
     BadHandshake(Cow<'static, str>),
     /// The node at the other end was refused, or a later incarnation of it has come.
     Refused(RefusedReason),
+    /// The certificate of the node at the other end is not accepted any more.
+    Untrusted,
     /// The node at the other end does not want to talk to this one.
     RefusedByPeer(RefusedReason),
     /// A later link brings the frames of the same queue, and has waited long enough for this one.
@@ -39,6 +41,7 @@ impl End {
             End::Failed(err) => DownReason::Lost(err.kind()),
             End::Malformed(_) | End::BadHandshake(_) => DownReason::Spoke,
             End::Refused(_) => DownReason::Superseded,
+            End::Untrusted => DownReason::Untrusted,
             End::RefusedByPeer(reason) => DownReason::Refused(*reason),
             End::Closing | End::FrameTimedOut | End::GivenUp | End::GaveWay | End::NotWritten => {
                 DownReason::Ended
@@ -67,6 +70,7 @@ impl End {
             End::Refused(reason) | End::RefusedByPeer(reason) => {
                 return reporter.refusal(from, *reason);
             }
+            End::Untrusted => return reporter.untrusted(from),
             End::GaveWay => tracing::debug!(%from, "a later link of the same queue has come"),
             End::NotWritten => tracing::debug!(%from, "this end writes no more"),
             End::ClosedByPeer => reporter.connection_ended(from, None),

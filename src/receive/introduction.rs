@@ -141,7 +141,6 @@ impl Connection {
     /// from now on.
     fn join(&mut self, context: &SessionContext, session: Session, from: &NodeInfo) {
         let sender = Sender::new(from, self.from, self.peers.clone());
-        let superseded = session.superseded.clone();
         let writing = match from.features.has(Features::LINKS) {
             true => self.source.take_writing(),
             false => None,
@@ -150,6 +149,7 @@ impl Connection {
         let writing = writing.filter(|writing| writing.prepare(&self.config).is_ok());
         let tls = self.source.tls();
         let link = context.open_link(session, from, self.from, false, writing, tls);
+        let superseded = link.cut().clone();
         self.source.joined(link.clone());
         self.patience.watch(&link);
         self.link = Some(link);

@@ -254,11 +254,7 @@ enum Next {
 
 impl Awaiting {
     /// Takes bytes that have been read. Returns the answer once it is there and agrees with what was meant.
-    fn take(
-        &mut self,
-        bytes: &[u8],
-        reading: &ReadHalf,
-    ) -> Result<Option<Welcomed>, DownReason> {
+    fn take(&mut self, bytes: &[u8], reading: &ReadHalf) -> Result<Option<Welcomed>, DownReason> {
         // One read brings less than this, so it is bounded. A longer answer is none.
         debug_assert!(self.bytes.len() < MAX_CONTROL);
         self.bytes.extend_from_slice(bytes);

@@ -136,6 +136,7 @@ impl NotWelcome {
             DownReason::Refused(reason) => return NotWelcome::Refused(reason),
             DownReason::Lost(kind) => kind,
             DownReason::Spoke => io::ErrorKind::InvalidData,
+            DownReason::Untrusted | DownReason::Expired => io::ErrorKind::PermissionDenied,
             DownReason::Closed
             | DownReason::Idle
             | DownReason::Left

@@ -46,7 +46,7 @@ pub(crate) struct Link<'w> {
 
 impl<'w> Link<'w> {
     pub(crate) fn open(context: &'w WriterContext, peer: &'w PeerState, wire: Wire) -> Self {
-        let end = peer.far_end(wire.addr(), wire.node());
+        let end = peer.far_end(wire.addr(), wire.node(), wire.certificate());
         let epoch = peer.connected(&end);
         context.reporter.link_up(&end, epoch);
         peer.queue.link_begins(wire.written());
@@ -63,14 +63,12 @@ impl<'w> Link<'w> {
     /// Writes what is queued until the link ends. Returns why it ended.
     pub(crate) async fn run(mut self) -> DownReason {
         let reporter = &self.context.reporter;
-        let fenced = self.wire.may_be_superseded();
+        let may_be_cut = self.wire.may_be_cut();
         let work = async {
-            let superseded = fenced.then(|| self.wire.superseded());
+            let cut = may_be_cut.then(|| self.wire.cut());
             tokio::select! {
                 biased;
-                Some(()) = OptionFuture::from(superseded) => {
-                    DownReason::Superseded
-                }
+                Some(reason) = OptionFuture::from(cut) => reason,
                 Err(reason) = self.write_all() => reason,
             }
         };

@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Refusal, SendError},
     ids::NodeId,
-    net::time::{self, Instant},
+    net::{
+        time::{self, Instant},
+        tls::Certificate,
+    },
     observe::{
         link_end::LinkEnd,
         reporter::Reporter,
@@ -136,6 +139,8 @@ impl PeerState {
             state,
             connected: state == LinkState::Up,
             epoch: self.epoch.load(Relaxed),
+            #[cfg(feature = "tls")]
+            certificate: last_end.and_then(|end| end.certificate.as_deref().cloned()),
         }
     }
 
@@ -150,11 +155,17 @@ impl PeerState {
     }
 
     /// Says who is at the other end of a link that leads to `addr`, where `node` has answered.
-    pub(super) fn far_end(&self, addr: SocketAddr, node: Option<NodeId>) -> LinkEnd {
+    pub(super) fn far_end(
+        &self,
+        addr: SocketAddr,
+        node: Option<NodeId>,
+        certificate: Option<Arc<Certificate>>,
+    ) -> LinkEnd {
         LinkEnd {
             peer: self.addr.clone(),
             addr,
             node,
+            certificate,
         }
     }
 

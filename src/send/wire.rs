@@ -11,7 +11,10 @@ use std::{
 
 use crate::{
     ids::NodeId,
-    net::halves::{Readiness, WriteHalf},
+    net::{
+        halves::{Readiness, WriteHalf},
+        tls::Certificate,
+    },
     observe::event::DownReason,
     send::{back_channel::BackChannel, queue::Batch},
     session::open_link::OpenLink,
@@ -187,19 +190,34 @@ impl Wire {
         }
     }
 
-    /// Returns whether a later incarnation of the node at the far end may end this link.
-    pub(super) fn may_be_superseded(&self) -> bool {
+    /// Returns whether the link may have to end at once; see [`cut`](Wire::cut).
+    pub(super) fn may_be_cut(&self) -> bool {
         match &self.far_end {
             FarEnd::Watched(back_channel) => back_channel.may_be_superseded(),
             FarEnd::Read(_) => true,
         }
     }
 
-    /// Waits until a later incarnation of the node at the far end has come.
-    pub(super) async fn superseded(&self) {
+    /// Waits until a later incarnation of the node at the far end has come, or its certificate is not accepted
+    /// any more.
+    pub(super) async fn cut(&self) -> DownReason {
         match &self.far_end {
             FarEnd::Watched(back_channel) => back_channel.superseded().await,
-            FarEnd::Read(link) => link.superseded().cancelled().await,
+            FarEnd::Read(link) => {
+                link.cut().cancelled().await;
+                if link.is_untrusted() {
+                    return DownReason::Untrusted;
+                }
+            }
+        }
+        DownReason::Superseded
+    }
+
+    /// Returns the certificate of the far end.
+    pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
+        match &self.far_end {
+            FarEnd::Watched(_) => None,
+            FarEnd::Read(link) => link.tls.as_ref().map(|tls| tls.certificate().clone()),
         }
     }
 

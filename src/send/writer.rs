@@ -161,7 +161,8 @@ impl Writing {
                     }
                     Err(NotWelcome::Untrusted(err)) => {
                         let lasts = err.lasts();
-                        let failure = DialFailure::after_connecting(&peer.addr, addr, err.into_io());
+                        let failure =
+                            DialFailure::after_connecting(&peer.addr, addr, err.into_io());
                         self.failed(&failure, lasts);
                         continue;
                     }
@@ -293,7 +294,7 @@ impl Writing {
         let (now, draw) = (time::now(), random::fraction());
         let failing = self.redial.refused(now, time::wall_clock(), draw);
         peer.failing(failing.failures);
-        let end = peer.far_end(addr, None);
+        let end = peer.far_end(addr, None, None);
         reporter.link_refused(&end, peer.next_epoch(), reason);
     }
 }

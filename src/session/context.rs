@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 
 use crate::{
     ids::{Incarnation, NodeId},
-    net::{halves::WriteHalf, tls::Secured},
+    net::{
+        halves::WriteHalf,
+        tls::{Endpoint, Secured},
+    },
     peer_addr::PeerAddr,
     session::{
         admitted::Session,
@@ -33,6 +36,8 @@ pub(crate) struct SessionContext {
     pub(crate) required: bool,
     /// How long a handshake may take.
     pub(crate) time_limit: Duration,
+    /// `None` if TLS is off.
+    tls: Option<Arc<Endpoint>>,
     meant: Meant,
     me: Mutex<Me>,
     known: Mutex<KnownNodes>,
@@ -77,6 +82,7 @@ impl SessionContext {
         time_limit: Duration,
     ) -> Self {
         SessionContext {
+            tls: None,
             required,
             time_limit,
             meant,
@@ -94,6 +100,12 @@ impl SessionContext {
             }),
             known: Mutex::default(),
         }
+    }
+
+    /// Lets only links be used that TLS trusts.
+    pub(crate) fn secured(mut self, tls: Option<Arc<Endpoint>>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Returns who this node is.
@@ -233,7 +245,45 @@ impl SessionContext {
         );
         let link = Arc::new(link);
         known.add_link(&link);
+        drop(known);
+        // The keys may have changed since the node introduced itself.
+        self.distrust_unless_trusted(&link);
         link
+    }
+
+    /// Ends the link if the certificate of the far end is not accepted any more, or there is none and TLS is
+    /// required.
+    fn distrust_unless_trusted(&self, link: &OpenLink) {
+        let trusted = match (&self.tls, &link.tls) {
+            (None, _) => true,
+            (Some(_), Some(tls)) => tls.vouches_for(link.node),
+            (Some(tls), None) => tls.is_optional(),
+        };
+        if !trusted {
+            link.distrust();
+        }
+    }
+
+    /// Ends the links that would not be accepted any more.
+    #[cfg(feature = "tls")]
+    pub(crate) fn end_untrusted(&self) {
+        let links = self.known.lock().links();
+        for link in links {
+            self.distrust_unless_trusted(&link);
+        }
+    }
+
+    /// Ends the links of which a certificate has expired at this time.
+    #[cfg(feature = "tls")]
+    pub(crate) fn end_expired(&self, now: crate::net::time::SystemTime) {
+        let links = self.known.lock().links();
+        let has_expired = |link: &&Arc<OpenLink>| {
+            let tls = link.tls.as_ref();
+            tls.is_some_and(|tls| tls.trust().has_expired(now))
+        };
+        for link in links.iter().filter(has_expired) {
+            link.expire();
+        }
     }
 
     /// Returns the best link with a node that nobody writes to, and the half that writes.

@@ -141,6 +141,13 @@ impl KnownNodes {
         known.open.push(Arc::downgrade(link));
     }
 
+    /// Returns all links that are open.
+    #[cfg(feature = "tls")]
+    pub(super) fn links(&self) -> Vec<Arc<OpenLink>> {
+        let open = self.nodes.values().flat_map(|known| &known.open);
+        open.filter_map(Weak::upgrade).collect()
+    }
+
     /// Returns the best of the links with a node that nobody writes to.
     pub(super) fn best_link(&self, node: NodeId) -> Option<Arc<OpenLink>> {
         let open = self.nodes.get(&node)?.open.iter();

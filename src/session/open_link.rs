@@ -42,7 +42,14 @@ pub(crate) struct OpenLink {
     pub(super) rank: Rank,
     /// Whether this end dialled.
     pub(crate) dialled: bool,
-    pub(super) session: Session,
+    _session: Session,
+    /// Cancelled when the link must end at once: a later incarnation of the node has come, or its certificate
+    /// is not accepted any more.
+    cut: CancellationToken,
+    /// Whether that is because of the certificate.
+    is_untrusted: AtomicBool,
+    /// Whether a certificate of the link has expired.
+    is_expired: AtomicBool,
     /// What encrypts it. `None` if nothing does.
     pub(crate) tls: Option<Arc<Secured>>,
     /// The half that writes, until somebody claims it. `None` from the start if the far end takes no frames
@@ -78,7 +85,10 @@ impl OpenLink {
             addr,
             rank,
             dialled,
-            session,
+            cut: session.superseded.child_token(),
+            _session: session,
+            is_untrusted: AtomicBool::new(false),
+            is_expired: AtomicBool::new(false),
             tls,
             unclaimed: Mutex::new(writing),
             writing_ends: CancellationToken::new(),
@@ -91,9 +101,31 @@ impl OpenLink {
         }
     }
 
-    /// Returns what is cancelled when a later incarnation of the node has come. The link must end then.
-    pub(crate) fn superseded(&self) -> &CancellationToken {
-        &self.session.superseded
+    /// Returns what is cancelled when the link must end at once: a later incarnation of the node has come, or
+    /// the link [is not trusted](OpenLink::is_untrusted) any more.
+    pub(crate) fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    /// Returns whether the certificate of the far end is not accepted any more.
+    pub(crate) fn is_untrusted(&self) -> bool {
+        self.is_untrusted.load(Relaxed)
+    }
+
+    /// Ends the link at once, because the certificate of the far end is not accepted any more.
+    pub(super) fn distrust(&self) {
+        self.is_untrusted.store(true, Relaxed);
+        self.ends_because(DownReason::Untrusted);
+        self.cut.cancel();
+    }
+
+    /// Ends the link in order, because a certificate has expired: what was written is read to its end.
+    #[cfg(feature = "tls")]
+    pub(super) fn expire(&self) {
+        if !self.is_expired.swap(true, Relaxed) {
+            self.end_the_writing_half();
+            drop(self.claim());
+        }
     }
 
     // ---- for the half that reads -------------------------------------------------------------------
@@ -159,6 +191,7 @@ impl OpenLink {
     fn reason(&self) -> DownReason {
         match self.read_to_end.load(Relaxed) {
             true => self.reason.lock().unwrap_or(DownReason::Closed),
+            false if self.is_expired.load(Relaxed) => DownReason::Expired,
             false => DownReason::Replaced,
         }
     }

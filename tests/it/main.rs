@@ -42,4 +42,6 @@ mod stopping;
 mod supervision;
 mod support;
 mod surroundings;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;

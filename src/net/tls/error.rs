@@ -88,6 +88,14 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// The files cannot be read, whatever is in them.
+    pub(crate) fn unread(source: io::Error) -> Self {
+        TlsError::Read {
+            path: PathBuf::from("the files"),
+            source: Arc::new(source),
+        }
+    }
+
     pub(super) fn bad(file: PemFile, problem: impl fmt::Display) -> Self {
         TlsError::Bad {
             file,

@@ -184,7 +184,11 @@ fn secure(
     let Some(Ok(certificate)) = chain.first().map(parse) else {
         return Err(HandshakeFailure::NoCertificate.into());
     };
-    let ip = io.tcp.peer_addr().map_err(|err| HandshakeError::lost(&err))?.ip();
+    let ip = io
+        .tcp
+        .peer_addr()
+        .map_err(|err| HandshakeError::lost(&err))?
+        .ip();
     let trust = Trust::new(endpoint.clone(), keys, (role, ip), chain, certificate);
     Ok(Stream {
         tcp: io.tcp,

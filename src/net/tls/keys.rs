@@ -122,7 +122,10 @@ impl Keys {
     }
 
     /// Makes the settings of one dial.
-    pub(super) fn client(&self, verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, Error> {
+    pub(super) fn client(
+        &self,
+        verifier: Arc<dyn ServerCertVerifier>,
+    ) -> Result<ClientConfig, Error> {
         let builder = ClientConfig::builder_with_provider(self.provider.clone());
         let mut client = builder
             .with_protocol_versions(&[&TLS13])?

@@ -29,15 +29,15 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::{
-    endpoint::{Endpoint, Expected},
-    handshake::HandshakeError,
-    secured::Secured,
-};
 pub use self::{
     certificate::Certificate,
     error::{PemFile, TlsError},
     failures::{HandshakeFailure, HandshakeFailures, RefusedHandshakes, TlsStats},
+};
+pub(crate) use self::{
+    endpoint::{Endpoint, Expected},
+    handshake::HandshakeError,
+    secured::Secured,
 };
 use self::{
     keys::{Keys, NodeRule, Pem, Rules},

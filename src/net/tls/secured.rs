@@ -10,7 +10,10 @@
 use std::{
     io::{self, BufRead, IoSlice, Write},
     mem,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use bytes::BufMut;
@@ -22,7 +25,7 @@ use crate::{
     ids::NodeId,
     net::{
         sent::Sent,
-        tls::{acknowledged::Acknowledged, trust::Trust},
+        tls::{acknowledged::Acknowledged, certificate::Certificate, trust::Trust},
         write,
     },
 };
@@ -96,6 +99,11 @@ impl Secured {
     /// Returns who the far end is, as far as its certificate tells.
     pub(crate) fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// Returns the certificate of the far end.
+    pub(crate) fn certificate(&self) -> &Arc<Certificate> {
+        self.trust.certificate()
     }
 
     /// Returns what rustls said when it ended the connection.
@@ -299,7 +307,8 @@ impl Incoming {
     ) -> io::Result<usize> {
         self.bytes.clear();
         self.begin = 0;
-        self.bytes.reserve((room + RECORD).clamp(MIN_READ, MAX_READ));
+        self.bytes
+            .reserve((room + RECORD).clamp(MIN_READ, MAX_READ));
         fill(&mut self.bytes)
     }
 

@@ -66,7 +66,10 @@ impl Trust {
     pub(crate) fn vouches_for(&self, node: NodeId) -> bool {
         let now = self.endpoint.keys();
         let same = Arc::ptr_eq(&now, &self.keys);
-        (same || now.verify(self.role, &self.chain, &self.certificate).is_ok())
+        (same
+            || now
+                .verify(self.role, &self.chain, &self.certificate)
+                .is_ok())
             && now.covers(&self.certificate, node)
     }
 

@@ -66,7 +66,9 @@ impl ClientCertVerifier for FromClient {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self
+            .chain
+            .verify_client_cert(end_entity, intermediates, now)?;
         NotAllowed::unless(parse(end_entity)?.matches(&self.patterns))?;
         Ok(verified)
     }

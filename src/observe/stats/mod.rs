@@ -14,6 +14,8 @@ mod send_stats;
 
 use std::net::SocketAddr;
 
+#[cfg(feature = "tls")]
+use crate::net::tls::{Certificate, TlsStats};
 use crate::{ids::NodeId, peer_addr::PeerAddr};
 
 pub use self::{
@@ -42,6 +44,9 @@ pub struct Stats {
     pub inbound: ReceiveStats,
     /// Connections and actors.
     pub links: LinkStats,
+    /// TLS handshakes.
+    #[cfg(feature = "tls")]
+    pub tls: TlsStats,
 }
 
 impl Stats {
@@ -79,6 +84,10 @@ pub struct PeerStats {
     /// How many connections have been made since the peer became known. This is also the number of the
     /// last one. It starts over when a peer was forgotten and becomes known again.
     pub epoch: u64,
+    /// The certificate of the node at the other end of the last connection. `None` before the first one, and
+    /// without TLS.
+    #[cfg(feature = "tls")]
+    pub certificate: Option<Certificate>,
 }
 
 impl PeerStats {
