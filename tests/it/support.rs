@@ -8,6 +8,7 @@ mod log;
 mod name_book;
 mod process;
 mod raw;
+pub(crate) mod tls_client;
 
 use std::{fmt::Debug, future::Future, time::Duration};
 

@@ -74,11 +74,8 @@ impl SanPattern {
             Kind::Dns(_) => false,
             Kind::Uri { text, path } => {
                 let (host, pattern) = text.split_at(*path);
-                split_uri(uri)
-                    .filter(|_| is_plain_uri(uri))
-                    .is_some_and(|(front, path)| {
-                        fits(host, front, HOST) && fits(pattern, path, PATH)
-                    })
+                let fit = |(front, path)| fits(host, front, HOST) && fits(pattern, path, PATH);
+                is_plain_uri(uri) && split_uri(uri).is_some_and(fit)
             }
         }
     }
@@ -147,8 +144,8 @@ fn uri(text: &str) -> Result<Kind, &'static str> {
     check_stars(text)?;
     if !text.bytes().all(|byte| in_uri(byte) || byte == b'*') {
         return Err(
-            "a URI has only letters, digits and some signs here: other letters are written as `%C3%A9`, and \
-             a query or a fragment is never matched",
+            "it has a character that no URI has (`é` is written as `%C3%A9`), or a query or a fragment, which \
+             are never matched",
         );
     }
     if text.len() > MAX_URI {

@@ -176,7 +176,7 @@ fn the_error_says_what_is_wrong_with_a_pattern() {
         (&"a".repeat(64), "1 to 63"),
         (&"a.".repeat(150), "253"),
         ("spiffe://kv/é", "%C3%A9"),
-        ("spiffe://kv/a b", "only letters"),
+        ("spiffe://kv/a b", "no URI has"),
         ("spiffe://kv/a?b", "query"),
         ("*://kv/a", "scheme"),
         ("://kv/a", "scheme"),
