@@ -3,7 +3,7 @@
 use actix_transport::{BindError, Builder, Identity, IdentityError, NodeId, Sessions};
 use clap::ValueEnum;
 
-use crate::Failure;
+use crate::{Failure, tls};
 
 #[derive(clap::Args)]
 pub(crate) struct IdentityArgs {
@@ -43,6 +43,10 @@ impl IdentityArgs {
         }
     }
 
+    pub(crate) fn has_node(&self) -> bool {
+        self.node.is_some()
+    }
+
     pub(crate) fn has_sessions(&self) -> bool {
         self.mode() != Mode::Off
     }
@@ -77,6 +81,10 @@ pub(crate) fn name_flag(err: BindError) -> Failure {
         BindError::Identity(IdentityError::Cluster { .. }) => "--cluster",
         BindError::Identity(IdentityError::Advertised { .. }) => "--advertise",
         BindError::Bind { .. } => "--listen",
+        BindError::Tls(tls) => match tls::flag_of(tls) {
+            Some(flag) => flag,
+            None => return err.into(),
+        },
         _ => return err.into(),
     };
     format!("{flag}: {err}").into()

@@ -17,14 +17,15 @@
 //! In the last two lines nodes introduce themselves (`--node`), so that one connection carries both
 //! questions and answers, and ping needs to listen nowhere.
 //!
-//! `loadgen keys DIR --nodes 3` makes a CA, and keys and certificates of three nodes.
+//! `loadgen keys DIR --nodes 3` makes a CA, and keys and certificates of three nodes. With them, nodes encrypt
+//! their connections (`--tls-ca`, `--tls-cert`, `--tls-key`, `--tls-allow`).
 //!
 //! Every role that listens prints `listening on ADDR` to standard error once it can be reached. It prints its
 //! report to standard output when it is done or receives SIGINT or SIGTERM. It fails if something
 //! was lost that should not have been, or if the transport's counters do not balance.
 //!
 //! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is
-//! stopped), `identity.rs` (who it is), `link.rs` (sending to another node), `payload.rs` (the payload's format),
+//! stopped), `identity.rs` (who it is), `tls.rs` (its keys), `link.rs` (sending to another node), `payload.rs` (the payload's format),
 //! `received.rs` (counts what was received), `report.rs` (the report). Keys are made in `../support/keys.rs`.
 
 // Also used by tests and other programs; loadgen needs only a part of it.
@@ -43,6 +44,7 @@ mod ping;
 mod received;
 mod report;
 mod sink;
+mod tls;
 
 use std::{
     error::Error,

@@ -13,6 +13,7 @@ use futures::future::LocalBoxFuture;
 use crate::{
     Failure,
     identity::{IdentityArgs, name_flag},
+    tls::TlsArgs,
 };
 
 /// How long a role may take at its end to deliver received frames and send queued ones.
@@ -30,6 +31,9 @@ pub(crate) struct NodeArgs {
 
     #[command(flatten)]
     pub(crate) identity: IdentityArgs,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 
     /// Sends datagrams, and receives them in addition to connections. Without this, only
     /// connections are used.
@@ -107,7 +111,14 @@ impl Node {
 
     /// Starts a node, which listens nowhere if there is no `--listen`.
     pub(crate) fn start(args: &NodeArgs, config: Config) -> Result<Self, Failure> {
+        if args.tls.is_on() && !args.identity.has_node() {
+            return Err(
+                "--node is missing: with --tls-ca, the certificate of a node must be for its number"
+                    .into(),
+            );
+        }
         let builder = args.identity.introduce(Transport::builder().config(config));
+        let builder = args.tls.secure(builder)?;
         let transport = match args.listen {
             Some(addr) => builder.bind(addr),
             None => builder.connect_only(),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actix_transport::{Count, LinkStats, ReceiveStats, SendStats, Stats};
+use actix_transport::{Count, LinkStats, ReceiveStats, SendStats, Stats, TlsStats};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Value, json};
 
@@ -56,6 +56,10 @@ impl Report {
         if node.identity.has_sessions() {
             let mode = value_name(&node.identity.mode());
             self.fields.push(("sessions", sessions(&mode, &self.stats)));
+        }
+        if node.tls.is_on() {
+            let tls = handshakes(node.tls.mode(), &self.stats.tls);
+            self.fields.push(("tls", tls));
         }
         if let Some(failure) = &self.failure {
             self.fields.push(("failure", failure.as_str().into()));
@@ -175,6 +179,16 @@ fn sessions(mode: &str, Stats { inbound, links, .. }: &Stats) -> Value {
         "gaps": links.gaps,
         "numbered": inbound.numbered,
         "missing": inbound.missing,
+    })
+}
+
+/// The TLS handshakes: how many were made, and why others were not. Only reasons that occurred are there.
+fn handshakes(mode: &str, stats: &TlsStats) -> Value {
+    json!({
+        "mode": mode,
+        "accepted": stats.accepted,
+        "connected": stats.connected,
+        "failed": stats.failed,
     })
 }
 

@@ -5,7 +5,6 @@
 #[path = "../../../examples/support/keys.rs"]
 mod made;
 
-#[allow(unused_imports)]
 pub(crate) use made::*;
 
 /// The keys of nodes with these DNS names, whose certificates a CA of their own signed.
