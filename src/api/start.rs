@@ -375,6 +375,8 @@ impl Drop for Unstarted {
 /// Returns how many connections there may be. Reports it if that is fewer than were asked for.
 fn connection_limits(config: &Config, reporter: &Reporter) -> ConnectionLimits {
     let limits = ConnectionLimits::within(config, descriptors::limit());
+    // A quarter more, for links that this node dials and for the rest of the process.
+    descriptors::make_room(limits.max().saturating_add(limits.max() / 4));
     if limits.max() < config.max_connections {
         reporter.few_descriptors(config.max_connections, limits.max());
     }
