@@ -18,25 +18,15 @@ pub(crate) fn limit() -> Option<usize> {
 /// measured on a busy machine. If that call is `accept`, the arbiter reads no connection meanwhile.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn make_room(count: usize) {
-    use std::{
-        io::stderr,
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
-        thread,
-    };
+    use std::{io::stderr, thread};
 
     use rustix::io::fcntl_dupfd_cloexec;
 
     /// More than enough for one system call.
     const STACK: usize = 64 << 10;
 
-    /// The most that was asked for. The table belongs to the process and never shrinks.
-    static ROOM: AtomicUsize = AtomicUsize::new(0);
-
     let count = limit().map_or(count, |limit| limit.min(count));
-    if ROOM.fetch_max(count, Relaxed) >= count {
-        return;
-    }
-    let Ok(last) = i32::try_from(count - 1) else {
+    let Some(Ok(last)) = count.checked_sub(1).map(i32::try_from) else {
         return;
     };
     let thread = thread::Builder::new().name("actix-transport".into());
