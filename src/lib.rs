@@ -115,6 +115,7 @@
 //!
 //! # Features
 //!
+//! - `tls`: connections can be encrypted, and nodes prove who they are by certificates: `Tls`, `Builder::tls`.
 //! - `serde`: [`Config`] can be read and written, and [`Stats`] and [`PeerStats`] can be written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
 //! - `test-internals`: parts of the mechanism for this crate's own benchmarks and fuzzers. May change in
