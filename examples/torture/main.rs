@@ -33,6 +33,7 @@ mod netns;
 mod node_load;
 mod numbered_log;
 mod packet_loss;
+mod processor_wait;
 mod progress;
 mod proxy;
 mod receive_log;
@@ -43,7 +44,6 @@ mod sink;
 mod stamp;
 mod track;
 mod traffic;
-mod turn_delay;
 mod world;
 
 use std::{io::IsTerminal, process::ExitCode, time::SystemTime};
