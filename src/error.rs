@@ -45,7 +45,7 @@ pub enum BindError {
     /// The keys given to `Builder::tls` cannot be used.
     #[cfg(feature = "tls")]
     #[error(transparent)]
-    Tls(#[from] crate::net::tls::TlsError),
+    Tls(#[from] crate::tls_error::TlsError),
 
     /// [`Placement::Current`](crate::Placement::Current) runs the transport on the actix arbiter of this
     /// thread, and this thread has none.

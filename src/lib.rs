@@ -134,6 +134,8 @@ mod receive;
 mod runtime;
 mod send;
 mod session;
+#[cfg(feature = "tls")]
+mod tls_error;
 mod wire;
 
 #[cfg(feature = "test-internals")]
@@ -143,12 +145,13 @@ pub use crate::api::test_internals;
 pub use crate::config::NodeConfig;
 #[cfg(feature = "tls")]
 pub use crate::net::tls::{
-    Certificate, HandshakeFailure, HandshakeFailures, PemFile, RefusedHandshakes, Tls, TlsError,
-    TlsMode, TlsStats,
+    Certificate, HandshakeFailure, HandshakeFailures, RefusedHandshakes, Tls, TlsMode, TlsStats,
 };
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub use crate::runtime::failpoints::{Failpoint, Failpoints};
+#[cfg(feature = "tls")]
+pub use crate::tls_error::{PemFile, TlsError};
 pub use crate::{
     api::{
         builder::Builder,

@@ -43,6 +43,7 @@ mod sink;
 mod stamp;
 mod track;
 mod traffic;
+mod turn_delay;
 mod world;
 
 use std::{io::IsTerminal, process::ExitCode, time::SystemTime};

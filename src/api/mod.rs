@@ -7,6 +7,8 @@ pub(crate) mod shutdown;
 mod start;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_watch;
 pub(crate) mod transport;
 
 #[cfg(feature = "test-internals")]

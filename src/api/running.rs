@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 #[cfg(feature = "tls")]
-use crate::api::tls::TlsWatch;
+use crate::api::tls_watch::TlsWatch;
 use crate::{
     api::{
         node::Node,

@@ -10,10 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 #[cfg(feature = "tls")]
-use crate::{
-    api::tls::TlsWatch,
-    net::tls::{Tls, TlsError},
-};
+use crate::{api::tls_watch::TlsWatch, net::tls::Tls, tls_error::TlsError};
 use crate::{
     api::{builder::Builder, running::Running, transport::Transport},
     config::{Config, Placement, Sessions},
@@ -115,7 +112,7 @@ impl Builder {
         let tls = self.tls_endpoint()?;
         let Bound { tcp, udp, addr } = bind_first(addrs, &self.config).map_err(failed)?;
         let sessions = self.sessions(addr.port(), tls.as_ref())?;
-        let made = self.make(addr, udp, sessions.as_ref(), tls);
+        let made = self.make(addr, udp, sessions.as_ref(), tls.as_ref());
         let unstarted = Unstarted(Some(made.map_err(failed)?));
         self.register_on(unstarted.transport())?;
         prepare(unstarted.transport())?;
@@ -156,7 +153,7 @@ impl Builder {
         let tls = self.tls_endpoint()?;
         let sessions = self.sessions(0, tls.as_ref())?;
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let made = self.make(nowhere, None, sessions.as_ref(), tls);
+        let made = self.make(nowhere, None, sessions.as_ref(), tls.as_ref());
         let unstarted = Unstarted(Some(made.map_err(|source| BindError::Bind {
             addr: "nowhere".to_owned(),
             source,
@@ -254,7 +251,7 @@ impl Builder {
         addr: SocketAddr,
         udp: Option<UnattachedUdp>,
         sessions: Option<&Arc<SessionContext>>,
-        tls: Option<Arc<Endpoint>>,
+        tls: Option<&Arc<Endpoint>>,
     ) -> io::Result<Transport> {
         let config = Arc::new(self.config.clone());
         let lifecycle = Lifecycle::default();
@@ -273,7 +270,7 @@ impl Builder {
             accounts: ReceiveAccounts::new(reporter.clone()),
             lifecycle: lifecycle.clone(),
             sessions: sessions.cloned(),
-            tls: tls.clone(),
+            tls: tls.cloned(),
             peers: peers.clone(),
         };
         // The two know each other: answers go to peers, and links to peers are read.
@@ -291,7 +288,12 @@ impl Builder {
             .zip(tls)
             .zip(sessions)
             .map(|((keys, tls), sessions)| {
-                let watch = TlsWatch::new(tls, sessions.clone(), reporter.clone(), keys.clone());
+                let watch = TlsWatch::new(
+                    tls.clone(),
+                    sessions.clone(),
+                    reporter.clone(),
+                    keys.clone(),
+                );
                 Arc::new(watch)
             });
         Ok(Transport(Arc::new(Running {
@@ -373,6 +375,8 @@ impl Drop for Unstarted {
 /// Returns how many connections there may be. Reports it if that is fewer than were asked for.
 fn connection_limits(config: &Config, reporter: &Reporter) -> ConnectionLimits {
     let limits = ConnectionLimits::within(config, descriptors::limit());
+    // A quarter more, for links that this node dials and for the rest of the process.
+    descriptors::make_room(limits.max().saturating_add(limits.max() / 4));
     if limits.max() < config.max_connections {
         reporter.few_descriptors(config.max_connections, limits.max());
     }

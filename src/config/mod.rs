@@ -204,6 +204,11 @@ settings! {
     /// have (`ulimit -n`) when [`bind`](crate::Builder::bind) is called, so that the rest of the
     /// process can still open files. `bind` logs that at `info`, and
     /// [`LinkStats::connection_limit`](crate::LinkStats::connection_limit) shows the number.
+    ///
+    /// There too, `bind` has the system enlarge its table of descriptors for this many connections and a
+    /// quarter more, at 8 B each. A thread waits for that, and ends soon. Otherwise the table would grow step
+    /// by step while connections come, and each step would stop the arbiter that accepts: usually for 10 to
+    /// 25 ms, on a busy machine for seconds.
     max_connections: usize = 16_384;
 
     /// How many incoming connections from one IP address may be open at the same time. Default 2 048,

@@ -9,8 +9,6 @@ use std::{fmt, io, net::SocketAddr};
 
 use actix::Message;
 
-#[cfg(feature = "tls")]
-use crate::net::tls::{Certificate, TlsError};
 use crate::{
     ids::{GroupId, Incarnation, NodeId},
     net::{names::NameError, time::SystemTime, utc::Utc},
@@ -18,6 +16,8 @@ use crate::{
     peer_addr::PeerAddr,
     wire::{control::refused::RefusedReason, count::Count},
 };
+#[cfg(feature = "tls")]
+use crate::{net::tls::Certificate, tls_error::TlsError};
 
 /// An event of the transport: about one of its peers, or about the transport itself.
 ///

@@ -13,8 +13,6 @@ use std::{
 
 use tracing::{Instrument, Level, field::display};
 
-#[cfg(feature = "tls")]
-use crate::net::tls::{Certificate, TlsError};
 use crate::{
     error::Refusal,
     ids::{GroupId, Incarnation, NodeId},
@@ -30,6 +28,8 @@ use crate::{
     peer_addr::PeerAddr,
     wire::{control::refused::RefusedReason, count::Count},
 };
+#[cfg(feature = "tls")]
+use crate::{net::tls::Certificate, tls_error::TlsError};
 
 /// A handle to report to. Cheap to clone; one set of counters and subscribers for each transport.
 #[derive(Debug, Clone, Default)]

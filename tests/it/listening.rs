@@ -352,6 +352,34 @@ fn cpu_time(stat: &mut std::fs::File) -> u64 {
     next().expect("utime") + next().expect("stime")
 }
 
+/// When the system's table of descriptors is full, `accept` waits until the system has made a larger one, and
+/// all links of the arbiter wait with it.
+#[cfg(target_os = "linux")]
+#[test]
+fn there_is_room_for_the_descriptors_of_all_connections_before_they_come() {
+    let test = "listening::there_is_room_for_the_descriptors_of_all_connections_before_they_come";
+    alone(test, || {
+        let room = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("linux");
+            let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+            let size = size.and_then(|size| size.trim().parse::<u64>().ok());
+            size.expect("a number of descriptors")
+        };
+        // A table begins with 64 to 256.
+        for places in [300, 700] {
+            run(async {
+                let running = threads().len();
+                let b = node(Config::default().max_connections(places));
+                let wanted = b.stats().links.connection_limit * 5 / 4;
+                assert!(wanted > 256, "`ulimit -n` is too low");
+                until("there is room", || room() >= wanted).await;
+                end([b]).await;
+                until("the threads ended", || threads().len() == running).await;
+            });
+        }
+    });
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn the_listener_waits_while_there_are_no_descriptors_and_then_accepts_again() {

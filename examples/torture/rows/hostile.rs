@@ -21,6 +21,7 @@ use crate::{
     heap,
     row::{Failure, Figures, Row, Run},
     traffic::{Offering, Pace, now, offer, serve},
+    turn_delay::TurnDelay,
     world::{Child, Cost, ONE_EACH, Role, mib, node, system},
 };
 
@@ -84,12 +85,14 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
     let (before, cpu) = (Cost::of(child.pid())?, Cost::of(child.pid())?.cpu);
     child.ask("begin")?;
     twin.ask("begin")?;
+    let turns = TurnDelay::start()?;
     while began.elapsed() < attack {
         memory = memory.max(Cost::of(child.pid())?.memory);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let during = Latencies::of(&child.ask("latencies")?)?;
     let twin_meanwhile = Latencies::of(&twin.ask("latencies")?)?;
+    let turns = turns.end()?;
     let cpu = Cost::of(child.pid())?.cpu - cpu;
     let open = clients.open();
     let kinds = clients.end();
@@ -121,6 +124,7 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
     figures.add("quiet", &alone);
     figures.add("under attack", &during);
     figures.add("undisturbed twin meanwhile", &twin_meanwhile);
+    figures.add("turns of a busy thread late by", format!("p99 {turns:.0?}"));
     figures.add(
         "heap",
         format!(
@@ -148,7 +152,9 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
         || format!("{} offered, {written} written", stats.tcp.offered.frames),
     );
     figures.require(came == written, || format!("{came} of {written} received"));
-    let quiet = alone.p99.max(twin_meanwhile.p99);
+    // The attack makes the node work, and where others want the processor, too, a thread that works waits for
+    // it longer than those of the twin.
+    let quiet = alone.p99.max(twin_meanwhile.p99).max(turns);
     figures.require(during.p99 <= quiet * 3, || {
         format!("p99 {:.0?}, quiet it is {quiet:.0?}", during.p99)
     });

@@ -1,12 +1,7 @@
 //! [`Endpoint`]: the keys of one transport, its handshakes, and what came of them.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 
 use crate::{
@@ -17,14 +12,16 @@ use crate::{
         tls::{
             Tls, TlsMode,
             certificate::Certificate,
-            error::TlsError,
-            failures::{Failures, HandshakeFailure, RefusedHandshakes, TlsStats},
+            current::Current,
+            failures::{HandshakeFailure, RefusedHandshakes, TlsStats},
             first_byte::{self, FirstByte},
-            handshake::{HandshakeError, accept, connect},
+            handshake::{accept, connect},
+            handshake_error::HandshakeError,
             keys::Keys,
             places::Places,
         },
     },
+    tls_error::TlsError,
 };
 
 /// The TLS of one transport.
@@ -32,9 +29,8 @@ use crate::{
 pub(crate) struct Endpoint {
     me: NodeId,
     max_frame: usize,
-    keys: ArcSwap<Keys>,
+    current: Arc<Current>,
     places: Places,
-    failures: Failures,
     /// How long a handshake may take.
     time_limit: Duration,
 }
@@ -61,24 +57,19 @@ impl Endpoint {
         Ok(Endpoint {
             me,
             max_frame,
-            keys: ArcSwap::from_pointee(keys),
+            current: Arc::new(Current::new(keys)),
             places: Places::default(),
-            failures: Failures::default(),
             time_limit,
         })
     }
 
-    pub(crate) fn keys(&self) -> Arc<Keys> {
-        self.keys.load_full()
-    }
-
     /// Returns the certificate of this node.
     pub(crate) fn certificate(&self) -> Arc<Certificate> {
-        self.keys.load().certificate().clone()
+        self.current.keys().certificate().clone()
     }
 
     pub(crate) fn is_optional(&self) -> bool {
-        self.keys.load().rules().mode == TlsMode::Optional
+        self.current.keys().rules().mode == TlsMode::Optional
     }
 
     /// Uses other keys for connections from now on. Those before remain in use if these cannot be used, or
@@ -86,23 +77,26 @@ impl Endpoint {
     pub(crate) fn reload(&self, tls: &Tls) -> Result<(), TlsError> {
         let keys = tls.load()?;
         check(&keys, self.me, self.max_frame)?;
-        self.keys.store(Arc::new(keys));
+        self.current.set_keys(keys);
         Ok(())
     }
 
     /// Returns how long the certificate of this node is still valid.
     pub(crate) fn time_left(&self) -> Duration {
-        self.keys.load().time_left(wall_clock()).unwrap_or_default()
+        self.current
+            .keys()
+            .time_left(wall_clock())
+            .unwrap_or_default()
     }
 
     pub(crate) fn stats(&self) -> TlsStats {
-        let expires = self.keys.load().certificate().not_after();
-        self.failures.stats(expires)
+        let expires = self.current.keys().certificate().not_after();
+        self.current.failures.stats(expires)
     }
 
     /// Returns where handshakes came from that failed.
     pub(crate) fn refused(&self) -> Vec<RefusedHandshakes> {
-        self.failures.by_ip()
+        self.current.failures.by_ip()
     }
 
     // ---- handshakes --------------------------------------------------------------------------------
@@ -118,15 +112,9 @@ impl Endpoint {
         if let Err(err) = &accepted {
             let reason = err.reason;
             tracing::debug!(%from, ?reason, %err, "tls handshake failed");
-            self.failures.count(from.ip(), reason);
+            self.current.failures.count(from.ip(), reason);
         }
         accepted
-    }
-
-    /// Counts a connection that the other end ended because it does not accept this one.
-    pub(super) fn rejected(&self, ip: IpAddr, err: &rustls::Error) {
-        tracing::debug!(%ip, %err, "the other end does not accept this node");
-        self.failures.count(ip, HandshakeFailure::Rejected);
     }
 
     async fn accept_within(
@@ -149,9 +137,9 @@ impl Endpoint {
             FirstByte::NeedMore => return Err(HandshakeFailure::Closed.into()),
         }
         let place = self.places.enter(from.ip());
-        let accepting = accept(self, stream, &place);
+        let accepting = accept(&self.current, stream, &place);
         let secured = place.within(limit, accepting).await?;
-        self.failures.accepted();
+        self.current.failures.accepted();
         Ok(secured)
     }
 
@@ -167,17 +155,17 @@ impl Endpoint {
             None => Ok(ServerName::from(addr.ip())),
         };
         let name = name.map_err(|_| HandshakeFailure::WrongName)?;
-        let connecting = connect(self, stream, name, expected.node);
+        let connecting = connect(&self.current, stream, name, expected.node);
         let connected = match time::timeout(self.time_limit, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(HandshakeFailure::TimedOut.into()),
         };
         match &connected {
-            Ok(_) => self.failures.connected(),
+            Ok(_) => self.current.failures.connected(),
             Err(err) => {
                 let reason = err.reason;
                 tracing::debug!(peer = %addr, ?reason, %err, "tls handshake failed");
-                self.failures.count(addr.ip(), reason);
+                self.current.failures.count(addr.ip(), reason);
             }
         }
         connected
@@ -196,7 +184,7 @@ fn check(keys: &Keys, me: NodeId, max_frame: usize) -> Result<(), TlsError> {
         true => Ok(()),
         false => Err(TlsError::NotOurs {
             node: me,
-            certificate: Box::new(keys.certificate().as_ref().clone()),
+            certificate: keys.certificate().to_string(),
         }),
     }
 }

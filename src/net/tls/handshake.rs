@@ -1,8 +1,7 @@
 //! The handshake on one connection, at both ends.
 
 use std::{
-    error::Error,
-    fmt, io,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -23,13 +22,15 @@ use crate::{
         tcp::Stream,
         time::timeout,
         tls::{
-            endpoint::Endpoint,
+            current::Current,
             failures::HandshakeFailure,
+            from_server::FromServer,
+            handshake_error::HandshakeError,
             keys::Keys,
             places::Place,
             secured::Secured,
-            trust::{Role, Trust},
-            verifier::{FromServer, parse},
+            trust::Trust,
+            verifier::{Role, parse},
         },
     },
 };
@@ -44,99 +45,19 @@ const MAX_RECEIVED: usize = 32 << 10;
 const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARDED: u64 = 64 << 10;
 
-/// A handshake that failed.
-#[derive(Debug)]
-pub(crate) struct HandshakeError {
-    pub(crate) reason: HandshakeFailure,
-    /// What rustls or the system says.
-    detail: Option<String>,
-    /// Whether the far end has sent anything.
-    is_answered: bool,
-}
-
-impl HandshakeError {
-    /// Of a connection that failed.
-    pub(super) fn lost(err: &io::Error) -> Self {
-        HandshakeError {
-            reason: HandshakeFailure::Closed,
-            detail: Some(err.to_string()),
-            is_answered: false,
-        }
-    }
-
-    fn new(err: &io::Error, io: &Counted) -> Self {
-        let cause = err.get_ref().and_then(|err| err.downcast_ref());
-        let reason = match cause {
-            _ if io.received > MAX_RECEIVED => HandshakeFailure::TooLong,
-            Some(err) => HandshakeFailure::of(err),
-            None => HandshakeFailure::Closed,
-        };
-        HandshakeError {
-            reason,
-            detail: cause.map(rustls::Error::to_string),
-            is_answered: io.received > 0,
-        }
-    }
-
-    /// Returns whether the far end may be one without TLS: it has closed the connection without an answer.
-    pub(crate) fn may_be_plain(&self) -> bool {
-        self.reason == HandshakeFailure::Closed && !self.is_answered
-    }
-
-    /// Returns whether the next handshake will most likely fail, too.
-    pub(crate) fn lasts(&self) -> bool {
-        !matches!(
-            self.reason,
-            HandshakeFailure::Closed | HandshakeFailure::TimedOut | HandshakeFailure::Crowded
-        )
-    }
-
-    /// Returns the error of a link that could not be made.
-    pub(crate) fn into_io(self) -> io::Error {
-        let kind = match self.reason {
-            HandshakeFailure::TimedOut => io::ErrorKind::TimedOut,
-            HandshakeFailure::Closed => io::ErrorKind::UnexpectedEof,
-            HandshakeFailure::NotTls | HandshakeFailure::TooLong => io::ErrorKind::InvalidData,
-            _ => io::ErrorKind::PermissionDenied,
-        };
-        io::Error::new(kind, self)
-    }
-}
-
-impl From<HandshakeFailure> for HandshakeError {
-    fn from(reason: HandshakeFailure) -> Self {
-        HandshakeError {
-            reason,
-            detail: None,
-            is_answered: false,
-        }
-    }
-}
-
-impl fmt::Display for HandshakeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.detail {
-            Some(detail) => write!(f, "{}: {detail}", self.reason),
-            None => write!(f, "{}", self.reason),
-        }
-    }
-}
-
-impl Error for HandshakeError {}
-
 /// Makes the handshake on a connection that was accepted.
 pub(super) async fn accept(
-    endpoint: &Arc<Endpoint>,
+    current: &Arc<Current>,
     stream: Stream,
     place: &Place,
 ) -> Result<Stream, HandshakeError> {
-    let keys = endpoint.keys();
+    let keys = current.keys();
     let acceptor = TlsAcceptor::from(keys.server().clone());
     let accepting = acceptor.accept(Counted::new(stream)).into_fallible();
     match place.in_turn(accepting).await {
         Ok(stream) => {
             let (io, rustls) = stream.into_inner();
-            secure(endpoint, keys, Role::Client, io, rustls.into())
+            secure(current, keys, Role::Client, io, rustls.into())
         }
         Err((err, io)) => Err(failed(&err, io).await),
     }
@@ -144,28 +65,24 @@ pub(super) async fn accept(
 
 /// Makes the handshake on a connection to a peer. Its certificate must be for `name`, or for `meant`.
 pub(super) async fn connect(
-    endpoint: &Arc<Endpoint>,
+    current: &Arc<Current>,
     stream: Stream,
     name: ServerName<'static>,
     meant: Option<NodeId>,
 ) -> Result<Stream, HandshakeError> {
-    let keys = endpoint.keys();
+    let keys = current.keys();
     let verifier = FromServer {
         keys: keys.clone(),
         meant,
     };
     let client = keys.client(Arc::new(verifier));
-    let client = client.map_err(|err| HandshakeError {
-        reason: HandshakeFailure::of(&err),
-        detail: Some(err.to_string()),
-        is_answered: false,
-    })?;
+    let client = client.map_err(|err| HandshakeError::unable(&err))?;
     let connector = TlsConnector::from(Arc::new(client));
     let connecting = connector.connect(name, Counted::new(stream));
     match connecting.into_fallible().await {
         Ok(stream) => {
             let (io, rustls) = stream.into_inner();
-            secure(endpoint, keys, Role::Server, io, rustls.into())
+            secure(current, keys, Role::Server, io, rustls.into())
         }
         Err((err, io)) => Err(failed(&err, io).await),
     }
@@ -173,7 +90,7 @@ pub(super) async fn connect(
 
 /// Puts the encryption under a connection whose handshake is done.
 fn secure(
-    endpoint: &Arc<Endpoint>,
+    current: &Arc<Current>,
     keys: Arc<Keys>,
     role: Role,
     io: Counted,
@@ -189,7 +106,7 @@ fn secure(
         .peer_addr()
         .map_err(|err| HandshakeError::lost(&err))?
         .ip();
-    let trust = Trust::new(endpoint.clone(), keys, (role, ip), chain, certificate);
+    let trust = Trust::new(current.clone(), keys, (role, ip), chain, certificate);
     Ok(Stream {
         tcp: io.tcp,
         sent: Sent::default(),
@@ -199,7 +116,7 @@ fn secure(
 
 /// Lets the far end read why the handshake failed.
 async fn failed(err: &io::Error, mut io: Counted) -> HandshakeError {
-    let error = HandshakeError::new(err, &io);
+    let error = HandshakeError::new(err, io.received, io.received > MAX_RECEIVED);
     if io.received > 0 && io.tcp.shutdown().await.is_ok() {
         let mut rest = io.tcp.take(MAX_DISCARDED);
         let mut nowhere = tokio::io::sink();

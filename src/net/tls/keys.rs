@@ -19,12 +19,11 @@ use crate::{
         tls::{
             TlsMode,
             certificate::Certificate,
-            error::{PemFile, TlsError},
             pattern::SanPattern,
-            trust::Role,
-            verifier::{FromClient, NotAllowed},
+            verifier::{FromClient, NotAllowed, Role},
         },
     },
+    tls_error::{PemFile, TlsError},
 };
 
 /// What this protocol is called in a handshake (ALPN), so that no other one over TLS is taken for it.
@@ -78,7 +77,7 @@ impl Keys {
         let certificate = Certificate::from_der(&chain[0]);
         let certificate = certificate.map_err(|err| TlsError::bad(PemFile::Certificate, err))?;
         if certificate.not_after() < wall_clock() {
-            return Err(TlsError::Expired(Box::new(certificate)));
+            return Err(TlsError::Expired(certificate.to_string()));
         }
         let key = PrivateKeyDer::from_pem_slice(&pem.key);
         let key = key.map_err(|err| TlsError::bad(PemFile::Key, err))?;

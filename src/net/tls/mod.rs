@@ -10,11 +10,13 @@
 
 mod acknowledged;
 mod certificate;
+mod current;
 mod endpoint;
-mod error;
 mod failures;
 pub(crate) mod first_byte;
+mod from_server;
 mod handshake;
+mod handshake_error;
 mod keys;
 pub(crate) mod pattern;
 mod places;
@@ -31,19 +33,18 @@ use std::{
 
 pub use self::{
     certificate::Certificate,
-    error::{PemFile, TlsError},
     failures::{HandshakeFailure, HandshakeFailures, RefusedHandshakes, TlsStats},
 };
 pub(crate) use self::{
     endpoint::{Endpoint, Expected},
-    handshake::HandshakeError,
+    handshake_error::HandshakeError,
     secured::Secured,
 };
 use self::{
     keys::{Keys, NodeRule, Pem, Rules},
     pattern::SanPattern,
 };
-use crate::ids::NodeId;
+use crate::{ids::NodeId, tls_error::TlsError};
 
 /// The keys of this node, and who is let in. Give it to [`Builder::tls`](crate::Builder::tls).
 ///

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::net::{
     addr::network,
     time::{self, Instant, Sleep, sleep_until},
-    tls::{failures::HandshakeFailure, handshake::HandshakeError},
+    tls::{failures::HandshakeFailure, handshake_error::HandshakeError},
 };
 
 /// The most handshakes at the same time. Each takes some 40 KiB at most: what has arrived of it, and rustls.

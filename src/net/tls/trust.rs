@@ -10,7 +10,8 @@ use crate::{
     net::{
         time::SystemTime,
         tls::{
-            certificate::Certificate, endpoint::Endpoint, failures::HandshakeFailure, keys::Keys,
+            certificate::Certificate, current::Current, failures::HandshakeFailure, keys::Keys,
+            verifier::Role,
         },
     },
 };
@@ -18,7 +19,7 @@ use crate::{
 /// The certificate of the far end, and by which keys it was accepted.
 #[derive(Debug)]
 pub(crate) struct Trust {
-    endpoint: Arc<Endpoint>,
+    current: Arc<Current>,
     /// The keys of this node when the connection was made.
     keys: Arc<Keys>,
     role: Role,
@@ -29,25 +30,16 @@ pub(crate) struct Trust {
     failure: Mutex<Option<String>>,
 }
 
-/// What the far end is in the handshake.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-pub(super) enum Role {
-    /// It was dialled.
-    Server,
-    /// It dialled.
-    Client,
-}
-
 impl Trust {
     pub(super) fn new(
-        endpoint: Arc<Endpoint>,
+        current: Arc<Current>,
         keys: Arc<Keys>,
         (role, ip): (Role, IpAddr),
         chain: Vec<CertificateDer<'static>>,
         certificate: Certificate,
     ) -> Self {
         Trust {
-            endpoint,
+            current,
             keys,
             role,
             ip,
@@ -64,7 +56,7 @@ impl Trust {
     /// Returns whether the far end may speak for this node. The keys and rules that count are those of now,
     /// which may be others than when the connection was made.
     pub(crate) fn vouches_for(&self, node: NodeId) -> bool {
-        let now = self.endpoint.keys();
+        let now = self.current.keys();
         let same = Arc::ptr_eq(&now, &self.keys);
         (same
             || now
@@ -93,7 +85,7 @@ impl Trust {
         *failure = Some(err.to_string());
         // The handshake of the end that dials is done before the other end has looked at its certificate.
         if HandshakeFailure::of(err) == HandshakeFailure::Rejected {
-            self.endpoint.rejected(self.ip, err);
+            self.current.rejected(self.ip, err);
         }
     }
 

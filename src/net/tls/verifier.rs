@@ -1,25 +1,25 @@
-//! Who is believed in a handshake: the rules of this node on top of those of rustls.
+//! Who is let in: the rules of this node on top of those of rustls. Nodes that dial this one are checked here,
+//! those that it dials in `from_server`.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
-    },
-    crypto::verify_tls13_signature,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-    server::{
-        ParsedCertificate,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    client::danger::HandshakeSignatureValid,
+    pki_types::{CertificateDer, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use crate::{
-    ids::NodeId,
-    net::tls::{certificate::Certificate, keys::Keys, pattern::SanPattern},
-};
+use crate::net::tls::{certificate::Certificate, pattern::SanPattern};
+
+/// What the far end is in the handshake.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum Role {
+    /// It was dialled.
+    Server,
+    /// It dialled.
+    Client,
+}
 
 /// The certificate is genuine, and its names are not among those that are let in.
 #[derive(Debug)]
@@ -39,8 +39,6 @@ impl NotAllowed {
 pub(super) fn parse(der: &CertificateDer<'_>) -> Result<Certificate, Error> {
     Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding.into())
 }
-
-// ---- who dials -----------------------------------------------------------------------------------------
 
 /// Checks the certificates of nodes that dial this one.
 #[derive(Debug)]
@@ -93,67 +91,5 @@ impl ClientCertVerifier for FromClient {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
-    }
-}
-
-// ---- whom this node dials ------------------------------------------------------------------------------
-
-/// Checks the certificates of the node that one dial led to.
-pub(super) struct FromServer {
-    pub(super) keys: Arc<Keys>,
-    /// The node that is meant. If there is one, the certificate may speak for it instead of having the name
-    /// that was dialled.
-    pub(super) meant: Option<NodeId>,
-}
-
-impl fmt::Debug for FromServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromServer")
-            .field("meant", &self.meant)
-            .finish_non_exhaustive()
-    }
-}
-
-impl ServerCertVerifier for FromServer {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.keys.verify_server(end_entity, intermediates, now)?;
-        let certificate = parse(end_entity)?;
-        NotAllowed::unless(certificate.matches(&self.keys.rules().patterns))?;
-        match self.meant {
-            Some(meant) if self.keys.covers(&certificate, meant) => {}
-            _ => verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?,
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("only TLS 1.3 is spoken".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.keys.provider().signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.keys.provider().signature_verification_algorithms;
-        algorithms.supported_schemes()
     }
 }

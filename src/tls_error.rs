@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
-use crate::net::tls::certificate::Certificate;
+use crate::ids::NodeId;
 
 /// One of the three files.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
@@ -57,7 +57,10 @@ pub enum TlsError {
     KeyMismatch,
     /// The certificate of this node has expired.
     #[error("the certificate has expired: {0}")]
-    Expired(Box<Certificate>),
+    Expired(
+        /// What it says.
+        String,
+    ),
     /// A pattern is none; see [`Tls::allow`](crate::Tls::allow).
     #[error("{0}")]
     Pattern(String),
@@ -71,9 +74,9 @@ pub enum TlsError {
     #[error("the certificate does not cover node {node}: {certificate}")]
     NotOurs {
         /// The number of this node.
-        node: crate::NodeId,
-        /// The certificate.
-        certificate: Box<Certificate>,
+        node: NodeId,
+        /// What the certificate says.
+        certificate: String,
     },
     /// Nodes show by their certificates who they are, so this one needs an
     /// [`Identity`](crate::Identity), and sessions that are required.
@@ -96,7 +99,7 @@ impl TlsError {
         }
     }
 
-    pub(super) fn bad(file: PemFile, problem: impl fmt::Display) -> Self {
+    pub(crate) fn bad(file: PemFile, problem: impl fmt::Display) -> Self {
         TlsError::Bad {
             file,
             problem: problem.to_string(),
