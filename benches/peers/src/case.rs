@@ -26,7 +26,9 @@ pub(super) fn all(contestants: &[Contestant]) -> Vec<Case> {
             producers: 1,
             groups: 1,
             peers,
+            burst: 1,
             placement: Where::Dedicated,
+            sessions: false,
         },
         contestants: contestants
             .iter()

@@ -31,6 +31,9 @@ mod framed;
 #[path = "../../../examples/loadgen/bench/goal.rs"]
 mod goal;
 #[allow(dead_code)]
+#[path = "../../../examples/loadgen/identity.rs"]
+mod identity;
+#[allow(dead_code)]
 #[path = "../../../examples/loadgen/link.rs"]
 mod link;
 #[allow(dead_code)]
@@ -50,6 +53,9 @@ mod raw;
 mod row;
 #[path = "../../../examples/loadgen/bench/started.rs"]
 mod started;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/tls.rs"]
+mod tls;
 #[path = "../../../examples/loadgen/bench/work.rs"]
 mod work;
 
