@@ -14,7 +14,7 @@ pub(crate) fn limit() -> Option<usize> {
 /// Returns at once; a thread waits for it and ends.
 ///
 /// Linux doubles the table when it is full. In a process with several threads, the call that needs the next
-/// descriptor then waits until all processors have left the old table: usually 10 to 25 ms, but 9 s were
+/// descriptor then waits until all processors have left the old table: usually 10 to 25 ms, but 6 s were
 /// measured on a busy machine. If that call is `accept`, the arbiter reads no connection meanwhile.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn make_room(count: usize) {
