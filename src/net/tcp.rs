@@ -229,7 +229,8 @@ mod tests {
                 .nodelay(nodelay)
                 .keepalive(Duration::from_secs(7))
                 .user_timeout(Duration::from_millis(1234));
-            let Stream(stream, _) = Stream::dial(bound.addr, &config).await.expect("listening");
+            let stream = Stream::dial(bound.addr, &config).await.expect("listening");
+            let stream = stream.tcp;
             let socket = SockRef::from(&stream);
             assert_eq!(stream.nodelay().expect("tcp"), nodelay);
             assert!(socket.keepalive().expect("tcp"));
@@ -254,7 +255,8 @@ mod tests {
         // A port as the system draws it for an outgoing connection.
         let addr = {
             let bound = bind(([127, 0, 0, 1], 0).into(), &config).expect("free port");
-            let Stream(stream, _) = Stream::dial(bound.addr, &config).await.expect("listening");
+            let stream = Stream::dial(bound.addr, &config).await.expect("listening");
+            let stream = stream.tcp;
             let socket = SockRef::from(&stream);
             socket.set_linger(Some(Duration::ZERO)).expect("open");
             stream.local_addr().expect("connected")
