@@ -51,8 +51,10 @@ impl TlsWatch {
     }
 
     pub(super) fn reload(&self, tls: Tls) -> Result<(), TlsError> {
+        // Not under the lock: the user's rule is asked here.
+        let keys = self.endpoint.load(&tls)?;
         let mut current = self.current.lock();
-        self.endpoint.reload(&tls)?;
+        self.endpoint.set_keys(keys);
         *current = tls;
         drop(current);
         self.sessions.end_untrusted();

@@ -90,6 +90,9 @@ impl ReadHalf {
         });
         let read = read.await;
         tls.answer(self.socket.as_ref());
+        if matches!(read, Ok(None)) && tls.has_more() {
+            tokio::task::yield_now().await;
+        }
         read
     }
 

@@ -72,13 +72,16 @@ impl Endpoint {
         self.current.keys().rules().mode == TlsMode::Optional
     }
 
-    /// Uses other keys for connections from now on. Those before remain in use if these cannot be used, or
-    /// would not cover this node.
-    pub(crate) fn reload(&self, tls: &Tls) -> Result<(), TlsError> {
+    /// Makes other keys, if they can be used and cover this node.
+    pub(crate) fn load(&self, tls: &Tls) -> Result<Keys, TlsError> {
         let keys = tls.load()?;
         check(&keys, self.me, self.max_frame)?;
+        Ok(keys)
+    }
+
+    /// Uses these keys for connections from now on.
+    pub(crate) fn set_keys(&self, keys: Keys) {
         self.current.set_keys(keys);
-        Ok(())
     }
 
     /// Returns how long the certificate of this node is still valid.
@@ -138,9 +141,15 @@ impl Endpoint {
         }
         let place = self.places.enter(from.ip());
         let accepting = accept(&self.current, stream, &place);
-        let secured = place.within(limit, accepting).await?;
-        self.current.failures.accepted();
-        Ok(secured)
+        let accepted = place.within(limit, accepting).await;
+        drop(place);
+        match accepted {
+            Ok(secured) => {
+                self.current.failures.accepted();
+                Ok(secured)
+            }
+            Err(failed) => Err(failed.tell().await),
+        }
     }
 
     /// Makes the handshake on a connection to a peer.
@@ -151,13 +160,14 @@ impl Endpoint {
         expected: Expected<'_>,
     ) -> Result<Stream, HandshakeError> {
         let name = match expected.host {
-            Some(host) => ServerName::try_from(host.to_owned()),
+            Some(host) => ServerName::try_from(host.trim_end_matches('.').to_owned()),
             None => Ok(ServerName::from(addr.ip())),
         };
         let name = name.map_err(|_| HandshakeFailure::WrongName)?;
         let connecting = connect(&self.current, stream, name, expected.node);
         let connected = match time::timeout(self.time_limit, connecting).await {
-            Ok(connected) => connected,
+            Ok(Ok(secured)) => Ok(secured),
+            Ok(Err(failed)) => Err(failed.tell().await),
             Err(_) => Err(HandshakeFailure::TimedOut.into()),
         };
         match &connected {

@@ -50,7 +50,7 @@ pub(super) async fn accept(
     current: &Arc<Current>,
     stream: Stream,
     place: &Place,
-) -> Result<Stream, HandshakeError> {
+) -> Result<Stream, Failed> {
     let keys = current.keys();
     let acceptor = TlsAcceptor::from(keys.server().clone());
     let accepting = acceptor.accept(Counted::new(stream)).into_fallible();
@@ -59,7 +59,7 @@ pub(super) async fn accept(
             let (io, rustls) = stream.into_inner();
             secure(current, keys, Role::Client, io, rustls.into())
         }
-        Err((err, io)) => Err(failed(&err, io).await),
+        Err((err, io)) => Err(Failed::new(&err, io)),
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn connect(
     stream: Stream,
     name: ServerName<'static>,
     meant: Option<NodeId>,
-) -> Result<Stream, HandshakeError> {
+) -> Result<Stream, Failed> {
     let keys = current.keys();
     let verifier = FromServer {
         keys: keys.clone(),
@@ -84,7 +84,7 @@ pub(super) async fn connect(
             let (io, rustls) = stream.into_inner();
             secure(current, keys, Role::Server, io, rustls.into())
         }
-        Err((err, io)) => Err(failed(&err, io).await),
+        Err((err, io)) => Err(Failed::new(&err, io)),
     }
 }
 
@@ -95,7 +95,7 @@ fn secure(
     role: Role,
     io: Counted,
     rustls: Connection,
-) -> Result<Stream, HandshakeError> {
+) -> Result<Stream, Failed> {
     let chain = rustls.peer_certificates().unwrap_or_default().to_vec();
     // It was read in the handshake, so this cannot fail.
     let Some(Ok(certificate)) = chain.first().map(parse) else {
@@ -114,16 +114,39 @@ fn secure(
     })
 }
 
-/// Lets the far end read why the handshake failed.
-async fn failed(err: &io::Error, mut io: Counted) -> HandshakeError {
-    let error = HandshakeError::new(err, io.received, io.received > MAX_RECEIVED);
-    if io.received > 0 && io.tcp.shutdown().await.is_ok() {
-        let mut rest = io.tcp.take(MAX_DISCARDED);
-        let mut nowhere = tokio::io::sink();
-        let discarding = tokio::io::copy(&mut rest, &mut nowhere);
-        let _ = timeout(LINGER, discarding).await;
+/// A handshake that failed, and what is left of the connection.
+pub(super) struct Failed {
+    pub(super) error: HandshakeError,
+    /// `None` if nothing can be said on it.
+    io: Option<Counted>,
+}
+
+impl Failed {
+    fn new(err: &io::Error, io: Counted) -> Self {
+        Failed {
+            error: HandshakeError::new(err, io.received, io.received > MAX_RECEIVED),
+            io: Some(io),
+        }
     }
-    error
+
+    /// Lets the far end read why the handshake failed.
+    pub(super) async fn tell(self) -> HandshakeError {
+        if let Some(mut io) = self.io.filter(|io| io.received > 0)
+            && io.tcp.shutdown().await.is_ok()
+        {
+            let (mut rest, mut nowhere) = (io.tcp.take(MAX_DISCARDED), tokio::io::sink());
+            let discarding = tokio::io::copy(&mut rest, &mut nowhere);
+            let _ = timeout(LINGER, discarding).await;
+        }
+        self.error
+    }
+}
+
+impl<E: Into<HandshakeError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        Failed { error, io: None }
+    }
 }
 
 /// A connection in its handshake. Counts what is written, and bounds what is read.

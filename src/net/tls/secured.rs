@@ -38,6 +38,10 @@ const MAX_ENCRYPTED: usize = 64 << 10;
 const MAX_READ: usize = 64 << 10;
 const MIN_READ: usize = 4 << 10;
 
+/// rustls takes 4 KiB in one step, and five steps make a full record. A record may also hold nothing. After so
+/// many steps without a byte for the reader, other connections get their turn: less than a millisecond.
+const MAX_FRUITLESS: usize = 16;
+
 /// What a record takes beside what is in it.
 const RECORD: usize = 22;
 
@@ -124,7 +128,7 @@ impl Secured {
     }
 
     /// Reads into the spare room of `out`. `fill` reads once from the socket. `None`: there was nothing to
-    /// read. Zero bytes: the far end has ended the connection.
+    /// read, or others should get their turn first. Zero bytes: the far end has ended the connection.
     ///
     /// A connection that ends without a word about it ends as one that is not encrypted. Whoever can cut it
     /// could cut it in the middle of a frame as well, and what is missing is told by the numbers of frames.
@@ -134,45 +138,40 @@ impl Secured {
         mut fill: impl FnMut(&mut Vec<u8>) -> io::Result<usize>,
     ) -> io::Result<Option<usize>> {
         let mut incoming = self.incoming.lock();
-        let mut room = out.remaining_mut();
-        // Records may hold nothing. So what is read is bounded also if nothing comes of it.
-        let mut effort = room + MAX_READ;
-        self.has_more.store(false, Relaxed);
-        let (mut done, mut end) = (0, Ok(None));
-        loop {
-            match self.decrypt(&mut incoming, out) {
+        let (mut done, mut fruitless) = (0, 0);
+        let (end, has_more) = loop {
+            match self.decrypt(&mut incoming, out, &mut fruitless) {
                 Ok(Some(n)) => done += n,
-                Ok(None) => end = Ok(Some(0)),
-                Err(err) => end = Err(err),
+                Ok(None) => break (Ok(Some(0)), true),
+                Err(err) => break (Err(err), true),
             }
-            room = room.min(out.remaining_mut());
-            if room == 0 || effort == 0 || !matches!(end, Ok(None)) {
-                break;
+            if !out.has_remaining_mut() || !incoming.unread().is_empty() {
+                break (Ok(None), true);
             }
-            match incoming.fill(room, &mut fill) {
-                Ok(0) => end = Ok(Some(0)),
-                Ok(n) => effort = effort.saturating_sub(n),
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
-                Err(err) => end = Err(err),
+            match incoming.fill(out.remaining_mut(), &mut fill) {
+                Ok(0) => break (Ok(Some(0)), true),
+                Ok(_) => {}
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break (Ok(None), false),
+                Err(err) => break (Err(err), true),
             }
-            if !matches!(end, Ok(None)) {
-                break;
-            }
-        }
+        };
+        self.has_more.store(has_more, Relaxed);
         incoming.release();
         match done {
             0 => end,
-            // The end is found again by the next read.
-            n => {
-                let more = room == 0 || !matches!(end, Ok(None));
-                self.has_more.store(more, Relaxed);
-                Ok(Some(n))
-            }
+            // If there was an end, the next read finds it again.
+            n => Ok(Some(n)),
         }
     }
 
-    /// Decrypts what was received, as far as there is room. `None`: the far end has ended the connection.
-    fn decrypt(&self, incoming: &mut Incoming, out: &mut impl BufMut) -> io::Result<Option<usize>> {
+    /// Decrypts what was received, as far as there is room, and until [`MAX_FRUITLESS`] steps in a row have come
+    /// to nothing. `None`: the far end has ended the connection.
+    fn decrypt(
+        &self,
+        incoming: &mut Incoming,
+        out: &mut impl BufMut,
+        fruitless: &mut usize,
+    ) -> io::Result<Option<usize>> {
         let mut state = self.state.lock();
         let rustls = &mut state.rustls;
         let mut done = 0;
@@ -186,14 +185,16 @@ impl Secured {
                     out.put_slice(&bytes[..n]);
                     reader.consume(n);
                     done += n;
+                    *fruitless = 0;
                     continue;
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 Err(err) => return Err(err),
             }
-            if incoming.unread().is_empty() {
+            if incoming.unread().is_empty() || *fruitless == MAX_FRUITLESS {
                 break;
             }
+            *fruitless += 1;
             let taken = rustls.read_tls(&mut incoming.unread())?;
             if taken == 0 {
                 return Err(io::ErrorKind::InvalidData.into());
