@@ -22,6 +22,8 @@ pub(crate) mod tcp;
 mod tcp_info;
 mod tcp_options;
 pub(crate) mod time;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod udp;
 pub(crate) mod udp_buffers;
 pub(crate) mod udp_drops;
