@@ -141,6 +141,8 @@ mod wire;
 pub use crate::api::test_internals;
 #[cfg(feature = "serde")]
 pub use crate::config::NodeConfig;
+#[cfg(feature = "tls")]
+pub use crate::net::tls::certificate::Certificate;
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub use crate::runtime::failpoints::{Failpoint, Failpoints};

@@ -2,4 +2,5 @@
 
 #![allow(dead_code, reason = "the streams that use it follow")]
 
+pub(crate) mod certificate;
 pub(crate) mod pattern;
