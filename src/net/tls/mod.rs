@@ -3,4 +3,5 @@
 #![allow(dead_code, reason = "the streams that use it follow")]
 
 pub(crate) mod certificate;
+pub(crate) mod first_byte;
 pub(crate) mod pattern;
