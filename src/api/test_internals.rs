@@ -43,6 +43,9 @@ use crate::{
     },
 };
 
+#[cfg(feature = "tls")]
+pub mod tls;
+
 /// A send queue without a writer.
 #[derive(Debug, Clone)]
 pub struct Queue(Arc<SendQueue>);
