@@ -6,7 +6,10 @@ use std::{fs, path::Path};
 #[allow(unreachable_pub, reason = "in `fuzz/` this file is a crate of its own")]
 mod fuzz;
 
-use fuzz::{config, connection, datagram, decoder, handshake, queue, writer};
+use fuzz::{
+    certificate, config, connection, datagram, decoder, first_bytes, handshake, patterns, queue,
+    writer,
+};
 
 /// Runs every file of a target's corpus, and the empty input.
 fn replay(target: &str, run: fn(&[u8])) {
@@ -58,4 +61,19 @@ fn the_corpus_of_settings_holds() {
 #[test]
 fn the_corpus_of_the_handshake_holds() {
     replay("handshake", handshake::run);
+}
+
+#[test]
+fn the_corpus_of_patterns_holds() {
+    replay("patterns", patterns::run);
+}
+
+#[test]
+fn the_corpus_of_certificates_holds() {
+    replay("certificate", certificate::run);
+}
+
+#[test]
+fn the_corpus_of_first_bytes_holds() {
+    replay("first_bytes", first_bytes::run);
 }
