@@ -36,6 +36,7 @@ pub(crate) const ROWS: &[Row] = &[
     clean::ROW,
     cuts::ROW,
     cuts::WITH_SESSIONS,
+    cuts::WITH_TLS,
     gap::ROW,
     identity::ROW,
     every_byte::ROW,
