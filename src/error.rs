@@ -172,8 +172,8 @@ pub enum SendError<P> {
         payload: P,
     },
 
-    /// Datagrams are switched off ([`Config::udp`](crate::Config::udp)).
-    #[error("datagrams are switched off by config field `udp`")]
+    /// Datagrams are off: [`Config::udp`](crate::Config::udp) is false, or TLS is on and does not allow them.
+    #[error("datagrams are off: config field `udp` is false, or TLS is on and does not allow them")]
     NoDatagrams {
         /// The payload, unchanged.
         payload: P,

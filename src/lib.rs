@@ -146,7 +146,7 @@ pub use crate::api::test_internals;
 pub use crate::config::NodeConfig;
 #[cfg(feature = "tls")]
 pub use crate::net::tls::{
-    Certificate, HandshakeFailure, HandshakeFailures, RefusedHandshakes, Tls, TlsMode, TlsStats,
+    Certificate, FailedHandshakes, HandshakeFailure, HandshakeFailures, Tls, TlsMode, TlsStats,
 };
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]

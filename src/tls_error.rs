@@ -1,4 +1,4 @@
-//! What is wrong with keys.
+//! [`TlsError`]: why keys or the settings of TLS cannot be used.
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
@@ -38,6 +38,12 @@ pub enum TlsError {
         /// Why not.
         source: Arc<io::Error>,
     },
+    /// No thread could be made to read the files.
+    #[error("cannot make a thread to read the files: {0}")]
+    NoThread(
+        /// Why not.
+        Arc<io::Error>,
+    ),
     /// A file has no certificate in it.
     #[error("there is no certificate in PEM format where {file} should be")]
     NoCertificate {
@@ -61,7 +67,13 @@ pub enum TlsError {
         /// What it says.
         String,
     ),
-    /// A pattern is none; see [`Tls::allow`](crate::Tls::allow).
+    /// The certificate of this node is not valid yet, by the clock of this machine.
+    #[error("the certificate is not valid yet: {0}")]
+    NotYetValid(
+        /// What it says.
+        String,
+    ),
+    /// A pattern cannot be parsed; see [`Tls::allow`](crate::Tls::allow).
     #[error("{0}")]
     Pattern(String),
     /// No pattern was given to [`Tls::allow`](crate::Tls::allow).
@@ -83,7 +95,7 @@ pub enum TlsError {
     #[error("TLS needs an identity of this node, and sessions that are required")]
     NeedsSessions,
     /// Frames may be so long that a plain connection could begin like one with TLS.
-    #[error("with `TlsMode::Optional`, frames may have {max} bytes at most")]
+    #[error("with `TlsMode::Optional`, config field `max_frame` may be {max} at most")]
     FramesTooLong {
         /// The longest frame limit.
         max: usize,
@@ -91,14 +103,6 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// The files cannot be read, whatever is in them.
-    pub(crate) fn unread(source: io::Error) -> Self {
-        TlsError::Read {
-            path: PathBuf::from("the files"),
-            source: Arc::new(source),
-        }
-    }
-
     pub(crate) fn bad(file: PemFile, problem: impl fmt::Display) -> Self {
         TlsError::Bad {
             file,

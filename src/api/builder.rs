@@ -151,7 +151,7 @@ impl Builder {
         self
     }
 
-    /// Encrypts all connections, and lets only nodes in that show a certificate. Needs an
+    /// Encrypts all connections, and accepts only nodes with an accepted certificate. Needs an
     /// [`identity`](Builder::identity), which the certificate must cover, and sessions that are required,
     /// which is their default then. There are no datagrams, unless they are
     /// [allowed](Tls::allow_datagrams).

@@ -57,8 +57,8 @@ impl Builder {
     /// # Errors
     ///
     /// Names the address that cannot be bound, the field of the configuration that cannot be used, or
-    /// the group that cannot be registered, what is wrong with the identity or with an address given to
-    /// [`Builder::peer`]; or says that this thread has no arbiter.
+    /// the group that cannot be registered, what is wrong with the identity, with an address given to
+    /// [`Builder::peer`], or with the keys given to `Builder::tls`; or says that this thread has no arbiter.
     pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Transport, BindError> {
         self.bind_with(addr, |_| Ok(()))
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     api::transport::Transport,
-    net::tls::{Certificate, RefusedHandshakes, Tls},
+    net::tls::{Certificate, FailedHandshakes, Tls},
     tls_error::TlsError,
 };
 
@@ -13,12 +13,15 @@ impl Transport {
     /// and nothing that comes on them is delivered. So whoever is no longer allowed is shut out when this
     /// returns, and keys can be changed under load without the loss of a frame.
     ///
-    /// Whether there are datagrams does not change. If the keys came from files, those are read again
-    /// in the interval given to [`Tls::reload_every`]. May be called on any thread.
+    /// What is allowed, the rule, the mode and the interval for reading files are those of the new `Tls`;
+    /// [`Tls::allow_datagrams`] has no effect here. This reads no file. It checks the certificates of all open
+    /// connections on the calling thread, which takes some hundred microseconds for each. May be called on any
+    /// thread.
     ///
     /// # Errors
     ///
-    /// Says what cannot be used. The former keys remain in use then.
+    /// Says what cannot be used, or that the transport was started without TLS. The former keys remain in use
+    /// then.
     pub fn reload_tls(&self, tls: Tls) -> Result<(), TlsError> {
         let watch = self.0.tls.as_ref().ok_or(TlsError::Off)?;
         watch.reload(tls)
@@ -30,10 +33,10 @@ impl Transport {
         Some(tls.endpoint.certificate().as_ref().clone())
     }
 
-    /// Returns where the TLS handshakes came from that failed, and why: of 256 addresses at most, those that
+    /// Returns with which ips TLS handshakes failed, and why, whoever dialled: of 256 ips at most, those that
     /// failed last first. How many failed in all is in [`Stats::tls`](crate::Stats::tls).
-    pub fn refused_handshakes(&self) -> Vec<RefusedHandshakes> {
+    pub fn failed_handshakes(&self) -> Vec<FailedHandshakes> {
         let tls = self.0.tls.as_ref();
-        tls.map(|tls| tls.endpoint.refused()).unwrap_or_default()
+        tls.map(|tls| tls.endpoint.failed()).unwrap_or_default()
     }
 }

@@ -1,15 +1,17 @@
-//! [`TlsWatch`]: the keys of a running transport, and what becomes of the links that were made with those
-//! before.
+//! [`TlsWatch`]: replaces the keys of a running transport, and ends links that are no longer accepted.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use crate::{
     net::{
-        time::{self, sleep},
-        tls::{Endpoint, Tls},
+        time::{self, Instant, SystemTime, sleep},
+        tls::{Certificate, Endpoint, Tls},
     },
     observe::reporter::Reporter,
     session::context::SessionContext,
@@ -19,7 +21,7 @@ use crate::{
 /// How often links are looked at whose certificates may have expired, and the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long before the own certificate expires that is told.
+/// The warning starts this long before the own certificate expires.
 const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// How often it is told.
@@ -31,8 +33,17 @@ pub(super) struct TlsWatch {
     pub(super) endpoint: Arc<Endpoint>,
     sessions: Arc<SessionContext>,
     reporter: Reporter,
-    /// What the keys were made of. Locked while they are changed, so that no change is lost.
-    current: Mutex<Tls>,
+    current: Mutex<InUse>,
+    /// What was wrong with the files when they were read last. The same is not told again.
+    told: Mutex<Option<String>>,
+}
+
+/// What the keys in use were made of.
+#[derive(Debug, Clone)]
+struct InUse {
+    tls: Tls,
+    /// How often they were changed.
+    changes: u64,
 }
 
 impl TlsWatch {
@@ -46,58 +57,104 @@ impl TlsWatch {
             endpoint,
             sessions,
             reporter,
-            current: Mutex::new(tls),
+            current: Mutex::new(InUse { tls, changes: 0 }),
+            told: Mutex::new(None),
         }
     }
 
+    /// Uses other keys, and ends the links that are not accepted any more.
     pub(super) fn reload(&self, tls: Tls) -> Result<(), TlsError> {
+        self.change(tls, None)
+    }
+
+    /// Uses other keys. With `after`, does nothing if the keys were changed since then.
+    fn change(&self, tls: Tls, after: Option<u64>) -> Result<(), TlsError> {
         // Not under the lock: the user's rule is asked here.
         let keys = self.endpoint.load(&tls)?;
         let mut current = self.current.lock();
+        if after.is_some_and(|changes| changes != current.changes) {
+            return Ok(());
+        }
         self.endpoint.set_keys(keys);
-        *current = tls;
+        let changes = current.changes + 1;
+        *current = InUse { tls, changes };
         drop(current);
         self.sessions.end_untrusted();
         self.reporter.tls_reloaded(&self.endpoint.certificate());
         Ok(())
     }
 
-    /// Ends links whose certificates have expired, reads the files again, and tells when the own certificate
-    /// is about to expire. Does not end.
+    /// Ends links whose certificates have expired, lets the files be read again, and tells when the own
+    /// certificate is about to expire. Does not end.
     pub(super) async fn run(self: Arc<Self>) {
         let mut read_at = time::now();
-        let mut warn_at = read_at;
+        let mut reading: Option<JoinHandle<()>> = None;
+        // When it was told that the certificate with this end expires.
+        let mut warned: Option<(SystemTime, Instant)> = None;
         loop {
-            let now = time::now();
-            if now >= warn_at && self.endpoint.time_left() < WARN_BEFORE {
-                self.reporter.expires_soon(&self.endpoint.certificate());
-                warn_at = now + WARN_AGAIN;
+            let (now, wall_clock) = (time::now(), time::wall_clock());
+            let certificate = self.endpoint.certificate();
+            let is_told = warned
+                .is_some_and(|(end, at)| end == certificate.not_after() && now < at + WARN_AGAIN);
+            if !is_told && expires_soon(&certificate, wall_clock) {
+                self.reporter.expires_soon(&certificate);
+                warned = Some((certificate.not_after(), now));
             }
-            self.sessions.end_expired(time::wall_clock());
-            let interval = self.current.lock().interval();
-            if interval.is_some_and(|interval| now >= read_at + interval) {
+            self.sessions.end_expired(wall_clock);
+            let interval = self.current.lock().tls.interval();
+            if interval.is_some_and(|interval| now >= read_at + interval)
+                && reading.as_ref().is_none_or(JoinHandle::is_finished)
+            {
                 read_at = now;
-                if let Err(err) = self.read_again().await {
-                    self.reporter.tls_not_reloaded(err);
-                }
+                reading = self.start_reading();
             }
             sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Reads the files again, on a thread of its own: they may be on a disk that does not answer.
-    async fn read_again(self: &Arc<Self>) -> Result<(), TlsError> {
-        let (done, read) = oneshot::channel();
-        let before = self.current.lock().clone();
-        let work = move || {
-            let _ = done.send(before.read_again());
-        };
+    /// Reads the files again, on a thread of its own: the disk may not answer, and to check the certificates of
+    /// many links takes a while.
+    fn start_reading(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        let watch = self.clone();
+        let read = move || watch.tell(watch.read_again());
         let thread = thread::Builder::new().name("actix-transp-tls".to_owned());
-        thread.spawn(work).map_err(TlsError::unread)?;
-        match read.await {
-            Ok(Ok(Some(tls))) => self.reload(tls),
-            Ok(Ok(None)) | Err(_) => Ok(()),
-            Ok(Err(err)) => Err(err),
+        match thread.spawn(read) {
+            Ok(thread) => Some(thread),
+            Err(err) => {
+                self.tell(Err(TlsError::NoThread(Arc::new(err))));
+                None
+            }
         }
     }
+
+    fn read_again(&self) -> Result<(), TlsError> {
+        let InUse { tls, changes } = self.current.lock().clone();
+        match tls.read_again()? {
+            Some(tls) => self.change(tls, Some(changes)),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells what is wrong with the files, once.
+    fn tell(&self, read: Result<(), TlsError>) {
+        let error = read.err();
+        let text = error.as_ref().map(TlsError::to_string);
+        let mut told = self.told.lock();
+        if *told != text {
+            *told = text;
+            drop(told);
+            if let Some(error) = error {
+                self.reporter.tls_not_reloaded(error);
+            }
+        }
+    }
+}
+
+/// Returns whether less time is left than [`WARN_BEFORE`], or than a third of the time for which the certificate
+/// is valid at all.
+fn expires_soon(certificate: &Certificate, now: SystemTime) -> bool {
+    let (begin, end) = (certificate.not_before(), certificate.not_after());
+    let life = end.duration_since(begin).unwrap_or_default();
+    let left = end.duration_since(now).unwrap_or_default();
+    left < WARN_BEFORE.min(life / 3)
 }

@@ -137,7 +137,8 @@ settings! {
     /// How long connecting to a peer may take. For a peer that is called by a name, this includes resolving the
     /// name and trying all its addresses. Default 3 s, 1 ms to 30 days. While more peers wait to be
     /// dialled than `max_dials` allows, a dial without an answer ends earlier. With [`Sessions`], each end of
-    /// a new connection waits as long again for what the other says of itself.
+    /// a new connection waits as long again for what the other says of itself. With TLS, the TLS handshake may
+    /// take as long again, too.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     connect_timeout: Duration = Duration::from_secs(3);
 
@@ -259,7 +260,8 @@ settings! {
     /// than the sender's `user_timeout` for this many frames. Low values make small frames slower.
     batch_frames: usize = 16_384;
 
-    /// Whether a UDP socket is bound on the port of the TCP socket. Default true.
+    /// Whether a UDP socket is bound on the port of the TCP socket. Default true. With TLS, datagrams must also
+    /// be allowed (`Tls::allow_datagrams`).
     udp: bool = true;
 
     /// The longest payload of a datagram, in bytes. Default 4 096 (PhxPaxos), 1 to 65 503: IPv4 carries

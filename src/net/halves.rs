@@ -59,10 +59,17 @@ impl ReadHalf {
         self.tls.as_ref()
     }
 
-    /// Returns whether the far end may speak for this node, as far as its certificate tells. It may if nothing
-    /// encrypts the connection, because then there is no certificate.
+    /// Returns whether the far end, which says to be this node, may speak for it, as far as its certificate
+    /// tells. It may if nothing encrypts the connection, because then there is no certificate.
     pub(crate) fn vouches_for(&self, node: NodeId) -> bool {
-        self.tls.as_ref().is_none_or(|tls| tls.vouches_for(node))
+        let Some(tls) = &self.tls else {
+            return true;
+        };
+        let vouches = tls.vouches_for(node);
+        if !vouches {
+            tls.is_of_another_node(node);
+        }
+        vouches
     }
 
     /// Reads into the spare room of `buffer` once. `None`: there was nothing to read. Zero bytes: the

@@ -1,4 +1,5 @@
-//! What stands for TLS where the feature `tls` is off: types of which there is no value.
+//! Stand-ins for the types of `tls` when the feature is off. They have no values, so the compiler removes the code
+//! that uses them.
 
 use std::{
     io::{self, IoSlice},
@@ -11,11 +12,11 @@ use tokio::net::TcpStream;
 
 use crate::{ids::NodeId, net::tcp::Stream};
 
-/// What would say who the far end is.
+/// Stands for `tls::Certificate`.
 #[derive(Debug)]
 pub(crate) enum Certificate {}
 
-/// What would encrypt one connection.
+/// Stands for `tls::Secured`.
 #[derive(Debug)]
 pub(crate) enum Secured {}
 
@@ -60,6 +61,10 @@ impl Secured {
         match *self {}
     }
 
+    pub(super) fn is_of_another_node(&self, _: NodeId) {
+        match *self {}
+    }
+
     pub(crate) fn certificate(&self) -> &Arc<Certificate> {
         match *self {}
     }
@@ -69,7 +74,7 @@ impl Secured {
     }
 }
 
-/// What would make the handshakes of one transport.
+/// Stands for `tls::Endpoint`.
 #[derive(Debug)]
 pub(crate) enum Endpoint {}
 
@@ -96,7 +101,7 @@ impl Endpoint {
     }
 }
 
-/// Who would have to answer at an address that is dialled.
+/// Stands for `tls::Expected`.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read by TLS only")]
 pub(crate) struct Expected<'e> {
@@ -104,7 +109,7 @@ pub(crate) struct Expected<'e> {
     pub(crate) node: Option<NodeId>,
 }
 
-/// How a handshake would fail.
+/// Stands for `tls::HandshakeError`.
 #[derive(Debug)]
 pub(crate) struct HandshakeError(Secured);
 

@@ -110,7 +110,8 @@ pub enum PeerEvent {
         /// How many, since the last event of this kind that the subscriber handled.
         lost: u64,
     },
-    /// The node at the other end of a new connection has shown this certificate.
+    /// The node at the other end of a new connection has shown this certificate. Told when it is heard of, and when
+    /// frames can leave for it.
     #[cfg(feature = "tls")]
     Certified {
         /// What the peer is called.
@@ -134,7 +135,8 @@ pub enum PeerEvent {
         /// What is wrong.
         error: TlsError,
     },
-    /// The certificate of this node expires within 14 days. Told once a day.
+    /// The certificate of this node expires within 14 days, or within a third of the time for which it is valid,
+    /// if that is less. Told once a day.
     #[cfg(feature = "tls")]
     CertificateExpires {
         /// The certificate.
@@ -225,7 +227,10 @@ impl fmt::Display for PeerEvent {
             PeerEvent::TlsNotReloaded { error } => write!(f, "the keys were not changed: {error}"),
             #[cfg(feature = "tls")]
             PeerEvent::CertificateExpires { certificate } => {
-                write!(f, "the own certificate expires soon: {certificate}")
+                write!(
+                    f,
+                    "the own certificate has expired, or will soon: {certificate}"
+                )
             }
             PeerEvent::NotAccepting { addr, error } => {
                 write!(f, "cannot accept connections on {addr}: {error}")
@@ -380,11 +385,11 @@ pub enum DownReason {
     Superseded,
     /// The node at the other end stops, and said so.
     Left,
-    /// The certificate of the node at the other end is not accepted any more, because the keys or rules of this
-    /// node have changed.
+    /// The TLS keys or rules of this node have changed: the certificate of the node at the other end is not accepted
+    /// any more, or the connection is not encrypted and must be now. Only with the feature `tls`.
     Untrusted,
     /// A certificate of the connection has expired. Nothing is lost; the next connection needs certificates
-    /// that are valid.
+    /// that are valid. Only with the feature `tls`.
     Expired,
     /// There is a better connection to the same node: when two nodes dial each other at the same time, the
     /// one that the node with the lower number dialled remains, and of several the latest. Nothing is lost.
@@ -410,9 +415,7 @@ impl fmt::Display for DownReason {
             DownReason::Refused(reason) => write!(f, "refused: {reason}"),
             DownReason::Superseded => f.write_str("a later incarnation of the node has come"),
             DownReason::Left => f.write_str("the node stops"),
-            DownReason::Untrusted => {
-                f.write_str("the certificate of the node is not accepted any more")
-            }
+            DownReason::Untrusted => f.write_str("not accepted any more by the TLS keys in use"),
             DownReason::Expired => f.write_str("a certificate has expired"),
             DownReason::Replaced => f.write_str("replaced by another connection to the same node"),
             DownReason::Ended => f.write_str("ended by this node"),

@@ -16,7 +16,6 @@ pub(crate) struct LinkEnd {
     /// The node that is meant, or that has answered.
     pub(crate) node: Option<NodeId>,
     /// What it has shown, if the link is encrypted.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there is none"))]
     pub(crate) certificate: Option<Arc<Certificate>>,
 }
 

@@ -13,10 +13,12 @@ use std::{
 
 use tracing::{Instrument, Level, field::display};
 
+#[cfg(feature = "tls")]
+use crate::tls_error::TlsError;
 use crate::{
     error::Refusal,
     ids::{GroupId, Incarnation, NodeId},
-    net::{clock::CoarseInstant, names::NameError, time::SystemTime},
+    net::{clock::CoarseInstant, names::NameError, time::SystemTime, tls::Certificate},
     observe::{
         event::{Component, DownReason, PeerEvent},
         link_counters::LinkCounters,
@@ -28,8 +30,6 @@ use crate::{
     peer_addr::PeerAddr,
     wire::{control::refused::RefusedReason, count::Count},
 };
-#[cfg(feature = "tls")]
-use crate::{net::tls::Certificate, tls_error::TlsError};
 
 /// A handle to report to. Cheap to clone; one set of counters and subscribers for each transport.
 #[derive(Debug, Clone, Default)]
@@ -62,15 +62,28 @@ impl Reporter {
             node: end.node,
             epoch,
         });
+        self.certified(peer, end.addr, end.node, end.certificate.clone());
+    }
+
+    /// Reports the certificate that a node has shown, if there is one.
+    pub(crate) fn certified(
+        &self,
+        peer: &PeerAddr,
+        addr: SocketAddr,
+        node: Option<NodeId>,
+        certificate: Option<Arc<Certificate>>,
+    ) {
         #[cfg(feature = "tls")]
-        if let Some(certificate) = end.certificate.clone() {
+        if let Some(certificate) = certificate {
             self.subscribers.tell(&PeerEvent::Certified {
                 peer: peer.clone(),
-                addr: end.addr,
-                node: end.node,
+                addr,
+                node,
                 certificate,
             });
         }
+        #[cfg(not(feature = "tls"))]
+        let _ = (peer, addr, node, certificate);
     }
 
     /// Runs the work of a link. What is logged meanwhile carries the link's fields.
@@ -277,8 +290,12 @@ impl Reporter {
 
     /// Reports a connection that is closed because its bytes are not a frame.
     pub(crate) fn malformed(&self, from: SocketAddr, length: u32) {
+        /// The first byte of TLS.
+        const TLS: u32 = 0x16;
+
         if self.is_news_of(from.ip(), Cause::Malformed) {
-            tracing::warn!(%from, length, "not a frame, connection closed");
+            let hint = (length >> 24 == TLS).then_some("it begins as TLS does");
+            tracing::warn!(%from, length, hint, "not a frame, connection closed");
         }
     }
 
@@ -316,7 +333,7 @@ impl Reporter {
     /// Reports that the certificate of this node expires soon.
     #[cfg(feature = "tls")]
     pub(crate) fn expires_soon(&self, certificate: &Arc<Certificate>) {
-        tracing::warn!(%certificate, "the certificate expires soon");
+        tracing::warn!(%certificate, "the certificate has expired, or will soon");
         let certificate = certificate.clone();
         self.subscribers
             .tell(&PeerEvent::CertificateExpires { certificate });
@@ -324,7 +341,9 @@ impl Reporter {
 
     /// Reports that the certificate of a node is not accepted any more.
     pub(crate) fn untrusted(&self, from: SocketAddr) {
-        tracing::warn!(%from, "certificate not accepted any more, connection closed");
+        if self.is_news_of(from.ip(), Cause::Refused) {
+            tracing::warn!(%from, "not accepted any more by the TLS keys in use, connection closed");
+        }
     }
 
     /// Reports that a node has introduced itself.

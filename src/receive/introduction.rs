@@ -140,7 +140,8 @@ impl Connection {
     /// Makes the connection a link with this node. If the node takes frames on it, others may write to it
     /// from now on.
     fn join(&mut self, context: &SessionContext, session: Session, from: &NodeInfo) {
-        let sender = Sender::new(from, self.from, self.peers.clone());
+        let certificate = self.source.tls().map(|tls| tls.certificate().clone());
+        let sender = Sender::new(from, self.from, self.peers.clone(), certificate.clone());
         let writing = match from.features.has(Features::LINKS) {
             true => self.source.take_writing(),
             false => None,
@@ -158,6 +159,7 @@ impl Connection {
         }
         let reporter = self.accounts.reporter();
         reporter.heard(from.node, from.incarnation, sender.addr());
+        reporter.certified(&sender.addr(), self.from, Some(from.node), certificate);
         self.deliverer.introduced(Arc::new(sender), superseded);
     }
 

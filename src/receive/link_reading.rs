@@ -20,7 +20,8 @@ pub(crate) struct LinkReading(pub(crate) ReceiveContext);
 impl ReadLinks for LinkReading {
     fn read(&self, reading: ReadHalf, begun: Bytes, link: Arc<OpenLink>, from: &NodeInfo) {
         let (LinkReading(context), peer) = (self, link.addr);
-        let sender = Sender::new(from, peer, context.peers.clone());
+        let certificate = reading.tls().map(|tls| tls.certificate().clone());
+        let sender = Sender::new(from, peer, context.peers.clone(), certificate);
         let source = Source::dialled(reading, begun, link.clone());
         let connection = Connection::of_link(context, source, peer, sender, link);
         let reporter = context.accounts.reporter();

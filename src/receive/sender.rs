@@ -1,10 +1,15 @@
 //! [`Sender`]: who sent received frames, as they introduced themselves.
 
-use std::{fmt, net::SocketAddr, sync::Weak};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     error::PeerError,
     ids::{Incarnation, NodeId},
+    net::tls::Certificate,
     peer_addr::PeerAddr,
     send::{peer::Peer, peers::Peers},
     wire::control::node_info::NodeInfo,
@@ -12,7 +17,8 @@ use crate::{
 
 /// The node that sent frames, as it introduced itself. Cheap to clone.
 ///
-/// Nothing proves what it says: on a network with strangers, anybody can claim to be any node.
+/// Without TLS, nothing proves what it says: on a network with strangers, anybody can claim to be any node. With
+/// TLS, its certificate covers its number.
 #[derive(Clone)]
 pub struct Sender {
     node: NodeId,
@@ -20,11 +26,18 @@ pub struct Sender {
     addr: PeerAddr,
     /// Weak, so that a batch does not keep the transport's peers.
     peers: Weak<Peers>,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there is none"))]
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Sender {
     /// Makes the sender whose connection comes from `seen`.
-    pub(crate) fn new(info: &NodeInfo, seen: SocketAddr, peers: Weak<Peers>) -> Self {
+    pub(crate) fn new(
+        info: &NodeInfo,
+        seen: SocketAddr,
+        peers: Weak<Peers>,
+        certificate: Option<Arc<Certificate>>,
+    ) -> Self {
         let advertised = info.advertised.as_deref();
         let advertised = advertised.and_then(|addr| PeerAddr::try_from(addr).ok());
         let seen = || {
@@ -41,6 +54,7 @@ impl Sender {
             incarnation: info.incarnation,
             addr: advertised.unwrap_or_else(seen),
             peers,
+            certificate,
         }
     }
 
@@ -52,6 +66,12 @@ impl Sender {
     /// Returns which life of the node sent the frames.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// Returns the certificate that the node has shown. `None` without TLS.
+    #[cfg(feature = "tls")]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
     }
 
     /// Returns where the node is reached: at the address that it advertises

@@ -276,6 +276,11 @@ impl Awaiting {
             Control::OtherVersion => return Err(DownReason::Refused(RefusedReason::Version)),
             _ => return Err(DownReason::Spoke),
         };
+        if reading.tls().is_some() && !from.features.has(Features::LINKS) {
+            // Every node with TLS has this feature. Without it, this link could not be ended when the
+            // certificate is not accepted any more.
+            return Err(DownReason::Spoke);
+        }
         let may_follow = self.both_ways && from.features.has(Features::LINKS);
         if len < self.bytes.len() && !may_follow {
             return Err(DownReason::Spoke);

@@ -55,7 +55,7 @@ async fn failed_once(transport: &Transport, reason: HandshakeFailure) {
         (1, 1),
         "{failed} for {reason:?}"
     );
-    let refused = transport.refused_handshakes();
+    let refused = transport.failed_handshakes();
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].ip.to_string(), "127.0.0.1");
     assert_eq!(refused[0].failed.of(reason), 1);

@@ -8,12 +8,12 @@ use crate::{
     ids::NodeId,
     net::{
         tcp::Stream,
-        time::{self, wall_clock},
+        time,
         tls::{
             Tls, TlsMode,
             certificate::Certificate,
             current::Current,
-            failures::{HandshakeFailure, RefusedHandshakes, TlsStats},
+            failures::{FailedHandshakes, HandshakeFailure, TlsStats},
             first_byte::{self, FirstByte},
             handshake::{accept, connect},
             handshake_error::HandshakeError,
@@ -84,21 +84,13 @@ impl Endpoint {
         self.current.set_keys(keys);
     }
 
-    /// Returns how long the certificate of this node is still valid.
-    pub(crate) fn time_left(&self) -> Duration {
-        self.current
-            .keys()
-            .time_left(wall_clock())
-            .unwrap_or_default()
-    }
-
     pub(crate) fn stats(&self) -> TlsStats {
         let expires = self.current.keys().certificate().not_after();
         self.current.failures.stats(expires)
     }
 
-    /// Returns where handshakes came from that failed.
-    pub(crate) fn refused(&self) -> Vec<RefusedHandshakes> {
+    /// Returns with which ips handshakes failed.
+    pub(crate) fn failed(&self) -> Vec<FailedHandshakes> {
         self.current.failures.by_ip()
     }
 

@@ -50,7 +50,11 @@ pub enum HandshakeFailure {
     NotAllowed,
     /// The certificate is neither for the name that was dialled nor for the node that is meant.
     WrongName,
-    /// The certificate cannot be read, is not for this use, or its signature is wrong.
+    /// The handshake succeeded, and then the other end said to be a node that its certificate does not cover; see
+    /// [`Tls::node_rule`](crate::Tls::node_rule).
+    WrongNode,
+    /// The certificate cannot be read, is not for this use, its signature is wrong, or the chain to the CA is too
+    /// long.
     BadCertificate,
     /// The other end ended the handshake. Mostly it does not accept the certificate of this node; its log says
     /// why.
@@ -58,7 +62,7 @@ pub enum HandshakeFailure {
 }
 
 impl HandshakeFailure {
-    const ALL: [HandshakeFailure; 14] = [
+    const ALL: [HandshakeFailure; 15] = [
         HandshakeFailure::NotTls,
         HandshakeFailure::TimedOut,
         HandshakeFailure::Closed,
@@ -71,6 +75,7 @@ impl HandshakeFailure {
         HandshakeFailure::NotYetValid,
         HandshakeFailure::NotAllowed,
         HandshakeFailure::WrongName,
+        HandshakeFailure::WrongNode,
         HandshakeFailure::BadCertificate,
         HandshakeFailure::Rejected,
     ];
@@ -103,7 +108,6 @@ impl HandshakeFailure {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 HandshakeFailure::NotYetValid
             }
-            // A chain that is too long is one that leads to no CA within what is tried.
             CertificateError::UnknownIssuer => HandshakeFailure::UnknownIssuer,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 HandshakeFailure::WrongName
@@ -117,9 +121,11 @@ impl HandshakeFailure {
 impl fmt::Display for HandshakeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            HandshakeFailure::NotTls => "what came is no TLS",
+            HandshakeFailure::NotTls => "the other end does not speak TLS",
             HandshakeFailure::TimedOut => "the TLS handshake took too long",
-            HandshakeFailure::Closed => "the other end closed the connection in the TLS handshake",
+            HandshakeFailure::Closed => {
+                "the other end closed the connection in the TLS handshake; perhaps it has no TLS"
+            }
             HandshakeFailure::Crowded => "too many TLS handshakes at the same time",
             HandshakeFailure::TooLong => "the other end sent too much in the TLS handshake",
             HandshakeFailure::Incompatible => "no version or method of TLS in common",
@@ -129,6 +135,7 @@ impl fmt::Display for HandshakeFailure {
             HandshakeFailure::NotYetValid => "the certificate is not valid yet",
             HandshakeFailure::NotAllowed => "no name in the certificate is allowed",
             HandshakeFailure::WrongName => "the certificate is for another name",
+            HandshakeFailure::WrongNode => "the certificate does not cover the node",
             HandshakeFailure::BadCertificate => "the certificate cannot be used",
             HandshakeFailure::Rejected => "the other end does not accept this one",
         })
@@ -187,7 +194,9 @@ pub struct TlsStats {
     pub connected: u64,
     /// Handshakes that failed, at either end.
     pub failed: HandshakeFailures,
-    /// When the certificate of this node expires. `None` without TLS.
+    /// When the certificate of this node expires; [`Transport::certificate`](crate::Transport::certificate)
+    /// returns all of it. `None` without TLS.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub expires: Option<SystemTime>,
 }
 
@@ -195,12 +204,13 @@ pub struct TlsStats {
 #[derive(Debug, Clone, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct RefusedHandshakes {
+pub struct FailedHandshakes {
     /// The ip. Of an IPv6 address only the first 64 bits, because one machine can have all of the others.
     pub ip: IpAddr,
     /// How many failed, by reason.
     pub failed: HandshakeFailures,
     /// When the last one failed.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub last: SystemTime,
 }
 
@@ -256,12 +266,12 @@ impl Failures {
     }
 
     /// Returns where handshakes failed, those that failed last first.
-    pub(super) fn by_ip(&self) -> Vec<RefusedHandshakes> {
+    pub(super) fn by_ip(&self) -> Vec<FailedHandshakes> {
         let failed = self.failed.lock();
         let mut by_ip: Vec<_> = failed
             .by_network
             .iter()
-            .map(|(&ip, &(failed, last))| RefusedHandshakes { ip, failed, last })
+            .map(|(&ip, &(failed, last))| FailedHandshakes { ip, failed, last })
             .collect();
         drop(failed);
         by_ip.sort_by_key(|it| std::cmp::Reverse(it.last));

@@ -39,8 +39,8 @@ use crate::{
 /// the largest kind in use take 8 KiB.
 const MAX_RECEIVED: usize = 32 << 10;
 
-/// After a handshake that failed, the far end has so long to read why, and may send so many bytes until then.
-/// If the connection were closed while bytes come, the system would answer with a reset, which may overtake
+/// How long, and for how many bytes, the connection stays open after a handshake that failed, so that the far end
+/// receives the alert. If the connection were closed while bytes come, the system would answer with a reset, which may overtake
 /// the alert.
 const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARDED: u64 = 64 << 10;

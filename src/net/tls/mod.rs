@@ -1,4 +1,4 @@
-//! TLS below the links: who is at the other end, and nobody else reads what is sent.
+//! TLS below the links: checks who is at the other end, and encrypts what is sent.
 //!
 //! Owns the keys of this node, the handshakes and the encryption. What is done with a node that has shown its
 //! certificate is left to `session`.
@@ -33,7 +33,7 @@ use std::{
 
 pub use self::{
     certificate::Certificate,
-    failures::{HandshakeFailure, HandshakeFailures, RefusedHandshakes, TlsStats},
+    failures::{FailedHandshakes, HandshakeFailure, HandshakeFailures, TlsStats},
 };
 pub(crate) use self::{
     endpoint::{Endpoint, Expected},
@@ -90,12 +90,13 @@ pub enum TlsMode {
     #[default]
     Required,
     /// For the time in which a cluster changes to TLS or back: a connection that begins without TLS is
-    /// accepted as it is, and a peer that does not answer TLS is dialled without. **Until all nodes require
-    /// TLS, nothing is protected:** whoever reaches the port can speak for any node, and whoever is
-    /// on the way can make two nodes do without TLS.
+    /// accepted as it is, and a peer that does not answer TLS is dialled again without. **Until all nodes require
+    /// TLS, nothing is protected:** whoever reaches the port can speak for any node, and an attacker in the
+    /// network can force two nodes to talk without TLS.
     ///
-    /// The first byte tells the two apart: it is 22 in TLS, which in a frame would stand for a length
-    /// above 369 MB.
+    /// The first byte tells the two apart: it is 22 in TLS, and 22 as the first byte of a frame's length means
+    /// at least 369,098,752 bytes. [`Config::max_frame`](crate::Config::max_frame) must be below that, so such a frame
+    /// is malformed. Connections without TLS still need a session.
     Optional,
 }
 
@@ -123,7 +124,7 @@ impl Files {
 }
 
 impl Tls {
-    /// Reads the keys from files in PEM format: the certificates of one or more CAs; the certificate of this
+    /// Reads the keys from files in PEM format, on the calling thread: the certificates of one or more CAs; the certificate of this
     /// node, followed by those between it and the CA; and its private key.
     ///
     /// # Errors
@@ -175,7 +176,7 @@ impl Tls {
     /// At least one pattern must be given; one that fits suffices. If one is no pattern, `bind` says so.
     ///
     /// `*` alone accepts every certificate of the CA. A pattern with `://` is for URIs, all others are for DNS
-    /// names. In a DNS name and in the host of a URI, `*` stands for any characters within one label, and in
+    /// names. Further calls add patterns. In a DNS name and in the host of a URI, `*` stands for any characters within one label, and in
     /// the path of a URI within one segment. `node-*.svc` accepts `node-2.svc`, but neither `node-2.kv.svc` nor
     /// a certificate for `*.svc`.
     #[must_use]
@@ -190,7 +191,8 @@ impl Tls {
     /// By default a certificate covers node 2 if one of its names is allowed and ends in the number 2: a DNS
     /// name in its first label (`node-2.svc`, `kv-2`), a URI in the last segment of its path
     /// (`spiffe://kv/node/2`). All digits at the end count, so `node-12` is 12. `rule` is called on the threads
-    /// of the transport, several times for each connection, and must not block.
+    /// of the transport, several times for each connection, and must not block. If it panics, the certificate
+    /// covers nothing.
     #[must_use]
     pub fn node_rule(
         mut self,
@@ -218,7 +220,9 @@ impl Tls {
     /// Lets the transport read the files again in this interval, at least one second. If they have changed, and
     /// can be used, they are used from then on, as after
     /// [`Transport::reload_tls`](crate::Transport::reload_tls). Otherwise the former keys remain in use, and
-    /// [`PeerEvent::TlsNotReloaded`](crate::PeerEvent::TlsNotReloaded) tells why. Does nothing without files.
+    /// [`PeerEvent::TlsNotReloaded`](crate::PeerEvent::TlsNotReloaded) tells why, once. Three files are not replaced
+    /// at the same moment: a mixture that does not fit together is told, and the next time all is read again. A
+    /// thread is started for each time. Does nothing without files.
     /// By default, files are read once.
     #[must_use]
     pub fn reload_every(mut self, interval: Duration) -> Self {
@@ -247,7 +251,7 @@ impl Tls {
         }))
     }
 
-    /// Makes keys of it.
+    /// Parses the texts and the patterns.
     fn load(&self) -> Result<Keys, TlsError> {
         let patterns = self.patterns.iter().map(|text| {
             let pattern = text.parse::<SanPattern>();

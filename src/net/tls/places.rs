@@ -1,8 +1,8 @@
 //! [`Places`]: how many handshakes are under way, and how much of the processor they take.
 //!
 //! A stranger can begin a handshake for next to nothing, and the answer takes a node some hundred
-//! microseconds. So at most [`MAX_PLACES`] are under way: one more takes the place of the one that has been at
-//! it for longest, among those of the ip that has most. A node that answers at once is done long before.
+//! microseconds. So at most [`MAX_PLACES`] are under way: one more takes the place of the oldest handshake of the
+//! ip that has the most. A node that answers at once is done long before.
 //! And what costs time is done in turns, on average a quarter of the time of one processor. Handshakes
 //! wait for their turn; links that are up do not.
 
@@ -27,13 +27,13 @@ use crate::net::{
 /// The most handshakes at the same time. Each takes some 40 KiB at most: what has arrived of it, and rustls.
 const MAX_PLACES: usize = 256;
 
-/// A step that took less is nothing but waiting.
+/// Shorter steps did no cryptography and are not counted.
 const CHEAP: Duration = Duration::from_micros(50);
 
-/// So many times as long as a step took, the next one waits.
+/// After a step, handshakes pause for this many times as long as it took.
 const SHARE: u32 = 3;
 
-/// How far steps may run ahead: nodes that restart together are up soon.
+/// Time that may be used without a pause, so that nodes that restart together connect quickly.
 const BURST: Duration = Duration::from_millis(20);
 
 /// The longest that one step counts. A thread may have been held up by something else.

@@ -38,11 +38,11 @@ const MAX_ENCRYPTED: usize = 64 << 10;
 const MAX_READ: usize = 64 << 10;
 const MIN_READ: usize = 4 << 10;
 
-/// rustls takes 4 KiB in one step, and five steps make a full record. A record may also hold nothing. After so
-/// many steps without a byte for the reader, other connections get their turn: less than a millisecond.
+/// rustls takes 4 KiB in one step, and five steps make a full record. A record may also hold nothing. After this
+/// many steps without payload the task yields, which is after less than a millisecond.
 const MAX_FRUITLESS: usize = 16;
 
-/// What a record takes beside what is in it.
+/// Bytes that a record adds to its content.
 const RECORD: usize = 22;
 
 /// The encryption of one connection.
@@ -53,7 +53,7 @@ pub(crate) struct Secured {
     incoming: Mutex<Incoming>,
     /// Whether there is more to read although the socket may have nothing.
     has_more: AtomicBool,
-    /// Whether rustls has something to say by itself: why it ends the connection, or that it has new keys.
+    /// Whether rustls wants to send a message of its own: an alert, or a change of keys.
     has_answer: AtomicBool,
 }
 
@@ -118,6 +118,11 @@ impl Secured {
     /// Returns whether the far end may speak for this node, by what counts now.
     pub(crate) fn vouches_for(&self, node: NodeId) -> bool {
         self.trust.vouches_for(node)
+    }
+
+    /// Notes that the far end says to be a node that its certificate does not cover.
+    pub(in crate::net) fn is_of_another_node(&self, node: NodeId) {
+        self.trust.is_of_another_node(node);
     }
 
     // ---- reading -----------------------------------------------------------------------------------

@@ -65,6 +65,13 @@ impl Trust {
             && now.covers(&self.certificate, node)
     }
 
+    /// Notes that the far end says to be a node that its certificate does not cover.
+    pub(super) fn is_of_another_node(&self, node: NodeId) {
+        let (ip, certificate) = (self.ip, &self.certificate);
+        tracing::debug!(%ip, %node, %certificate, "the certificate does not cover the node");
+        self.current.failures.count(ip, HandshakeFailure::WrongNode);
+    }
+
     /// Returns when the first of the two certificates expires.
     pub(crate) fn expires(&self) -> SystemTime {
         let own = self.keys.certificate().not_after();
@@ -82,9 +89,10 @@ impl Trust {
         if failure.is_some() {
             return;
         }
-        *failure = Some(err.to_string());
+        let reason = HandshakeFailure::of(err);
+        *failure = Some(format!("{reason}: {err}"));
         // The handshake of the end that dials is done before the other end has looked at its certificate.
-        if HandshakeFailure::of(err) == HandshakeFailure::Rejected {
+        if reason == HandshakeFailure::Rejected {
             self.current.rejected(self.ip, err);
         }
     }
