@@ -19,6 +19,7 @@
 //! - `named_node.rs`, `node_load.rs`: a node with an identity in a child process; `named_child.rs`: the row's
 //!   handle to it; `numbered_log.rs`: what it received, and was told of gaps;
 //! - `fixed_port.rs`: a port that processes take one after another;
+//! - `keys.rs` of the folder `support`: certificates; `tls_client.rs`: clients that are no nodes;
 //! - `netns.rs`: a network namespace; `packet_loss.rs`: drops packets on the way to it;
 //! - `heap.rs`: allocated bytes; `progress.rs`: the progress line.
 //!
@@ -27,6 +28,10 @@
 mod balance_watch;
 mod fixed_port;
 mod heap;
+// Also used by other programs; this one needs only a part of it.
+#[allow(dead_code)]
+#[path = "../support/keys.rs"]
+mod keys;
 mod named_child;
 mod named_node;
 mod netns;
@@ -42,6 +47,7 @@ mod row;
 mod rows;
 mod sink;
 mod stamp;
+mod tls_client;
 mod track;
 mod traffic;
 mod world;

@@ -5,6 +5,8 @@
 //! was either thrown away by the proxy, or lost in a kernel when its connection was reset. Anything
 //! else is unexplained.
 
+mod sealed;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
@@ -13,6 +15,7 @@ use std::{
 use actix::prelude::*;
 use actix_transport::{Inbound, SendStats};
 
+pub(crate) use self::sealed::reconcile_sealed;
 use crate::{
     proxy::{ProxyConnection, number_of},
     row::Figures,

@@ -1,5 +1,7 @@
 //! The list of rows, in the order in which they run, and of their child processes.
 
+mod bad_keys;
+mod bad_keys_clients;
 mod black_holes;
 mod clean;
 mod cuts;
@@ -36,11 +38,13 @@ pub(crate) const ROWS: &[Row] = &[
     clean::ROW,
     cuts::ROW,
     cuts::WITH_SESSIONS,
+    cuts::WITH_TLS,
     gap::ROW,
     identity::ROW,
     every_byte::ROW,
     sigstop::ROW,
     hostile::ROW,
+    bad_keys::ROW,
     unfinished::TRICKLE,
     unfinished::GONE,
     unfinished::INBOUND_MEMORY,

@@ -1,4 +1,7 @@
 //! Finds the frames in a stream of bytes, by their stamps.
+//!
+//! In an encrypted stream there are none to be found: the first bytes of TLS stand for a frame of 369 MB.
+//! Of such a stream only the bytes are counted.
 
 use crate::stamp::{self, Stamp};
 

@@ -1,5 +1,6 @@
 //! Connections are cut at random under load: every frame is received once, or its loss is
 //! explained. With sessions, the receiver is also told of every loss, and order holds over the whole run.
+//! With TLS, the streams are also cut in handshakes and within encrypted records.
 
 use std::time::{Duration, Instant};
 
@@ -10,29 +11,49 @@ use futures::future::try_join_all;
 
 use crate::{
     balance_watch::BalanceWatch,
+    keys::{Authority, Request},
     proxy::{CUTS, Cut, Ended, OnAccept, Proxy, Sockets},
-    reconcile::{Reconciled, Record, reconcile},
+    reconcile::{Reconciled, Record, reconcile, reconcile_sealed},
     row::{Failure, Figures, Row, Run},
     rows::cuts_share::{PACE_NAMES, Share, pace_index},
     stamp::Stamp,
+    tls_client::tls,
     world::{self, EventLog, ONE_EACH, ProxyRuntime, mib, until},
 };
 
 pub(crate) const ROW: Row = Row {
     name: "cuts",
     what: "random cuts, 3 senders × 8 groups: none corrupt, duplicate, reordered or unexplained",
-    run: |run| world::system(torture(run, Sessions::Off)),
+    run: |run| world::system(torture(run, Links::Plain)),
 };
 
 pub(crate) const WITH_SESSIONS: Row = Row {
     name: "cuts-sessions",
     what: "the same with sessions: none reordered across connections, and all losses told exactly",
-    run: |run| world::system(torture(run, Sessions::Required)),
+    run: |run| world::system(torture(run, Links::WithSessions)),
 };
+
+pub(crate) const WITH_TLS: Row = Row {
+    name: "cuts-tls",
+    what: "the same with TLS, cut in handshakes and records: no loss but what was cut off, all told exactly",
+    run: |run| world::system(torture(run, Links::Encrypted)),
+};
+
+/// What the senders and the receiver use.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+enum Links {
+    Plain,
+    WithSessions,
+    /// With TLS, and therefore with sessions.
+    Encrypted,
+}
 
 const SENDERS: u8 = 3;
 const RECEIVER: u64 = 100;
 const GROUPS: u64 = 8;
+/// A little more than what a sender says in a handshake, so that some cuts are within it and others soon
+/// after.
+const HANDSHAKE: u64 = 2_000;
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const LONG: Duration = Duration::from_secs(60);
 
@@ -43,11 +64,17 @@ const SOCKETS: Sockets = Sockets {
     segment: Some(1400),
 };
 
-async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
-    let (frames, cuts) = match sessions {
-        Sessions::Off => run.tier.pick((1_000_000, 1_000), (20_000_000, 20_000)),
-        _ => run.tier.pick((400_000, 500), (20_000_000, 20_000)),
+async fn torture(run: &Run, links: Links) -> Result<Figures, Failure> {
+    let (frames, cuts) = match links {
+        Links::Plain => run.tier.pick((1_000_000, 1_000), (20_000_000, 20_000)),
+        Links::WithSessions => run.tier.pick((400_000, 500), (20_000_000, 20_000)),
+        Links::Encrypted => run.tier.pick((400_000, 500), (10_000_000, 10_000)),
     };
+    let sessions = match links {
+        Links::Plain => Sessions::Off,
+        Links::WithSessions | Links::Encrypted => Sessions::Required,
+    };
+    let authority = (links == Links::Encrypted).then(|| Authority::new("torture"));
     let began = Instant::now();
     let config = Config::default()
         .placement(ONE_EACH)
@@ -57,7 +84,7 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
         .redial_first(Duration::from_millis(1))
         .redial_max(Duration::from_millis(20))
         .stable_after(Duration::ZERO);
-    let receiver = node(&config, RECEIVER)?;
+    let receiver = node(&config, RECEIVER, authority.as_ref())?;
     let (record, events) = (Record::default(), EventLog::start(&receiver));
     receiver.catch_all(Some(record.recorder()));
 
@@ -66,10 +93,13 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
         seed: run.seed,
         frames: frames / u64::from(SENDERS) + 1,
         cuts: cuts / u64::from(SENDERS) + 1,
+        handshake: if authority.is_some() { HANDSHAKE } else { 0 },
     };
     run.progress.total(each.frames * u64::from(SENDERS));
-    let senders =
-        (1..=SENDERS).map(|id| Sender::start(id, &config, &receiver, &proxy_runtime, each));
+    let senders = (1..=SENDERS).map(|id| {
+        let transport = node(&config, id.into(), authority.as_ref())?;
+        Sender::start(id, transport, &receiver, &proxy_runtime, each)
+    });
     let senders = senders.collect::<Result<Vec<_>, _>>()?;
     let snapshots = BalanceWatch::start(
         senders
@@ -77,13 +107,13 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
             .map(|sender| &sender.transport)
             .chain([&receiver]),
     );
-    let first = match sessions {
-        Sessions::Off => 0,
+    let first = match links {
+        Links::Plain => 0,
         _ => first_contact(&senders, &receiver).await?,
     };
     let sent = try_join_all(senders.iter().map(|sender| sender.send(run, first))).await?;
     let mut figures = Figures::default();
-    if sessions == Sessions::Required {
+    if links != Links::Plain {
         all_told(&senders, sent, &receiver).await?;
         add_told(&receiver, &events, &mut figures).await;
     }
@@ -108,7 +138,7 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
 
     let mut all = Reconciled::default();
     let (mut connections, mut cut, mut by_kind, mut sent) = (0, 0, [0; CUTS.len()], 0);
-    let (mut refused, mut paces) = ([0; 2], [0; PACE_NAMES.len()]);
+    let (mut refused, mut paces, mut handshakes) = ([0; 2], [0; PACE_NAMES.len()], [0; 2]);
     let arrived = record.lock();
     for sender in &senders {
         let stats = sender.transport.stats();
@@ -119,7 +149,7 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
             connections += u64::from(connection.ended != Some(Ended::Refused));
             refused[0] += u64::from(connection.ended == Some(Ended::Refused));
             refused[1] += u64::from(connection.ended == Some(Ended::Closed));
-            paces[pace_index(connection.pace)] += u64::from(connection.taken.first().is_some());
+            paces[pace_index(connection.pace)] += u64::from(connection.taken.bytes > 0);
             if let Some(Ended::Cut(Cut { ending, side, .. })) = connection.ended {
                 cut += 1;
                 let kind = CUTS.iter().position(|kind| *kind == (ending, side));
@@ -128,7 +158,12 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
         }
         let id = sender.id;
         let len = |sequence| each.len(id, sequence);
-        all.add(reconcile(id, &stats.tcp, &proxied, &arrived, len));
+        all.add(match links {
+            Links::Encrypted => reconcile_sealed(id, &stats.tcp, &proxied, &arrived, len),
+            _ => reconcile(id, &stats.tcp, &proxied, &arrived, len),
+        });
+        handshakes[0] += stats.tls.connected;
+        handshakes[1] += stats.tls.failed.total();
     }
     figures.require(cut >= cuts, || format!("only {cut} cuts"));
     figures.require(sent >= frames, || format!("only {sent} frames"));
@@ -147,8 +182,18 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
         format!("{a}/{b}, {c}/{d}"),
     );
     figures.add("connections", connections);
+    if links == Links::Encrypted {
+        let [made, failed] = handshakes;
+        figures.add("handshakes made", made);
+        figures.add("cut in the handshake or before", failed);
+        figures.require(failed > 0, || "no handshake was cut".into());
+        let accepted = received.tls.accepted;
+        figures.require(accepted + received.tls.failed.total() >= made, || {
+            format!("{made} handshakes made, {accepted} accepted")
+        });
+    }
     // Too few connections for some of each.
-    let is_short = sessions != Sessions::Off;
+    let is_short = links != Links::Plain;
     for (what, number) in ["times refused", "closed at once"].into_iter().zip(refused) {
         figures.add(what, number);
         figures.require(number > 0 || is_short, || format!("never {what}"));
@@ -162,7 +207,7 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
     all.add_to(arrived.corrupt, &mut figures);
     let across = arrived.reordered_across;
     figures.add("reordered across connections", across);
-    figures.require(across == 0 || sessions == Sessions::Off, || {
+    figures.require(across == 0 || links == Links::Plain, || {
         format!("{across} out of order across connections")
     });
     snapshots.add_to(&mut figures);
@@ -173,10 +218,14 @@ async fn torture(run: &Run, sessions: Sessions) -> Result<Figures, Failure> {
     figures.verdict()
 }
 
-/// Binds a node, with an identity that is used if sessions are on.
-fn node(config: &Config, id: u64) -> Result<Transport, Failure> {
+/// Binds a node, with an identity that is used if sessions are on, and with keys of this authority, if any.
+fn node(config: &Config, id: u64, authority: Option<&Authority>) -> Result<Transport, Failure> {
     let builder = Transport::builder().config(config.clone());
     let builder = builder.identity(Identity::new(NodeId::new(id)).cluster("torture"));
+    let builder = match authority {
+        Some(authority) => builder.tls(tls(&authority.certificate(Request::node(id)))?),
+        None => builder,
+    };
     Ok(builder.bind("127.0.0.1:0")?)
 }
 
@@ -248,12 +297,11 @@ struct Sender {
 impl Sender {
     fn start(
         id: u8,
-        config: &Config,
+        transport: Transport,
         receiver: &Transport,
         proxy_runtime: &ProxyRuntime,
         share: Share,
     ) -> Result<Self, Failure> {
-        let transport = node(config, id.into())?;
         let target = receiver.local_addr();
         let mut cuts = 0;
         let plan = move |number| {

@@ -13,6 +13,8 @@ pub(super) struct Share {
     pub(super) seed: u64,
     pub(super) frames: u64,
     pub(super) cuts: u64,
+    /// Bytes of a connection before its first frame, or a few more.
+    pub(super) handshake: u64,
 }
 
 impl Share {
@@ -47,15 +49,19 @@ impl Share {
         // calculation, so the cuts must be closer together.
         let apart = self.frames * 500 / self.cuts;
         let after = match draw.u32(..4) {
-            // Within the first frames.
-            0 => draw.u64(..100),
+            // Within the handshake or the first frames.
+            0 => draw.u64(..self.handshake + 100),
             _ => draw.u64(..2 * apart),
         };
         let (on_accept, pace, after) = match draw.u32(..100) {
             // Long enough for the first frame.
             _ if number == 0 => (OnAccept::Forward, Pace::Free, FIRST_CUT.max(after)),
             0..3 => (OnAccept::Close, Pace::Free, after),
-            3..5 => (OnAccept::Forward, Pace::OneByOne, after.min(300)),
+            3..5 => (
+                OnAccept::Forward,
+                Pace::OneByOne,
+                after.min(self.handshake + 300),
+            ),
             5..8 => (
                 OnAccept::Forward,
                 Pace::Jitter(Duration::from_millis(2)),

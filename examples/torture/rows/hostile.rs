@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,7 +13,9 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler, ResponseFuture};
-use actix_transport::{Config, GroupId, Inbound, Shutdown, Transport};
+use actix_transport::{
+    Config, GroupId, Identity, Inbound, NodeId, Shutdown, Tls, TlsError, Transport,
+};
 use hdrhistogram::Histogram;
 
 use super::hostile_clients::{self, KINDS};
@@ -48,6 +51,9 @@ const FIXED: u64 = 8 << 20;
 
 /// How long a frame may take. Short, so that slow clients are disconnected within the row.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a handshake may take, with TLS. Short, so that all have ended with the row.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
 async fn attack(run: &Run) -> Result<Figures, Failure> {
     let count = run.tier.pick(2_000, 10_000);
@@ -171,7 +177,14 @@ async fn attack(run: &Run) -> Result<Figures, Failure> {
 
 /// Starts a node that sends honest frames to this address.
 pub(super) fn honest(to: SocketAddr) -> Result<(Transport, Offering), Failure> {
-    let honest = node(Config::default().placement(ONE_EACH))?;
+    honest_from(node(Config::default().placement(ONE_EACH))?, to)
+}
+
+/// Lets this node do so.
+pub(super) fn honest_from(
+    honest: Transport,
+    to: SocketAddr,
+) -> Result<(Transport, Offering), Failure> {
     let peer = honest.peer(to)?;
     let offering = Offering::start(PACE, move |number| {
         let mut payload = vec![0; LEN];
@@ -222,7 +235,7 @@ pub(super) fn number(line: &str) -> Result<u64, Failure> {
         .map_err(|_| Failure::error(format!("not a number: {line}")))
 }
 
-fn pair(line: &str) -> Result<(u64, u64), Failure> {
+pub(super) fn pair(line: &str) -> Result<(u64, u64), Failure> {
     let (left, right) = line.split_once(' ').unwrap_or_default();
     Ok((number(left)?, number(right)?))
 }
@@ -235,8 +248,9 @@ struct Seen {
     came: u64,
 }
 
-/// The child: a node that receives and answers questions about itself. Its argument, if any, is
-/// [`Config::inbound_bytes`]; it is patient with slow frames then.
+/// The child: a node that receives and answers questions about itself. One argument is
+/// [`Config::inbound_bytes`]; it is patient with slow frames then. Two arguments, `tls` and a folder, are
+/// where the keys of node 1 are; it requires TLS then, and has little patience with handshakes.
 fn child(args: &[String]) -> Result<(), Failure> {
     let seen = Arc::new(Mutex::new(Seen {
         // Up to a minute.
@@ -253,9 +267,17 @@ fn child(args: &[String]) -> Result<(), Failure> {
             .frame_floor(64 << 20);
         let config = match args {
             [inbound] => config.inbound_bytes(inbound.parse()?).frame_floor(1 << 10),
+            [_, _] => config.connect_timeout(HANDSHAKE_LIMIT),
             _ => config,
         };
-        let node = node(config)?;
+        let node = match args {
+            [_, dir] => Transport::builder()
+                .config(config)
+                .identity(Identity::new(NodeId::new(1)).cluster("torture"))
+                .tls(tls_of_node_1(Path::new(dir))?)
+                .bind("127.0.0.1:0")?,
+            _ => node(config)?,
+        };
         let snapshots = BalanceWatch::start([&node]);
         let noting = seen.clone();
         serve(&node, [1], move |mut inbound| {
@@ -298,6 +320,12 @@ fn child(args: &[String]) -> Result<(), Failure> {
                     println!("{base} {peak}");
                 }
                 "open" => println!("{}", node.stats().links.connections),
+                "handshakes" => {
+                    let stats = node.stats();
+                    let (made, failed) = (stats.tls.accepted, stats.tls.failed.total());
+                    println!("{made} {failed} {}", stats.inbound.received.frames);
+                }
+                "failures" => println!("{}", node.stats().tls.failed),
                 _ => {
                     snapshots.check()?;
                     println!("{}", counters(&node));
@@ -327,6 +355,11 @@ impl Handler<Inbound> for Stuck {
             std::future::pending::<()>().await;
         })
     }
+}
+
+fn tls_of_node_1(dir: &Path) -> Result<Tls, TlsError> {
+    let [ca, cert, key] = ["ca.pem", "node-1.pem", "node-1.key"].map(|name| dir.join(name));
+    Ok(Tls::from_pem_files(ca, cert, key)?.allow(["node-*.test"]))
 }
 
 fn counters(node: &Transport) -> String {
