@@ -1,7 +1,7 @@
 //! The handshake on one connection, at both ends.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -182,8 +182,9 @@ impl AsyncRead for Counted {
     }
 }
 
-/// Not vectored: std writes a list of slices so that it raises a SIGPIPE if the other side has closed the
-/// connection.
+/// Slices are put together first: std writes a list of them so that it raises a SIGPIPE if the other side has
+/// closed the connection. They must all be written, because an alert is the last of them, and tokio-rustls tries
+/// only once to write it.
 impl AsyncWrite for Counted {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -195,6 +196,15 @@ impl AsyncWrite for Counted {
             self.sent.wrote(written);
         }
         written
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let slices: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
+        self.poll_write(cx, &slices.concat())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
