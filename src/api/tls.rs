@@ -10,7 +10,7 @@ impl Transport {
     /// Uses other keys and rules from now on. New connections are made with them. Connections that are open
     /// remain, unless the certificate of the far end would not be accepted any more, or a connection without
     /// TLS is no longer allowed: these end at once, as [`DownReason::Untrusted`](crate::DownReason::Untrusted),
-    /// and nothing that comes on them is delivered. So whoever is no longer allowed is shut out when this
+    /// and nothing that comes on them is delivered. Frames that were read before may still reach their actors. So whoever is no longer allowed is shut out when this
     /// returns, and keys can be changed under load without the loss of a frame.
     ///
     /// What is allowed, the rule, the mode and the interval for reading files are those of the new `Tls`;

@@ -158,3 +158,50 @@ fn expires_soon(certificate: &Certificate, now: SystemTime) -> bool {
     let left = end.duration_since(now).unwrap_or_default();
     left < WARN_BEFORE.min(life / 3)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::{
+        ids::NodeId,
+        session::{identity::Identity, meant::Meant},
+    };
+
+    /// Keys of node 1, which this node trusts itself.
+    fn tls() -> Tls {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["node-1.test".to_owned()]).expect("a name");
+        let cert = params.self_signed(&key).expect("a certificate").pem();
+        let key = key.serialize_pem();
+        let tls = Tls::from_pem(cert.as_bytes(), cert.as_bytes(), key.as_bytes());
+        tls.expect("keys that fit together").allow(["node-*.test"])
+    }
+
+    fn watch(tls: Tls) -> TlsWatch {
+        let limit = Duration::from_secs(1);
+        let endpoint = Endpoint::new(&tls, NodeId::new(1), 1 << 20, limit).expect("good keys");
+        let identity = Identity::new(NodeId::new(1)).resolve().expect("valid");
+        let sessions = SessionContext::new(identity, 1, 1 << 20, Meant::default(), true, limit);
+        TlsWatch::new(
+            Arc::new(endpoint),
+            Arc::new(sessions),
+            Reporter::default(),
+            tls,
+        )
+    }
+
+    #[test]
+    fn files_that_were_read_before_a_reload_do_not_undo_it() {
+        let watch = watch(tls());
+        let read = (tls(), watch.current.lock().changes);
+        watch.reload(tls()).expect("good keys");
+        let newest = watch.endpoint.certificate();
+        let (tls, changes) = read;
+        watch.change(tls.clone(), Some(changes)).expect("good keys");
+        assert_eq!(watch.endpoint.certificate(), newest);
+        watch.change(tls, Some(changes + 1)).expect("good keys");
+        assert_ne!(watch.endpoint.certificate(), newest);
+    }
+}

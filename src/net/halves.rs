@@ -17,6 +17,7 @@ use socket2::SockRef;
 use tokio::{
     io::{Interest, Ready},
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+    task::{coop::consume_budget, yield_now},
 };
 use tokio_util::io::poll_read_buf;
 
@@ -49,7 +50,11 @@ impl ReadHalf {
     /// Waits until there may be something to read. An error of the socket counts: the read returns it.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match &self.tls {
-            Some(tls) if tls.has_more() => Ok(()),
+            Some(tls) if tls.has_more() => {
+                // A loop that never waits for the socket must let others have their turn, too.
+                consume_budget().await;
+                Ok(())
+            }
             _ => self.socket.readable().await,
         }
     }
@@ -98,7 +103,7 @@ impl ReadHalf {
         let read = read.await;
         tls.answer(self.socket.as_ref());
         if matches!(read, Ok(None)) && tls.has_more() {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         read
     }
@@ -145,8 +150,11 @@ impl ReadHalf {
                 None => self.socket.try_read_buf(&mut room).map(Some),
                 Some(tls) => tls.read(&mut room, |encrypted| self.socket.try_read_buf(encrypted)),
             };
-            if !matches!(read, Ok(Some(1..))) {
-                break;
+            match (read, &self.tls) {
+                (Ok(Some(1..)), _) => {}
+                // Records without payload.
+                (Ok(None), Some(tls)) if tls.has_more() => {}
+                _ => break,
             }
         }
         rest.truncate(max);

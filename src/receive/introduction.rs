@@ -9,6 +9,7 @@ use std::{pin::pin, sync::Arc};
 use futures::future::OptionFuture;
 
 use crate::{
+    ids::NodeId,
     net::time::{self, sleep, timeout},
     receive::{
         connection::{Connection, Read},
@@ -50,8 +51,8 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = &mut closing => return Err(End::Closing),
-                readable = self.readable() => readable?,
                 Some(()) = &mut late => return Err(End::BadHandshake("no Hello came in time".into())),
+                readable = self.readable() => readable?,
             }
             self.take_memory().await?;
             match self.read().await {
@@ -91,7 +92,7 @@ impl Connection {
             Front::Control(control, len) => (control, len),
         };
         let (answer, from) = match control {
-            Control::Hello { version, from, to } => match self.source.vouches_for(from.node) {
+            Control::Hello { version, from, to } => match self.may_speak_for(context, from.node) {
                 true => (context.answer(version, &from, to), Some(from)),
                 false => (Answer::refuse(RefusedReason::Certificate), None),
             },
@@ -108,6 +109,15 @@ impl Connection {
         };
         self.buffer.skip(len);
         Ok(Beginning::Hello { answer, from })
+    }
+
+    /// Returns whether the far end may speak for this node. Asked before the node is known to be here: it would
+    /// end the links of its former life.
+    fn may_speak_for(&self, context: &SessionContext, node: NodeId) -> bool {
+        match self.source.tls() {
+            Some(_) => self.source.vouches_for(node),
+            None => context.allows_plain(),
+        }
     }
 
     /// Answers a `Hello`.

@@ -130,7 +130,9 @@ mod tests {
                 features: Features::default(),
             };
             let seen = seen.parse().expect("an address");
-            Sender::new(&info, seen, Weak::new()).addr().to_string()
+            Sender::new(&info, seen, Weak::new(), None)
+                .addr()
+                .to_string()
         };
         let mapped = "[::ffff:10.0.0.9]:50000";
         assert_eq!(addr(mapped, Some("10.0.0.2:7002")), "10.0.0.2:7002");

@@ -276,16 +276,20 @@ impl Awaiting {
             Control::OtherVersion => return Err(DownReason::Refused(RefusedReason::Version)),
             _ => return Err(DownReason::Spoke),
         };
-        if reading.tls().is_some() && !from.features.has(Features::LINKS) {
-            // Every node with TLS has this feature. Without it, this link could not be ended when the
-            // certificate is not accepted any more.
+        if self.context.has_tls() && !from.features.has(Features::LINKS) {
+            // Every node of a cluster with TLS has this feature. Without it, this link could not be ended when
+            // the keys change.
             return Err(DownReason::Spoke);
         }
         let may_follow = self.both_ways && from.features.has(Features::LINKS);
         if len < self.bytes.len() && !may_follow {
             return Err(DownReason::Spoke);
         }
-        let session = match reading.vouches_for(from.node) {
+        let may_speak = match reading.tls() {
+            Some(_) => reading.vouches_for(from.node),
+            None => self.context.allows_plain(),
+        };
+        let session = match may_speak {
             true => self.context.welcomed(&from, self.meant),
             false => Err(Refused::because(RefusedReason::Certificate)),
         };

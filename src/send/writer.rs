@@ -226,7 +226,9 @@ impl Writing {
         let without_tls = mem::take(&mut self.without_tls);
         let greeting = async {
             let stream = match &self.context.tls {
-                Some(tls) if !without_tls => self.secure(tls, stream, addr).await?,
+                Some(tls) if !(without_tls && tls.is_optional()) => {
+                    self.secure(tls, stream, addr).await?
+                }
                 _ => stream,
             };
             greet(&self.context, &self.peer, (stream, addr)).await

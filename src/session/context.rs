@@ -108,6 +108,16 @@ impl SessionContext {
         self
     }
 
+    /// Returns whether TLS is on.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Returns whether a connection without TLS may be used.
+    pub(crate) fn allows_plain(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_optional())
+    }
+
     /// Returns who this node is.
     pub(crate) fn me(&self) -> NodeInfo {
         self.me.lock().info.clone()
@@ -257,7 +267,7 @@ impl SessionContext {
         let trusted = match (&self.tls, &link.tls) {
             (None, _) => true,
             (Some(_), Some(tls)) => tls.vouches_for(link.node),
-            (Some(tls), None) => tls.is_optional(),
+            (Some(_), None) => self.allows_plain(),
         };
         if !trusted {
             link.distrust();
@@ -282,7 +292,7 @@ impl SessionContext {
             tls.is_some_and(|tls| tls.trust().has_expired(now))
         };
         for link in links.iter().filter(has_expired) {
-            link.expire();
+            link.expire(2 * self.time_limit);
         }
     }
 

@@ -4,6 +4,8 @@
 //! dialled; then the link carries frames both ways. The two halves may live on different threads. They end
 //! together: each learns here that the other has ended.
 
+#[cfg(feature = "tls")]
+use std::time::Duration;
 use std::{
     net::SocketAddr,
     sync::{
@@ -15,6 +17,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "tls")]
+use crate::net::time::{self, Instant};
 use crate::{
     ids::{Incarnation, NodeId},
     net::{halves::WriteHalf, tls::Secured},
@@ -50,6 +54,8 @@ pub(crate) struct OpenLink {
     is_untrusted: AtomicBool,
     /// Whether a certificate of the link has expired.
     is_expired: AtomicBool,
+    #[cfg(feature = "tls")]
+    expired_at: Mutex<Option<Instant>>,
     /// What encrypts it. `None` if nothing does.
     pub(crate) tls: Option<Arc<Secured>>,
     /// The half that writes, until somebody claims it. `None` from the start if the far end takes no frames
@@ -89,6 +95,8 @@ impl OpenLink {
             _session: session,
             is_untrusted: AtomicBool::new(false),
             is_expired: AtomicBool::new(false),
+            #[cfg(feature = "tls")]
+            expired_at: Mutex::new(None),
             tls,
             unclaimed: Mutex::new(writing),
             writing_ends: CancellationToken::new(),
@@ -116,15 +124,20 @@ impl OpenLink {
     pub(super) fn distrust(&self) {
         self.is_untrusted.store(true, Relaxed);
         self.ends_because(DownReason::Untrusted);
+        self.end_the_writing_half();
         self.cut.cancel();
     }
 
-    /// Ends the link in order, because a certificate has expired: what was written is read to its end.
+    /// Ends the link, because a certificate has expired: what was written is read to its end, if that comes
+    /// within this time.
     #[cfg(feature = "tls")]
-    pub(super) fn expire(&self) {
+    pub(super) fn expire(&self, grace: Duration) {
+        let since = *self.expired_at.lock().get_or_insert_with(time::now);
         if !self.is_expired.swap(true, Relaxed) {
             self.end_the_writing_half();
             drop(self.claim());
+        } else if since.elapsed() >= grace {
+            self.distrust();
         }
     }
 
@@ -191,6 +204,7 @@ impl OpenLink {
     fn reason(&self) -> DownReason {
         match self.read_to_end.load(Relaxed) {
             true => self.reason.lock().unwrap_or(DownReason::Closed),
+            false if self.is_untrusted() => DownReason::Untrusted,
             false if self.is_expired.load(Relaxed) => DownReason::Expired,
             false => DownReason::Replaced,
         }

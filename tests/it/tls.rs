@@ -14,7 +14,7 @@ use actix_transport::{
 
 use crate::support::{
     keys::{Authority, Keys, Request},
-    tls_client::{connect, fate, first_flight, send_raw, tls, tls_of_all},
+    tls_client::{connect, fate, first_flight, impostor, send_raw, tls, tls_of_all},
     *,
 };
 
@@ -115,7 +115,10 @@ fn frames_and_answers_go_both_ways_on_one_encrypted_connection() {
                 let peer = sender.expect("introduced").peer().expect("usable");
                 peer.try_send(group(1), got.payload).expect("room");
                 let (sender, got) = answers.next().await;
-                assert_eq!(sender.expect("introduced").node(), NodeId::new(2));
+                let sender = sender.expect("introduced");
+                assert_eq!(sender.node(), NodeId::new(2));
+                let certificate = sender.certificate().expect("shown");
+                assert_eq!(certificate.dns_names()[0], "node-2.test");
                 assert_eq!(got.payload, payload);
             }
             let stats = [&a, &b].map(Transport::stats);
@@ -364,6 +367,27 @@ fn half_a_handshake_and_then_silence_ends_after_its_time() {
     });
 }
 
+/// More than there may be at the same time, all from one ip.
+#[test]
+fn the_oldest_handshakes_give_way_and_a_node_still_gets_in() {
+    run(async {
+        let authority = Authority::new("kv");
+        let [a, b] = [1, 2].map(|node| node_of(&authority, node));
+        let mut got = serve(&b, [1]);
+        let flight = first_flight();
+        let _open: Vec<_> = (0..100)
+            .map(|_| send_raw(&b, &flight[..flight.len() / 2]))
+            .collect();
+        until("there is no place", || {
+            failed(&b, HandshakeFailure::Crowded) >= 36
+        })
+        .await;
+        send(&a, &b, 1);
+        arrives(&mut got, 1).await;
+        end([a, b]).await;
+    });
+}
+
 #[test]
 fn a_handshake_that_never_ends_is_cut_after_32_kib() {
     run(async {
@@ -502,8 +526,96 @@ fn a_node_must_have_a_certificate_for_its_number() {
         assert_eq!(down(&mut events).await, refused);
         let written = [&b, &liar].map(|node| node.stats().tcp.written.frames);
         assert_eq!(written, [0, 0]);
+        // Once when it dialled, and once when it was dialled.
+        assert!(failed(&b, HandshakeFailure::WrongNode) >= 2);
         end([b, liar]).await;
         got.end().await;
+    });
+}
+
+#[test]
+fn a_node_that_is_dialled_needs_a_certificate_that_is_valid_and_a_key() {
+    use HandshakeFailure::*;
+
+    let authority = Authority::new("kv");
+    let mut long = authority.intermediate("1");
+    for level in 2..=8 {
+        long = long.intermediate(&level.to_string());
+    }
+    let good = authority.certificate(Request::node(2));
+    let impostors = [
+        (Expired, authority.certificate(Request::node(2).expired())),
+        (
+            NotYetValid,
+            authority.certificate(Request::node(2).not_yet_valid()),
+        ),
+        (BadCertificate, long.certificate(Request::node(2))),
+        (
+            BadCertificate,
+            good.with_key_of(&authority.certificate(Request::node(2))),
+        ),
+    ];
+    for (reason, keys) in impostors {
+        run(async {
+            let addr = impostor(&keys, welcome_both_ways(2, 7, 7000));
+            let a = node_of(&authority, 1);
+            let mut events = watch(&a);
+            a.try_send(addr, group(1), &b"secret"[..]).expect("room");
+            let error = unreachable(&mut events).await;
+            assert_eq!(error, std::io::ErrorKind::PermissionDenied, "{reason:?}");
+            assert!(failed(&a, reason) > 0, "{}", a.stats().tls.failed);
+            assert_eq!(a.stats().tcp.written.frames, 0);
+            a.stop(Shutdown::Now).await;
+        });
+    }
+}
+
+/// It could not be shut out later: only links both ways are ended when the keys change.
+#[test]
+fn a_node_that_takes_frames_only_and_sends_none_gets_none() {
+    run(async {
+        let authority = Authority::new("kv");
+        let keys = authority.certificate(Request::node(2));
+        for (answer, comes) in [
+            (welcome(2, 7), false),
+            (welcome_both_ways(2, 7, 7000), true),
+        ] {
+            let addr = impostor(&keys, answer);
+            let a = node_of(&authority, 1);
+            let mut events = watch(&a);
+            a.try_send(addr, group(1), &b"x"[..]).expect("room");
+            match comes {
+                false => {
+                    unreachable(&mut events).await;
+                    assert_eq!(a.stats().tcp.written.frames, 0);
+                }
+                true => until("it is written", || a.stats().tcp.written.frames == 1).await,
+            }
+            a.stop(Shutdown::Now).await;
+        }
+    });
+}
+
+#[test]
+fn a_rule_that_panics_covers_nothing_and_costs_nothing_else() {
+    run(async {
+        let authority = Authority::new("kv");
+        let keys = authority.certificate(Request::node(1));
+        let tls_1 = tls(&keys).node_rule(|_, node| {
+            assert_eq!(node, NodeId::new(1), "the rule fails");
+            true
+        });
+        let a = node_with(&Config::default(), 1, tls_1);
+        let b = node_of(&authority, 2);
+        let mut events = watch(&b);
+        send(&b, &a, 1);
+        let refused = DownReason::Refused(RefusedReason::Certificate);
+        assert_eq!(down(&mut events).await, refused);
+        assert_eq!(a.stats().links.restarts, 0);
+        a.reload_tls(tls(&keys)).expect("good keys");
+        let mut got = serve(&a, [1]);
+        arrives(&mut got, 1).await;
+        end([a, b]).await;
     });
 }
 
@@ -707,6 +819,7 @@ fn that_the_own_certificate_expires_soon_is_told() {
         let authority = Authority::new("kv");
         let (recipient, mut events) = observer();
         let soon = Request {
+            not_before: SystemTime::now() - Duration::from_secs(360 * 24 * 3600),
             not_after: SystemTime::now() + Duration::from_secs(13 * 24 * 3600),
             ..Request::node(1)
         };
@@ -837,6 +950,9 @@ fn what_cannot_work_is_told_before_the_port_is_open() {
         let expired = authority.certificate(Request::node(1).expired());
         let expired = from(ca, &expired.cert_pem, &expired.key_pem);
         assert!(matches!(expired, Err(TlsError::Expired(_))));
+        let too_early = authority.certificate(Request::node(1).not_yet_valid());
+        let too_early = from(ca, &too_early.cert_pem, &too_early.key_pem);
+        assert!(matches!(too_early, Err(TlsError::NotYetValid(_))));
         let gone = Tls::from_pem_files("/nowhere/ca.pem", "b.pem", "b.key");
         let gone = gone.expect_err("no file").to_string();
         assert!(gone.contains("/nowhere/ca.pem"), "{gone}");

@@ -49,7 +49,7 @@ const MAX_DISCARDED: u64 = 64 << 10;
 pub(super) async fn accept(
     current: &Arc<Current>,
     stream: Stream,
-    place: &Place,
+    place: &Place<'_>,
 ) -> Result<Stream, Failed> {
     let keys = current.keys();
     let acceptor = TlsAcceptor::from(keys.server().clone());

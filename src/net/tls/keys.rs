@@ -24,7 +24,7 @@ use crate::{
             TlsMode,
             certificate::Certificate,
             pattern::SanPattern,
-            verifier::{FromClient, NotAllowed, Role},
+            verifier::{FromClient, NotAllowed, Role, check_length},
         },
     },
     tls_error::{PemFile, TlsError},
@@ -196,6 +196,7 @@ impl Keys {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
+        check_length(others)?;
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(first)?,
             &self.roots,

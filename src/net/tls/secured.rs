@@ -3,9 +3,9 @@
 //! Both halves use one rustls connection, which is locked for as long as one batch takes: to encrypt and
 //! write it, or to decrypt what one read of the socket brought. The halves may live on different threads.
 //!
-//! What is written is encrypted as a whole, up to [`MAX_ENCRYPTED`] at once, in records of 16 KiB. It counts
-//! as written when the system has taken all of it, so a frame in a record that was cut is not written:
-//! it goes out again on the next link, and the far end cannot have read it.
+//! What is written is encrypted as a whole, up to [`MAX_ENCRYPTED`] at once, in records of 16 KiB. A record
+//! counts as written when the system has taken all of it. So a frame of which a part is in a record that was
+//! cut is not written whole: it goes out again on the next link, and the far end cannot have read it.
 
 use std::{
     io::{self, BufRead, IoSlice, Write},
@@ -42,8 +42,9 @@ const MIN_READ: usize = 4 << 10;
 /// many steps without payload the task yields, which is after less than a millisecond.
 const MAX_FRUITLESS: usize = 16;
 
-/// Bytes that a record adds to its content.
-const RECORD: usize = 22;
+/// What rustls puts into one record at most, and what the record adds to it.
+const RECORD: usize = 16 << 10;
+const RECORD_HEAD: usize = 22;
 
 /// The encryption of one connection.
 #[derive(Debug)]
@@ -60,8 +61,10 @@ pub(crate) struct Secured {
 #[derive(Debug)]
 struct State {
     rustls: Connection,
-    /// How many bytes are encrypted and not written whole.
+    /// How many bytes are encrypted and not in records that are written whole.
     encrypted: usize,
+    /// How many bytes of these records the system has taken.
+    taken: usize,
     /// How many bytes are written, counted before they were encrypted.
     written: u64,
     /// The same, encrypted, with what the handshake took.
@@ -69,6 +72,12 @@ struct State {
     acknowledged: Acknowledged,
     /// Nothing more may be written.
     is_ended: bool,
+}
+
+/// Whether the far end has said that nothing more comes.
+enum End {
+    NotYet,
+    Closed,
 }
 
 /// What was read from the socket and is not decrypted yet.
@@ -86,6 +95,7 @@ impl Secured {
         let state = State {
             rustls,
             encrypted: 0,
+            taken: 0,
             written: 0,
             sent,
             acknowledged: Acknowledged::default(),
@@ -145,9 +155,11 @@ impl Secured {
         let mut incoming = self.incoming.lock();
         let (mut done, mut fruitless) = (0, 0);
         let (end, has_more) = loop {
-            match self.decrypt(&mut incoming, out, &mut fruitless) {
-                Ok(Some(n)) => done += n,
-                Ok(None) => break (Ok(Some(0)), true),
+            let (n, end) = self.decrypt(&mut incoming, out, &mut fruitless);
+            done += n;
+            match end {
+                Ok(End::NotYet) => {}
+                Ok(End::Closed) => break (Ok(Some(0)), true),
                 Err(err) => break (Err(err), true),
             }
             if !out.has_remaining_mut() || !incoming.unread().is_empty() {
@@ -170,21 +182,20 @@ impl Secured {
     }
 
     /// Decrypts what was received, as far as there is room, and until [`MAX_FRUITLESS`] steps in a row have come
-    /// to nothing. `None`: the far end has ended the connection.
+    /// to nothing. Returns how much came, and whether more can come.
     fn decrypt(
         &self,
         incoming: &mut Incoming,
         out: &mut impl BufMut,
         fruitless: &mut usize,
-    ) -> io::Result<Option<usize>> {
+    ) -> (usize, io::Result<End>) {
         let mut state = self.state.lock();
         let rustls = &mut state.rustls;
         let mut done = 0;
         while out.has_remaining_mut() {
             let mut reader = rustls.reader();
             match reader.fill_buf() {
-                Ok([]) if done == 0 => return Ok(None),
-                Ok([]) => break,
+                Ok([]) => return (done, Ok(End::Closed)),
                 Ok(bytes) => {
                     let n = bytes.len().min(out.remaining_mut());
                     out.put_slice(&bytes[..n]);
@@ -194,31 +205,29 @@ impl Secured {
                     continue;
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Err(err) => return Err(err),
+                Err(err) => return (done, Err(err)),
             }
             if incoming.unread().is_empty() || *fruitless == MAX_FRUITLESS {
                 break;
             }
             *fruitless += 1;
-            let taken = rustls.read_tls(&mut incoming.unread())?;
-            if taken == 0 {
-                return Err(io::ErrorKind::InvalidData.into());
+            match rustls.read_tls(&mut incoming.unread()) {
+                Ok(0) => return (done, Err(io::ErrorKind::InvalidData.into())),
+                Ok(taken) => incoming.begin += taken,
+                Err(err) => return (done, Err(err)),
             }
-            incoming.begin += taken;
             let processed = rustls.process_new_packets();
             if rustls.wants_write() {
                 self.has_answer.store(true, Relaxed);
             }
             if let Err(err) = processed {
                 self.trust.failed(&err);
-                return match done {
-                    0 => Err(io::Error::new(io::ErrorKind::InvalidData, err)),
-                    // rustls says the same again.
-                    done => Ok(Some(done)),
-                };
+                // rustls says the same again when it is asked again.
+                let err = io::Error::new(io::ErrorKind::InvalidData, err);
+                return (done, Err(err));
             }
         }
-        Ok(Some(done))
+        (done, Ok(End::NotYet))
     }
 
     /// Writes what rustls has to say by itself, if the system takes it at once. Otherwise it goes out before
@@ -248,18 +257,22 @@ impl Secured {
             // What rustls had to say by itself may take the place.
             state.flush(socket)?;
             state.encrypted = state.rustls.writer().write_vectored(slices)?;
+            state.taken = 0;
         }
-        state.flush(socket)?;
-        let written = mem::take(&mut state.encrypted);
-        state.written += written as u64;
-        let (sent, plain) = (state.sent.written(), state.written);
-        if let Some(sent) = sent {
-            state.acknowledged.note(sent, plain);
+        let flushed = state.flush(socket);
+        let written = match &flushed {
+            Ok(()) => state.encrypted,
+            // Everything but the last record is full, and the last one is not whole yet.
+            Err(_) => state.taken / (RECORD + RECORD_HEAD) * RECORD,
+        };
+        if written == 0 {
+            flushed?;
         }
+        state.wrote(written);
         Ok(written)
     }
 
-    /// Returns how many bytes are encrypted and not written whole.
+    /// Returns how many bytes are encrypted and not in records that are written whole.
     pub(in crate::net) fn encrypted(&self) -> usize {
         self.state.lock().encrypted
     }
@@ -290,11 +303,31 @@ impl Secured {
 }
 
 impl State {
+    /// Notes that so many of the encrypted bytes are in records that are written whole.
+    fn wrote(&mut self, bytes: usize) {
+        self.encrypted -= bytes;
+        self.taken -= match self.encrypted {
+            0 => self.taken,
+            _ => bytes / RECORD * (RECORD + RECORD_HEAD),
+        };
+        self.written += bytes as u64;
+        if let Some(sent) = self.sent.written() {
+            // What is taken of the next record is no part of it.
+            let whole = sent - self.taken as u64;
+            self.acknowledged.note(whole, self.written);
+        }
+    }
+
     /// Writes what is encrypted. Fails if the system does not take all of it.
     fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
-        let State { rustls, sent, .. } = self;
+        let State {
+            rustls,
+            sent,
+            taken,
+            ..
+        } = self;
         while rustls.wants_write() {
-            rustls.write_tls(&mut Socket { socket, sent })?;
+            *taken += rustls.write_tls(&mut Socket { socket, sent })?;
         }
         Ok(())
     }
@@ -314,7 +347,7 @@ impl Incoming {
         self.bytes.clear();
         self.begin = 0;
         self.bytes
-            .reserve((room + RECORD).clamp(MIN_READ, MAX_READ));
+            .reserve((room + RECORD_HEAD).clamp(MIN_READ, MAX_READ));
         fill(&mut self.bytes)
     }
 
@@ -345,5 +378,133 @@ impl Write for Socket<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use rcgen::{CertificateParams, KeyPair};
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        config::Config,
+        net::{
+            halves::{ReadHalf, WriteHalf},
+            tcp::Stream,
+            tls::{Endpoint, Expected, Tls},
+        },
+    };
+
+    /// Keys of node 1, which this node trusts itself.
+    fn endpoint() -> Arc<Endpoint> {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["node-1.test".to_owned()]).expect("a name");
+        let cert = params.self_signed(&key).expect("a certificate").pem();
+        let key = key.serialize_pem();
+        let tls = Tls::from_pem(cert.as_bytes(), cert.as_bytes(), key.as_bytes());
+        let tls = tls.expect("keys that fit together").allow(["node-*.test"]);
+        let limit = Duration::from_secs(10);
+        Arc::new(Endpoint::new(&tls, NodeId::new(1), 1 << 20, limit).expect("good keys"))
+    }
+
+    /// An encrypted connection: the half that writes at one end, and the half that reads at the other. The system
+    /// holds about so many bytes of what is written.
+    async fn connection(buffer: usize) -> (WriteHalf, ReadHalf, impl Sized) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let options = SockRef::from(&listener);
+        options.set_recv_buffer_size(2 << 10).expect("open");
+        let addr = listener.local_addr().expect("bound");
+        let dialled = Stream::dial(addr, &Config::default()).await;
+        let dialled = dialled.expect("it listens");
+        let options = SockRef::from(&dialled.tcp);
+        options.set_send_buffer_size(buffer).expect("open");
+        let (tcp, from) = listener.accept().await.expect("dialled");
+        let accepted = Stream {
+            sent: Sent::on(&tcp),
+            tcp,
+            tls: None,
+        };
+        let endpoint = endpoint();
+        let expected = Expected {
+            host: Some("node-1.test"),
+            node: None,
+        };
+        let (dialled, accepted) = tokio::join!(
+            endpoint.connect(dialled, addr, expected),
+            endpoint.accept(accepted, from),
+        );
+        let (back, writing) = dialled.expect("trusted").split();
+        let (reading, there) = accepted.expect("trusted").split();
+        (writing, reading, (back, there))
+    }
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|n| (n * 31 % 251) as u8).collect()
+    }
+
+    async fn read_to_end(mut reading: ReadHalf) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            reading.readable().await.expect("open");
+            match reading.read(&mut all).await {
+                Ok(Some(0)) | Err(_) => return all,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Otherwise frames would go out twice, or be lost without being counted.
+    #[tokio::test]
+    async fn what_the_far_end_can_read_is_what_counts_as_written() {
+        const LEN: usize = 1 << 20;
+
+        let (payload, mut cut) = (pattern(LEN), 0);
+        for buffer in (4 << 10..120 << 10).step_by(5 << 10) {
+            let (writing, reading, _others) = connection(buffer).await;
+            let mut written = 0;
+            while let Ok(n) = writing.try_write(&[IoSlice::new(&payload[written..])]) {
+                written += n;
+                assert!(written < LEN, "the system takes everything");
+            }
+            assert!(writing.encrypted() > 0);
+            assert_eq!(writing.written().unwrap_or(written as u64), written as u64);
+            cut += usize::from(written % MAX_ENCRYPTED > 0);
+            // In the middle of a record.
+            drop(writing);
+            let read = read_to_end(reading).await;
+            assert_eq!(read.len(), written);
+            assert_eq!(read, payload[..written]);
+        }
+        assert!(cut > 0, "always between two batches");
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_is_finished_and_all_of_it_is_acknowledged() {
+        const LEN: usize = 1 << 20;
+
+        let payload = pattern(LEN);
+        let (writing, reading, _others) = connection(20 << 10).await;
+        let reading = tokio::spawn(async move {
+            let mut reading = reading;
+            let mut all = Vec::with_capacity(LEN);
+            while all.len() < LEN {
+                reading.readable().await.expect("open");
+                let mut room = bytes::BufMut::limit(&mut all, 100_000);
+                reading.read(&mut room).await.expect("no error");
+            }
+            all
+        });
+        writing.write_whole(&payload).await.expect("open");
+        assert_eq!(writing.encrypted(), 0);
+        assert_eq!(reading.await.expect("no panic"), payload);
+        if writing.written().is_some() {
+            while writing.acknowledged() != Some(LEN as u64) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
     }
 }

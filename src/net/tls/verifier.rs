@@ -35,6 +35,21 @@ impl NotAllowed {
     }
 }
 
+/// The most certificates that may stand between that of a node and the CA. rustls looks for a way through them
+/// before it knows that the other end has a key, and tries very many where there are many.
+pub(super) const MAX_BETWEEN: usize = 4;
+
+/// Refuses a chain that is too long.
+pub(super) fn check_length(intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
+    match intermediates.len() {
+        0..=MAX_BETWEEN => Ok(()),
+        len => {
+            let text = format!("{len} certificates between node and CA, {MAX_BETWEEN} are allowed");
+            Err(Error::General(text))
+        }
+    }
+}
+
 /// Reads what a certificate says.
 pub(super) fn parse(der: &CertificateDer<'_>) -> Result<Certificate, Error> {
     Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding.into())
@@ -64,6 +79,7 @@ impl ClientCertVerifier for FromClient {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        check_length(intermediates)?;
         let verified = self
             .chain
             .verify_client_cert(end_entity, intermediates, now)?;

@@ -2,14 +2,15 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     time::Duration,
 };
 
 use actix_transport::{Tls, Transport};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, ServerConnection,
+    SignatureScheme, StreamOwned,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
@@ -64,6 +65,34 @@ pub(crate) fn first_flight() -> Vec<u8> {
     bytes
 }
 
+/// Listens as whoever has these keys, and lets everybody in. Says `answer` when the first bytes have come.
+/// Returns where.
+pub(crate) fn impostor(keys: &Keys, answer: Vec<u8>) -> SocketAddr {
+    let provider = Arc::new(ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .expect("ring has TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(own(keys, &provider))));
+    let server = Arc::new(server);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
+    let addr = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+
+        while let Ok((stream, _)) = listener.accept() {
+            let connection = ServerConnection::new(server.clone()).expect("a connection");
+            let mut stream = StreamOwned::new(connection, stream);
+            let mut bytes = [0; 1024];
+            if matches!(stream.read(&mut bytes), Ok(1..)) {
+                let _ = stream.write_all(&answer);
+                while matches!(stream.read(&mut bytes), Ok(1..)) {}
+            }
+        }
+    });
+    addr
+}
+
 /// Sends bytes as they are.
 pub(crate) fn send_raw(transport: &Transport, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(transport.local_addr()).expect("it listens");
@@ -83,15 +112,19 @@ fn config(keys: Option<&Keys>) -> ClientConfig {
     match keys {
         None => builder.with_no_client_auth(),
         Some(keys) => {
-            let chain = CertificateDer::pem_slice_iter(keys.cert_pem.as_bytes());
-            let chain = chain.collect::<Result<_, _>>().expect("certificates");
-            let key = PrivateKeyDer::from_pem_slice(keys.key_pem.as_bytes()).expect("a key");
-            // Also a key that does not belong to the certificate.
-            let key = provider.key_provider.load_private_key(key).expect("a key");
-            let own = CertifiedKey::new(chain, key);
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
+            let own = SingleCertAndKey::from(own(keys, &provider));
+            builder.with_client_cert_resolver(Arc::new(own))
         }
     }
+}
+
+/// Also with a key that does not belong to the certificate.
+fn own(keys: &Keys, provider: &CryptoProvider) -> CertifiedKey {
+    let chain = CertificateDer::pem_slice_iter(keys.cert_pem.as_bytes());
+    let chain = chain.collect::<Result<_, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_slice(keys.key_pem.as_bytes()).expect("a key");
+    let key = provider.key_provider.load_private_key(key).expect("a key");
+    CertifiedKey::new(chain, key)
 }
 
 #[derive(Debug)]
