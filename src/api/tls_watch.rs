@@ -55,7 +55,7 @@ impl TlsWatch {
         self.endpoint.reload(&tls)?;
         *current = tls;
         drop(current);
-        self.sessions.end_untrusted();
+        self.sessions.keys_changed();
         self.reporter.tls_reloaded(&self.endpoint.certificate());
         Ok(())
     }

@@ -50,6 +50,8 @@ pub(crate) struct OpenLink {
     is_untrusted: AtomicBool,
     /// Whether a certificate of the link has expired.
     is_expired: AtomicBool,
+    /// Whether this node has another certificate by now.
+    is_renewed: AtomicBool,
     /// What encrypts it. `None` if nothing does.
     pub(crate) tls: Option<Arc<Secured>>,
     /// The half that writes, until somebody claims it. `None` from the start if the far end takes no frames
@@ -89,6 +91,7 @@ impl OpenLink {
             _session: session,
             is_untrusted: AtomicBool::new(false),
             is_expired: AtomicBool::new(false),
+            is_renewed: AtomicBool::new(false),
             tls,
             unclaimed: Mutex::new(writing),
             writing_ends: CancellationToken::new(),
@@ -123,9 +126,23 @@ impl OpenLink {
     #[cfg(feature = "tls")]
     pub(super) fn expire(&self) {
         if !self.is_expired.swap(true, Relaxed) {
-            self.end_the_writing_half();
-            drop(self.claim());
+            self.end_in_order();
         }
+    }
+
+    /// Ends the link in order, because this node has another certificate by now: the next link shows that one.
+    #[cfg(feature = "tls")]
+    pub(super) fn renew(&self) {
+        if !self.is_renewed.swap(true, Relaxed) {
+            self.end_in_order();
+        }
+    }
+
+    /// Ends the half that writes. What was written is read to its end, at both ends.
+    #[cfg(feature = "tls")]
+    fn end_in_order(&self) {
+        self.end_the_writing_half();
+        drop(self.claim());
     }
 
     // ---- for the half that reads -------------------------------------------------------------------
@@ -192,6 +209,7 @@ impl OpenLink {
         match self.read_to_end.load(Relaxed) {
             true => self.reason.lock().unwrap_or(DownReason::Closed),
             false if self.is_expired.load(Relaxed) => DownReason::Expired,
+            false if self.is_renewed.load(Relaxed) => DownReason::Renewed,
             false => DownReason::Replaced,
         }
     }
