@@ -7,11 +7,19 @@ use crate::{
 };
 
 impl Transport {
-    /// Uses other keys and rules from now on. New connections are made with them. Connections that are open
-    /// remain, unless the certificate of the far end would not be accepted any more, or a connection without
-    /// TLS is no longer allowed: these end at once, as [`DownReason::Untrusted`](crate::DownReason::Untrusted),
-    /// and nothing that comes on them is delivered. Frames that were read before may still reach their actors. So whoever is no longer allowed is shut out when this
-    /// returns, and keys can be changed under load without the loss of a frame.
+    /// Uses other keys and rules from now on. New connections are made with them.
+    ///
+    /// A connection that is open ends at once, as [`DownReason::Untrusted`](crate::DownReason::Untrusted), if the
+    /// certificate of the far end would not be accepted any more, or if it has no TLS and TLS is required now:
+    /// nothing more that comes on it is delivered, except that frames which were read before may still reach their
+    /// actors, and what is on the way is lost. If this node has another
+    /// certificate now, its other connections end in order, as
+    /// [`DownReason::Renewed`](crate::DownReason::Renewed), and new ones are made: nothing is lost. All others
+    /// remain.
+    ///
+    /// So another CA comes into use without the loss of a frame: let all nodes trust both, then give each a
+    /// certificate of the new one, and when all links have these
+    /// ([`PeerStats::certificate`](crate::PeerStats::certificate)), let them trust the new one only.
     ///
     /// What is allowed, the rule, the mode and the interval for reading files are those of the new `Tls`;
     /// [`Tls::allow_datagrams`] has no effect here. This reads no file. It checks the certificates of all open

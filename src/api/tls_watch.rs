@@ -79,7 +79,7 @@ impl TlsWatch {
         let changes = current.changes + 1;
         *current = InUse { tls, changes };
         drop(current);
-        self.sessions.end_untrusted();
+        self.sessions.keys_changed();
         self.reporter.tls_reloaded(&self.endpoint.certificate());
         Ok(())
     }

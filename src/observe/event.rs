@@ -391,6 +391,9 @@ pub enum DownReason {
     /// A certificate of the connection has expired. Nothing is lost; the next connection needs certificates
     /// that are valid. Only with the feature `tls`.
     Expired,
+    /// This node has another certificate by now, and the next connection is made with that. Nothing is lost. Only
+    /// with the feature `tls`.
+    Renewed,
     /// There is a better connection to the same node: when two nodes dial each other at the same time, the
     /// one that the node with the lower number dialled remains, and of several the latest. Nothing is lost.
     Replaced,
@@ -417,6 +420,7 @@ impl fmt::Display for DownReason {
             DownReason::Left => f.write_str("the node stops"),
             DownReason::Untrusted => f.write_str("not accepted any more by the TLS keys in use"),
             DownReason::Expired => f.write_str("a certificate has expired"),
+            DownReason::Renewed => f.write_str("made again with the new certificate of this node"),
             DownReason::Replaced => f.write_str("replaced by another connection to the same node"),
             DownReason::Ended => f.write_str("ended by this node"),
         }

@@ -140,6 +140,7 @@ impl NotWelcome {
             DownReason::Closed
             | DownReason::Idle
             | DownReason::Left
+            | DownReason::Renewed
             | DownReason::Replaced
             | DownReason::Superseded
             | DownReason::Ended => io::ErrorKind::UnexpectedEof,

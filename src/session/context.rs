@@ -257,13 +257,13 @@ impl SessionContext {
         known.add_link(&link);
         drop(known);
         // The keys may have changed since the node introduced itself.
-        self.distrust_unless_trusted(&link);
+        self.end_unless_of_these_keys(&link);
         link
     }
 
-    /// Ends the link if the certificate of the far end is not accepted any more, or there is none and TLS is
-    /// required.
-    fn distrust_unless_trusted(&self, link: &OpenLink) {
+    /// Ends the link at once if the certificate of the far end is not accepted any more, or there is none and
+    /// TLS is required. Ends it in order if this node has another certificate by now.
+    fn end_unless_of_these_keys(&self, link: &OpenLink) {
         let trusted = match (&self.tls, &link.tls) {
             (None, _) => true,
             (Some(_), Some(tls)) => tls.vouches_for(link.node),
@@ -272,14 +272,21 @@ impl SessionContext {
         if !trusted {
             link.distrust();
         }
+        // Nothing happens to a link that has ended.
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &link.tls
+            && tls.trust().is_of_former_keys()
+        {
+            link.renew();
+        }
     }
 
-    /// Ends the links that would not be accepted any more.
+    /// Ends the links that would not be accepted any more, or not be made in the same way.
     #[cfg(feature = "tls")]
-    pub(crate) fn end_untrusted(&self) {
+    pub(crate) fn keys_changed(&self) {
         let links = self.known.lock().links();
         for link in links {
-            self.distrust_unless_trusted(&link);
+            self.end_unless_of_these_keys(&link);
         }
     }
 

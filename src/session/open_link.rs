@@ -50,10 +50,8 @@ pub(crate) struct OpenLink {
     /// Cancelled when the link must end at once: a later incarnation of the node has come, or its certificate
     /// is not accepted any more.
     cut: CancellationToken,
-    /// Whether that is because of the certificate.
-    is_untrusted: AtomicBool,
-    /// Whether a certificate of the link has expired.
-    is_expired: AtomicBool,
+    /// Why this end has ended the link, if that is because of a certificate.
+    ended_for: Mutex<Option<DownReason>>,
     #[cfg(feature = "tls")]
     expired_at: Mutex<Option<Instant>>,
     /// What encrypts it. `None` if nothing does.
@@ -93,8 +91,7 @@ impl OpenLink {
             dialled,
             cut: session.superseded.child_token(),
             _session: session,
-            is_untrusted: AtomicBool::new(false),
-            is_expired: AtomicBool::new(false),
+            ended_for: Mutex::new(None),
             #[cfg(feature = "tls")]
             expired_at: Mutex::new(None),
             tls,
@@ -117,12 +114,12 @@ impl OpenLink {
 
     /// Returns whether the certificate of the far end is not accepted any more.
     pub(crate) fn is_untrusted(&self) -> bool {
-        self.is_untrusted.load(Relaxed)
+        *self.ended_for.lock() == Some(DownReason::Untrusted)
     }
 
     /// Ends the link at once, because the certificate of the far end is not accepted any more.
     pub(super) fn distrust(&self) {
-        self.is_untrusted.store(true, Relaxed);
+        *self.ended_for.lock() = Some(DownReason::Untrusted);
         self.ends_because(DownReason::Untrusted);
         self.end_the_writing_half();
         self.cut.cancel();
@@ -133,11 +130,28 @@ impl OpenLink {
     #[cfg(feature = "tls")]
     pub(super) fn expire(&self, grace: Duration) {
         let since = *self.expired_at.lock().get_or_insert_with(time::now);
-        if !self.is_expired.swap(true, Relaxed) {
+        match since.elapsed() < grace {
+            true => self.end_in_order(DownReason::Expired),
+            false => self.distrust(),
+        }
+    }
+
+    /// Ends the link in order, because this node has another certificate by now: the next link shows that one.
+    #[cfg(feature = "tls")]
+    pub(super) fn renew(&self) {
+        self.end_in_order(DownReason::Renewed);
+    }
+
+    /// Ends the half that writes, unless a certificate has ended it already. What was written is read to its end,
+    /// at both ends.
+    #[cfg(feature = "tls")]
+    fn end_in_order(&self, reason: DownReason) {
+        let mut ended_for = self.ended_for.lock();
+        if ended_for.is_none() {
+            *ended_for = Some(reason);
+            drop(ended_for);
             self.end_the_writing_half();
             drop(self.claim());
-        } else if since.elapsed() >= grace {
-            self.distrust();
         }
     }
 
@@ -204,9 +218,7 @@ impl OpenLink {
     fn reason(&self) -> DownReason {
         match self.read_to_end.load(Relaxed) {
             true => self.reason.lock().unwrap_or(DownReason::Closed),
-            false if self.is_untrusted() => DownReason::Untrusted,
-            false if self.is_expired.load(Relaxed) => DownReason::Expired,
-            false => DownReason::Replaced,
+            false => self.ended_for.lock().unwrap_or(DownReason::Replaced),
         }
     }
 

@@ -133,6 +133,11 @@ impl Keys {
         &self.certificate
     }
 
+    /// Returns whether a node with these keys shows the same certificates as with the others.
+    pub(super) fn show_the_same_as(&self, others: &Keys) -> bool {
+        self.own.cert == others.own.cert
+    }
+
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }

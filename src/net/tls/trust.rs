@@ -72,6 +72,12 @@ impl Trust {
         self.current.failures.count(ip, HandshakeFailure::WrongNode);
     }
 
+    /// Returns whether this node has another certificate by now than the one that it showed.
+    pub(crate) fn is_of_former_keys(&self) -> bool {
+        let now = self.current.keys();
+        !Arc::ptr_eq(&now, &self.keys) && !now.show_the_same_as(&self.keys)
+    }
+
     /// Returns when the first of the two certificates expires.
     pub(crate) fn expires(&self) -> SystemTime {
         let own = self.keys.certificate().not_after();
