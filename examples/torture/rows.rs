@@ -21,6 +21,7 @@ mod identity;
 mod killed;
 mod loss;
 mod mesh;
+mod migration;
 mod names;
 mod panics;
 mod paused;
@@ -48,6 +49,7 @@ pub(crate) const ROWS: &[Row] = &[
     hostile::ROW,
     bad_keys::ROW,
     rotation::ROW,
+    migration::ROW,
     unfinished::TRICKLE,
     unfinished::GONE,
     unfinished::INBOUND_MEMORY,
