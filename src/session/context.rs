@@ -263,10 +263,8 @@ impl SessionContext {
             return link.distrust();
         }
         #[cfg(feature = "tls")]
-        if link
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.trust().is_of_former_keys())
+        if let Some(tls) = &link.tls
+            && tls.trust().is_of_former_keys()
         {
             link.renew();
         }
