@@ -75,6 +75,11 @@ impl Authority {
         }
     }
 
+    /// Returns the certificate of the root.
+    pub(crate) fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
     /// Writes the root's certificate to `ca.pem`, and the key of this authority to `ca.key`.
     pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
         write_secret(&dir.join("ca.key"), &self.issuer.key().serialize_pem())?;

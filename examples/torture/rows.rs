@@ -20,10 +20,13 @@ mod hostile_clients;
 mod identity;
 mod killed;
 mod loss;
+mod mesh;
+mod migration;
 mod names;
 mod panics;
 mod paused;
 mod raw_flood;
+mod rotation;
 mod sigstop;
 mod soak;
 mod stop;
@@ -45,6 +48,8 @@ pub(crate) const ROWS: &[Row] = &[
     sigstop::ROW,
     hostile::ROW,
     bad_keys::ROW,
+    rotation::ROW,
+    migration::ROW,
     unfinished::TRICKLE,
     unfinished::GONE,
     unfinished::INBOUND_MEMORY,

@@ -1,13 +1,23 @@
 //! Control frames between the frames of a link: which frames come next, which are missing, and that the node
 //! stops.
 
+use std::{sync::Arc, time::Duration};
+
 use crate::{
     net::time,
     observe::event::DownReason,
     receive::{connection::Connection, end::End},
-    session::inbound_stream::Turn,
+    session::{
+        context::SessionContext,
+        inbound_stream::{InboundStream, Turn},
+        open_link::OpenLink,
+    },
     wire::control::{Control, refused::RefusedReason},
 };
+
+/// How often a link looks whether others have begun. It does so only when frames are missing, and mostly
+/// finds out at once.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 impl Connection {
     /// Acts on a control frame. The frames before it have been delivered, and those behind it have not.
@@ -56,11 +66,12 @@ impl Connection {
         let Some(stream) = sessions.stream(link, stream) else {
             return Err(End::Refused(RefusedReason::OlderIncarnation));
         };
-        let (lifecycle, stirs) = (self.lifecycle.clone(), link.stirs_reading.clone());
+        link.begin();
+        let (lifecycle, limit) = (self.lifecycle.clone(), self.config.handover_wait);
         let turn = tokio::select! {
             biased;
             () = lifecycle.receiving_ends() => return Err(End::Closing),
-            turn = self.source.watch_during(stream.turn(stirs), |_| {}) => turn,
+            turn = self.source.watch_during(turn(sessions, link, stream, next, limit), |_| {}) => turn,
         };
         sessions.accepted();
         self.frame_deadline.restart(time::now());
@@ -82,6 +93,30 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Waits until it is the turn of a link whose first frame has this number.
+///
+/// A link that was replaced soon after it was made may have brought frames that nobody has looked at yet: its
+/// socket is another one. So if frames are missing, links that have not begun go first, for as long as
+/// a later link waits for a former one.
+async fn turn(
+    sessions: &SessionContext,
+    link: &OpenLink,
+    stream: Arc<InboundStream>,
+    next: u64,
+    limit: Duration,
+) -> Turn {
+    let turn = stream.clone().turn(link.stirs_reading.clone()).await;
+    if !turn.would_miss(next) || !sessions.another_may_begin(link) {
+        return turn;
+    }
+    drop(turn);
+    let deadline = time::now() + limit;
+    while sessions.another_may_begin(link) && time::now() < deadline {
+        time::sleep(LOOK_AGAIN).await;
+    }
+    stream.turn(link.stirs_reading.clone()).await
 }
 
 fn bad<T>(problem: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, End> {

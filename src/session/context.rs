@@ -317,6 +317,11 @@ impl SessionContext {
         known.stream(link.node, link.incarnation, number)
     }
 
+    /// Returns whether frames may still begin to come on another link with the node of this one.
+    pub(crate) fn another_may_begin(&self, link: &OpenLink) -> bool {
+        self.known.lock().another_may_begin(link)
+    }
+
     /// Notes how far a queue for the node got that has ended.
     pub(crate) fn retire(&self, node: NodeId, retired: Retired) {
         self.known.lock().retire(node, retired);

@@ -143,6 +143,12 @@ impl Turn {
         self.wanted.wanted.load(Relaxed)
     }
 
+    /// Returns whether frames before this number have not come. If no link has begun, they may have been for
+    /// a former life of this node.
+    pub(crate) fn would_miss(&self, next: u64) -> bool {
+        next > self.stream.next.load(Relaxed)
+    }
+
     /// Notes that the next frame has this number. Returns how many are missing: `None` if no link has begun
     /// before, so that nobody knows.
     pub(crate) fn announce(&self, next: u64) -> Result<Option<u64>, BadNumber> {

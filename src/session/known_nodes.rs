@@ -141,6 +141,17 @@ impl KnownNodes {
         known.open.push(Arc::downgrade(link));
     }
 
+    /// Returns whether frames may still begin to come on another link with the node of this one.
+    pub(super) fn another_may_begin(&self, link: &OpenLink) -> bool {
+        let known = self.nodes.get(&link.node);
+        let known = known.filter(|known| known.incarnation == link.incarnation);
+        let open = known.into_iter().flat_map(|known| &known.open);
+        let mut others = open
+            .filter_map(Weak::upgrade)
+            .filter(|open| open.rank != link.rank);
+        others.any(|other| other.may_begin())
+    }
+
     /// Returns all links that are open.
     #[cfg(feature = "tls")]
     pub(super) fn links(&self) -> Vec<Arc<OpenLink>> {

@@ -69,6 +69,8 @@ pub(crate) struct OpenLink {
     /// later link waits for its turn.
     pub(crate) stirs_reading: CancellationToken,
     written_to_end: AtomicBool,
+    /// Whether the far end has said which of its frames come first.
+    has_begun: AtomicBool,
     /// Whether something was read since the writing half asked last.
     active: AtomicBool,
 }
@@ -102,6 +104,7 @@ impl OpenLink {
             reason: Mutex::new(None),
             stirs_reading: CancellationToken::new(),
             written_to_end: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
             active: AtomicBool::new(false),
         }
     }
@@ -160,6 +163,16 @@ impl OpenLink {
     /// Notes that something was read.
     pub(crate) fn note_read(&self) {
         self.active.store(true, Relaxed);
+    }
+
+    /// Notes that the far end has said which of its frames come first.
+    pub(crate) fn begin(&self) {
+        self.has_begun.store(true, Relaxed);
+    }
+
+    /// Returns whether that may still come.
+    pub(super) fn may_begin(&self) -> bool {
+        !self.has_begun.load(Relaxed) && !self.read_to_end.load(Relaxed)
     }
 
     /// Notes why the link is about to end. The first reason counts: who said goodbye closes the link then.

@@ -78,6 +78,30 @@ async fn gap_of(events: &mut Seen<PeerEvent>) -> (u64, u64) {
     }
 }
 
+/// A sender may end a link soon after it was made, and go on with another one, which is read first.
+#[test]
+fn frames_of_a_link_that_is_read_late_come_before_those_of_the_next_link() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config.handover_wait(Duration::from_secs(10)), 2);
+            let mut ear = Ear::of(&b, [1]);
+            let mut first = saying(&b, &[]).await;
+            until("the first link is there", || b.stats().links.heard == 1).await;
+            let _second = saying(&b, &[&start_at(0, 2), &wire(1, b"2")]).await;
+            // Long enough for the second to be read.
+            tokio::time::sleep(50 * MS).await;
+            let frames = [start_at(0, 0), wire(1, b"0"), wire(1, b"1")].concat();
+            write(&mut first, &frames).await;
+            drop(first);
+            ear.expect(1, "0", Some(Gap::FirstContact)).await;
+            ear.expect(1, "1", None).await;
+            ear.expect(1, "2", None).await;
+            assert_eq!(b.stats().inbound.missing, 0);
+            end([b]).await;
+        });
+    }
+}
+
 /// A group is told of the first contact, and once of each gap, at its place.
 #[test]
 fn each_group_learns_of_the_first_contact_and_of_gaps_in_order_with_its_frames() {

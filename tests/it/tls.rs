@@ -666,6 +666,30 @@ fn keys_change_under_load_without_the_loss_of_a_frame() {
 }
 
 #[test]
+fn a_new_certificate_is_shown_on_a_new_link_and_the_former_one_ends_in_order() {
+    run(async {
+        let authority = Authority::new("kv");
+        let [a, b] = [1, 2].map(|node| node_of(&authority, node));
+        let mut events = watch(&a);
+        let mut got = serve(&b, [1]);
+        send(&a, &b, 1);
+        arrives(&mut got, 1).await;
+        let keys = authority.certificate(Request::node(1));
+        a.reload_tls(tls(&keys)).expect("good keys");
+        assert_eq!(down(&mut events).await, DownReason::Renewed);
+        send(&a, &b, 2);
+        arrives(&mut got, 2).await;
+        // Other rules with the same certificate end nothing.
+        a.reload_tls(tls_of_all(&keys).allow(["*"]))
+            .expect("good keys");
+        send(&a, &b, 3);
+        arrives(&mut got, 3).await;
+        assert_eq!((a.stats().tls.connected, b.stats().inbound.missing), (2, 0));
+        end([a, b]).await;
+    });
+}
+
+#[test]
 fn whoever_is_no_longer_allowed_is_shut_out_at_once() {
     for config in placements() {
         run(async {

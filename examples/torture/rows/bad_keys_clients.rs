@@ -206,9 +206,10 @@ impl Material {
             stream.set_read_timeout(Some(SHORT))?;
             let _ = stream.read_to_end(&mut came);
         }
-        // To TLS that is wrong, the node answers with an alert, which is a record of its own kind.
-        let is_alert = came.first() == Some(&0x15) && came.len() < 32;
-        made.note(kind, if is_alert { 0 } else { came.len() });
+        // To TLS the node answers with an alert, or with its part of a handshake. Records of the application
+        // have another kind.
+        let is_handshake = matches!(came.first(), Some(0x15 | 0x16));
+        made.note(kind, if is_handshake { 0 } else { came.len() });
         Ok(None)
     }
 
