@@ -99,21 +99,16 @@ pub(crate) fn reconcile_sealed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::Trace;
 
     const LEN: u64 = 50;
 
     /// Returns a connection on which so many bytes were taken, all that the system of the sender had.
     fn connection(taken: u64) -> ProxyConnection {
-        ProxyConnection {
-            taken: Trace {
-                bytes: taken,
-                ..Trace::default()
-            },
-            established: true,
-            drained: true,
-            ..ProxyConnection::default()
-        }
+        let mut connection = ProxyConnection::default();
+        connection.taken.bytes = taken;
+        connection.established = true;
+        connection.drained = true;
+        connection
     }
 
     /// Reconciles ten frames of 50 bytes on two connections.

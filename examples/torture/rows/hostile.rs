@@ -14,7 +14,8 @@ use std::{
 
 use actix::{Actor, Context, Handler, ResponseFuture};
 use actix_transport::{
-    Config, GroupId, Identity, Inbound, NodeId, Shutdown, Tls, TlsError, Transport,
+    Config, GroupId, HandshakeFailure, Identity, Inbound, NodeId, Shutdown, Tls, TlsError,
+    Transport,
 };
 use hdrhistogram::Histogram;
 
@@ -322,7 +323,10 @@ fn child(args: &[String]) -> Result<(), Failure> {
                 "open" => println!("{}", node.stats().links.connections),
                 "handshakes" => {
                     let stats = node.stats();
-                    let (made, failed) = (stats.tls.accepted, stats.tls.failed.total());
+                    // Those that came as another node had made the handshake before.
+                    let failed = stats.tls.failed;
+                    let failed = failed.total() - failed.of(HandshakeFailure::WrongNode);
+                    let made = stats.tls.accepted;
                     println!("{made} {failed} {}", stats.inbound.received.frames);
                 }
                 "failures" => println!("{}", node.stats().tls.failed),
