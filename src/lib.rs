@@ -72,7 +72,7 @@
 //! session/    who is at the other end: identity, handshake, known nodes, links with them, numbers of frames
 //! runtime/    arbiters, supervision, the end of a transport, failpoints
 //! observe/    counters, receive accounts, events, logs
-//! net/        sockets, time and random numbers: no other folder asks the operating system for them
+//! net/        sockets, TLS, time and random numbers: no other folder asks the operating system for them
 //! config/     the settings and their bounds
 //! wire/       bytes without I/O: frame, control frames, payload
 //! error.rs, ids.rs, peer_addr.rs   words that every folder uses
