@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use actix_transport::{DownReason, Tls};
+use actix_transport::{DownReason, Tls, TlsError};
 
 use super::mesh::{LONG, Member, NODES, Ports, all_hear, others};
 use crate::{
@@ -46,15 +46,9 @@ async fn rotate(run: &Run) -> Result<Figures, Failure> {
 
     run.progress.set_message("new certificates");
     for _ in 0..rounds {
-        reload(&members, |node| tls(&old.certificate(node))).await?;
+        reload(&members, &mut figures, |node| tls(&old.certificate(node))).await?;
         run.progress.add(1);
     }
-    reach_all(
-        &members,
-        "all links have the new certificates",
-        &mut figures,
-    )
-    .await;
     let (gaps, missing) = losses(&members);
     figures.add("new certificates", rounds * NODES.len() as u64);
     figures.add("gaps", gaps);
@@ -67,24 +61,18 @@ async fn rotate(run: &Run) -> Result<Figures, Failure> {
         let ca_pem = old.root_pem().to_owned() + new.root_pem();
         Keys { ca_pem, ..keys }
     };
-    reload(&members, |node| tls(&both(old.certificate(node)))).await?;
+    reload(&members, &mut figures, |node| {
+        tls(&both(old.certificate(node)))
+    })
+    .await?;
     run.progress.add(1);
-    reload(&members, |node| tls(&both(new.certificate(node)))).await?;
+    reload(&members, &mut figures, |node| {
+        tls(&both(new.certificate(node)))
+    })
+    .await?;
     run.progress.add(1);
-    reach_all(
-        &members,
-        "all links have certificates of the new CA",
-        &mut figures,
-    )
-    .await;
-    reload(&members, |node| tls(&new.certificate(node))).await?;
+    reload(&members, &mut figures, |node| tls(&new.certificate(node))).await?;
     run.progress.add(1);
-    reach_all(
-        &members,
-        "all links are made with the new CA alone",
-        &mut figures,
-    )
-    .await;
     let (gaps, missing) = losses(&members);
     figures.add("with a new CA", gaps);
     figures.require(gaps + missing == 0, || {
@@ -116,27 +104,23 @@ async fn rotate(run: &Run) -> Result<Figures, Failure> {
     figures.verdict()
 }
 
-/// Gives each node other keys, one after the other.
+/// Gives each node other keys, one after the other, each when the links of the one before are made again.
 async fn reload(
     members: &[Member],
-    keys: impl Fn(Request) -> Result<Tls, actix_transport::TlsError>,
+    figures: &mut Figures,
+    keys: impl Fn(Request) -> Result<Tls, TlsError>,
 ) -> Result<(), Failure> {
     for member in members {
-        member
-            .transport
-            .reload_tls(keys(Request::node(member.node.into()))?)?;
-        tokio::time::sleep(10 * MS).await;
+        let keys = keys(Request::node(member.node.into()))?;
+        member.transport.reload_tls(keys)?;
+        let all = || members.iter().all(|member| member.trusts(members));
+        let what = "all links have the new certificates";
+        let reached = until(what, RENEWED, all).await;
+        figures.require(reached.is_ok(), || {
+            format!("not within {RENEWED:?}: {what}")
+        });
     }
     Ok(())
-}
-
-/// Waits until each node is linked to each other, with the certificates of now.
-async fn reach_all(members: &[Member], what: &str, figures: &mut Figures) {
-    let all = || members.iter().all(|member| member.trusts(members));
-    let reached = until(what, RENEWED, all).await;
-    figures.require(reached.is_ok(), || {
-        format!("not within {RENEWED:?}: {what}")
-    });
 }
 
 /// The last node is no longer allowed by the others, and then it is again.
