@@ -263,7 +263,7 @@ impl Secured {
         let written = match &flushed {
             Ok(()) => state.encrypted,
             // Everything but the last record is full, and the last one is not whole yet.
-            Err(_) => state.taken / (RECORD + RECORD_HEAD) * RECORD,
+            Err(_) => (state.taken / (RECORD + RECORD_HEAD) * RECORD).min(state.encrypted),
         };
         if written == 0 {
             flushed?;
