@@ -66,7 +66,6 @@ impl Connection {
         let Some(stream) = sessions.stream(link, stream) else {
             return Err(End::Refused(RefusedReason::OlderIncarnation));
         };
-        link.begin();
         let (lifecycle, limit) = (self.lifecycle.clone(), self.config.handover_wait);
         let turn = tokio::select! {
             biased;
@@ -97,9 +96,10 @@ impl Connection {
 
 /// Waits until it is the turn of a link whose first frame has this number.
 ///
-/// A link that was replaced soon after it was made may have brought frames that nobody has looked at yet: its
-/// socket is another one. So if frames are missing, links that have not begun go first, for as long as
-/// a later link waits for a former one.
+/// Links mostly begin in the order in which the sender used them. But each has a socket of its own, and a link
+/// that was replaced soon after it was made may have brought frames that nobody has looked at yet. So if frames
+/// are missing, links that have not begun go first, and of those that wait the one with the lowest number, for
+/// as long as a later link waits for a former one.
 async fn turn(
     sessions: &SessionContext,
     link: &OpenLink,
@@ -107,16 +107,20 @@ async fn turn(
     next: u64,
     limit: Duration,
 ) -> Turn {
-    let turn = stream.clone().turn(link.stirs_reading.clone()).await;
-    if !turn.would_miss(next) || !sessions.another_may_begin(link) {
-        return turn;
-    }
-    drop(turn);
-    let deadline = time::now() + limit;
-    while sessions.another_may_begin(link) && time::now() < deadline {
+    let waiting = stream.clone().waiting(next);
+    link.begin();
+    let mut deadline = None;
+    loop {
+        let turn = stream.clone().turn(link.stirs_reading.clone()).await;
+        let others = waiting.is_behind_another()
+            || turn.would_miss(next) && sessions.another_may_begin(link);
+        let now = time::now();
+        if !others || now >= *deadline.get_or_insert(now + limit) {
+            return turn;
+        }
+        drop(turn);
         time::sleep(LOOK_AGAIN).await;
     }
-    stream.turn(link.stirs_reading.clone()).await
 }
 
 fn bad<T>(problem: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, End> {

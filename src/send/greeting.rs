@@ -51,6 +51,8 @@ pub(super) async fn greet(
         demand.node,
         both_ways,
     );
+    let node = demand.node.or(peer.node()).filter(|_| both_ways);
+    let _greeting = node.map(|node| context.greets(node));
     say_hello(context, &writing, demand, both_ways).await?;
     if !demand.waits {
         // A node that does not know the numbers of frames ignores them.

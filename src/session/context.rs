@@ -317,6 +317,15 @@ impl SessionContext {
         known.stream(link.node, link.incarnation, number)
     }
 
+    /// Notes that this end begins to make a link with a node, until the guard is dropped.
+    pub(crate) fn greets(self: &Arc<Self>, node: NodeId) -> Greeting {
+        self.known.lock().greets(node);
+        Greeting {
+            context: self.clone(),
+            node,
+        }
+    }
+
     /// Returns whether frames may still begin to come on another link with the node of this one.
     pub(crate) fn another_may_begin(&self, link: &OpenLink) -> bool {
         self.known.lock().another_may_begin(link)
@@ -349,6 +358,18 @@ impl SessionContext {
     pub(crate) fn peer(&self, node: NodeId) -> Option<PeerAddr> {
         let meant = self.addr_of(node).cloned();
         meant.or_else(|| self.known.lock().peer(node).cloned())
+    }
+}
+
+/// A link that this end makes. Dropped when it is there, or when there will be none.
+pub(crate) struct Greeting {
+    context: Arc<SessionContext>,
+    node: NodeId,
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        self.context.known.lock().has_greeted(self.node);
     }
 }
 

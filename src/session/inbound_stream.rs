@@ -5,7 +5,7 @@
 //! the order of their numbers, and what is missing is known exactly. Uses no socket and no clock.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -42,7 +42,37 @@ pub(crate) struct InboundStream {
     /// The number of the next frame. Changed only by the link whose turn it is.
     next: Arc<AtomicU64>,
     gaps: Mutex<Gaps>,
+    /// The numbers with which links begin that wait for their turn, and how many wait with each.
+    waiting: Mutex<BTreeMap<u64, usize>>,
     all: RememberedGroups,
+}
+
+/// A link that waits for its turn, until this is dropped.
+pub(crate) struct Waiting {
+    stream: Arc<InboundStream>,
+    next: u64,
+}
+
+impl Waiting {
+    /// Returns whether another link that waits begins with a lower number.
+    pub(crate) fn is_behind_another(&self) -> bool {
+        let waiting = self.stream.waiting.lock();
+        waiting
+            .first_key_value()
+            .is_some_and(|(first, _)| *first < self.next)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waiting = self.stream.waiting.lock();
+        if let Some(count) = waiting.get_mut(&self.next) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.next);
+            }
+        }
+    }
 }
 
 /// Which frames are missing before the ones that come now.
@@ -104,8 +134,15 @@ impl InboundStream {
             newest: Mutex::default(),
             next: Arc::default(),
             gaps: Mutex::default(),
+            waiting: Mutex::default(),
             all,
         }
+    }
+
+    /// Notes that a link waits for its turn whose first frame has this number.
+    pub(crate) fn waiting(self: Arc<Self>, next: u64) -> Waiting {
+        *self.waiting.lock().entry(next).or_default() += 1;
+        Waiting { stream: self, next }
     }
 
     /// Waits until it is this link's turn. Links get it in the order in which they ask.

@@ -34,6 +34,8 @@ pub(super) struct KnownNodes {
     nodes: HashMap<NodeId, Known>,
     /// How many groups all streams remember.
     remembered: RememberedGroups,
+    /// How many links with a node are being made by this end. A node that is not in here has none.
+    greetings: HashMap<NodeId, usize>,
     /// Grows with every look-up, to tell which node has not been heard of for longest.
     clock: u64,
 }
@@ -141,8 +143,27 @@ impl KnownNodes {
         known.open.push(Arc::downgrade(link));
     }
 
-    /// Returns whether frames may still begin to come on another link with the node of this one.
+    /// Notes that this end begins to make a link with a node.
+    pub(super) fn greets(&mut self, node: NodeId) {
+        *self.greetings.entry(node).or_default() += 1;
+    }
+
+    /// Notes that such a link is there, or that there will be none.
+    pub(super) fn has_greeted(&mut self, node: NodeId) {
+        if let Some(count) = self.greetings.get_mut(&node) {
+            *count -= 1;
+            if *count == 0 {
+                self.greetings.remove(&node);
+            }
+        }
+    }
+
+    /// Returns whether frames may still begin to come on another link with the node of this one. They may come
+    /// as soon as the far end has answered, and before this end has read the answer.
     pub(super) fn another_may_begin(&self, link: &OpenLink) -> bool {
+        if self.greetings.contains_key(&link.node) {
+            return true;
+        }
         let known = self.nodes.get(&link.node);
         let known = known.filter(|known| known.incarnation == link.incarnation);
         let open = known.into_iter().flat_map(|known| &known.open);
