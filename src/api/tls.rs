@@ -13,12 +13,12 @@ impl Transport {
     /// certificate of the far end would not be accepted any more, or if it has no TLS and TLS is required now:
     /// nothing more that comes on it is delivered, and what is on the way is lost. If this node has another
     /// certificate now, its other connections end in order, as
-    /// [`DownReason::Renewed`](crate::DownReason::Renewed), and new ones are made: nothing is lost. All others
-    /// remain.
+    /// [`DownReason::Renewed`](crate::DownReason::Renewed), and new ones are made. All others remain.
     ///
-    /// So another CA comes into use without the loss of a frame: let all nodes trust both, then give each a
+    /// So another CA comes into use without cutting a connection: let all nodes trust both, then give each a
     /// certificate of the new one, and when all links have these
-    /// ([`PeerStats::certificate`](crate::PeerStats::certificate)), let them trust the new one only.
+    /// ([`PeerStats::certificate`](crate::PeerStats::certificate)), let them trust the new one only. Frames that
+    /// are lost while connections change are told as gaps.
     ///
     /// Whether there are datagrams does not change. If the keys came from files, those are read again
     /// in the interval given to [`Tls::reload_every`]. May be called on any thread.

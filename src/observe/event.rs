@@ -386,7 +386,8 @@ pub enum DownReason {
     /// A certificate of the connection has expired. Nothing is lost; the next connection needs certificates
     /// that are valid.
     Expired,
-    /// This node has another certificate by now, and the next connection is made with that. Nothing is lost.
+    /// This node has another certificate by now. The connection ends in order, and the next one is made with
+    /// that certificate.
     Renewed,
     /// There is a better connection to the same node: when two nodes dial each other at the same time, the
     /// one that the node with the lower number dialled remains, and of several the latest. Nothing is lost.
