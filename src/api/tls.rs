@@ -14,12 +14,12 @@ impl Transport {
     /// nothing more that comes on it is delivered, except that frames which were read before may still reach their
     /// actors, and what is on the way is lost. If this node has another
     /// certificate now, its other connections end in order, as
-    /// [`DownReason::Renewed`](crate::DownReason::Renewed), and new ones are made: nothing is lost. All others
-    /// remain.
+    /// [`DownReason::Renewed`](crate::DownReason::Renewed), and new ones are made. All others remain.
     ///
-    /// So another CA comes into use without the loss of a frame: let all nodes trust both, then give each a
+    /// So another CA comes into use without cutting a connection: let all nodes trust both, then give each a
     /// certificate of the new one, and when all links have these
-    /// ([`PeerStats::certificate`](crate::PeerStats::certificate)), let them trust the new one only.
+    /// ([`PeerStats::certificate`](crate::PeerStats::certificate)), let them trust the new one only. Frames that
+    /// are lost while connections change are told as gaps.
     ///
     /// What is allowed, the rule, the mode and the interval for reading files are those of the new `Tls`;
     /// [`Tls::allow_datagrams`] has no effect here. This reads no file. It checks the certificates of all open

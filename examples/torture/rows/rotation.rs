@@ -24,6 +24,9 @@ pub(crate) const ROW: Row = Row {
 
 const MS: Duration = Duration::from_millis(1);
 
+/// How long links are in use before the next node gets new keys. This does not rule out losses.
+const SETTLE: Duration = Duration::from_millis(50);
+
 /// How long it may take until links have new certificates.
 const RENEWED: Duration = Duration::from_secs(3);
 
@@ -119,6 +122,7 @@ async fn reload(
         figures.require(reached.is_ok(), || {
             format!("not within {RENEWED:?}: {what}")
         });
+        tokio::time::sleep(SETTLE).await;
     }
     Ok(())
 }
