@@ -12,7 +12,7 @@
 //! - cases and their size: `case.rs` and `work.rs`;
 //! - contestants: `raw.rs`, `framed.rs` and `ours.rs`; for datagrams `datagrams.rs`;
 //!   for round trips `round_trip.rs`; for idle connections `idle.rs`;
-//! - running them: `child.rs`, `side.rs`, `started.rs`, `goal.rs`, `pool.rs` and `cost.rs`;
+//! - running them: `child.rs`, `side.rs`, `started.rs`, `keys.rs`, `goal.rs`, `pool.rs` and `cost.rs`;
 //! - results: `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
 
 mod case;
@@ -24,6 +24,7 @@ mod figures;
 mod framed;
 mod goal;
 mod idle;
+mod keys;
 mod ours;
 mod pool;
 mod raw;

@@ -29,6 +29,7 @@ pub(super) fn all(contestants: &[Contestant]) -> Vec<Case> {
             burst: 1,
             placement: Where::Dedicated,
             sessions: false,
+            tls: false,
         },
         contestants: contestants
             .iter()

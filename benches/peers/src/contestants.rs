@@ -7,11 +7,23 @@ pub(crate) mod libzmq;
 pub(crate) mod quinn;
 pub(crate) mod ractor_cluster;
 pub(crate) mod tarpc;
+pub(crate) mod tokio_rustls;
 pub(crate) mod tonic;
 
-use tokio::runtime::Builder;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    runtime::Builder,
+};
 
-use crate::{Failure, figures::Figures, work::Work};
+use crate::{
+    Failure,
+    figures::Figures,
+    goal::Goal,
+    work::{HEADER, PREFIX, Work, touch},
+};
+
+/// Bytes of one read of [`read`].
+const READ: usize = 64 << 10;
 
 /// Runs a side on one thread if it has one connection, otherwise on all threads. With one
 /// connection, one thread was faster for tonic and tarpc, and used less cpu for quinn; with many
@@ -41,4 +53,32 @@ fn on_all_threads(
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     // Spawned, because the calling thread is not one of the runtime's workers.
     runtime.block_on(async { tokio::spawn(side).await? })
+}
+
+/// Reads frames of our wire format until the stream ends.
+async fn read(mut stream: impl AsyncRead + Unpin, size: usize, goal: &Goal) -> Result<(), Failure> {
+    // Room for one read behind the part of a frame that the read before may leave.
+    let mut buffer = vec![0; HEADER + size + READ];
+    let mut end = 0;
+    loop {
+        let n = stream.read(&mut buffer[end..end + READ]).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        goal.begin();
+        end += n;
+        let (mut start, mut frames) = (0, 0);
+        while let Some(prefix) = buffer[start..end].first_chunk::<PREFIX>()
+            && let Some(frame) = buffer[start..end].get(..u32::from_be_bytes(*prefix) as usize)
+        {
+            touch(&frame[HEADER..]);
+            start += frame.len();
+            frames += 1;
+        }
+        if start > 0 {
+            buffer.copy_within(start..end, 0);
+            end -= start;
+        }
+        goal.add(frames);
+    }
 }

@@ -19,6 +19,9 @@ mod table;
 
 // Loadgen's sources, of which this program needs only a part.
 #[allow(dead_code)]
+#[path = "../../../examples/support/keys.rs"]
+mod authority;
+#[allow(dead_code)]
 #[path = "../../../examples/loadgen/bench/child.rs"]
 mod child;
 #[allow(dead_code)]
@@ -33,12 +36,15 @@ mod goal;
 #[allow(dead_code)]
 #[path = "../../../examples/loadgen/identity.rs"]
 mod identity;
+#[path = "../../../examples/loadgen/bench/keys.rs"]
+mod keys;
 #[allow(dead_code)]
 #[path = "../../../examples/loadgen/link.rs"]
 mod link;
 #[allow(dead_code)]
 #[path = "../../../examples/loadgen/node.rs"]
 mod node;
+#[allow(dead_code)]
 #[path = "../../../examples/loadgen/bench/ours.rs"]
 mod ours;
 #[allow(dead_code)]

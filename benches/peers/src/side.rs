@@ -45,9 +45,13 @@ pub(super) enum Contestant {
     /// This crate.
     #[value(name = "actix-transport")]
     Ours,
+    /// This crate with TLS, which needs sessions.
+    #[value(name = "actix-transport-tls")]
+    OursTls,
     /// A carefully written program on plain tokio, shared with loadgen.
     #[value(name = "tokio-util")]
     Tokio,
+    TokioRustls,
     #[value(name = "actix-per-frame")]
     ActixPerFrame,
     Quinn,
@@ -83,14 +87,20 @@ impl fmt::Display for Contestant {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     live_no_longer_than_it_should();
 
-    let (side, work, to) = (args.side, &args.work, &args.to[..]);
+    let encrypts = args.contestant == Contestant::OursTls;
+    let work = &Work {
+        sessions: encrypts,
+        tls: encrypts,
+        ..args.work.clone()
+    };
+    let (side, to) = (args.side, &args.to[..]);
     if side == Side::Send && to.len() != work.peers {
         return Err(format!("{} addresses for {} peers", to.len(), work.peers).into());
     }
     let figures = match args.contestant {
         Contestant::Raw64 => raw::run(side, work, to, 64 << 10)?,
         Contestant::Raw256 => raw::run(side, work, to, 256 << 10)?,
-        Contestant::Ours => actix::System::new().block_on(async {
+        Contestant::Ours | Contestant::OursTls => actix::System::new().block_on(async {
             match side {
                 Side::Send => ours::send(work.clone(), to).await,
                 Side::Receive => ours::receive(work).await,
@@ -102,6 +112,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 Side::Receive => framed::receive(work).await,
             }
         })?,
+        Contestant::TokioRustls => contestants::tokio_rustls::run(side, work, to)?,
         Contestant::ActixPerFrame => contestants::actix_per_frame::run(side, work, to)?,
         Contestant::Quinn => contestants::quinn::run(side, work, to)?,
         #[cfg(feature = "libzmq")]

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 use crate::{
     measure::Outcome,
-    side::Contestant::{self, Ours, Raw64, Raw256, Tokio},
+    side::Contestant::{self, Ours, OursTls, Quinn, Raw64, Raw256, Tokio, TokioRustls},
 };
 
 const COLUMNS: [&str; 9] = [
@@ -26,6 +26,9 @@ seconds on the cores per million frames, for each side and for both together; me
 the sender plus the peak of the receiver, in MiB.
 ";
 
+/// This crate, and the programs that were written for the comparison.
+const OF_OUR_OWN: [Contestant; 6] = [Raw64, Raw256, Ours, OursTls, Tokio, TokioRustls];
+
 pub(super) fn render(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
@@ -41,6 +44,7 @@ pub(super) fn render(outcomes: &[Outcome], contestants: &[Contestant]) -> String
     }
     let mut text = format!("{table}\n{LEGEND}");
     text.extend(outcomes.iter().filter_map(best));
+    text.extend(outcomes.iter().flat_map(encrypted));
     text += &absences(outcomes, contestants);
     text
 }
@@ -80,7 +84,7 @@ fn memory(outcome: &Outcome, contestant: Contestant) -> Option<String> {
 fn best(outcome: &Outcome) -> Option<String> {
     let row = &outcome.row;
     let peers = row.case.contestants.iter().copied();
-    let peers = peers.filter(|peer| ![Raw64, Raw256, Tokio, Ours].contains(peer));
+    let peers = peers.filter(|peer| !OF_OUR_OWN.contains(peer));
     let by = |name| {
         let figures = peers.clone();
         figures.filter_map(move |peer| Some((peer, row.median(peer, name)?)))
@@ -94,6 +98,18 @@ fn best(outcome: &Outcome) -> Option<String> {
         row.median(Ours, "per_second")? / rate,
         row.median(Ours, "cpu")? / cpu,
     ))
+}
+
+/// Compares this crate with TLS to the others that encrypt.
+fn encrypted(outcome: &Outcome) -> impl Iterator<Item = String> {
+    let row = &outcome.row;
+    [Quinn, TokioRustls].into_iter().filter_map(|other| {
+        Some(format!(
+            "{}: with TLS, {:.2} times the rate of {other}.\n",
+            row.case.name,
+            row.ratio(OursTls, other)?,
+        ))
+    })
 }
 
 /// Explains each dash in the table.

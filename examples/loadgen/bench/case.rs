@@ -1,7 +1,7 @@
 //! The cases: their names, order, contestants and numbers of frames.
 
 use super::{
-    side::Contestant::{self, Ours, Raw64, Raw256, Tokio},
+    side::Contestant::{self, Ours, OursTls, Raw64, Raw256, Tokio},
     work::{Task, Work},
 };
 use crate::node::Where;
@@ -45,6 +45,7 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         burst: 1,
         placement,
         sessions: false,
+        tls: false,
     };
     let stream = |name, size, frames| Case {
         name,
@@ -66,6 +67,7 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
     let with_sessions = |name, placement| {
         let mut case = round_trip(name, Task::RoundTrip, placement);
         case.work.sessions = true;
+        case.contestants = &[Tokio, Ours, OursTls];
         case
     };
     let with = |mut case: Case, producers, groups, peers| {

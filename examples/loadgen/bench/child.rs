@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     figures::Figures,
+    keys,
     side::Contestant,
     started::{ANNOUNCEMENT, Side},
     work::{Task, Work, value_name},
@@ -88,7 +89,8 @@ impl Process {
         command
             .arg("bench-side")
             .args([value_name(&contestant), value_name(&side)])
-            .args(work.to_args());
+            .args(work.to_args())
+            .envs(keys::variables());
         if !to.is_empty() {
             command.args(["--to", to]);
         }

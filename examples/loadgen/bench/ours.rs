@@ -4,13 +4,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use actix::{Actor, Arbiter, Context, Handler};
-use actix_transport::{Builder, Config, GroupId, Inbound, Shutdown, Transport};
+use actix_transport::{Builder, Config, GroupId, Identity, Inbound, NodeId, Shutdown, Transport};
 use tokio::sync::oneshot;
 
 use super::{
     cost::Cost,
     figures::Figures,
     goal::Goal,
+    keys,
     pool::{LARGE, Pool},
     started::{announce, anywhere},
     work::{Work, append, touch},
@@ -33,8 +34,19 @@ pub(super) fn bind(placement: Where, udp: bool) -> Result<Transport, Failure> {
     Ok(builder(placement, udp).bind(anywhere())?)
 }
 
-/// Returns the settings of one side of a run.
-pub(super) fn builder(placement: Where, udp: bool) -> Builder {
+/// Binds the transport of a node, which introduces itself and encrypts if the work says so.
+pub(super) fn bind_node(work: &Work, node: u64) -> Result<Transport, Failure> {
+    let mut builder = builder(work.placement, false);
+    if work.sessions {
+        builder = builder.identity(Identity::new(NodeId::new(node)));
+    }
+    if work.tls {
+        builder = builder.tls(keys::tls()?);
+    }
+    Ok(builder.bind(anywhere())?)
+}
+
+fn builder(placement: Where, udp: bool) -> Builder {
     // On a slow machine frames wait long in a queue that is always full, so none may go stale.
     let config = Config::default()
         .stale_after(DAY)
@@ -46,7 +58,7 @@ pub(super) fn builder(placement: Where, udp: bool) -> Builder {
 }
 
 pub(super) async fn send(work: Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
-    let transport = bind(work.placement, false)?;
+    let transport = bind_node(&work, 1)?;
     let links = to
         .iter()
         .map(|&addr| Link::new(&transport, &addr.into(), false));
@@ -124,11 +136,12 @@ async fn produce_bursts(work: &Work, producer: u64, link: &Link) -> Result<(), F
 
 pub(super) async fn receive(work: &Work) -> Result<Figures, Failure> {
     // A real program would not run a hundred transports, each with its own threads.
-    let placement = match work.peers {
-        1 => work.placement,
-        _ => Where::Current,
-    };
-    let transports: Result<Vec<_>, _> = (0..work.peers).map(|_| bind(placement, false)).collect();
+    let mut node = work.clone();
+    if work.peers > 1 {
+        node.placement = Where::Current;
+    }
+    let numbers = (2..).take(work.peers);
+    let transports: Result<Vec<_>, _> = numbers.map(|number| bind_node(&node, number)).collect();
     let transports = transports?;
     let (goal, reached) = Goal::new(work.frames);
     let receiver = Receiver { goal }.start();

@@ -6,9 +6,7 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler};
-use actix_transport::{
-    GroupId, Identity, Inbound, NodeId, Peer, PeerAddr, Shutdown, Stats, Transport,
-};
+use actix_transport::{GroupId, Inbound, Peer, PeerAddr, Shutdown, Stats, Transport};
 use hdrhistogram::Histogram;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -136,17 +134,8 @@ pub(super) async fn echo_plain(work: &Work) -> Result<Figures, Failure> {
 
 // ---- ours --------------------------------------------------------------------------------------
 
-/// Binds a transport, which introduces itself as this node if the work says so.
-fn bind(work: &Work, node: u64) -> Result<Transport, Failure> {
-    let mut builder = ours::builder(work.placement, false);
-    if work.sessions {
-        builder = builder.identity(Identity::new(NodeId::new(node)));
-    }
-    Ok(builder.bind(anywhere())?)
-}
-
 pub(super) async fn ask_ours(work: &Work, to: SocketAddr) -> Result<Figures, Failure> {
-    let transport = bind(work, 1)?;
+    let transport = ours::bind_node(work, 1)?;
     let peer = transport.peer(to)?;
     let (done_tx, done) = oneshot::channel();
     let asker = Asker {
@@ -205,7 +194,7 @@ impl Handler<Inbound> for Asker {
 }
 
 pub(super) async fn echo_ours(work: &Work) -> Result<Figures, Failure> {
-    let transport = bind(work, 2)?;
+    let transport = ours::bind_node(work, 2)?;
     let (done_tx, done) = oneshot::channel();
     let echo = Echo {
         transport: transport.clone(),

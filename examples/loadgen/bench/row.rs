@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     case::Case,
     figures::Figures,
-    side::Contestant::{self, Ours, Raw64, Raw256, Tokio},
+    side::Contestant::{self, Ours, OursTls, Raw64, Raw256, Tokio},
     work::{Task, value_name},
 };
 
@@ -60,6 +60,11 @@ impl Row {
     /// Returns the median time of a round trip, as a multiple of tokio's.
     pub(super) fn time_to_tokio(&self) -> Option<f64> {
         Some(self.median(Ours, "p50_us")? / self.median(Tokio, "p50_us")?)
+    }
+
+    /// Returns the median time of a round trip with TLS, as a multiple of that without.
+    pub(super) fn time_of_tls(&self) -> Option<f64> {
+        Some(self.median(OursTls, "p50_us")? / self.median(Ours, "p50_us")?)
     }
 
     fn spread(&self, contestant: Contestant, name: &str) -> Option<Spread> {
@@ -117,6 +122,9 @@ impl Row {
         }
         if let Some(times) = self.time_to_tokio() {
             row["time_to_tokio"] = times.into();
+        }
+        if let Some(times) = self.time_of_tls() {
+            row["time_of_tls"] = times.into();
         }
         row
     }

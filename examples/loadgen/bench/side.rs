@@ -49,6 +49,8 @@ pub(super) enum Contestant {
     Tokio,
     /// This crate.
     Ours,
+    /// This crate with TLS, which needs sessions.
+    OursTls,
 }
 
 impl fmt::Display for Contestant {
@@ -60,7 +62,10 @@ impl fmt::Display for Contestant {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     live_no_longer_than_it_should();
 
-    let (work, to) = (args.work, args.to);
+    let (mut work, to) = (args.work, args.to);
+    if args.contestant == Contestant::OursTls {
+        (work.sessions, work.tls) = (true, true);
+    }
     if args.side == Side::Send && to.len() != work.peers {
         return Err(format!("{} addresses for {} peers", to.len(), work.peers).into());
     }
@@ -68,7 +73,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Contestant::Raw64 => on_own_thread(move || raw::run(args.side, &work, &to, 64 << 10))?,
         Contestant::Raw256 => on_own_thread(move || raw::run(args.side, &work, &to, 256 << 10))?,
         Contestant::Tokio => on_own_thread(move || with_tokio(args.side, work, &to))?,
-        Contestant::Ours => match (work.task, args.side) {
+        Contestant::Ours | Contestant::OursTls => match (work.task, args.side) {
             (Task::Stream, Side::Send) => ours::send(work, &to).await?,
             (Task::Stream, Side::Receive) => ours::receive(&work).await?,
             (Task::Datagrams, Side::Send) => datagrams::send_ours(&work, to[0]).await?,

@@ -49,6 +49,7 @@ pub(super) fn render(rows: &[Row]) -> String {
     text += &widths(&busy);
     text.extend(busy.iter().filter_map(|row| lost(row)));
     text.extend(busy.iter().filter_map(|row| round_trip_line(row)));
+    text.extend(busy.iter().filter_map(|row| tls_line(row)));
     text.extend(idle.iter().filter_map(|row| idle_line(row)));
     text
 }
@@ -122,6 +123,14 @@ fn round_trip_line(row: &Row) -> Option<String> {
         "{}: a round trip takes {:.2} times as long as tokio's.\n",
         row.case.name,
         row.time_to_tokio()?,
+    ))
+}
+
+fn tls_line(row: &Row) -> Option<String> {
+    Some(format!(
+        "{}: with TLS, a round trip takes {:.2} times as long as without.\n",
+        row.case.name,
+        row.time_of_tls()?,
     ))
 }
 

@@ -55,6 +55,9 @@ pub(super) struct Work {
     /// Whether both our nodes introduce themselves, so that they use one connection.
     #[arg(long)]
     pub(super) sessions: bool,
+    /// Whether our nodes encrypt. Set by the contestant, not by the case.
+    #[arg(skip)]
+    pub(super) tls: bool,
 }
 
 /// The destination of a frame.

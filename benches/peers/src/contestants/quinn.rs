@@ -5,7 +5,7 @@
 //! the loopback carries (`initial_mtu`, and `max_udp_payload_size` for those received), with
 //! segmentation offload, as by default; windows and socket buffers that hold many times the delay,
 //! and an equally large initial congestion window, as the path needs no probing. With a `min_mtu`
-//! above the default no run succeeded. It encrypts with AES-128-GCM by `ring`; this cannot be
+//! above the default no run succeeded. It encrypts with AES-256-GCM by `ring`; this cannot be
 //! switched off. Certificates are not verified, which does not affect the measurement.
 
 use std::{
@@ -16,8 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, RecvStream, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     congestion::CubicConfig,
     crypto::rustls::QuicClientConfig,
     rustls::{
@@ -31,19 +30,16 @@ use socket2::SockRef;
 
 use crate::{
     Failure,
-    contestants::on_threads_for,
+    contestants::{on_threads_for, read},
     cost::Cost,
     figures::Figures,
     goal::Goal,
     started::{Side, announce, anywhere},
-    work::{HEADER, PREFIX, Work, append, header, touch},
+    work::{HEADER, Work, append, header},
 };
 
 /// Bytes that are gathered before they are given to the stream.
 const GATHERED: usize = 64 << 10;
-
-/// Bytes of one read.
-const READ: usize = 64 << 10;
 
 /// Bytes of a datagram: what the loopback carries, without the headers of IP and UDP.
 const DATAGRAM: u16 = 65_535 - 28;
@@ -137,31 +133,6 @@ async fn receive(work: Work) -> Result<Figures, Failure> {
     Ok(figures
         .with("seconds", time)
         .with("frames", work.frames as f64))
-}
-
-/// Reads until the stream ends.
-async fn read(mut stream: RecvStream, size: usize, goal: &Goal) -> Result<(), Failure> {
-    // Room for one read behind the part of a frame that the read before may leave.
-    let mut buffer = vec![0; HEADER + size + READ];
-    let mut end = 0;
-    while let Some(n) = stream.read(&mut buffer[end..end + READ]).await? {
-        goal.begin();
-        end += n;
-        let (mut start, mut frames) = (0, 0);
-        while let Some(prefix) = buffer[start..end].first_chunk::<PREFIX>()
-            && let Some(frame) = buffer[start..end].get(..u32::from_be_bytes(*prefix) as usize)
-        {
-            touch(&frame[HEADER..]);
-            start += frame.len();
-            frames += 1;
-        }
-        if start > 0 {
-            buffer.copy_within(start..end, 0);
-            end -= start;
-        }
-        goal.add(frames);
-    }
-    Ok(())
 }
 
 fn bind(config: Option<ServerConfig>) -> Result<Endpoint, Failure> {
