@@ -394,6 +394,18 @@ impl Cost {
     }
 }
 
+/// The names of the threads of a process.
+pub(crate) fn threads(pid: u32) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // It may have ended meanwhile.
+        if let Ok(name) = fs::read_to_string(thread?.path().join("comm")) {
+            names.push(name.trim_end().to_owned());
+        }
+    }
+    Ok(names)
+}
+
 /// Formats bytes as mebibytes.
 pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))

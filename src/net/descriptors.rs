@@ -29,7 +29,7 @@ pub(crate) fn make_room(count: usize) {
     let Some(Ok(last)) = count.checked_sub(1).map(i32::try_from) else {
         return;
     };
-    let thread = thread::Builder::new().name("actix-transport".into());
+    let thread = thread::Builder::new().name("actix-transp-fd".into());
     // If this fails, the table grows when it is full. Any descriptor will do for the copy, which is closed at
     // once: what matters is its number, which is `last` or the next that is free.
     let _ = thread.stack_size(STACK).spawn(move || {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     proxy::{CUTS, Plan, Proxy, Sockets},
     row::{Failure, Figures, Row, Run, Tier},
-    world::{Child, Cost, mib, system, until},
+    world::{Child, Cost, mib, system, threads, until},
 };
 
 pub(crate) const ROW: Row = Row {
@@ -57,6 +57,9 @@ const STANDSTILL: Duration = Duration::from_millis(300);
 
 /// Addresses that no outgoing connection uses, so that their ports stay free.
 const NODE: [u8; 4] = [127, 0, 4, 1];
+/// The name of the thread of a transport that makes room for descriptors.
+const ROOM_MAKER: &str = "actix-transp-fd";
+
 const STEADY: [u8; 4] = [127, 0, 4, 2];
 const VICTIM: [u8; 4] = [127, 0, 4, 3];
 
@@ -66,7 +69,11 @@ async fn soak(run: &Run) -> Result<Figures, Failure> {
     run.progress.total(cycles);
     let mut figures = Figures::default();
     let mut world = World::start(run.seed)?;
-    let start = Cost::of(world.node.pid())?;
+    // The thread that makes room for descriptors ends soon after the start.
+    let pid = world.node.pid();
+    let is_calm = || threads(pid).is_ok_and(|names| !names.iter().any(|it| it == ROOM_MAKER));
+    until("no thread that ends soon", Duration::from_secs(20), is_calm).await?;
+    let start = Cost::of(pid)?;
     let mut samples = Vec::new();
     let began = Instant::now();
     for cycle in 0..cycles {
