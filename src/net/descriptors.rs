@@ -30,8 +30,8 @@ pub(crate) fn make_room(count: usize) {
         return;
     };
     let thread = thread::Builder::new().name("actix-transp-fd".into());
-    // If this fails, the table grows when it is full. Any descriptor will do for the copy, which is closed at
-    // once: what matters is its number, which is `last` or the next that is free.
+    // Copies a descriptor to the number `last`, or the next free one, and closes the copy at once. Which one is
+    // copied does not matter. If this fails, the table grows later, when it is full.
     let _ = thread.stack_size(STACK).spawn(move || {
         let _ = fcntl_dupfd_cloexec(stderr(), last);
     });

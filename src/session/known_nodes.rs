@@ -34,7 +34,7 @@ pub(super) struct KnownNodes {
     nodes: HashMap<NodeId, Known>,
     /// How many groups all streams remember.
     remembered: RememberedGroups,
-    /// How many links with a node are being made by this end. A node that is not in here has none.
+    /// How many links this end is making to each node. Nodes with none are not in here.
     greetings: HashMap<NodeId, usize>,
     /// Grows with every look-up, to tell which node has not been heard of for longest.
     clock: u64,

@@ -253,7 +253,7 @@ fn server_config(
         .map_err(|err| TlsError::bad(PemFile::Key, err))?
         .with_client_cert_verifier(from_client)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
-    // No connection is resumed, so no ticket is needed.
+    // Tickets are for resuming a connection, which no node does.
     server.send_tls13_tickets = 0;
     server.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(server)
