@@ -9,18 +9,19 @@ use std::{
 
 use actix_transport::{Tls, TlsError};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, ClientConnection, Error,
+    client::Resumption,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
 
+use self::takes_all::TakesAll;
 use crate::{keys::Keys, row::Failure};
+
+#[path = "../support/takes_all.rs"]
+mod takes_all;
 
 /// The keys of a node, which lets in whoever is called `node-*.test`.
 pub(crate) fn tls(keys: &Keys) -> Result<Tls, TlsError> {
@@ -80,43 +81,4 @@ pub(crate) fn say(rustls: ClientConnection, stream: TcpStream, words: &[u8]) -> 
     let _ = said(&mut encrypted);
     let _ = encrypted.read_to_end(&mut came);
     came.len()
-}
-
-#[derive(Debug)]
-struct TakesAll(Arc<CryptoProvider>);
-
-/// It does not even look at signatures: these clients share the processor with the node that they attack.
-impl ServerCertVerifier for TakesAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

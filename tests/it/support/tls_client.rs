@@ -9,16 +9,18 @@ use std::{
 
 use actix_transport::{Tls, Transport};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, ServerConnection,
-    SignatureScheme, StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
 
+use self::takes_all::TakesAll;
 use super::keys::Keys;
+
+#[path = "../../../examples/support/takes_all.rs"]
+mod takes_all;
 
 /// The keys of a node, which lets in whoever is called `node-*.test`.
 pub(crate) fn tls(keys: &Keys) -> Tls {
@@ -125,43 +127,4 @@ fn own(keys: &Keys, provider: &CryptoProvider) -> CertifiedKey {
     let key = PrivateKeyDer::from_pem_slice(keys.key_pem.as_bytes()).expect("a key");
     let key = provider.key_provider.load_private_key(key).expect("a key");
     CertifiedKey::new(chain, key)
-}
-
-#[derive(Debug)]
-struct TakesAll(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TakesAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("only TLS 1.3".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
