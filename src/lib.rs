@@ -75,7 +75,7 @@
 //! net/        sockets, TLS, time and random numbers: no other folder asks the operating system for them
 //! config/     the settings and their bounds
 //! wire/       bytes without I/O: frame, control frames, payload
-//! error.rs, ids.rs, peer_addr.rs   words that every folder uses
+//! error.rs, ids.rs, lane.rs, peer_addr.rs   words that every folder uses
 //! ```
 //!
 //! # The actors
@@ -127,6 +127,7 @@ mod datagrams;
 mod error;
 pub mod guide;
 mod ids;
+mod lane;
 mod net;
 mod observe;
 mod peer_addr;
@@ -160,11 +161,12 @@ pub use crate::{
         shutdown::{Shutdown, StopReport},
         transport::Transport,
     },
-    config::{Config, Overflow, Placement, Sessions},
+    config::{Config, LaneConfig, Overflow, Placement, Sessions},
     error::{
         BindError, ConfigError, IdentityError, PeerError, QueueLimit, RegisterError, SendError,
     },
     ids::{GroupId, Incarnation, NodeId},
+    lane::Lane,
     net::{
         names::{NameError, Resolve, Resolving},
         udp_buffers::DatagramBuffers,

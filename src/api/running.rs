@@ -15,7 +15,11 @@ use crate::{
     },
     datagrams::{Outgoing, UdpActor},
     net::{tcp::ListeningSocket, time::sleep},
-    observe::{event::Component, reporter::Reporter, stats::Stats},
+    observe::{
+        event::Component,
+        reporter::Reporter,
+        stats::{SendStats, Stats},
+    },
     receive::{
         admission::ConnectionLimits,
         context::ReceiveContext,
@@ -53,8 +57,10 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn stats(&self) -> Stats {
         let connections = [self.limits.open(), self.limits.max()];
+        let lanes = self.peers.stats();
         Stats {
-            tcp: self.peers.stats(),
+            tcp: SendStats::sum(&lanes),
+            lanes,
             udp: self.outgoing.stats(),
             inbound: self.receive.accounts.stats(),
             links: self.reporter.link_stats(self.peers.len(), connections),

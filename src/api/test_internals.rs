@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     Config, Dropped, GroupId, Payload, SendError, SendStats,
+    lane::{Lane, PeerLane},
     net::clock::CoarseInstant,
     receive::grouping::{Grouping, Round, RoundLimits},
     send::queue::{Batch, Limits, SendQueue, Staged, WhenFull},
@@ -53,7 +54,10 @@ pub struct Queue(Arc<SendQueue>);
 impl Queue {
     /// Makes a queue with the bounds of a peer's queue.
     pub fn new(config: &Config) -> Self {
-        Queue(Arc::new(SendQueue::new(Limits::of_peer(config))))
+        Queue(Arc::new(SendQueue::new(Limits::of_lane(
+            config,
+            Lane::NORMAL,
+        ))))
     }
 
     /// Pushes a frame, as [`Peer::try_send`](crate::Peer::try_send) does.
@@ -227,15 +231,15 @@ impl Writer {
         let (reporter, failpoints) = (Reporter::default(), Failpoints::default());
         let last_direct_write = Arc::new(LastDirectWrite::new(time::now()));
         let direct_write = DirectWrite::new(last_direct_write, failpoints.clone());
-        let limits = Limits::of_peer(&config);
+        let limits = Limits::of_lane(&config, Lane::NORMAL);
         let config = Arc::new(config);
         Writer {
             peer: PeerState::new(
-                WRITER.into(),
+                limits,
+                PeerLane::normal(WRITER.into()),
                 None,
                 Weak::<Peers>::new(),
-                OutgoingStream::new(0, None),
-                limits,
+                OutgoingStream::new(0, Lane::NORMAL, None),
                 direct_write,
                 reporter.clone(),
             ),

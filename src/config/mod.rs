@@ -5,20 +5,21 @@
 
 #[cfg(feature = "serde")]
 mod file;
+mod lane;
 mod placement;
 mod sessions;
 mod validate;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 #[cfg(feature = "serde")]
 pub use self::file::NodeConfig;
 #[cfg(feature = "serde")]
 use self::file::{Setting, Value};
-pub use self::{placement::Placement, sessions::Sessions};
+pub use self::{lane::LaneConfig, placement::Placement, sessions::Sessions};
 #[cfg(feature = "serde")]
 use crate::error::ConfigError;
-use crate::wire::frame::PREFIX;
+use crate::{lane::Lane, wire::frame::PREFIX};
 
 /// What a full send queue does with a new frame.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Default)]
@@ -305,6 +306,16 @@ settings! {
     /// has none. `Optional` and `Required` need an identity. With sessions, `max_frame` must be at least
     /// 4 096, so that it holds the longest introduction.
     sessions: Sessions = Sessions::Auto;
+
+    /// The bounds of the lanes other than the normal one, as far as they differ from the defaults; see
+    /// [`LaneConfig`] and [`Config::lane`](Config::lane()). Default: none differ. In a file, a table by the names
+    /// `control`, `bulk` and `lane-3` to `lane-7`, such as `lanes.control = { stale_after = "300ms" }`.
+    lanes: BTreeMap<Lane, LaneConfig> = BTreeMap::new();
+
+    /// Whether a node that names a lane which this release does not know is refused
+    /// ([`RefusedReason::Lane`](crate::RefusedReason::Lane)). Default false: its frames are taken as on the normal
+    /// lane.
+    refuse_unknown_lanes: bool = false;
 
     /// How often one of the transport's own actors may be restarted within `restart_window`. Default 10,
     /// 0 to 2²⁰. If it ends unexpectedly once more, [`PeerEvent::Failed`](crate::PeerEvent::Failed)

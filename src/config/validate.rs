@@ -8,6 +8,7 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 use crate::{
     config::{Config, Placement},
     error::ConfigError,
+    lane::Lane,
     wire::frame::HEADER,
 };
 
@@ -18,6 +19,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+const MIN: Duration = Duration::from_millis(1);
+
 impl Config {
     /// Checks every field against its bounds.
     ///
@@ -27,6 +30,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_numbers()?;
         self.validate_times()?;
+        self.validate_lanes()?;
         self.validate_placement()
     }
 
@@ -76,8 +80,6 @@ impl Config {
     }
 
     fn validate_times(&self) -> Result<(), ConfigError> {
-        const MIN: Duration = Duration::from_millis(1);
-
         let max = 30 * DAY;
         check([
             ("stale_after", self.stale_after, MIN..=DAY),
@@ -94,6 +96,31 @@ impl Config {
             ("restart_first", self.restart_first, MIN..=max),
             ("failed_retry", self.failed_retry, MIN..=max),
         ])
+    }
+
+    fn validate_lanes(&self) -> Result<(), ConfigError> {
+        let err = |problem| {
+            Err(ConfigError {
+                field: "lanes",
+                problem,
+            })
+        };
+        if self.lanes.contains_key(&Lane::NORMAL) {
+            let text = "has `normal`, whose bounds are the fields of the same names beside `lanes`";
+            return err(text.to_owned());
+        }
+        for &lane in self.lanes.keys() {
+            let bounds = self.bounds_of(lane);
+            let numbers = check([
+                ("queue_frames", bounds.queue_frames, 1..=u32::MAX as usize),
+                ("queue_bytes", bounds.queue_bytes, 64..=usize::MAX),
+            ]);
+            let age = ("stale_after", bounds.stale_after, MIN..=DAY);
+            if let Err(ConfigError { field, problem }) = numbers.and_then(|()| check([age])) {
+                return err(format!("has `{lane}` with a `{field}` that {problem}"));
+            }
+        }
+        Ok(())
     }
 
     fn validate_placement(&self) -> Result<(), ConfigError> {

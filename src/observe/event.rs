@@ -11,6 +11,7 @@ use actix::Message;
 
 use crate::{
     ids::{GroupId, Incarnation, NodeId},
+    lane::Lane,
     net::{names::NameError, time::SystemTime, utc::Utc},
     observe::stats::{DropReason, Receipt},
     peer_addr::PeerAddr,
@@ -35,11 +36,13 @@ use crate::{net::tls::Certificate, tls_error::TlsError};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {
-    /// Frames can leave for the peer: a connection has been made, or one that the peer made is used. If frames wait for the peer's answer to a `Hello`, it has
+    /// Frames can leave for the peer on a lane: a connection has been made, or one that the peer made is used. If frames wait for the peer's answer to a `Hello`, it has
     /// answered; see [`Sessions`](crate::Sessions).
     Up {
         /// What the peer is called: its name and port, or its ip and port.
         peer: PeerAddr,
+        /// The lane.
+        lane: Lane,
         /// The ip and port that the connection leads to.
         addr: SocketAddr,
         /// The number of the node at the other end, if it has answered a `Hello` by now.
@@ -48,10 +51,12 @@ pub enum PeerEvent {
         /// the peer was forgotten and becomes known again.
         epoch: u64,
     },
-    /// The connection to the peer has ended.
+    /// The connection of a lane to the peer has ended.
     Down {
         /// What the peer is called.
         peer: PeerAddr,
+        /// The lane.
+        lane: Lane,
         /// The ip and port that the connection led to.
         addr: SocketAddr,
         /// The number of the node at the other end, if it had answered a `Hello` when the connection came up.
@@ -71,6 +76,8 @@ pub enum PeerEvent {
     Unreachable {
         /// What the peer is called.
         peer: PeerAddr,
+        /// The lane.
+        lane: Lane,
         /// When the first of these consecutive tries failed.
         since: SystemTime,
         /// How many consecutive tries have failed.
@@ -105,6 +112,8 @@ pub enum PeerEvent {
         node: NodeId,
         /// Which life of the node.
         incarnation: Incarnation,
+        /// The lane that they were sent on.
+        lane: Lane,
         /// Where the connection comes from.
         from: SocketAddr,
         /// How many, since the last event of this kind that the subscriber handled.
@@ -176,6 +185,8 @@ pub enum PeerEvent {
     Dropped {
         /// The peer that the frames were for. `None` for received frames, and for datagrams.
         peer: Option<PeerAddr>,
+        /// The lane that they were to be sent on. `None` where `peer` is.
+        lane: Option<Lane>,
         /// Who sent the frames, if they were received; see [`Inbound::from`](crate::Inbound::from).
         /// `None` for frames that were to be sent. Also `None` if the subscriber was slow, and events
         /// about several senders were merged.
@@ -249,6 +260,7 @@ impl fmt::Display for PeerEvent {
             }
             PeerEvent::Dropped {
                 peer,
+                lane,
                 from,
                 group,
                 reason,
@@ -256,6 +268,7 @@ impl fmt::Display for PeerEvent {
             } => {
                 write!(f, "dropped {count}")?;
                 write_known(f, " for peer ", peer.as_ref())?;
+                write_lane(f, lane.unwrap_or_default())?;
                 write_known(f, " from ", *from)?;
                 write_known(f, " for group ", *group)?;
                 write!(f, ": {reason}")
@@ -273,15 +286,18 @@ impl PeerEvent {
         match self {
             PeerEvent::Up {
                 peer,
+                lane,
                 addr,
                 node,
                 epoch,
             } => {
                 write_peer(f, peer, *addr, *node)?;
+                write_lane(f, *lane)?;
                 write!(f, " is up (connection {epoch})")
             }
             PeerEvent::Down {
                 peer,
+                lane,
                 addr,
                 node,
                 epoch,
@@ -289,17 +305,21 @@ impl PeerEvent {
                 receipt,
             } => {
                 write_peer(f, peer, *addr, *node)?;
+                write_lane(f, *lane)?;
                 write!(f, " is down (connection {epoch}): {reason}")?;
                 write_known(f, "; ", *receipt)
             }
             PeerEvent::Unreachable {
                 peer,
+                lane,
                 since,
                 failures,
                 error,
                 name,
             } => {
-                write!(f, "peer {peer} is unreachable since {}, ", Utc(*since))?;
+                write!(f, "peer {peer}")?;
+                write_lane(f, *lane)?;
+                write!(f, " is unreachable since {}, ", Utc(*since))?;
                 write!(f, "after {failures} failed dials: ")?;
                 match name {
                     Some(name) => write!(f, "{name}"),
@@ -327,11 +347,13 @@ impl PeerEvent {
             PeerEvent::Gap {
                 node,
                 incarnation,
+                lane,
                 from,
                 lost,
             } => {
                 write!(f, "missed {lost} frames of node {node} ")?;
-                write!(f, "(incarnation {incarnation}) from {from}")
+                write!(f, "(incarnation {incarnation}) from {from}")?;
+                write_lane(f, *lane)
             }
             _ => Ok(()),
         }
@@ -351,6 +373,14 @@ fn write_peer(
         (Some(_), None) => write!(f, " ({addr})"),
         (None, Some(node)) => write!(f, " (node {node})"),
         (None, None) => Ok(()),
+    }
+}
+
+/// Writes the lane, unless it is the normal one.
+fn write_lane(f: &mut fmt::Formatter<'_>, lane: Lane) -> fmt::Result {
+    match lane {
+        Lane::NORMAL => Ok(()),
+        lane => write!(f, ", on lane {lane},"),
     }
 }
 
@@ -437,8 +467,13 @@ pub enum Component {
     Reader(usize),
     /// The actor that offers methods of the transport as messages, [`Node`](crate::Node).
     Node,
-    /// The actor that writes to this peer.
-    PeerWriter(PeerAddr),
+    /// The actor that writes to this peer on this lane.
+    PeerWriter {
+        /// What the peer is called.
+        peer: PeerAddr,
+        /// The lane.
+        lane: Lane,
+    },
     /// The actor that sends and receives datagrams.
     UdpActor,
 }
@@ -449,7 +484,10 @@ impl fmt::Display for Component {
             Component::Listener => f.write_str("listener"),
             Component::Reader(index) => write!(f, "reader {index}"),
             Component::Node => f.write_str("node"),
-            Component::PeerWriter(peer) => write!(f, "writer of {peer}"),
+            Component::PeerWriter { peer, lane } => {
+                write!(f, "writer of {peer}")?;
+                write_lane(f, *lane)
+            }
             Component::UdpActor => f.write_str("udp actor"),
         }
     }

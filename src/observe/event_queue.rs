@@ -1,7 +1,7 @@
 //! The events that one subscriber has not handled yet.
 //!
-//! Bounded by merging: a newer event replaces a waiting one of the same kind and the same peer or
-//! component, and goes to the end of the queue. Counts of dropped frames are added up. So a subscriber that
+//! Bounded by merging: a newer event replaces a waiting one of the same kind and the same lane of a
+//! peer, or the same component, and goes to the end of the queue. Counts of dropped frames are added up. So a subscriber that
 //! sleeps for an hour gets the present state and not an hour of history.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::{
     ids::{Incarnation, NodeId},
+    lane::{Lane, PeerLane},
     observe::{
         event::{Component, PeerEvent},
         stats::DropReason,
@@ -132,9 +133,9 @@ impl Waiting {
 /// What an event is about. A newer event of the same topic replaces the older one.
 #[derive(Debug, Clone, Eq, PartialEq, Hash)]
 enum Topic {
-    Up(PeerAddr),
-    Down(PeerAddr),
-    Unreachable(PeerAddr),
+    Up(PeerLane),
+    Down(PeerLane),
+    Unreachable(PeerLane),
     #[cfg(feature = "tls")]
     Certified(PeerAddr),
     #[cfg(feature = "tls")]
@@ -148,22 +149,26 @@ enum Topic {
     Restarted(Component),
     Failed(Component),
     /// About frames for a peer, or datagrams.
-    Dropped(Option<PeerAddr>, DropReason),
+    Dropped(Option<PeerLane>, DropReason),
     /// About received frames. Senders and groups are not told apart here, because strangers choose them
     /// and could push all other events out of the queue.
     Undelivered(DropReason),
     Heard(NodeId),
     Goodbye(NodeId),
-    Gap(NodeId, Incarnation),
+    Gap(NodeId, Incarnation, Lane),
     Missed,
 }
 
 impl Topic {
     fn of(event: &PeerEvent) -> Self {
+        let of = |peer: &PeerAddr, lane| PeerLane {
+            peer: peer.clone(),
+            lane,
+        };
         match event {
-            PeerEvent::Up { peer, .. } => Topic::Up(peer.clone()),
-            PeerEvent::Down { peer, .. } => Topic::Down(peer.clone()),
-            PeerEvent::Unreachable { peer, .. } => Topic::Unreachable(peer.clone()),
+            PeerEvent::Up { peer, lane, .. } => Topic::Up(of(peer, *lane)),
+            PeerEvent::Down { peer, lane, .. } => Topic::Down(of(peer, *lane)),
+            PeerEvent::Unreachable { peer, lane, .. } => Topic::Unreachable(of(peer, *lane)),
             #[cfg(feature = "tls")]
             PeerEvent::Certified { peer, .. } => Topic::Certified(peer.clone()),
             #[cfg(feature = "tls")]
@@ -181,12 +186,20 @@ impl Topic {
                 reason,
                 ..
             } => Topic::Undelivered(*reason),
-            PeerEvent::Dropped { peer, reason, .. } => Topic::Dropped(peer.clone(), *reason),
+            PeerEvent::Dropped {
+                peer, lane, reason, ..
+            } => {
+                let to = peer.as_ref().zip(*lane);
+                Topic::Dropped(to.map(|(peer, lane)| of(peer, lane)), *reason)
+            }
             PeerEvent::Heard { node, .. } => Topic::Heard(*node),
             PeerEvent::Goodbye { node, .. } => Topic::Goodbye(*node),
             PeerEvent::Gap {
-                node, incarnation, ..
-            } => Topic::Gap(*node, *incarnation),
+                node,
+                incarnation,
+                lane,
+                ..
+            } => Topic::Gap(*node, *incarnation, *lane),
             PeerEvent::Missed { .. } => Topic::Missed,
         }
     }
@@ -245,6 +258,7 @@ mod tests {
 
     fn stale(port: u16, frames: usize) -> PeerEvent {
         PeerEvent::Dropped {
+            lane: Some(Lane::NORMAL),
             peer: Some(peer(port).into()),
             from: None,
             group: None,
@@ -282,6 +296,7 @@ mod tests {
         let mut waiting = Waiting::default();
         for epoch in 1..=3 {
             waiting.put(PeerEvent::Up {
+                lane: Lane::NORMAL,
                 peer: peer(1).into(),
                 addr: peer(1),
                 node: None,
@@ -291,6 +306,7 @@ mod tests {
             if epoch < 3 {
                 let reason = DownReason::Closed;
                 waiting.put(PeerEvent::Down {
+                    lane: Lane::NORMAL,
                     peer: peer(1).into(),
                     addr: peer(1),
                     node: None,
@@ -313,6 +329,7 @@ mod tests {
     fn received_frames_of_many_senders_and_groups_merge_into_one_event_for_each_reason() {
         let mut waiting = Waiting::default();
         let undelivered = |port, group| PeerEvent::Dropped {
+            lane: None,
             peer: None,
             from: Some(peer(port)),
             group: Some(GroupId::new(group)),

@@ -4,13 +4,18 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tracing::field::{DisplayValue, display};
 
-use crate::{ids::NodeId, net::tls::Certificate, peer_addr::PeerAddr};
+use crate::{
+    ids::NodeId,
+    lane::{Lane, PeerLane},
+    net::tls::Certificate,
+    peer_addr::PeerAddr,
+};
 
 /// Who is at the other end of a link.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkEnd {
-    /// What the peer is called.
-    pub(crate) peer: PeerAddr,
+    /// What the peer is called, and the lane.
+    pub(crate) to: PeerLane,
     /// The address that the link leads to.
     pub(crate) addr: SocketAddr,
     /// The node that is meant, or that has answered.
@@ -19,16 +24,15 @@ pub(crate) struct LinkEnd {
     pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
+/// What a line of the log shows, if anything.
+type Shown<T> = Option<DisplayValue<T>>;
+
 impl LinkEnd {
-    /// Returns what a line of the log shows: the peer; its address, if the peer has a name; and the node.
-    pub(super) fn fields(
-        &self,
-    ) -> (
-        &PeerAddr,
-        Option<DisplayValue<SocketAddr>>,
-        Option<DisplayValue<NodeId>>,
-    ) {
-        let addr = self.peer.host().map(|_| display(self.addr));
-        (&self.peer, addr, self.node.map(display))
+    /// Returns what a line of the log shows: the peer; the lane, if it is not the normal one;
+    /// its address, if the peer has a name; and the node.
+    pub(super) fn fields(&self) -> (&PeerAddr, Shown<Lane>, Shown<SocketAddr>, Shown<NodeId>) {
+        let PeerLane { peer, .. } = &self.to;
+        let addr = peer.host().map(|_| display(self.addr));
+        (peer, self.to.named_lane(), addr, self.node.map(display))
     }
 }

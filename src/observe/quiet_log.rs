@@ -12,8 +12,8 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    error::QueueLimit, ids::GroupId, net::clock::CoarseInstant, observe::stats::DropReason,
-    peer_addr::PeerAddr, wire::count::Count,
+    error::QueueLimit, ids::GroupId, lane::PeerLane, net::clock::CoarseInstant,
+    observe::stats::DropReason, wire::count::Count,
 };
 
 /// How long a kind of loss gets no further line.
@@ -34,8 +34,8 @@ pub(super) struct Kind {
 /// Whose frames or connections are lost.
 #[derive(Debug, Clone, Eq, PartialEq, Hash)]
 pub(super) enum Place {
-    /// Frames sent to this peer, or datagrams if `None`.
-    To(Option<PeerAddr>),
+    /// Frames sent to this peer on this lane, or datagrams if `None`.
+    To(Option<PeerLane>),
     /// Frames received from this machine for this group, or for several if `None`. Or a connection from
     /// this machine.
     From(IpAddr, Option<GroupId>),
@@ -134,7 +134,9 @@ mod tests {
 
     fn stale(port: u16) -> Kind {
         Kind {
-            place: Place::To(Some(SocketAddr::from(([127, 0, 0, 1], port)).into())),
+            place: Place::To(Some(PeerLane::normal(
+                SocketAddr::from(([127, 0, 0, 1], port)).into(),
+            ))),
             cause: Cause::Dropped(DropReason::Stale),
         }
     }

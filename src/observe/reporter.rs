@@ -11,13 +11,17 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Instrument, Level, field::display};
+use tracing::{
+    Instrument, Level,
+    field::{DisplayValue, display},
+};
 
 #[cfg(feature = "tls")]
 use crate::tls_error::TlsError;
 use crate::{
     error::Refusal,
     ids::{GroupId, Incarnation, NodeId},
+    lane::{Lane, PeerLane},
     net::{clock::CoarseInstant, names::NameError, time::SystemTime, tls::Certificate},
     observe::{
         event::{Component, DownReason, PeerEvent},
@@ -54,10 +58,11 @@ impl Reporter {
 
     pub(crate) fn link_up(&self, end: &LinkEnd, epoch: u64) {
         self.counters.connects.add_one();
-        let (peer, addr, node) = end.fields();
-        tracing::info!(%peer, addr, node, epoch, "up");
+        let (peer, lane, addr, node) = end.fields();
+        tracing::info!(%peer, lane, addr, node, epoch, "up");
         self.subscribers.tell(&PeerEvent::Up {
             peer: peer.clone(),
+            lane: end.to.lane,
             addr: end.addr,
             node: end.node,
             epoch,
@@ -93,8 +98,8 @@ impl Reporter {
         epoch: u64,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        let (peer, addr, node) = end.fields();
-        work.instrument(tracing::info_span!("link", %peer, addr, node, epoch))
+        let (peer, lane, addr, node) = end.fields();
+        work.instrument(tracing::info_span!("link", %peer, lane, addr, node, epoch))
     }
 
     /// Reports the end of a link, and what is known of the frames that were written on it.
@@ -106,10 +111,10 @@ impl Reporter {
         receipt: Option<Receipt>,
     ) {
         self.counters.disconnects.add_one();
-        let (peer, addr, node) = end.fields();
+        let (peer, lane, addr, node) = end.fields();
         let confirmed = receipt.map(|receipt| receipt.confirmed.frames);
         let in_doubt = receipt.map(|receipt| receipt.in_doubt.frames);
-        tracing::info!(%peer, addr, node, epoch, %reason, confirmed, in_doubt, "down");
+        tracing::info!(%peer, lane, addr, node, epoch, %reason, confirmed, in_doubt, "down");
         self.link_ended(end, epoch, reason, receipt);
     }
 
@@ -119,17 +124,18 @@ impl Reporter {
     }
 
     fn link_ended(&self, end: &LinkEnd, epoch: u64, reason: DownReason, receipt: Option<Receipt>) {
-        let (peer, addr, node) = end.fields();
+        let (peer, lane, addr, node) = end.fields();
         if let DownReason::Refused(reason) = reason {
             self.counters.links_refused.add_one();
-            let place = Place::To(Some(peer.clone()));
+            let place = Place::To(Some(end.to.clone()));
             match self.is_news(place, Cause::Refused, Count::ZERO) {
-                Some(_) => tracing::warn!(%peer, addr, node, epoch, %reason, "refused"),
-                None => tracing::debug!(%peer, addr, node, epoch, %reason, "refused"),
+                Some(_) => tracing::warn!(%peer, lane, addr, node, epoch, %reason, "refused"),
+                None => tracing::debug!(%peer, lane, addr, node, epoch, %reason, "refused"),
             }
         }
         self.subscribers.tell(&PeerEvent::Down {
             peer: peer.clone(),
+            lane: end.to.lane,
             addr: end.addr,
             node: end.node,
             epoch,
@@ -140,19 +146,21 @@ impl Reporter {
 
     pub(crate) fn unreachable(
         &self,
-        peer: &PeerAddr,
+        to: &PeerLane,
         since: SystemTime,
         failures: u32,
         err: &io::Error,
         name: Option<NameError>,
     ) {
-        let place = Place::To(Some(peer.clone()));
+        let (peer, lane) = (&to.peer, to.named_lane());
+        let place = Place::To(Some(to.clone()));
         match self.is_news(place, Cause::Unreachable, Count::ZERO) {
-            Some(_) => tracing::warn!(%peer, failures, %err, "unreachable"),
-            None => tracing::debug!(%peer, failures, %err, "unreachable"),
+            Some(_) => tracing::warn!(%peer, lane, failures, %err, "unreachable"),
+            None => tracing::debug!(%peer, lane, failures, %err, "unreachable"),
         }
         self.subscribers.tell(&PeerEvent::Unreachable {
             peer: peer.clone(),
+            lane: to.lane,
             since,
             failures,
             error: err.kind(),
@@ -165,7 +173,7 @@ impl Reporter {
     /// Reports a send that was refused: to `peer`, or as a datagram if `None`. Only the log hears of it,
     /// as the sender has the payload back.
     #[cold]
-    pub(crate) fn refused(&self, peer: Option<&PeerAddr>, refusal: Refusal, count: Count) {
+    pub(crate) fn refused(&self, to: Option<&PeerLane>, refusal: Refusal, count: Count) {
         let cause = match refusal {
             Refusal::Full(limit) => Cause::Full(limit),
             Refusal::TooManyPeers { .. } => Cause::TooManyPeers,
@@ -178,26 +186,26 @@ impl Reporter {
             | Refusal::Address(_)
             | Refusal::NoDatagrams => return,
         };
-        if let Some(Count { frames, bytes }) = self.is_news(Place::To(peer.cloned()), cause, count)
-        {
-            let (peer, reason) = (peer.map(display), refusal.with(()));
-            tracing::warn!(peer, %reason, frames, bytes, "refused frames");
+        if let Some(Count { frames, bytes }) = self.is_news(Place::To(to.cloned()), cause, count) {
+            let (peer, lane) = names(to);
+            let reason = refusal.with(());
+            tracing::warn!(peer, lane, %reason, frames, bytes, "refused frames");
         }
     }
 
-    /// Reports accepted frames that were dropped: those for `peer`, or datagrams if `None`.
-    pub(crate) fn dropped(&self, peer: Option<&PeerAddr>, dropped: &Dropped) {
+    /// Reports accepted frames that were dropped: those `to` a peer, or datagrams if `None`.
+    pub(crate) fn dropped(&self, to: Option<&PeerLane>, dropped: &Dropped) {
         for (reason, count) in dropped.by_reason() {
             if count.is_zero() {
                 continue;
             }
-            let news = self.is_news(Place::To(peer.cloned()), Cause::Dropped(reason), count);
+            let news = self.is_news(Place::To(to.cloned()), Cause::Dropped(reason), count);
             if let Some(Count { frames, bytes }) = news {
-                let peer = peer.map(display);
-                tracing::warn!(peer, %reason, frames, bytes, "dropped frames");
+                let (peer, lane) = names(to);
+                tracing::warn!(peer, lane, %reason, frames, bytes, "dropped frames");
             }
         }
-        self.subscribers.tell_dropped(peer, dropped);
+        self.subscribers.tell_dropped(to, dropped);
     }
 
     /// Reports received frames that reached no handler. `group` is `None` if they are of several.
@@ -366,7 +374,13 @@ impl Reporter {
     }
 
     /// Reports frames of a node that will not come.
-    pub(crate) fn gap(&self, node: NodeId, incarnation: Incarnation, from: SocketAddr, lost: u64) {
+    pub(crate) fn gap(
+        &self,
+        (node, incarnation): (NodeId, Incarnation),
+        lane: Lane,
+        from: SocketAddr,
+        lost: u64,
+    ) {
         self.counters.gaps.add_one();
         let frames = Count {
             // Bounded for the sums of the log, because a node can make up any number.
@@ -375,11 +389,12 @@ impl Reporter {
         };
         let place = Place::From(from.ip(), None);
         if let Some(Count { frames, .. }) = self.is_news(place, Cause::Gap, frames) {
-            tracing::warn!(%node, %incarnation, %from, frames, "frames are missing");
+            tracing::warn!(%node, %incarnation, %lane, %from, frames, "frames are missing");
         }
         self.subscribers.tell(&PeerEvent::Gap {
             node,
             incarnation,
+            lane,
             from,
             lost,
         });
@@ -432,4 +447,10 @@ impl Reporter {
         let place = Place::From(from, None);
         self.is_news(place, cause, Count::ZERO).is_some()
     }
+}
+
+/// Returns what a line of the log says of where frames go.
+fn names(to: Option<&PeerLane>) -> (Option<DisplayValue<&PeerAddr>>, Option<DisplayValue<Lane>>) {
+    let lane = to.and_then(PeerLane::named_lane);
+    (to.map(|to| display(&to.peer)), lane)
 }

@@ -11,13 +11,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ids::GroupId,
+    lane::PeerLane,
     net::time::timeout,
     observe::{
         event::PeerEvent,
         event_queue::EventQueue,
         stats::{DropReason, Dropped},
     },
-    peer_addr::PeerAddr,
     wire::count::Count,
 };
 
@@ -99,12 +99,13 @@ impl Subscribers {
         self.0.queues.lock().puts_left.get_or_insert(LAST_PUTS);
     }
 
-    /// Tells of accepted frames that were dropped: those for `peer`, or datagrams if `None`.
-    pub(crate) fn tell_dropped(&self, peer: Option<&PeerAddr>, dropped: &Dropped) {
+    /// Tells of accepted frames that were dropped: those `to` a peer, or datagrams if `None`.
+    pub(crate) fn tell_dropped(&self, to: Option<&PeerLane>, dropped: &Dropped) {
         for (reason, count) in dropped.by_reason() {
             if !count.is_zero() {
                 self.tell(&PeerEvent::Dropped {
-                    peer: peer.cloned(),
+                    peer: to.map(|to| to.peer.clone()),
+                    lane: to.map(|to| to.lane),
                     from: None,
                     group: None,
                     reason,
@@ -124,6 +125,7 @@ impl Subscribers {
     ) {
         self.tell(&PeerEvent::Dropped {
             peer: None,
+            lane: None,
             from: Some(from),
             group,
             reason,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     ids::GroupId,
+    lane::Lane,
     observe::delivery::Delivery,
     receive::{
         charge::Charge, group_frames::GroupFrames, origin::Origin, read_buffer::MAX_SHARED,
@@ -158,6 +159,12 @@ impl Inbound {
     pub fn gap(&self) -> Option<Gap> {
         self.delivery.see();
         self.gap
+    }
+
+    /// Returns the lane that they were sent on. [`Lane::NORMAL`] if the sender did not introduce itself, and for
+    /// datagrams.
+    pub fn lane(&self) -> Lane {
+        self.sender().map_or(Lane::NORMAL, Sender::lane)
     }
 
     /// Returns how the frames arrived.

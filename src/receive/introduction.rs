@@ -10,6 +10,7 @@ use futures::future::OptionFuture;
 
 use crate::{
     ids::NodeId,
+    lane::Lane,
     net::time::{self, sleep, timeout},
     receive::{
         connection::{Connection, Read},
@@ -36,7 +37,7 @@ enum Beginning {
     Frame,
     Hello {
         answer: Answer,
-        from: Option<NodeInfo>,
+        from: Option<(NodeInfo, Lane)>,
     },
 }
 
@@ -92,9 +93,15 @@ impl Connection {
             Front::Control(control, len) => (control, len),
         };
         let (answer, from) = match control {
-            Control::Hello { version, from, to } => match self.may_speak_for(context, from.node) {
-                true => (context.answer(version, &from, to), Some(from)),
-                false => (Answer::refuse(RefusedReason::Certificate), None),
+            Control::Hello {
+                version,
+                from,
+                to,
+                lane,
+            } => match (self.may_speak_for(context, from.node), self.lane(lane)) {
+                (false, _) => (Answer::refuse(RefusedReason::Certificate), None),
+                (true, None) => (Answer::refuse(RefusedReason::Lane), None),
+                (true, Some(lane)) => (context.answer(version, &from, to), Some((from, lane))),
             },
             Control::OtherVersion => (Answer::refuse(RefusedReason::Version), None),
             Control::Welcome { .. }
@@ -120,14 +127,22 @@ impl Connection {
         }
     }
 
+    /// Returns the lane of this number, or `None` if the far end must not use it.
+    fn lane(&self, number: u8) -> Option<Lane> {
+        match Lane::new(number) {
+            None if !self.config.refuse_unknown_lanes => Some(Lane::NORMAL),
+            lane => lane,
+        }
+    }
+
     /// Answers a `Hello`.
     async fn say(
         &mut self,
         context: &SessionContext,
         answer: Answer,
-        from: Option<NodeInfo>,
+        from: Option<(NodeInfo, Lane)>,
     ) -> Result<(), End> {
-        let (welcome, session, from) = match (answer, from) {
+        let (welcome, session, (from, lane)) = match (answer, from) {
             (Answer::Welcome(welcome, session), Some(from)) => (welcome, session, from),
             (Answer::Welcome(..), None) => return Ok(()),
             (Answer::Refused(refused), _) => return Err(self.refuse(context, refused).await),
@@ -143,15 +158,21 @@ impl Connection {
             Ok(written) => written.map_err(End::Failed)?,
             Err(_) => return Err(End::BadHandshake("the Welcome is not read".into())),
         }
-        self.join(context, session, &from);
+        self.join(context, session, &from, lane);
         Ok(())
     }
 
     /// Makes the connection a link with this node. If the node takes frames on it, others may write to it
     /// from now on.
-    fn join(&mut self, context: &SessionContext, session: Session, from: &NodeInfo) {
+    fn join(&mut self, context: &SessionContext, session: Session, from: &NodeInfo, lane: Lane) {
         let certificate = self.source.tls().map(|tls| tls.certificate().clone());
-        let sender = Sender::new(from, self.from, self.peers.clone(), certificate.clone());
+        let sender = Sender::new(
+            from,
+            lane,
+            self.from,
+            self.peers.clone(),
+            certificate.clone(),
+        );
         let writing = match from.features.has(Features::LINKS) {
             true => self.source.take_writing(),
             false => None,
@@ -159,7 +180,7 @@ impl Connection {
         // If the options cannot be set, the socket has failed, and nobody may write.
         let writing = writing.filter(|writing| writing.prepare(&self.config).is_ok());
         let tls = self.source.tls();
-        let link = context.open_link(session, from, self.from, false, writing, tls);
+        let link = context.open_link(session, (from, lane), self.from, false, writing, tls);
         let superseded = link.cut().clone();
         self.source.joined(link.clone());
         self.patience.watch(&link);

@@ -88,7 +88,7 @@ impl Connection {
         if let Some(link) = self.link.as_ref().filter(|_| missing > 0) {
             self.accounts.missing(missing);
             let reporter = self.accounts.reporter();
-            reporter.gap(link.node, link.incarnation, self.from, missing);
+            reporter.gap((link.node, link.incarnation), link.lane, self.from, missing);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Starts the tasks. They run on the arbiter that writes to the link, and take no place among the accepted
-/// connections: there is at most one for each peer.
+/// connections: there is at most one for each lane of each peer.
 #[derive(Debug)]
 pub(crate) struct LinkReading(pub(crate) ReceiveContext);
 
@@ -21,7 +21,7 @@ impl ReadLinks for LinkReading {
     fn read(&self, reading: ReadHalf, begun: Bytes, link: Arc<OpenLink>, from: &NodeInfo) {
         let (LinkReading(context), peer) = (self, link.addr);
         let certificate = reading.tls().map(|tls| tls.certificate().clone());
-        let sender = Sender::new(from, peer, context.peers.clone(), certificate);
+        let sender = Sender::new(from, link.lane, peer, context.peers.clone(), certificate);
         let source = Source::dialled(reading, begun, link.clone());
         let connection = Connection::of_link(context, source, peer, sender, link);
         let reporter = context.accounts.reporter();

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     error::PeerError,
     ids::{Incarnation, NodeId},
+    lane::Lane,
     net::tls::Certificate,
     peer_addr::PeerAddr,
     send::{peer::Peer, peers::Peers},
@@ -24,6 +25,8 @@ pub struct Sender {
     node: NodeId,
     incarnation: Incarnation,
     addr: PeerAddr,
+    /// The lane of the connection.
+    lane: Lane,
     /// Weak, so that a batch does not keep the transport's peers.
     peers: Weak<Peers>,
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there is none"))]
@@ -34,6 +37,7 @@ impl Sender {
     /// Makes the sender whose connection comes from `seen`.
     pub(crate) fn new(
         info: &NodeInfo,
+        lane: Lane,
         seen: SocketAddr,
         peers: Weak<Peers>,
         certificate: Option<Arc<Certificate>>,
@@ -53,9 +57,14 @@ impl Sender {
             node: info.node,
             incarnation: info.incarnation,
             addr: advertised.unwrap_or_else(seen),
+            lane,
             peers,
             certificate,
         }
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        self.lane
     }
 
     /// Returns the node's number.
@@ -82,7 +91,8 @@ impl Sender {
         self.addr.clone()
     }
 
-    /// Returns a handle to the node as a peer, to send an answer. Frames leave on the connection that the
+    /// Returns a handle to the node as a peer, to send an answer: on the normal lane, whatever the lane of the frames;
+    /// [`Peer::lane`] sends on another one. Frames leave on the connection that the
     /// node has made, if no others leave there already, or on one that is dialled to
     /// [`addr`](Sender::addr), never to the port that the node dialled from.
     ///
@@ -130,7 +140,7 @@ mod tests {
                 features: Features::default(),
             };
             let seen = seen.parse().expect("an address");
-            Sender::new(&info, seen, Weak::new(), None)
+            Sender::new(&info, Lane::NORMAL, seen, Weak::new(), None)
                 .addr()
                 .to_string()
         };

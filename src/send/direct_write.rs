@@ -297,6 +297,7 @@ mod tests {
     use crate::{
         config::Config,
         ids::GroupId,
+        lane::Lane,
         net::{bind::bind, tcp::Stream},
         send::{back_channel::BackChannel, queue::Limits, wire::FarEnd},
     };
@@ -311,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn a_late_sender_does_not_overtake_what_another_left_unfinished() {
         let config = Config::default();
-        let queue = Arc::new(SendQueue::new(Limits::of_peer(&config)));
+        let queue = Arc::new(SendQueue::new(Limits::of_lane(&config, Lane::NORMAL)));
         let last = Arc::new(LastDirectWrite::new(time::now()));
         let direct_write = DirectWrite::new(last, Failpoints::default());
         let bound = bind(([127, 0, 0, 1], 0).into(), &config).expect("free port");

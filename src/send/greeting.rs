@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    lane::Lane,
     net::{halves::WriteHalf, tcp::Stream, time::timeout, tls::HandshakeError},
     observe::event::DownReason,
     send::{
@@ -41,19 +42,19 @@ pub(super) async fn greet(
         let far_end = FarEnd::Watched(BackChannel::silent(reading));
         return Ok(Wire::new(writing, far_end, addr, false));
     };
-    let demand = context.demand(&peer.addr).or_node(peer.demanded());
+    let demand = context.demand(peer.addr()).or_node(peer.demanded());
     // Frames that leave before the answer make it too late to agree on both ways.
     let both_ways = demand.waits;
     let back_channel = BackChannel::awaiting(
         reading,
         context.clone(),
-        peer.addr.clone(),
+        peer.addr().clone(),
         demand.node,
         both_ways,
     );
     let node = demand.node.or(peer.node()).filter(|_| both_ways);
-    let _greeting = node.map(|node| context.greets(node));
-    say_hello(context, &writing, demand, both_ways).await?;
+    let _greeting = node.map(|node| context.greets(node, peer.to.lane));
+    say_hello(context, &writing, demand, both_ways, peer.to.lane).await?;
     if !demand.waits {
         // A node that does not know the numbers of frames ignores them.
         let far_end = FarEnd::Watched(back_channel);
@@ -74,10 +75,11 @@ pub(super) async fn greet(
         from,
         rest,
     } = welcomed;
-    context.set_first_peer(from.node, &peer.addr);
+    context.set_first_peer(from.node, peer.addr());
     peer.met(from.node);
     let tls = reading.tls().cloned();
-    let link = context.open_link(session, &from, addr, true, None, tls);
+    let far = (&from, peer.to.lane);
+    let link = context.open_link(session, far, addr, true, None, tls);
     links.read(reading, rest, link.clone(), &from);
     Ok(Wire::new(writing, FarEnd::Read(link), addr, true))
 }
@@ -118,8 +120,9 @@ async fn say_hello(
     writing: &WriteHalf,
     demand: Demand,
     both_ways: bool,
+    lane: Lane,
 ) -> Result<(), NotWelcome> {
-    let hello = Control::hello(sessions.me_for(both_ways), demand.node).encode();
+    let hello = Control::hello(sessions.me_for(both_ways), demand.node, lane).encode();
     match timeout(sessions.time_limit, writing.write_whole(&hello)).await {
         Ok(written) => written.map_err(NotWelcome::Failed),
         Err(_) => Err(no_answer()),

@@ -12,7 +12,7 @@ use crate::{
     observe::event::Component,
     runtime::supervision::Supervisor,
     send::{
-        peer_state::{ForgetPeer, PeerState},
+        peer_state::{KnownIn, PeerState},
         queue::CloseOnDrop,
         writer::PeerWriter,
         writer_context::WriterContext,
@@ -21,7 +21,7 @@ use crate::{
 
 /// The task of one peer, from when it is made to when it is forgotten.
 pub(super) struct KeepWriting {
-    pub(super) peers: Weak<dyn ForgetPeer>,
+    pub(super) peers: Weak<dyn KnownIn>,
     pub(super) context: WriterContext,
     pub(super) supervisor: Supervisor,
     pub(super) peer: Arc<PeerState>,
@@ -34,7 +34,10 @@ impl KeepWriting {
     /// transport ends.
     pub(super) async fn run(self) {
         let KeepWriting { context, peer, .. } = &self;
-        let component = || Component::PeerWriter(peer.addr.clone());
+        let component = || Component::PeerWriter {
+            peer: peer.addr().clone(),
+            lane: peer.to.lane,
+        };
         let start = |lifeline| PeerWriter::start(context.clone(), peer.clone(), lifeline);
         // Frames also go stale between two lives of the writer. Dropping them runs foreign code, hence
         // the task of its own.

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ids::NodeId,
+    lane::Lane,
     session::{context::SessionContext, known_nodes::Retired},
 };
 
@@ -15,6 +16,7 @@ use crate::{
 pub(crate) struct OutgoingStream {
     /// `None` if sessions are off.
     sessions: Option<Arc<SessionContext>>,
+    lane: Lane,
     state: Mutex<State>,
 }
 
@@ -30,7 +32,7 @@ struct State {
 }
 
 impl OutgoingStream {
-    pub(crate) fn new(stream: u64, sessions: Option<Arc<SessionContext>>) -> Self {
+    pub(crate) fn new(stream: u64, lane: Lane, sessions: Option<Arc<SessionContext>>) -> Self {
         let state = State {
             stream,
             base: 0,
@@ -39,6 +41,7 @@ impl OutgoingStream {
         };
         OutgoingStream {
             sessions,
+            lane,
             state: Mutex::new(state),
         }
     }
@@ -51,7 +54,9 @@ impl OutgoingStream {
         if let (None, Some(node)) = (state.told, node) {
             state.told = Some(node);
             let sessions = self.sessions.as_ref().filter(|_| !begun);
-            if let Some(retired) = sessions.and_then(|sessions| sessions.take_retired(node)) {
+            if let Some(retired) =
+                sessions.and_then(|sessions| sessions.take_retired(node, self.lane))
+            {
                 state.stream = retired.stream;
                 state.base = retired.next;
             }
@@ -64,6 +69,7 @@ impl OutgoingStream {
         let mut state = self.state.lock();
         if let (Some(sessions), Some(node)) = (&self.sessions, state.told.take()) {
             let retired = Retired {
+                lane: self.lane,
                 stream: state.stream,
                 next: state.base + accepted,
             };

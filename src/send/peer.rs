@@ -5,44 +5,94 @@ use std::{fmt, sync::Arc};
 use crate::{
     error::{Refusal, SendError},
     ids::GroupId,
+    lane::{Lane, PeerLane},
     net::clock::CoarseInstant,
     observe::stats::{LinkState, PeerStats},
     peer_addr::PeerAddr,
     send::{
-        peer_state::PeerState,
+        peer_state::{Handle, PeerState},
         queue::{Staged, WhenFull},
         send_all_error::SendAllError,
     },
     wire::payload::Payload,
 };
 
-/// A handle to one peer of a [`Transport`](crate::Transport): looked up once, to send many times.
+/// A handle to one peer of a [`Transport`](crate::Transport), on one lane: looked up once, to send many times.
 ///
 /// Cheap to clone, and usable from any thread. While a handle lives, the transport does not forget the
 /// peer. A handle does not keep the transport from stopping.
 #[derive(Clone)]
 pub struct Peer {
     pub(crate) state: Arc<PeerState>,
-    /// Counts the handles. The table of peers holds one itself.
-    handles: Arc<()>,
+    /// The table of peers holds one itself.
+    handle: Handle,
 }
 
 impl Peer {
     pub(super) fn new(state: Arc<PeerState>) -> Self {
         Peer {
             state,
-            handles: Arc::new(()),
+            handle: Handle::default(),
         }
     }
 
     /// Returns whether this is the only handle.
     pub(super) fn is_only_handle(&self) -> bool {
-        Arc::strong_count(&self.handles) == 1
+        self.handle.is_only_one()
+    }
+
+    pub(super) fn into_parts(self) -> (Arc<PeerState>, Handle) {
+        (self.state, self.handle)
     }
 
     /// Returns what the peer is called: its name and port, or its ip and port.
     pub fn addr(&self) -> &PeerAddr {
-        &self.state.addr
+        self.state.addr()
+    }
+
+    /// Returns a handle to send to the same peer on another lane, with the same methods.
+    ///
+    /// Each lane has a connection, a queue and bounds of its own ([`Config::lane`](crate::Config::lane)), made
+    /// when the lane is asked for first. Order holds within a lane, not between two. Without sessions, and
+    /// towards PhxPaxos, a lane is one more connection. A peer that listens nowhere
+    /// ([`PeerAddr::node`](crate::PeerAddr::node)) is reached on the lanes on which it has sent something.
+    ///
+    /// The handle of a peer that was forgotten, or of a transport that has stopped, refuses all frames. May be
+    /// called from any thread.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// # let transport = actix_transport::Transport::builder().bind("127.0.0.1:0")?;
+    /// use actix_transport::{GroupId, Lane};
+    ///
+    /// let peer = transport.peer("127.0.0.1:9")?;
+    /// let urgent = peer.lane(Lane::CONTROL);
+    /// peer.try_send(GroupId::new(3), vec![0; 1 << 20])?;
+    /// urgent.try_send(GroupId::new(3), "does not wait behind the megabyte")?;
+    /// assert_eq!(transport.peers().len(), 2, "two lanes of one peer");
+    /// # transport.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn lane(&self, lane: Lane) -> Peer {
+        let of = &self.state;
+        if of.to.lane == lane {
+            return self.clone();
+        }
+        let Some(table) = of.table.upgrade() else {
+            // The transport has stopped, and this handle refuses all frames as well.
+            return self.clone();
+        };
+        let (state, handle) = table.lane(of, lane);
+        // Whoever may get the frames of one lane may get those of the others.
+        match (of.demanded(), of.node()) {
+            (Some(node), _) => state.will_answer(node),
+            (None, Some(node)) if state.node().is_none() => state.met(node),
+            (None, _) => {}
+        }
+        Peer { state, handle }
     }
 
     // ---- the link ----------------------------------------------------------------------------------
@@ -85,7 +135,7 @@ impl Peer {
         self.state.link_state(self.state.queue.left())
     }
 
-    /// Makes the transport forget the peer, such as a node that has left the cluster.
+    /// Makes the transport forget the peer with all its lanes, such as a node that has left the cluster.
     ///
     /// Drops the frames that wait for it, counted as
     /// [`DropReason::PeerForgotten`](crate::DropReason::PeerForgotten), and ends its link
@@ -288,6 +338,8 @@ impl Peer {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Peer").field(&self.state.addr).finish()
+        let PeerLane { peer, lane } = &self.state.to;
+        let mut tuple = f.debug_tuple("Peer");
+        tuple.field(peer).field(lane).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! The lasting state of one peer. Writers and links come and go; this stays.
+//! The lasting state of one lane of one peer. Writers and links come and go; this stays.
 
 use std::{
     future::{Future, poll_fn},
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Refusal, SendError},
     ids::NodeId,
+    lane::{Lane, PeerLane},
     net::{
         time::{self, Instant},
         tls::Certificate,
@@ -37,13 +38,13 @@ use crate::{
     wire::{count::Count, frame::HEADER, payload::Payload},
 };
 
-/// One peer: what it is called, what waits for it, and whether there is a link to it.
+/// One lane of one peer: what the peer is called, what waits for it there, and whether there is a link to it.
 #[derive(Debug)]
 pub(crate) struct PeerState {
-    pub(crate) addr: PeerAddr,
+    pub(crate) to: PeerLane,
     /// The node that must answer there.
     pub(super) meant: Option<NodeId>,
-    pub(super) table: Weak<dyn ForgetPeer>,
+    pub(super) table: Weak<dyn KnownIn>,
     pub(crate) queue: Arc<SendQueue>,
     pub(super) stream: OutgoingStream,
     /// The node that was found at the address.
@@ -72,13 +73,27 @@ pub(crate) struct PeerState {
     pub(super) forgotten: CancellationToken,
 }
 
-/// What can forget a peer: the table that has it.
-pub(crate) trait ForgetPeer: Send + Sync {
-    /// Drops what waits for the peer and ends its link. Does nothing if it is forgotten already.
+/// As long as one lives beside the one in the table, somebody may send on the lane.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Handle(Arc<()>);
+
+impl Handle {
+    pub(super) fn is_only_one(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+/// What a peer needs of the table that has it.
+pub(crate) trait KnownIn: Send + Sync {
+    /// Drops what waits for the peer on all its lanes and ends its links. Does nothing if it is forgotten already.
     fn forget_now(&self, peer: &Arc<PeerState>);
 
-    /// Forgets the peer if nobody holds a handle to it and its queue is empty. Otherwise returns false.
+    /// Forgets this lane of the peer if nobody holds a handle to it and its queue is empty. Otherwise returns false.
     fn forget_unused(&self, peer: &Arc<PeerState>) -> bool;
+
+    /// Returns another lane of the same peer. Makes it if it is not in use. If the peer is forgotten or the transport
+    /// has stopped, no frame can be sent on it.
+    fn lane(&self, of: &Arc<PeerState>, lane: Lane) -> (Arc<PeerState>, Handle);
 
     /// Adds up the counts of forgotten peers that have come to their end.
     fn settle(&self);
@@ -94,17 +109,17 @@ pub(super) struct Dispensable {
 
 impl PeerState {
     pub(crate) fn new(
-        addr: PeerAddr,
-        meant: Option<NodeId>,
-        table: Weak<dyn ForgetPeer>,
-        stream: OutgoingStream,
         limits: Limits,
+        to: PeerLane,
+        meant: Option<NodeId>,
+        table: Weak<dyn KnownIn>,
+        stream: OutgoingStream,
         direct_write: DirectWrite,
         reporter: Reporter,
     ) -> Self {
-        let node = addr.node().or(meant);
+        let node = to.peer.node().or(meant);
         PeerState {
-            addr,
+            to,
             meant,
             table,
             queue: Arc::new(SendQueue::new(limits)),
@@ -126,14 +141,19 @@ impl PeerState {
         }
     }
 
+    pub(crate) fn addr(&self) -> &PeerAddr {
+        &self.to.peer
+    }
+
     pub(crate) fn stats(&self) -> PeerStats {
         let frames = self.queue.stats();
         let state = self.link_state(frames.queued + frames.in_flight);
         let last_end = self.last_end.lock();
         let last_end = last_end.as_ref();
         PeerStats {
-            peer: self.addr.clone(),
-            addr: self.addr.ip_addr().or(last_end.map(|end| end.addr)),
+            peer: self.addr().clone(),
+            lane: self.to.lane,
+            addr: self.addr().ip_addr().or(last_end.map(|end| end.addr)),
             node: self.meant.or(last_end.and_then(|end| end.node)),
             frames,
             state,
@@ -162,7 +182,7 @@ impl PeerState {
         certificate: Option<Arc<Certificate>>,
     ) -> LinkEnd {
         LinkEnd {
-            peer: self.addr.clone(),
+            to: self.to.clone(),
             addr,
             node,
             certificate,
@@ -323,13 +343,13 @@ impl PeerState {
     #[cold]
     pub(super) fn refused<P: Payload>(&self, refusal: Refusal, payload: P) -> SendError<P> {
         let frame = Count::one(HEADER + payload.byte_len());
-        self.reporter.refused(Some(&self.addr), refusal, frame);
+        self.reporter.refused(Some(&self.to), refusal, frame);
         refusal.with(payload)
     }
 
     /// Reports frames that the queue has dropped.
     pub(super) fn report_dropped(&self, dropped: &Dropped) {
-        self.reporter.dropped(Some(&self.addr), dropped);
+        self.reporter.dropped(Some(&self.to), dropped);
     }
 }
 

@@ -6,9 +6,11 @@
 //! user forgets goes at once, and whoever holds a handle to it cannot send any more. The counts of forgotten
 //! peers are added up, so that the totals lose nothing.
 //!
-//! Each peer has a task of its own ([`KeepWriting`]). The table itself is in `peer_table`.
+//! Each lane of a peer is a queue and a link of its own, made when it is used first. Each has a task of its own
+//! ([`KeepWriting`]). The table itself is in `peer_table`.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Weak,
@@ -21,6 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     error::{NoPeer, Refusal, SendError},
     ids::{GroupId, NodeId},
+    lane::{Lane, PeerLane},
     net::{addr, time},
     observe::stats::{PeerStats, Rejected, SendStats},
     peer_addr::PeerAddr,
@@ -30,7 +33,7 @@ use crate::{
         keep_writing::KeepWriting,
         outgoing_stream::OutgoingStream,
         peer::Peer,
-        peer_state::{ForgetPeer, PeerState},
+        peer_state::{Handle, KnownIn, PeerState},
         peer_table::PeerTable,
         queue::{CloseOnDrop, Limits},
         writer_context::WriterContext,
@@ -104,15 +107,16 @@ impl Peers {
         rejected.0 += frame;
         rejected.1.count(refusal, frame);
         drop(rejected);
-        self.context.reporter.refused(Some(to), refusal, frame);
+        let to = PeerLane::normal(to.clone());
+        self.context.reporter.refused(Some(&to), refusal, frame);
         refusal.with(payload)
     }
 
     // ---- a peer's life: made, written to, forgotten ------------------------------------------------
 
-    /// Returns the peer. Makes it if it is not known.
+    /// Returns the peer's normal lane. Makes it if it is not known.
     pub(crate) fn get(&self, addr: &PeerAddr) -> Result<Peer, NoPeer> {
-        if let Some(peer) = self.table.read().peers.get(addr) {
+        if let Some(peer) = self.table.read().get(addr, Lane::NORMAL) {
             return Ok(peer.clone());
         }
         if let Some(addr) = addr.ip_addr().filter(|addr| !addr::is_usable(*addr)) {
@@ -124,35 +128,43 @@ impl Peers {
         if table.stopped {
             return Err(NoPeer::Stopped);
         }
-        if let Some(peer) = table.peers.get(addr) {
+        if let Some(peer) = table.get(addr, Lane::NORMAL) {
             return Ok(peer.clone());
         }
         let max = self.context.config.max_peers;
-        if table.peers.len() >= max {
+        if !table.knows(addr) && table.len() >= max {
             _payloads = table.make_room().ok_or(NoPeer::TooMany { max })?;
         }
         table.settle();
-        let sessions = self.context.sessions.as_ref();
-        let peer = Peer::new(Arc::new(PeerState::new(
-            addr.clone(),
-            sessions.and_then(|sessions| sessions.context.demand(addr).node),
-            self.this.clone(),
-            OutgoingStream::new(
-                self.streams.fetch_add(1, Relaxed),
-                sessions.map(|parts| parts.context.clone()),
-            ),
-            Limits::of_peer(&self.context.config),
-            DirectWrite::new(
-                self.last_direct_write.clone(),
-                self.context.failpoints.clone(),
-            ),
-            self.context.reporter.clone(),
-        )));
+        let peer = self.make(PeerLane::normal(addr.clone()));
         if !self.start_writing(&peer.state) {
             return Err(NoPeer::Stopped);
         }
-        table.peers.insert(addr.clone(), peer.clone());
+        table.add(peer.clone());
         Ok(peer)
+    }
+
+    fn make(&self, to: PeerLane) -> Peer {
+        let sessions = self.context.sessions.as_ref();
+        let meant = sessions.and_then(|sessions| sessions.context.demand(&to.peer).node);
+        let stream = OutgoingStream::new(
+            self.streams.fetch_add(1, Relaxed),
+            to.lane,
+            sessions.map(|parts| parts.context.clone()),
+        );
+        let direct_write = DirectWrite::new(
+            self.last_direct_write.clone(),
+            self.context.failpoints.clone(),
+        );
+        Peer::new(Arc::new(PeerState::new(
+            Limits::of_lane(&self.context.config, to.lane),
+            to,
+            meant,
+            self.this.clone(),
+            stream,
+            direct_write,
+            self.context.reporter.clone(),
+        )))
     }
 
     /// Returns the peer that stands for a node, to answer it. `addr` is where the node says that it is.
@@ -184,7 +196,7 @@ impl Peers {
         let known = sessions.and_then(|sessions| sessions.peer(node));
         let table = self.table.read();
         for addr in [known.as_ref(), Some(addr)].into_iter().flatten() {
-            if let Some(peer) = table.peers.get(addr) {
+            for peer in table.lanes(addr) {
                 peer.state.was_heard();
             }
         }
@@ -213,33 +225,36 @@ impl Peers {
     // ---- statistics --------------------------------------------------------------------------------
 
     pub(crate) fn len(&self) -> usize {
-        self.table.read().peers.len()
+        self.table.read().len()
     }
 
-    /// Returns the sums over all peers, the forgotten ones included.
-    pub(crate) fn stats(&self) -> SendStats {
+    /// Returns the sums over all peers by lane, the forgotten ones included.
+    pub(crate) fn stats(&self) -> [SendStats; Lane::COUNT] {
         // Locked throughout, so that a peer that is forgotten meanwhile is neither missed nor counted
         // twice.
         let table = self.table.read();
-        let mut sum = table.stats();
+        let mut sums = table.stats();
         let (offered, rejected) = *self.rejected.lock();
-        sum.offered += offered;
-        sum.rejected += rejected;
-        sum
+        sums[Lane::NORMAL.index()].offered += offered;
+        sums[Lane::NORMAL.index()].rejected += rejected;
+        sums
     }
 
     pub(crate) fn peer_stats(&self, addr: &PeerAddr) -> Option<PeerStats> {
         let table = self.table.read();
-        Some(table.peers.get(addr)?.stats())
+        Some(table.get(addr, Lane::NORMAL)?.stats())
     }
 
-    /// Returns the counters of all peers: those called by an ip, ordered by address, then those called by a
-    /// name.
+    /// Returns the counters of all lanes of all peers: those called by an ip, ordered by address, then those
+    /// called by a name.
     pub(crate) fn all_stats(&self) -> Vec<PeerStats> {
         let table = self.table.read();
-        let mut all: Vec<_> = table.peers.values().map(Peer::stats).collect();
+        let mut all: Vec<_> = table.all().map(Peer::stats).collect();
         drop(table);
-        all.sort_unstable_by(|one, other| one.peer.cmp(&other.peer));
+        all.sort_unstable_by(|one, other| {
+            let by_peer = one.peer.cmp(&other.peer);
+            by_peer.then(one.lane.cmp(&other.lane))
+        });
         all
     }
 
@@ -268,32 +283,32 @@ impl Peers {
 
     /// Reports what was dropped when the queues ended. Returns it by peer.
     pub(crate) fn undelivered(&self) -> Vec<(PeerAddr, Count)> {
-        let peers = self.stop().into_iter();
-        let left = peers.map(|peer| {
+        let mut undelivered: HashMap<PeerAddr, Count> = HashMap::new();
+        for peer in self.stop() {
             peer.state.report_dropped(&peer.state.queue.take_untold());
-            (
-                peer.addr().clone(),
-                peer.state.queue.stats().dropped.stopped,
-            )
-        });
-        left.filter(|(_, left)| !left.is_zero()).collect()
+            let left = peer.state.queue.stats().dropped.stopped;
+            if !left.is_zero() {
+                *undelivered.entry(peer.addr().clone()).or_default() += left;
+            }
+        }
+        undelivered.into_iter().collect()
     }
 
-    /// Makes no more peers. Returns those that are known.
+    /// Makes no more peers. Returns all lanes of those that are known.
     fn stop(&self) -> Vec<Peer> {
         let mut table = self.table.write();
         table.stopped = true;
-        table.peers.values().cloned().collect()
+        table.all().cloned().collect()
     }
 }
 
-impl ForgetPeer for Peers {
+impl KnownIn for Peers {
     /// Under this lock nobody can get a new handle, so nobody can be about to send to the peer.
     fn forget_unused(&self, state: &Arc<PeerState>) -> bool {
         let mut table = self.table.write();
-        let known = table.peers.get(&state.addr);
         // It may have been forgotten, and its address may have become a new peer since.
-        let Some(peer) = known.filter(|peer| Arc::ptr_eq(&peer.state, state)) else {
+        let known = table.get(state.addr(), state.to.lane);
+        let Some(peer) = known.filter(|known| Arc::ptr_eq(&known.state, state)) else {
             return true;
         };
         if !peer.is_only_handle() || !peer.state.queue.left().is_zero() {
@@ -303,7 +318,7 @@ impl ForgetPeer for Peers {
         if peer.state.needs_link() {
             return false;
         }
-        table.remove(&state.addr);
+        table.remove(state);
         true
     }
 
@@ -315,11 +330,39 @@ impl ForgetPeer for Peers {
         // Dropped when the lock is released, because it holds payloads, whose drop is foreign code.
         let _payloads;
         let mut table = self.table.write();
-        let known = table.peers.get(&peer.addr);
-        if !known.is_some_and(|known| Arc::ptr_eq(&known.state, peer)) {
-            return;
+        if table.has(peer) {
+            _payloads = table.forget(peer.addr());
         }
-        _payloads = table.forget(&peer.addr);
+    }
+
+    fn lane(&self, of: &Arc<PeerState>, lane: Lane) -> (Arc<PeerState>, Handle) {
+        let known = |table: &PeerTable| match table.has(of) {
+            true => table.get(of.addr(), lane).cloned(),
+            false => None,
+        };
+        if let Some(peer) = known(&self.table.read()) {
+            return peer.into_parts();
+        }
+        let mut table = self.table.write();
+        if let Some(peer) = known(&table) {
+            return peer.into_parts();
+        }
+        let peer = self.make(PeerLane {
+            peer: of.addr().clone(),
+            lane,
+        });
+        if table.has(of) && !table.stopped {
+            // If the arbiters are gone, this closes the queue.
+            self.start_writing(&peer.state);
+            table.add(peer.clone());
+        } else {
+            // It refuses all frames, and counts them. None is queued yet, so no payload is dropped here.
+            if table.stopped {
+                peer.state.queue.close();
+            }
+            let _nothing = table.let_go(peer.clone());
+        }
+        peer.into_parts()
     }
 }
 

@@ -252,6 +252,7 @@ mod tests {
     use crate::{
         config::Config,
         ids::GroupId,
+        lane::Lane,
         net::{clock::CoarseInstant, tcp::Stream},
         send::queue::{Limits, SendQueue},
         session::{context::SessionContext, identity::Identity, meant::Meant},
@@ -273,7 +274,8 @@ mod tests {
         let mut far = sessions.me();
         far.node = NodeId::new(2);
         let session = sessions.welcomed(&far, None).expect("welcome");
-        let link = sessions.open_link(session, &far, addr, true, None, None);
+        let far = (&far, Lane::NORMAL);
+        let link = sessions.open_link(session, far, addr, true, None, None);
         let (_, writing) = stream.split();
         (Wire::new(writing, FarEnd::Read(link), addr, true), far_end)
     }
@@ -283,7 +285,7 @@ mod tests {
     async fn a_goodbye_is_said_between_two_frames_and_never_in_the_middle_of_one() {
         let config = Config::default();
         let (wire, mut far_end) = link(&config).await;
-        let queue = Arc::new(SendQueue::new(Limits::of_peer(&config)));
+        let queue = Arc::new(SendQueue::new(Limits::of_lane(&config, Lane::NORMAL)));
         let now = CoarseInstant::now();
         let pushed = queue.push((), GroupId::new(1), vec![0; LEN], now);
         drop(pushed.map_err(|(refusal, _)| refusal).expect("room"));

@@ -33,7 +33,7 @@ use crate::{
     wire::control::refused::RefusedReason,
 };
 
-/// The actor; at most one for each peer. It ends when it has had neither a link nor anything to write
+/// The actor; at most one for each lane of each peer. It ends when it has had neither a link nor anything to write
 /// for `idle_timeout`, when its queue has ended, and when the peer is forgotten.
 pub(crate) struct PeerWriter {
     lifeline: Lifeline,
@@ -117,7 +117,8 @@ impl Writing {
     /// Takes a link with the peer's node that nobody writes to: one that the node dialled, usually.
     fn claim(&self) -> Option<Wire> {
         let node = self.peer.node()?;
-        let (link, writing) = self.context.sessions.as_ref()?.context.claim_link(node)?;
+        let sessions = &self.context.sessions.as_ref()?.context;
+        let (link, writing) = sessions.claim_link(node, self.peer.to.lane)?;
         let addr = link.addr;
         Some(Wire::new(writing, FarEnd::Read(link), addr, true))
     }
@@ -125,7 +126,7 @@ impl Writing {
     /// Dials until there is a connection on which frames may leave. Returns `None` if no frame is left: they
     /// went stale, or the queue was closed. A dial that was asked for without a frame is tried once.
     async fn dial(&mut self) -> Option<Wire> {
-        if self.peer.addr.node().is_some() {
+        if self.peer.addr().node().is_some() {
             return self.until_claimed().await;
         }
         let (peer, dialer) = (self.peer.clone(), self.context.dialer.clone());
@@ -162,12 +163,12 @@ impl Writing {
                     Err(NotWelcome::Untrusted(err)) => {
                         let lasts = err.lasts();
                         let failure =
-                            DialFailure::after_connecting(&peer.addr, addr, err.into_io());
+                            DialFailure::after_connecting(peer.addr(), addr, err.into_io());
                         self.failed(&failure, lasts);
                         continue;
                     }
                     Err(NotWelcome::Failed(err)) => {
-                        DialFailure::after_connecting(&peer.addr, addr, err)
+                        DialFailure::after_connecting(peer.addr(), addr, err)
                     }
                 },
                 Err(failure) => failure,
@@ -245,11 +246,11 @@ impl Writing {
     ) -> Result<Stream, NotWelcome> {
         let peer = &self.peer;
         let meant = self.context.sessions.as_ref().and_then(|sessions| {
-            let demand = sessions.context.demand(&peer.addr);
+            let demand = sessions.context.demand(peer.addr());
             demand.or_node(peer.demanded()).node
         });
         let expected = Expected {
-            host: peer.addr.host(),
+            host: peer.addr().host(),
             node: meant,
         };
         let secured = tls.connect(stream, addr, expected).await;
@@ -270,7 +271,7 @@ impl Writing {
             .as_ref()
             .map(|sessions| sessions.context.me().node);
         Target {
-            addr: &self.peer.addr,
+            addr: self.peer.addr(),
             is_this_node: me.is_some() && self.peer.meant == me,
             unanswered: self.peer.unanswered(),
         }
@@ -287,7 +288,7 @@ impl Writing {
         };
         peer.failing(failing.failures);
         let DialFailure { err, name, .. } = failure;
-        reporter.unreachable(&peer.addr, failing.since, failing.failures, err, *name);
+        reporter.unreachable(&peer.to, failing.since, failing.failures, err, *name);
     }
 
     fn refused(&mut self, addr: SocketAddr, reason: RefusedReason) {

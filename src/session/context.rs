@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ids::{Incarnation, NodeId},
+    lane::Lane,
     net::{
         halves::WriteHalf,
         tls::{Endpoint, Secured},
@@ -230,7 +231,7 @@ impl SessionContext {
     pub(crate) fn open_link(
         &self,
         session: Session,
-        far: &NodeInfo,
+        (far, lane): (&NodeInfo, Lane),
         addr: SocketAddr,
         dialled: bool,
         writing: Option<WriteHalf>,
@@ -245,7 +246,7 @@ impl SessionContext {
             number: known.count_up(),
         };
         let link = OpenLink::new(
-            (far.node, far.incarnation),
+            (far.node, far.incarnation, lane),
             addr,
             rank,
             dialled,
@@ -303,10 +304,14 @@ impl SessionContext {
         }
     }
 
-    /// Returns the best link with a node that nobody writes to, and the half that writes.
-    pub(crate) fn claim_link(&self, node: NodeId) -> Option<(Arc<OpenLink>, WriteHalf)> {
+    /// Returns the best link of a lane with a node that nobody writes to, and the half that writes.
+    pub(crate) fn claim_link(
+        &self,
+        node: NodeId,
+        lane: Lane,
+    ) -> Option<(Arc<OpenLink>, WriteHalf)> {
         let known = self.known.lock();
-        let link = known.best_link(node)?;
+        let link = known.best_link(node, lane)?;
         let writing = link.claim()?;
         Some((link, writing))
     }
@@ -317,16 +322,17 @@ impl SessionContext {
         known.stream(link.node, link.incarnation, number)
     }
 
-    /// Notes that this end begins to make a link with a node, until the guard is dropped.
-    pub(crate) fn greets(self: &Arc<Self>, node: NodeId) -> Greeting {
-        self.known.lock().greets(node);
+    /// Notes that this end begins to make a link of a lane with a node, until the guard is dropped.
+    pub(crate) fn greets(self: &Arc<Self>, node: NodeId, lane: Lane) -> Greeting {
+        self.known.lock().greets(node, lane);
         Greeting {
             context: self.clone(),
             node,
+            lane,
         }
     }
 
-    /// Returns whether frames may still begin to come on another link with the node of this one.
+    /// Returns whether frames may still begin to come on another link of the same lane with the node of this one.
     pub(crate) fn another_may_begin(&self, link: &OpenLink) -> bool {
         self.known.lock().another_may_begin(link)
     }
@@ -336,9 +342,9 @@ impl SessionContext {
         self.known.lock().retire(node, retired);
     }
 
-    /// Takes one of those out, for a queue that goes on with its numbers.
-    pub(crate) fn take_retired(&self, node: NodeId) -> Option<Retired> {
-        self.known.lock().take_retired(node)
+    /// Takes one of those of a lane out, for a queue that goes on with its numbers.
+    pub(crate) fn take_retired(&self, node: NodeId, lane: Lane) -> Option<Retired> {
+        self.known.lock().take_retired(node, lane)
     }
 
     /// Lets a peer stand for a known node, unless another one does.
@@ -365,11 +371,12 @@ impl SessionContext {
 pub(crate) struct Greeting {
     context: Arc<SessionContext>,
     node: NodeId,
+    lane: Lane,
 }
 
 impl Drop for Greeting {
     fn drop(&mut self) {
-        self.context.known.lock().has_greeted(self.node);
+        self.context.known.lock().has_greeted(self.node, self.lane);
     }
 }
 

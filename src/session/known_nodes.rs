@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ids::{Incarnation, NodeId},
+    lane::Lane,
     peer_addr::PeerAddr,
     session::{
         admitted::Session,
@@ -25,8 +26,9 @@ use crate::{
 /// little time for each.
 const MAX_KNOWN: usize = 16 << 10;
 
-/// The most streams of one node that are remembered. If there are more, one that no link has is forgotten.
-const MAX_STREAMS: usize = 16;
+/// The most streams of one node that are remembered: two for each lane. If there are more, one that no link has is
+/// forgotten.
+const MAX_STREAMS: usize = 2 * Lane::COUNT;
 
 /// The nodes that have introduced themselves to this one.
 #[derive(Debug, Default)]
@@ -34,8 +36,8 @@ pub(super) struct KnownNodes {
     nodes: HashMap<NodeId, Known>,
     /// How many groups all streams remember.
     remembered: RememberedGroups,
-    /// How many links this end is making to each node. Nodes with none are not in here.
-    greetings: HashMap<NodeId, usize>,
+    /// How many links this end is making to each node, by lane. Those with none are not in here.
+    greetings: HashMap<(NodeId, Lane), usize>,
     /// Grows with every look-up, to tell which node has not been heard of for longest.
     clock: u64,
 }
@@ -60,6 +62,7 @@ struct Known {
 /// How far the numbers of a queue got that has ended.
 #[derive(Debug, Copy, Clone)]
 pub(crate) struct Retired {
+    pub(crate) lane: Lane,
     pub(crate) stream: u64,
     pub(crate) next: u64,
 }
@@ -125,13 +128,14 @@ impl KnownNodes {
         self.clock
     }
 
-    /// Adds a link that may be written to. Of any two, the worse is replaced if the better is free.
+    /// Adds a link that may be written to. Of any two of a lane, the worse is replaced if the better is free.
     pub(super) fn add_link(&mut self, link: &Arc<OpenLink>) {
         let Some(known) = self.of(link.node, link.incarnation) else {
             return;
         };
         known.open.retain(|open| open.strong_count() > 0);
-        for open in known.open.iter().filter_map(Weak::upgrade) {
+        let open = known.open.iter().filter_map(Weak::upgrade);
+        for open in open.filter(|open| open.lane == link.lane) {
             let (worse, better) = match open.rank < link.rank {
                 true => (&*open, link),
                 false => (&**link, &open),
@@ -143,25 +147,25 @@ impl KnownNodes {
         known.open.push(Arc::downgrade(link));
     }
 
-    /// Notes that this end begins to make a link with a node.
-    pub(super) fn greets(&mut self, node: NodeId) {
-        *self.greetings.entry(node).or_default() += 1;
+    /// Notes that this end begins to make a link of a lane with a node.
+    pub(super) fn greets(&mut self, node: NodeId, lane: Lane) {
+        *self.greetings.entry((node, lane)).or_default() += 1;
     }
 
     /// Notes that such a link is there, or that there will be none.
-    pub(super) fn has_greeted(&mut self, node: NodeId) {
-        if let Some(count) = self.greetings.get_mut(&node) {
+    pub(super) fn has_greeted(&mut self, node: NodeId, lane: Lane) {
+        if let Some(count) = self.greetings.get_mut(&(node, lane)) {
             *count -= 1;
             if *count == 0 {
-                self.greetings.remove(&node);
+                self.greetings.remove(&(node, lane));
             }
         }
     }
 
-    /// Returns whether frames may still begin to come on another link with the node of this one. They may come
-    /// as soon as the far end has answered, and before this end has read the answer.
+    /// Returns whether frames may still begin to come on another link of the same lane with the node of this
+    /// one. They may come as soon as the far end has answered, and before this end has read the answer.
     pub(super) fn another_may_begin(&self, link: &OpenLink) -> bool {
-        if self.greetings.contains_key(&link.node) {
+        if self.greetings.contains_key(&(link.node, link.lane)) {
             return true;
         }
         let known = self.nodes.get(&link.node);
@@ -169,7 +173,7 @@ impl KnownNodes {
         let open = known.into_iter().flat_map(|known| &known.open);
         let mut others = open
             .filter_map(Weak::upgrade)
-            .filter(|open| open.rank != link.rank);
+            .filter(|open| open.lane == link.lane && open.rank != link.rank);
         others.any(|other| other.may_begin())
     }
 
@@ -180,10 +184,13 @@ impl KnownNodes {
         open.filter_map(Weak::upgrade).collect()
     }
 
-    /// Returns the best of the links with a node that nobody writes to.
-    pub(super) fn best_link(&self, node: NodeId) -> Option<Arc<OpenLink>> {
+    /// Returns the best of the links of a lane with a node that nobody writes to.
+    pub(super) fn best_link(&self, node: NodeId, lane: Lane) -> Option<Arc<OpenLink>> {
         let open = self.nodes.get(&node)?.open.iter();
-        let free = open.filter_map(Weak::upgrade).filter(|open| open.is_free());
+        let of_lane = open
+            .filter_map(Weak::upgrade)
+            .filter(|open| open.lane == lane);
+        let free = of_lane.filter(|open| open.is_free());
         free.max_by_key(|open| open.rank)
     }
 
@@ -230,9 +237,11 @@ impl KnownNodes {
         }
     }
 
-    /// Takes one of those out, for a queue that goes on with its numbers.
-    pub(super) fn take_retired(&mut self, node: NodeId) -> Option<Retired> {
-        self.nodes.get_mut(&node)?.retired.pop()
+    /// Takes one of those of a lane out, for a queue that goes on with its numbers.
+    pub(super) fn take_retired(&mut self, node: NodeId, lane: Lane) -> Option<Retired> {
+        let retired = &mut self.nodes.get_mut(&node)?.retired;
+        let last = retired.iter().rposition(|retired| retired.lane == lane)?;
+        Some(retired.remove(last))
     }
 
     fn of(&mut self, node: NodeId, incarnation: Incarnation) -> Option<&mut Known> {

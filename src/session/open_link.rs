@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::net::time::{self, Instant};
 use crate::{
     ids::{Incarnation, NodeId},
+    lane::Lane,
     net::{halves::WriteHalf, tls::Secured},
     observe::event::DownReason,
     session::admitted::Session,
@@ -41,6 +42,8 @@ pub(super) struct Rank {
 pub(crate) struct OpenLink {
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
+    /// What kind of frames it carries, in both directions.
+    pub(crate) lane: Lane,
     /// Where the far end is.
     pub(crate) addr: SocketAddr,
     pub(super) rank: Rank,
@@ -77,7 +80,7 @@ pub(crate) struct OpenLink {
 
 impl OpenLink {
     pub(super) fn new(
-        (node, incarnation): (NodeId, Incarnation),
+        (node, incarnation, lane): (NodeId, Incarnation, Lane),
         addr: SocketAddr,
         rank: Rank,
         dialled: bool,
@@ -88,6 +91,7 @@ impl OpenLink {
         OpenLink {
             node,
             incarnation,
+            lane,
             addr,
             rank,
             dialled,

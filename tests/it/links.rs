@@ -347,6 +347,7 @@ fn unreachable_events_with_growing_failure_counts_come_until_the_peer_is_up() {
                     failures,
                     error,
                     name: None,
+                    ..
                 } = events.next().await
                 else {
                     panic!("there is nothing else to tell");

@@ -17,6 +17,7 @@ mod events;
 mod groups;
 #[cfg(target_os = "linux")]
 mod in_doubt;
+mod lanes;
 mod limits;
 mod links;
 mod listening;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use actix_transport::{
-    Component, Config, DownReason, Failpoint, Failpoints, GroupOverflow, PeerEvent, Placement,
-    Register, Shutdown, Transport, Via,
+    Component, Config, DownReason, Failpoint, Failpoints, GroupOverflow, Lane, PeerEvent,
+    Placement, Register, Shutdown, Transport, Via,
 };
 
 use crate::support::*;
@@ -38,6 +38,13 @@ fn configs() -> [Config; 3] {
             .redial_max(10 * MS)
             .stale_after(NEVER)
     })
+}
+
+fn writer_of(to: SocketAddr) -> Component {
+    Component::PeerWriter {
+        peer: to.into(),
+        lane: Lane::NORMAL,
+    }
 }
 
 /// A transport whose actors can be made to panic, and the failpoints that do so.
@@ -314,7 +321,7 @@ async fn every_frame_once(config: Config, point: Failpoint) {
         }
     }
     until("restarted", || a.stats().links.restarts == PANICS).await;
-    restarted(&mut events, Component::PeerWriter(to.into())).await;
+    restarted(&mut events, writer_of(to)).await;
     until("all written", || {
         peer.stats().frames.written.frames == u64::from(FRAMES)
     })
@@ -350,7 +357,7 @@ fn subscribers_are_told_that_the_link_of_a_panicked_writer_ended() {
                 assert_eq!(tap.number().await, epoch);
                 if epoch == 1 {
                     assert_eq!(down(&mut events).await, DownReason::Ended);
-                    restarted(&mut events, Component::PeerWriter(to.into())).await;
+                    restarted(&mut events, writer_of(to)).await;
                     assert_eq!(tap.read_to_end().await, (vec![], 0));
                 }
             }
@@ -377,7 +384,7 @@ fn a_writer_that_panics_does_not_disturb_other_peers() {
             for round in 1..=3 {
                 faults.arm(Failpoint::AfterTake);
                 a.try_send(to, group(1), numbered(round, 4)).expect("room");
-                restarted(&mut events, Component::PeerWriter(to.into())).await;
+                restarted(&mut events, writer_of(to)).await;
                 passes(&a, b.local_addr(), round, &mut seen).await;
                 let first = Tap::accept(&listener).await;
                 let (numbers, _) = first.read_to_end().await;
@@ -434,7 +441,7 @@ fn frames_wait_for_a_writer_that_failed() {
             for number in 0..10 {
                 peer.try_send(group(1), numbered(number, 10)).expect("room");
             }
-            failed(&mut events, Component::PeerWriter(to.into())).await;
+            failed(&mut events, writer_of(to)).await;
             assert_eq!(peer.stats().frames.queued.frames, 10);
             peer.try_send(group(1), numbered(10, 10)).expect("room");
             for _ in 0..2 {
@@ -460,7 +467,7 @@ fn frames_go_stale_while_their_failed_writer_pauses() {
             let (_listener, to) = listener();
             faults.arm(Failpoint::BeforeTake);
             a.try_send(to, group(1), numbered(1, 4)).expect("room");
-            failed(&mut events, Component::PeerWriter(to.into())).await;
+            failed(&mut events, writer_of(to)).await;
             for round in 1..=2 {
                 let dropped = |event: &PeerEvent| matches!(event, PeerEvent::Dropped { .. });
                 events.until(dropped).await;
@@ -536,10 +543,10 @@ fn a_stop_does_not_wait_for_the_pause_of_a_failed_actor() {
                     (Failpoint::Node, Component::Node),
                     (Failpoint::Reader, Component::Reader(0)),
                     (Failpoint::Udp, Component::UdpActor),
-                    (Failpoint::BeforeTake, Component::PeerWriter(to.into())),
+                    (Failpoint::BeforeTake, writer_of(to)),
                 ] {
                     faults.arm(point);
-                    if let Component::PeerWriter(to) = &component {
+                    if let Component::PeerWriter { peer: to, .. } = &component {
                         a.try_send(to, group(1), numbered(1, 4)).expect("room");
                     }
                     failed(&mut events, component).await;

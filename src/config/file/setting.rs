@@ -1,12 +1,15 @@
 //! What the value of a setting may be, by its type.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use humantime_serde::re::humantime;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{size, value::Value};
-use crate::config::{Overflow, Placement, Sessions};
+use crate::{
+    config::{LaneConfig, Overflow, Placement, Sessions},
+    lane::Lane,
+};
 
 /// A type of settings.
 pub(in crate::config) trait Setting: Sized {
@@ -105,6 +108,50 @@ impl Setting for Sessions {
             "required" => Ok(Sessions::Required),
             _ => must_be(value, r#""auto", "off", "optional" or "required""#),
         }
+    }
+}
+
+impl Setting for BTreeMap<Lane, LaneConfig> {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        let Value::Table(table) = value else {
+            return must_be(
+                value,
+                "a table of lanes, such as { control = { queue_bytes = \"1MiB\" } }",
+            );
+        };
+        let lanes = table.iter().map(|(name, value)| {
+            let Some(lane) = Lane::from_name(name) else {
+                return Err(format!(
+                    "has `{name}`, but the lanes are `control`, `bulk` and `lane-3` to `lane-7`"
+                ));
+            };
+            let read = LaneConfig::read(name, value);
+            let bounds = read.map_err(|problem| format!("has `{name}`, which {problem}"))?;
+            Ok((lane, bounds))
+        });
+        lanes.collect()
+    }
+}
+
+impl Setting for LaneConfig {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        let Value::Table(table) = value else {
+            return must_be(value, "a table of bounds");
+        };
+        let mut bounds = LaneConfig::new();
+        for (name, value) in table {
+            let read = match name.as_str() {
+                "queue_frames" => {
+                    Setting::read(name, value).map(|it| bounds.queue_frames = Some(it))
+                }
+                "queue_bytes" => Setting::read(name, value).map(|it| bounds.queue_bytes = Some(it)),
+                "stale_after" => Setting::read(name, value).map(|it| bounds.stale_after = Some(it)),
+                "overflow" => Setting::read(name, value).map(|it| bounds.overflow = Some(it)),
+                _ => return Err(format!("has `{name}`, which is no bound of a lane")),
+            };
+            read.map_err(|problem| format!("has `{name}`, which {problem}"))?;
+        }
+        Ok(bounds)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::wire::count::Count;
 #[derive(Debug, Copy, Clone, Eq, PartialEq, thiserror::Error)]
 #[error("{counters}: {sum} does not hold: {left} is not {right}")]
 pub struct Imbalance {
-    /// Whose counters they are: `tcp`, `udp`, `inbound`, `peer` or `group`.
+    /// Whose counters they are: `tcp`, `lane`, `udp`, `inbound`, `peer` or `group`.
     counters: &'static str,
     sum: &'static str,
     left: Count,

@@ -14,9 +14,11 @@ mod send_stats;
 
 use std::net::SocketAddr;
 
+use self::balance::check;
+
 #[cfg(feature = "tls")]
 use crate::net::tls::{Certificate, TlsStats};
-use crate::{ids::NodeId, peer_addr::PeerAddr};
+use crate::{ids::NodeId, lane::Lane, peer_addr::PeerAddr};
 
 pub use self::{
     balance::Imbalance,
@@ -38,6 +40,8 @@ pub use self::{
 pub struct Stats {
     /// Outgoing frames for connections to all peers, including peers that were forgotten.
     pub tcp: SendStats,
+    /// The same by lane, in the order of their numbers ([`Lane::get`]). Together they are `tcp`.
+    pub lanes: [SendStats; Lane::COUNT],
     /// Outgoing frames sent as datagrams.
     pub udp: SendStats,
     /// Frames received over connections and as datagrams.
@@ -57,18 +61,30 @@ impl Stats {
     /// Returns the equation that does not hold. That would be a bug in this crate.
     pub fn balance(&self) -> Result<(), Imbalance> {
         self.tcp.balance("tcp")?;
+        for lane in &self.lanes {
+            lane.balance("lane")?;
+        }
+        let of_lanes = self.lanes.iter().map(|lane| lane.offered).sum();
+        check(
+            "tcp",
+            "offered = offered on all lanes",
+            self.tcp.offered,
+            of_lanes,
+        )?;
         self.udp.balance("udp")?;
         self.inbound.balance()
     }
 }
 
-/// The name, the connection and the counters of one peer.
+/// The name, the connection and the counters of one lane of one peer.
 #[derive(Debug, Clone, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PeerStats {
     /// What the peer is called: its name and port, or its ip and port.
     pub peer: PeerAddr,
+    /// The lane. Each lane in use has counters of its own.
+    pub lane: Lane,
     /// The ip and port in use. If the peer is called by a name, this is where the name led when the last
     /// connection was made; `None` before the first one.
     pub addr: Option<SocketAddr>,
@@ -109,29 +125,29 @@ mod tests {
     #[test]
     fn a_frame_in_two_places_or_in_none_is_an_imbalance() {
         let mut stats = Stats::default();
-        stats.tcp.offered = Count::one(72);
+        stats.udp.offered = Count::one(72);
         assert!(stats.balance().is_err(), "offered, but in no place");
-        stats.tcp.accepted = Count::one(72);
-        stats.tcp.queued = Count::one(72);
+        stats.udp.accepted = Count::one(72);
+        stats.udp.queued = Count::one(72);
         assert_eq!(stats.balance(), Ok(()));
-        stats.tcp.written = Count::one(72);
+        stats.udp.written = Count::one(72);
         let text = stats.balance().expect_err("in two places").to_string();
-        assert!(text.starts_with("tcp: accepted = written"), "{text}");
+        assert!(text.starts_with("udp: accepted = written"), "{text}");
     }
 
     #[test]
     fn no_more_is_confirmed_or_in_doubt_than_was_written() {
         let mut stats = Stats::default();
         for count in [
-            &mut stats.tcp.offered,
-            &mut stats.tcp.accepted,
-            &mut stats.tcp.written,
-            &mut stats.tcp.confirmed,
+            &mut stats.udp.offered,
+            &mut stats.udp.accepted,
+            &mut stats.udp.written,
+            &mut stats.udp.confirmed,
         ] {
             *count = Count::one(72);
         }
         assert_eq!(stats.balance(), Ok(()));
-        stats.tcp.in_doubt = Count::one(72);
+        stats.udp.in_doubt = Count::one(72);
         assert!(stats.balance().is_err(), "one frame in both");
     }
 

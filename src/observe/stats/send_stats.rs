@@ -44,6 +44,15 @@ pub struct SendStats {
 }
 
 impl SendStats {
+    /// Returns the sums.
+    pub(crate) fn sum(all: &[SendStats]) -> SendStats {
+        let mut sum = SendStats::default();
+        for stats in all {
+            sum += *stats;
+        }
+        sum
+    }
+
     pub(super) fn balance(&self, counters: &'static str) -> Result<(), Imbalance> {
         let sum = self.accepted + self.rejected.total();
         check(counters, "offered = accepted + rejected", self.offered, sum)?;

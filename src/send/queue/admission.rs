@@ -10,6 +10,7 @@ use crate::{
     config::{Config, Overflow},
     error::{QueueLimit, Refusal},
     ids::GroupId,
+    lane::Lane,
     wire::count::Count,
     wire::frame::HEADER,
 };
@@ -183,14 +184,15 @@ impl Occupancy {
 }
 
 impl Limits {
-    /// Returns the bounds of a peer's queue.
-    pub(crate) fn of_peer(config: &Config) -> Self {
+    /// Returns the bounds of a lane's queue.
+    pub(crate) fn of_lane(config: &Config, lane: Lane) -> Self {
+        let bounds = config.bounds_of(lane);
         Limits {
-            frames: config.queue_frames,
-            bytes: config.queue_bytes,
-            frame: config.max_frame,
-            stale_after: config.stale_after,
-            overflow: config.overflow,
+            frames: bounds.queue_frames,
+            bytes: bounds.queue_bytes,
+            frame: config.max_frame.min(bounds.queue_bytes),
+            stale_after: bounds.stale_after,
+            overflow: bounds.overflow,
             large_from: LARGE_FROM,
         }
     }

@@ -13,7 +13,7 @@ pub(super) mod tag {
     pub(in super::super) const REASON: u8 = 8;
     pub(in super::super) const KNOWN: u8 = 9;
     pub(in super::super) const FEATURES: u8 = 10;
-    // 11 is the lane.
+    pub(in super::super) const LANE: u8 = 11;
     pub(in super::super) const STREAM: u8 = 12;
     pub(in super::super) const NEXT: u8 = 13;
 }
@@ -39,6 +39,10 @@ pub(super) struct Value<'v> {
 }
 
 impl<'v> Value<'v> {
+    pub(super) fn u8(self) -> Result<u8, BadControl> {
+        self.array().map(u8::from_be_bytes)
+    }
+
     pub(super) fn u16(self) -> Result<u16, BadControl> {
         self.array().map(u16::from_be_bytes)
     }

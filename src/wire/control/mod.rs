@@ -27,7 +27,7 @@
 //! 8    R       u16   reason, see `RefusedReason`
 //! 9    R       u64   the incarnation that is known, if the other is older
 //! 10   H W     u32   features, see [`node_info::Features`]; left out if there are none
-//! 11   H       u8    lane of the link; left out for 0, the only one of today
+//! 11   H       u8    lane of the link, see [`Lane`]; left out for 0
 //! 12   S       u64   stream: which of the sender's queues the frames come from
 //! 13   S G     u64   number of the next frame
 //! ```
@@ -54,6 +54,7 @@ use self::{
 };
 use crate::{
     ids::{GroupId, NodeId},
+    lane::Lane,
     wire::frame::{self, HEADER, PREFIX},
 };
 
@@ -75,6 +76,8 @@ pub(crate) enum Control {
         version: u8,
         from: NodeInfo,
         to: Option<NodeId>,
+        /// The number of the lane.
+        lane: u8,
     },
     /// The answer to a `Hello`: who was reached.
     Welcome { version: u8, from: NodeInfo },
@@ -149,9 +152,13 @@ const GOODBYE: u8 = 6;
 
 impl Control {
     /// Returns a `Hello` in the versions that we speak.
-    pub(crate) fn hello(from: NodeInfo, to: Option<NodeId>) -> Self {
-        let version = Versions::OURS.newest;
-        Control::Hello { version, from, to }
+    pub(crate) fn hello(from: NodeInfo, to: Option<NodeId>, lane: Lane) -> Self {
+        Control::Hello {
+            version: Versions::OURS.newest,
+            from,
+            to,
+            lane: lane.get(),
+        }
     }
 
     /// Returns the bytes of the whole frame.
@@ -162,11 +169,14 @@ impl Control {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let ours = Versions::OURS;
         match self {
-            Control::Hello { from, to, .. } => {
+            Control::Hello { from, to, lane, .. } => {
                 let mut fields = begin(HELLO, ours);
                 from.write(&mut fields);
                 if let Some(to) = to {
                     fields.put(tag::MEANT, &to.get().to_be_bytes());
+                }
+                if *lane != Lane::NORMAL.get() {
+                    fields.put(tag::LANE, &[*lane]);
                 }
                 end(fields)
             }
@@ -286,16 +296,22 @@ fn decode(frame: &[u8]) -> Result<Control, BadControl> {
 }
 
 fn read_hello(version: u8, fields: &[u8]) -> Result<Control, BadControl> {
-    let (mut from, mut to) = (node_info::Reading::default(), None);
+    let (mut from, mut to, mut lane) = (node_info::Reading::default(), None, 0);
     read_fields(fields, |tag, value| {
         match tag {
             tag::MEANT => to = Some(NodeId::new(value.u64()?)),
+            tag::LANE => lane = value.u8()?,
             _ => from.read(tag, value)?,
         }
         Ok(())
     })?;
     let from = from.end()?;
-    Ok(Control::Hello { version, from, to })
+    Ok(Control::Hello {
+        version,
+        from,
+        to,
+        lane,
+    })
 }
 
 /// Returns the stream, if there is one, and the number of the next frame.

@@ -26,6 +26,9 @@ pub enum RefusedReason {
     TooManyNodes,
     /// The certificate of the node does not cover its number; see `Tls::node_rule`.
     Certificate,
+    /// The node does not take frames on a lane of this number; see
+    /// [`Config::refuse_unknown_lanes`](crate::Config::refuse_unknown_lanes).
+    Lane,
     /// A reason of a later release, by its number.
     Other(u16),
 }
@@ -40,6 +43,7 @@ impl RefusedReason {
             RefusedReason::SameNode => 5,
             RefusedReason::TooManyNodes => 6,
             RefusedReason::Certificate => 7,
+            RefusedReason::Lane => 8,
             RefusedReason::Other(number) => number,
         }
     }
@@ -53,6 +57,7 @@ impl RefusedReason {
             5 => RefusedReason::SameNode,
             6 => RefusedReason::TooManyNodes,
             7 => RefusedReason::Certificate,
+            8 => RefusedReason::Lane,
             other => RefusedReason::Other(other),
         }
     }
@@ -68,6 +73,7 @@ impl fmt::Display for RefusedReason {
             RefusedReason::SameNode => f.write_str("two processes have the same node number"),
             RefusedReason::TooManyNodes => f.write_str("it knows too many nodes"),
             RefusedReason::Certificate => f.write_str("its certificate is not for its node number"),
+            RefusedReason::Lane => f.write_str("it does not know the lane"),
             RefusedReason::Other(number) => write!(f, "reason {number} of a later release"),
         }
     }

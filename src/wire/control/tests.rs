@@ -23,7 +23,7 @@ const INFO: &[u8] = b"\x01\0\x08\0\0\0\0\0\0\x01\x02\
     \x0a\0\x04\0\0\0\x01";
 
 fn hello() -> Control {
-    Control::hello(info(), Some(NodeId::new(9)))
+    Control::hello(info(), Some(NodeId::new(9)), Lane::NORMAL)
 }
 
 fn welcome() -> Control {
@@ -105,6 +105,25 @@ fn what_is_encoded_is_read_as_the_same() {
     for control in all() {
         assert_eq!(whole(&control.encode()), Ok(control));
     }
+}
+
+#[test]
+fn a_hello_names_its_lane_unless_that_is_the_normal_one() {
+    let of = |lane| Control::hello(info(), Some(NodeId::new(9)), lane).encode();
+    let named = with(hello().encode(), b"\x0b\0\x01\x02");
+    assert_eq!(of(Lane::BULK), named);
+    for lane in Lane::all() {
+        let read = whole(&of(lane)).expect("valid");
+        assert!(matches!(read, Control::Hello { lane: number, .. } if number == lane.get()));
+    }
+    // What it means to this node is decided elsewhere.
+    let unknown = with(hello().encode(), b"\x0b\0\x01\xc8");
+    assert!(matches!(
+        whole(&unknown),
+        Ok(Control::Hello { lane: 200, .. })
+    ));
+    let long = with(hello().encode(), b"\x0b\0\x02\0\x01");
+    assert_eq!(whole(&long), Err(BadControl::Value(tag::LANE)));
 }
 
 #[test]

@@ -86,13 +86,13 @@ fn frames(payloads: &[&[u8]]) -> Vec<u8> {
 
 /// Returns the counters, after checking that they balance.
 fn balanced<To: Copy + Eq>(queue: &SendQueue<To>) -> SendStats {
-    let tcp = queue.stats();
+    let udp = queue.stats();
     let stats = crate::Stats {
-        tcp,
+        udp,
         ..Default::default()
     };
     stats.balance().expect("every frame is in one place");
-    tcp
+    udp
 }
 
 /// Counts how often it is woken.
