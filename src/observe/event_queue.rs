@@ -340,7 +340,7 @@ mod tests {
         waiting.put(undelivered(2, 7));
         waiting.put(undelivered(2, 7));
         let merged = waiting.pop();
-        let expected = "Some(Dropped { peer: None, from: None, group: Some(GroupId(7)), \
+        let expected = "Some(Dropped { peer: None, lane: None, from: None, group: Some(GroupId(7)), \
             reason: NoGroup, count: Count { frames: 3, bytes: 24 } })";
         assert_eq!(format!("{merged:?}"), expected);
         waiting.put(undelivered(1, 7));

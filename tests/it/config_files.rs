@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_transport::{Config, NodeConfig, Overflow, Placement, Transport};
+use actix_transport::{Config, Lane, LaneConfig, NodeConfig, Overflow, Placement, Transport};
 
 use crate::support::*;
 
@@ -32,6 +32,29 @@ fn sizes_have_units() {
         .max_datagram(1_400)
         .frame_floor(64 << 10)
         .queue_frames(4_096);
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn lanes_are_a_table_by_their_names() {
+    let read = config(
+        r#"
+        refuse_unknown_lanes = true
+        lanes.control = { stale_after = "300ms", overflow = "reject_newest" }
+
+        [lanes.lane-3]
+        queue_bytes = "4MiB"
+        queue_frames = 100
+        "#,
+    );
+    let control = LaneConfig::new()
+        .stale_after(Duration::from_millis(300))
+        .overflow(Overflow::RejectNewest);
+    let own = LaneConfig::new().queue_bytes(4 << 20).queue_frames(100);
+    let expected = Config::default()
+        .refuse_unknown_lanes(true)
+        .lane(Lane::CONTROL, control)
+        .lane(Lane::new(3).expect("below eight"), own);
     assert_eq!(read, expected);
 }
 
@@ -95,6 +118,20 @@ fn an_error_names_the_field_and_the_value_in_words_of_people() {
             "placement = { dedicated = { writers = 'two' } }",
             r#""two""#,
             "a number",
+        ),
+        ("lanes = 'fast'", r#""fast""#, "a table of lanes"),
+        ("lanes = { contrl = {} }", "`contrl`", "`control`"),
+        ("lanes = { lane-8 = {} }", "`lane-8`", "`lane-7`"),
+        ("lanes = { bulk = 1 }", "is 1", "a table of bounds"),
+        (
+            "lanes = { bulk = { size = 1 } }",
+            "`size`",
+            "bound of a lane",
+        ),
+        (
+            "lanes = { bulk = { stale_after = 5 } }",
+            "`stale_after`",
+            "a time with a unit",
         ),
         ("stale = '2s'", "`stale`", "unknown config field"),
     ];

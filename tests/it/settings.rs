@@ -33,6 +33,8 @@
 //! | `udp_send_buffer`        | `datagrams`: the system is asked for buffers as large as configured… |
 //! | `udp_group_bytes`        | `datagrams`: a group holds as many bytes of datagrams…               |
 //! | `sessions`               | `sessions`: two nodes talk to each other in all modes…               |
+//! | `lanes`                  | `lanes`: each lane keeps its own bounds…                             |
+//! | `refuse_unknown_lanes`   | `lanes`: an unknown lane is taken as…                                |
 //! | `restart_limit`          | `supervision`: an actor that panics too often…                       |
 //! | `restart_window`         | `supervision`: restarts older than the window…                       |
 //! | `restart_first`          | `supervision`: the first wait before a restart…                      |
@@ -44,7 +46,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_transport::{BindError, Config, DownReason, PeerEvent, Placement, Sessions, Transport};
+use actix_transport::{
+    BindError, Config, DownReason, Lane, LaneConfig, PeerEvent, Placement, Sessions, Transport,
+};
 
 use crate::support::*;
 
@@ -304,6 +308,7 @@ fn unusable() -> Vec<(&'static str, Config)> {
     let least = config().max_frame(64);
     let dedicated = |readers, writers| Placement::Dedicated { readers, writers };
     let shared = |arbiters| Placement::Shared { arbiters };
+    let lane = |bounds| config().lane(Lane::BULK, bounds);
     vec![
         ("max_frame", config().max_frame(63)),
         (
@@ -335,6 +340,10 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("max_connections_per_ip", config().max_connections_per_ip(0)),
         ("inbound_bytes", config().inbound_bytes((20 << 20) - 1)),
         ("inbound_bytes", least.clone().inbound_bytes((4 << 20) - 1)),
+        ("lanes", lane(LaneConfig::new().queue_frames(0))),
+        ("lanes", lane(LaneConfig::new().queue_bytes(63))),
+        ("lanes", lane(LaneConfig::new().stale_after(none))),
+        ("lanes", config().lane(Lane::NORMAL, LaneConfig::new())),
         ("frame_timeout", config().frame_timeout(none)),
         ("handover_wait", config().handover_wait(none)),
         ("frame_floor", config().frame_floor(0)),
@@ -511,6 +520,11 @@ mod files {
             .udp_send_buffer(37_000)
             .udp_group_bytes(35_000)
             .sessions(Sessions::Optional)
+            .lane(
+                Lane::BULK,
+                LaneConfig::new().queue_frames(38).stale_after(39 * MS),
+            )
+            .refuse_unknown_lanes(true)
             .restart_limit(31)
             .restart_window(32 * MS)
             .restart_first(33 * MS)
@@ -582,7 +596,8 @@ mod files {
         for field in fields(&Config::default()).keys() {
             let row = format!("//! | `{field}` ");
             assert!(table.lines().any(|line| line.starts_with(&row)), "{field}");
-            let bounded = !["overflow", "nodelay", "udp"].contains(&field.as_str());
+            let bounded =
+                !["overflow", "nodelay", "udp", "refuse_unknown_lanes"].contains(&field.as_str());
             let listed = unusable.iter().any(|(name, _)| name == field);
             assert_eq!(bounded, listed, "{field}");
         }

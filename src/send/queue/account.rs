@@ -127,13 +127,13 @@ mod tests {
     };
 
     fn balanced(account: &Account) -> SendStats {
-        let tcp = account.stats();
+        let udp = account.stats();
         let stats = Stats {
-            tcp,
+            udp,
             ..Stats::default()
         };
         stats.balance().expect("every frame is in one place");
-        tcp
+        udp
     }
 
     #[test]
