@@ -185,7 +185,7 @@ pub use crate::{
         origin::Origin,
         sender::Sender,
     },
-    send::{peer::Peer, send_all_error::SendAllError},
+    send::{options::SendOptions, peer::Peer, send_all_error::SendAllError},
     session::{identity::Identity, inbound_stream::Gap},
     wire::{control::refused::RefusedReason, count::Count, payload::Payload},
 };

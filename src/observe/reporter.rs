@@ -196,7 +196,8 @@ impl Reporter {
     /// Reports accepted frames that were dropped: those `to` a peer, or datagrams if `None`.
     pub(crate) fn dropped(&self, to: Option<&PeerLane>, dropped: &Dropped) {
         for (reason, count) in dropped.by_reason() {
-            if count.is_zero() {
+            // Who sends the newest value wants the older one to go.
+            if count.is_zero() || reason == DropReason::Replaced {
                 continue;
             }
             let news = self.is_news(Place::To(to.cloned()), Cause::Dropped(reason), count);

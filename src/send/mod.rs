@@ -12,6 +12,7 @@ mod idle_timer;
 mod keep_writing;
 pub(crate) mod link;
 mod numbering;
+pub(crate) mod options;
 pub(crate) mod outgoing_stream;
 pub(crate) mod peer;
 pub(crate) mod peer_state;

@@ -64,14 +64,14 @@ impl OutgoingStream {
         (state.stream, state.base)
     }
 
-    /// The queue accepts no more, after it had accepted so many frames: another one may go on with the numbers.
-    pub(super) fn retire(&self, accepted: u64) {
+    /// The queue accepts no more, and the next frame would have this number: another one may go on with the numbers.
+    pub(super) fn retire(&self, next: u64) {
         let mut state = self.state.lock();
         if let (Some(sessions), Some(node)) = (&self.sessions, state.told.take()) {
             let retired = Retired {
                 lane: self.lane,
                 stream: state.stream,
-                next: state.base + accepted,
+                next: state.base + next,
             };
             sessions.retire(node, retired);
         }

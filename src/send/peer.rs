@@ -10,6 +10,7 @@ use crate::{
     observe::stats::{LinkState, PeerStats},
     peer_addr::PeerAddr,
     send::{
+        options::SendOptions,
         peer_state::{Handle, PeerState},
         queue::{Staged, WhenFull},
         send_all_error::SendAllError,
@@ -221,6 +222,103 @@ impl Peer {
                 Ok(())
             }
             Err((refusal, payload)) => Err(self.state.refused(refusal, payload)),
+        }
+    }
+
+    /// Queues a frame in the place of the one with the same group and key that still waits there, if there is one: of
+    /// heartbeats and of leases, only the last one matters.
+    ///
+    /// The older frame is dropped, and counted as [`DropReason::Replaced`](crate::DropReason::Replaced); the newer
+    /// one has its place among the others, with an age of its own. A frame that is being written is not replaced; if
+    /// its connection ends before it is written whole, and a newer one waits, the newer one goes out alone. Keys are
+    /// only compared with those of the same lane, peer and group, and take no memory when their frame has left.
+    ///
+    /// Takes the time of a look-up in a hash table and of a binary search in the queue. Otherwise as
+    /// [`try_send`](Peer::try_send).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// # let transport = actix_transport::Transport::builder().bind("127.0.0.1:0")?;
+    /// use actix_transport::{GroupId, Lane};
+    ///
+    /// let beats = transport.peer("node-4.invalid:7000")?.lane(Lane::CONTROL);
+    /// for term in 1..=1000_u64 {
+    ///     beats.try_send_latest(GroupId::new(3), 0, term.to_be_bytes().to_vec())?;
+    /// }
+    /// let frames = beats.stats().frames;
+    /// assert_eq!((frames.queued.frames, frames.dropped.replaced.frames), (1, 999));
+    /// # transport.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_send`](Peer::try_send). The older frame needs no room beside the newer one. If the newer one is
+    /// longer, and older frames of the queue must make way for it ([`Overflow::DropOldest`](crate::Overflow)), it
+    /// goes to the end.
+    pub fn try_send_latest<P: Payload>(
+        &self,
+        group: GroupId,
+        key: u64,
+        payload: P,
+    ) -> Result<(), SendError<P>> {
+        self.try_send_with(group, payload, SendOptions::new().latest(key))
+    }
+
+    /// Queues a frame with these options, if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_send`](Peer::try_send).
+    pub fn try_send_with<P: Payload>(
+        &self,
+        group: GroupId,
+        payload: P,
+        options: SendOptions,
+    ) -> Result<(), SendError<P>> {
+        let lane = self.lane(options.lane_or(self.state.to.lane));
+        let terms = options.terms(group);
+        if !terms.are_own() {
+            return lane.try_send(group, payload);
+        }
+        let (state, now) = (&lane.state, CoarseInstant::now());
+        match state.queue.push_apart((), (group, payload), terms, now) {
+            Ok(doorbell) => {
+                state.ring(doorbell);
+                Ok(())
+            }
+            Err((refusal, payload)) => Err(state.refused(refusal, payload)),
+        }
+    }
+
+    /// Queues a frame with these options, waiting for room if the queue is full; see [`send`](Peer::send).
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Peer::send).
+    pub async fn send_with<P: Payload>(
+        &self,
+        group: GroupId,
+        payload: P,
+        options: SendOptions,
+    ) -> Result<(), SendError<P>> {
+        let lane = self.lane(options.lane_or(self.state.to.lane));
+        let terms = options.terms(group);
+        if !terms.are_own() {
+            return lane.send(group, payload).await;
+        }
+        let (state, frame) = (&lane.state, (group, payload));
+        let queue = &state.queue;
+        let pushed = queue.push_apart_wait((), frame, terms, CoarseInstant::now);
+        match pushed.await {
+            Ok(doorbell) => {
+                state.ring(doorbell);
+                Ok(())
+            }
+            Err((refusal, payload)) => Err(state.refused(refusal, payload)),
         }
     }
 

@@ -263,7 +263,7 @@ impl PeerState {
     /// Lets another peer for the same node go on with the numbers of the frames. Called when the queue accepts
     /// no more; does nothing the second time.
     pub(super) fn retire(&self) {
-        self.stream.retire(self.queue.stats().accepted.frames);
+        self.stream.retire(self.queue.next_number());
     }
 
     // ---- the node at the address -------------------------------------------------------------------

@@ -17,6 +17,9 @@ pub enum DropReason {
     /// with [`GroupOverflow::Wait`](crate::GroupOverflow::Wait). One connection gets at most four fifths
     /// of it.
     Overflow,
+    /// A newer frame with the same group and key was sent before this one was written
+    /// ([`Peer::try_send_latest`](crate::Peer::try_send_latest)). Not logged as a loss.
+    Replaced,
     /// It is a datagram, and the system refused to send it.
     Failed,
     /// Three connections ended while it was being written. Most likely it is longer than the
@@ -42,6 +45,7 @@ impl fmt::Display for DropReason {
         f.write_str(match self {
             DropReason::Stale => "waited too long to be written",
             DropReason::Overflow => "the queue or the group was full",
+            DropReason::Replaced => "a newer frame with the same key was sent",
             DropReason::Failed => "the system refused to send",
             DropReason::CutOff => "three connections ended while it was being written",
             DropReason::PeerForgotten => "its peer was forgotten",

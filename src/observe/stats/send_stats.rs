@@ -142,6 +142,8 @@ pub struct Dropped {
     pub stale: Count,
     /// See [`DropReason::Overflow`].
     pub overflow: Count,
+    /// See [`DropReason::Replaced`].
+    pub replaced: Count,
     /// See [`DropReason::Failed`].
     pub failed: Count,
     /// See [`DropReason::CutOff`].
@@ -155,13 +157,23 @@ pub struct Dropped {
 impl Dropped {
     /// Returns the sum over all reasons.
     pub fn total(&self) -> Count {
-        self.stale + self.overflow + self.failed + self.cut_off + self.peer_forgotten + self.stopped
+        let Dropped {
+            stale,
+            overflow,
+            replaced,
+            failed,
+            cut_off,
+            peer_forgotten,
+            stopped,
+        } = *self;
+        stale + overflow + replaced + failed + cut_off + peer_forgotten + stopped
     }
 
-    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 6] {
+    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 7] {
         [
             (DropReason::Stale, self.stale),
             (DropReason::Overflow, self.overflow),
+            (DropReason::Replaced, self.replaced),
             (DropReason::Failed, self.failed),
             (DropReason::CutOff, self.cut_off),
             (DropReason::PeerForgotten, self.peer_forgotten),
@@ -174,6 +186,7 @@ impl AddAssign for Dropped {
     fn add_assign(&mut self, other: Dropped) {
         self.stale += other.stale;
         self.overflow += other.overflow;
+        self.replaced += other.replaced;
         self.failed += other.failed;
         self.cut_off += other.cut_off;
         self.peer_forgotten += other.peer_forgotten;

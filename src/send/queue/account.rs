@@ -15,6 +15,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Account {
     stats: SendStats,
+    /// How many frames were accepted in the place of another, whose number they have.
+    in_place: u64,
     /// Drops since somebody was last told of drops. They are counted in `stats`, too.
     untold: Dropped,
 }
@@ -33,6 +35,7 @@ pub(super) enum Place {
 pub(super) enum SendDrop {
     Stale,
     Overflow,
+    Replaced,
     Failed,
     CutOff,
     PeerForgotten,
@@ -75,10 +78,17 @@ impl Account {
         self.stats.queued + self.stats.in_flight
     }
 
-    /// Returns how many frames were accepted so far, which is the number of the next one.
+    /// Counts a frame that was accepted in the place of a queued one, and gets its number.
+    pub(super) fn replace(&mut self, older: Count, newer: Count) {
+        self.transfer(Place::Queued, Place::Dropped(SendDrop::Replaced), older);
+        self.offer(Ok(()), newer);
+        self.in_place += 1;
+    }
+
+    /// Returns the number of the next frame that is accepted, unless it takes the place of another.
     #[inline]
-    pub(super) fn accepted(&self) -> u64 {
-        self.stats.accepted.frames
+    pub(super) fn next_number(&self) -> u64 {
+        self.stats.accepted.frames - self.in_place
     }
 
     #[inline]
@@ -109,6 +119,7 @@ fn drop_counter(dropped: &mut Dropped, reason: SendDrop) -> &mut Count {
     match reason {
         SendDrop::Stale => &mut dropped.stale,
         SendDrop::Overflow => &mut dropped.overflow,
+        SendDrop::Replaced => &mut dropped.replaced,
         SendDrop::Failed => &mut dropped.failed,
         SendDrop::CutOff => &mut dropped.cut_off,
         SendDrop::PeerForgotten => &mut dropped.peer_forgotten,
@@ -155,6 +166,7 @@ mod tests {
             Place::Written,
             Place::Dropped(SendDrop::Stale),
             Place::Dropped(SendDrop::Overflow),
+            Place::Dropped(SendDrop::Replaced),
             Place::Dropped(SendDrop::Failed),
             Place::Dropped(SendDrop::CutOff),
             Place::Dropped(SendDrop::PeerForgotten),
@@ -176,7 +188,19 @@ mod tests {
         assert_eq!(stats.written, FRAME);
         assert_eq!((dropped.stale, dropped.overflow), (FRAME, FRAME));
         assert_eq!((dropped.failed, dropped.stopped), (FRAME, FRAME));
+        assert_eq!(dropped.replaced, FRAME);
         assert_eq!((dropped.cut_off, dropped.peer_forgotten), (FRAME, FRAME));
+    }
+
+    #[test]
+    fn a_frame_in_the_place_of_another_has_its_number() {
+        let mut account = Account::default();
+        account.offer(Ok(()), FRAME);
+        account.replace(FRAME, Count::one(30));
+        assert_eq!(account.next_number(), 1);
+        let stats = balanced(&account);
+        assert_eq!((stats.accepted.frames, stats.queued), (2, Count::one(30)));
+        assert_eq!(stats.dropped.replaced, FRAME);
     }
 
     #[test]

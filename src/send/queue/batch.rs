@@ -171,7 +171,7 @@ impl<To: Copy + Eq> Batch<To> {
         for mut chunk in std::mem::take(&mut self.chunks) {
             let of_chunk = begun.min(chunk.count().bytes as usize);
             begun -= of_chunk;
-            if !self.queue.is_stale(&chunk, now) {
+            if !chunk.is_stale(&self.queue.limits, now) {
                 self.chunks.push_back(chunk);
             } else if of_chunk > 0 {
                 stale += chunk.keep_frames_of(of_chunk);
@@ -218,8 +218,9 @@ impl<To: Copy + Eq> Batch<To> {
     /// If there is none, the oldest frame in the queue counts. `None` if there is none either.
     pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
         // The first chunks may be stale and hold frames that are partly written. These never expire.
-        let waits = |chunk: &&Chunk<To>| !self.queue.is_stale(chunk, now);
-        match self.queue.expiry_of(self.chunks.iter().find(waits), now) {
+        let waits = |chunk: &&Chunk<To>| !chunk.is_stale(&self.queue.limits, now);
+        let waiting = self.chunks.iter().filter(waits);
+        match self.queue.first_expiry(waiting, now) {
             Some(expiry) => Some(expiry),
             None => self.queue.next_expiry(now),
         }

@@ -6,11 +6,16 @@
 use std::{
     iter, mem,
     panic::{self, AssertUnwindSafe},
+    time::Duration,
 };
 
 use bytes::Bytes;
 
-use super::unacked::{Finished, Run};
+use super::{
+    admission::Limits,
+    terms::{Key, Terms},
+    unacked::{Finished, Run},
+};
 use crate::{
     ids::GroupId,
     net::clock::CoarseInstant,
@@ -28,6 +33,8 @@ pub(super) struct Chunk<To> {
     /// When its frames were pushed.
     pub(super) at: CoarseInstant,
     pub(super) frames: usize,
+    /// What holds for its only frame and not for all of the queue. Boxed, because few have such terms.
+    pub(super) terms: Option<Box<Terms>>,
     /// How many links have ended while the writer was in the middle of its first frame.
     pub(super) cuts: u8,
     body: Body,
@@ -57,6 +64,7 @@ impl<To: Copy + Eq> Chunk<To> {
             first,
             at,
             frames: 0,
+            terms: None,
             cuts: 0,
             body: Body::Encoded { buffer, start: 0 },
         }
@@ -66,6 +74,7 @@ impl<To: Copy + Eq> Chunk<To> {
         to: To,
         first: u64,
         at: CoarseInstant,
+        terms: Terms,
         group: GroupId,
         pieces: [Bytes; 2],
     ) -> Self {
@@ -74,6 +83,7 @@ impl<To: Copy + Eq> Chunk<To> {
             first,
             at,
             frames: 1,
+            terms: terms.are_own().then(|| Box::new(terms)),
             cuts: 0,
             body: Body::Large {
                 header: frame::header(group, pieces.iter().map(Bytes::len).sum()),
@@ -159,6 +169,21 @@ impl<To: Copy + Eq> Chunk<To> {
         {
             buffer.shrink_to_fit();
         }
+    }
+
+    /// Returns the key by which a newer frame replaces it.
+    pub(super) fn key(&self) -> Option<Key> {
+        self.terms.as_ref()?.key
+    }
+
+    /// Returns how old its frames may become.
+    pub(super) fn age_limit(&self, limits: &Limits) -> Duration {
+        let own = self.terms.as_ref().and_then(|terms| terms.ttl);
+        own.unwrap_or(limits.stale_after)
+    }
+
+    pub(super) fn is_stale(&self, limits: &Limits, now: CoarseInstant) -> bool {
+        now.since(self.at) >= self.age_limit(limits)
     }
 
     /// Returns the number of the frame behind its last.

@@ -5,8 +5,8 @@
 
 use std::task::{Context, Poll};
 
-use super::{Entered, Gate, SendQueue, waiters::Ticket};
-use crate::{ids::GroupId, net::clock::CoarseInstant, wire::count::Count, wire::payload::Payload};
+use super::{Doorbell, Entered, Gate, SendQueue, state::State, waiters::Ticket};
+use crate::{wire::count::Count, wire::payload::Payload};
 
 /// The place of a sender with a frame of `len` bytes.
 pub(super) struct InLine<'q, To: Copy + Eq> {
@@ -47,13 +47,11 @@ impl<'q, To: Copy + Eq> InLine<'q, To> {
         })
     }
 
-    /// Puts the frame into the room that was granted, unless the queue has been sealed or closed.
+    /// Lets the frame be `put` into the room that was granted, unless the queue has been sealed or closed.
     pub(super) fn enter<P: Payload>(
         mut self,
-        to: To,
-        group: GroupId,
         payload: P,
-        now: CoarseInstant,
+        put: impl FnOnce(&mut State<To>, P) -> (Doorbell, Option<P>),
     ) -> Entered<P> {
         let (queue, len) = (self.queue, self.len);
         let ticket = self.ticket.take();
@@ -65,7 +63,7 @@ impl<'q, To: Copy + Eq> InLine<'q, To> {
                 state.account.offer(Err(refusal), Count::one(len));
                 return Err((refusal, payload));
             }
-            let entered = state.put(&queue.limits, to, group, payload, now);
+            let entered = put(state, payload);
             // With `DropOldest` this frame, now queued, can be evicted for the next sender in line. A
             // reservation cannot. So there may be room to grant.
             state.grant_room(&queue.limits);

@@ -38,16 +38,19 @@
 
 mod account;
 mod admission;
+mod apart;
 mod batch;
 mod burst;
 mod chunk;
 mod deferred;
 mod doorbell;
 mod in_line;
+mod latest;
 mod receipts;
 mod spare_buffers;
 mod staged;
 mod state;
+mod terms;
 mod unacked;
 mod waiters;
 
@@ -64,6 +67,7 @@ use parking_lot::{Mutex, MutexGuard};
 use self::{admission::Gate, chunk::Chunk, in_line::InLine, state::State};
 pub(crate) use self::{
     admission::Limits, batch::Batch, burst::BurstLimits, doorbell::Doorbell, staged::Staged,
+    terms::Terms,
 };
 use crate::{
     error::Refusal,
@@ -161,7 +165,51 @@ impl<To: Copy + Eq> SendQueue<To> {
             Err((Refusal::Full(_), payload)) => {
                 let mut place = InLine::new(self, HEADER + payload.byte_len());
                 poll_fn(|cx| place.poll_granted(cx)).await;
-                place.enter(to, group, payload, now())
+                let at = now();
+                place.enter(payload, |state, payload| {
+                    state.put(&self.limits, to, group, payload, at)
+                })
+            }
+            decided => decided,
+        };
+        entered.map(|(doorbell, _)| doorbell)
+    }
+
+    /// As [`push`](SendQueue::push), for a frame with terms of its own.
+    pub(crate) fn push_apart<P: Payload>(
+        &self,
+        to: To,
+        (group, payload): (GroupId, P),
+        terms: Terms,
+        now: CoarseInstant,
+    ) -> Result<Doorbell, (Refusal, P)> {
+        let entered = self.locked(|state| {
+            let frame = (group, payload);
+            state.enter_apart(&self.limits, to, frame, terms, now, WhenFull::Refuse)
+        });
+        entered.map(|(doorbell, _)| doorbell)
+    }
+
+    /// As [`push_wait`](SendQueue::push_wait), for a frame with terms of its own.
+    pub(crate) async fn push_apart_wait<P: Payload>(
+        &self,
+        to: To,
+        (group, payload): (GroupId, P),
+        terms: Terms,
+        now: impl Fn() -> CoarseInstant,
+    ) -> Result<Doorbell, (Refusal, P)> {
+        let at = now();
+        let entered = self.locked(|state| {
+            let frame = (group, payload);
+            state.enter_apart(&self.limits, to, frame, terms, at, WhenFull::Wait)
+        });
+        let entered = match entered {
+            Err((Refusal::Full(_), payload)) => {
+                let mut place = InLine::new(self, HEADER + payload.byte_len());
+                poll_fn(|cx| place.poll_granted(cx)).await;
+                place.enter(payload, |state, payload| {
+                    state.put_own(&self.limits, to, (group, payload), terms, now())
+                })
             }
             decided => decided,
         };
@@ -236,6 +284,11 @@ impl<To: Copy + Eq> SendQueue<To> {
         })
     }
 
+    /// Returns the number of the next frame that is accepted.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.locked(|state| state.account.next_number())
+    }
+
     /// Returns the number of the first queued frame, or of the next that is accepted. Called when nothing
     /// is in flight.
     pub(crate) fn first_queued(&self) -> u64 {
@@ -244,15 +297,30 @@ impl<To: Copy + Eq> SendQueue<To> {
 
     /// Returns how long it takes until the oldest queued frame is stale, or `None` if none is queued.
     pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
-        self.locked(|state| self.expiry_of(state.chunks.front(), now))
+        self.locked(|state| {
+            // Those that have no terms of their own are in the order of their ages.
+            let looked_at = match state.apart.is_empty() {
+                true => 1,
+                false => state.chunks.len(),
+            };
+            self.first_expiry(state.chunks.iter().take(looked_at), now)
+        })
     }
 
-    fn expiry_of(&self, chunk: Option<&Chunk<To>>, now: CoarseInstant) -> Option<Duration> {
-        Some(self.limits.stale_after.saturating_sub(now.since(chunk?.at)))
-    }
-
-    fn is_stale(&self, chunk: &Chunk<To>, now: CoarseInstant) -> bool {
-        now.since(chunk.at) >= self.limits.stale_after
+    /// Returns how long it takes until the first of these chunks is stale.
+    fn first_expiry<'c>(
+        &self,
+        chunks: impl Iterator<Item = &'c Chunk<To>>,
+        now: CoarseInstant,
+    ) -> Option<Duration>
+    where
+        To: 'c,
+    {
+        let left = |chunk: &Chunk<To>| {
+            let limit = chunk.age_limit(&self.limits);
+            limit.saturating_sub(now.since(chunk.at))
+        };
+        chunks.map(left).min()
     }
 
     /// Gives back the memory that is kept for speed. Called when no frame has come for a while.

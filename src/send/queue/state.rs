@@ -10,10 +10,12 @@ use super::{
     BATCH_BYTES, BATCH_CHUNKS, Entered, WhenFull,
     account::{Account, Place, SendDrop},
     admission::{self, Entry, Gate, Limits, Occupancy, Together},
+    apart::Apart,
     chunk::{Chunk, Offered},
     deferred::Deferred,
     doorbell::Doorbell,
     spare_buffers::SpareBuffers,
+    terms::Terms,
     unacked::Unacked,
     waiters::Waiters,
 };
@@ -40,6 +42,7 @@ pub(super) struct State<To> {
     pub(super) deferred: Deferred<To>,
     /// What was written on the link.
     pub(super) unacked: Unacked,
+    pub(super) apart: Apart,
 }
 
 impl<To> Default for State<To> {
@@ -54,6 +57,7 @@ impl<To> Default for State<To> {
             drained: None,
             deferred: Deferred::default(),
             unacked: Unacked::default(),
+            apart: Apart::default(),
         }
     }
 }
@@ -122,7 +126,7 @@ impl<To: Copy + Eq> State<To> {
     ) -> (Doorbell, Option<P>) {
         let bytes = payload.byte_len();
         self.account.offer(Ok(()), Count::one(HEADER + bytes));
-        let number = self.account.accepted() - 1;
+        let number = self.account.next_number() - 1;
         if let Some(open) = self.chunks.back_mut()
             && bytes < limits.large_from
             && open.takes(to, number, now, HEADER + bytes, CHUNK_BYTES)
@@ -144,7 +148,7 @@ impl<To: Copy + Eq> State<To> {
         now: CoarseInstant,
     ) {
         loop {
-            let number = self.account.accepted() - frames.len() as u64;
+            let number = self.account.next_number() - frames.len() as u64;
             let appended = match self.chunks.back_mut() {
                 Some(open) if open.behind() == number => {
                     open.append_all(to, now, frames, limits.large_from, CHUNK_BYTES)
@@ -156,7 +160,7 @@ impl<To: Copy + Eq> State<To> {
                 return;
             };
             if let Some(payload) = slot.take() {
-                let number = self.account.accepted() - 1 - behind.len() as u64;
+                let number = self.account.next_number() - 1 - behind.len() as u64;
                 *slot = self.put_apart(limits, to, number, *group, payload, now);
             }
             frames = behind;
@@ -184,8 +188,14 @@ impl<To: Copy + Eq> State<To> {
         }
         if payload.byte_len() >= limits.large_from {
             let pieces = payload.into_pieces();
-            self.chunks
-                .push_back(Chunk::large(to, number, now, group, pieces));
+            self.chunks.push_back(Chunk::large(
+                to,
+                number,
+                now,
+                Terms::default(),
+                group,
+                pieces,
+            ));
             return None;
         }
         // Probably as long as the chunk before it, so it gets that room and an eighth more at once. Growing
@@ -214,6 +224,7 @@ impl<To: Copy + Eq> State<To> {
         let mut taken = VecDeque::new();
         let mut count = Count::ZERO;
         while let Some(chunk) = self.chunks.pop_front() {
+            self.apart.goes(&chunk);
             count += chunk.count();
             taken.push_back(chunk);
             if count.bytes >= BATCH_BYTES as u64 || taken.len() == BATCH_CHUNKS {
@@ -227,16 +238,18 @@ impl<To: Copy + Eq> State<To> {
     /// Returns the number of the first queued frame, or of the next that is accepted.
     pub(super) fn first_queued(&self) -> u64 {
         let first = self.chunks.front().map(|chunk| chunk.first);
-        first.unwrap_or(self.account.accepted())
+        first.unwrap_or(self.account.next_number())
     }
 
     /// Puts back chunks of a batch that are not written, or drops them if the queue is closed.
     pub(super) fn give_back(&mut self, limits: &Limits, mut chunks: VecDeque<Chunk<To>>) {
+        self.drop_replaced(&mut chunks);
         let count = chunks.iter().map(Chunk::count).sum();
         let place = self.gate.drops().map_or(Place::Queued, Place::Dropped);
         self.account.transfer(Place::InFlight, place, count);
         if place == Place::Queued {
             while let Some(chunk) = chunks.pop_back() {
+                self.apart.comes(&chunk);
                 self.chunks.push_front(chunk);
             }
         }
@@ -246,7 +259,11 @@ impl<To: Copy + Eq> State<To> {
 
     /// Drops the queued frames that have gone stale.
     pub(super) fn expire(&mut self, limits: &Limits, now: CoarseInstant) {
-        let stale = |chunk: &Chunk<To>| now.since(chunk.at) >= limits.stale_after;
+        if !self.apart.is_empty() {
+            return self.expire_each(limits, now);
+        }
+        // They are in the order of their ages.
+        let stale = |chunk: &Chunk<To>| chunk.is_stale(limits, now);
         if !self.chunks.front().is_some_and(stale) {
             return;
         }
@@ -257,7 +274,7 @@ impl<To: Copy + Eq> State<To> {
 
     /// Drops the oldest queued frames until there is room for one of `len` bytes.
     #[cold]
-    fn evict_for(&mut self, limits: &Limits, len: usize) {
+    pub(super) fn evict_for(&mut self, limits: &Limits, len: usize) {
         while limits
             .missing(self.account.held() + self.waiters.reserved(), len)
             .is_some()
@@ -266,7 +283,9 @@ impl<To: Copy + Eq> State<To> {
             // Admission has checked that evicting queued frames makes enough room.
             let evicted = oldest.expect("queued frames take the room").pop_frame();
             if self.chunks[0].frames == 0 {
-                self.deferred.discard(self.chunks.pop_front());
+                let emptied = self.chunks.pop_front();
+                emptied.iter().for_each(|chunk| self.apart.goes(chunk));
+                self.deferred.discard(emptied);
             }
             let overflow = Place::Dropped(SendDrop::Overflow);
             self.account.transfer(Place::Queued, overflow, evicted);
@@ -275,6 +294,10 @@ impl<To: Copy + Eq> State<To> {
 
     /// Drops the first `number` chunks.
     fn drop_queued(&mut self, number: usize, reason: SendDrop) {
+        if !self.apart.is_empty() {
+            let dropped = self.chunks.iter().take(number);
+            dropped.for_each(|chunk| self.apart.goes(chunk));
+        }
         let dropped = self.chunks.iter().take(number).map(Chunk::count).sum();
         self.account
             .transfer(Place::Queued, Place::Dropped(reason), dropped);
@@ -294,6 +317,7 @@ impl<To: Copy + Eq> State<To> {
         self.spare = SpareBuffers::default();
         self.chunks.shrink_to_fit();
         self.unacked.trim();
+        self.apart.trim();
     }
 
     // ---- those who wait -----------------------------------------------------------------------
@@ -366,7 +390,7 @@ impl<To: Copy + Eq> State<To> {
     }
 
     #[inline]
-    fn occupancy(&self) -> Occupancy {
+    pub(super) fn occupancy(&self) -> Occupancy {
         Occupancy {
             held: self.account.held(),
             in_flight: self.account.in_flight(),

@@ -5,6 +5,7 @@ mod bounds;
 mod bursts;
 mod ending;
 mod foreign_code;
+mod latest;
 mod order;
 mod staged;
 mod waiting;

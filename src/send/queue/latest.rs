@@ -1,0 +1,139 @@
+//! How frames with terms of their own enter the queue, replace each other and go stale.
+
+use std::{collections::VecDeque, mem};
+
+use super::{
+    Doorbell, Entered, WhenFull,
+    account::{Place, SendDrop},
+    admission::{self, Entry, Limits},
+    chunk::Chunk,
+    state::State,
+    terms::Terms,
+};
+use crate::{
+    error::Refusal, ids::GroupId, net::clock::CoarseInstant, wire::count::Count,
+    wire::frame::HEADER, wire::payload::Payload,
+};
+
+impl<To: Copy + Eq> State<To> {
+    /// Takes a frame with terms of its own if it may enter now. The caller drops what this returns when the lock
+    /// is released.
+    pub(super) fn enter_apart<P: Payload>(
+        &mut self,
+        limits: &Limits,
+        to: To,
+        (group, payload): (GroupId, P),
+        terms: Terms,
+        now: CoarseInstant,
+        when_full: WhenFull,
+    ) -> Entered<P> {
+        let len = HEADER + payload.byte_len();
+        let older = self.older(terms);
+        let mut occupancy = self.occupancy();
+        if let Some(index) = older {
+            occupancy.held -= self.chunks[index].count();
+        }
+        match admission::admit(limits, self.gate, occupancy, group, len) {
+            Ok(Entry::Free) => {}
+            Ok(Entry::Evicting) => {
+                // The oldest make way, and it might be among them.
+                older.inspect(|&index| self.drop_older(index));
+                self.evict_for(limits, len);
+            }
+            Err(refusal) => {
+                if when_full == WhenFull::Refuse || !matches!(refusal, Refusal::Full(_)) {
+                    self.account.offer(Err(refusal), Count::one(len));
+                }
+                return Err((refusal, payload));
+            }
+        }
+        Ok(self.put_own(limits, to, (group, payload), terms, now))
+    }
+
+    /// Puts an admitted frame into the place of the queued one with the same key, or to the end if there is none.
+    pub(super) fn put_own<P: Payload>(
+        &mut self,
+        limits: &Limits,
+        to: To,
+        (group, payload): (GroupId, P),
+        terms: Terms,
+        now: CoarseInstant,
+    ) -> (Doorbell, Option<P>) {
+        let len = Count::one(HEADER + payload.byte_len());
+        let pieces = payload.into_pieces();
+        if let Some(index) = self.older(terms) {
+            let place = &mut self.chunks[index];
+            let newer = Chunk::large(to, place.first, now, terms, group, pieces);
+            let older = mem::replace(place, newer);
+            self.account.replace(older.count(), len);
+            self.deferred.discard([older]);
+            // It may be shorter.
+            self.grant_room(limits);
+        } else {
+            self.account.offer(Ok(()), len);
+            let number = self.account.next_number() - 1;
+            let chunk = Chunk::large(to, number, now, terms, group, pieces);
+            self.apart.comes(&chunk);
+            self.chunks.push_back(chunk);
+        }
+        (self.take_doorbell(), None)
+    }
+
+    /// Returns where the queued frame with the same key is.
+    fn older(&self, terms: Terms) -> Option<usize> {
+        let number = *self.apart.by_key.get(&terms.key?)?;
+        let index = self.chunks.partition_point(|chunk| chunk.first < number);
+        debug_assert_eq!(self.chunks[index].first, number);
+        Some(index)
+    }
+
+    #[cold]
+    fn drop_older(&mut self, index: usize) {
+        let older = self.chunks.remove(index);
+        if let Some(older) = &older {
+            self.apart.goes(older);
+            let replaced = Place::Dropped(SendDrop::Replaced);
+            self.account
+                .transfer(Place::Queued, replaced, older.count());
+        }
+        self.deferred.discard(older);
+    }
+
+    /// Drops those of the chunks of a batch that newer frames replace, which came while it was being written.
+    pub(super) fn drop_replaced(&mut self, chunks: &mut VecDeque<Chunk<To>>) {
+        if self.apart.by_key.is_empty() {
+            return;
+        }
+        for chunk in mem::take(chunks) {
+            if chunk
+                .key()
+                .is_some_and(|key| self.apart.by_key.contains_key(&key))
+            {
+                let replaced = Place::Dropped(SendDrop::Replaced);
+                self.account
+                    .transfer(Place::InFlight, replaced, chunk.count());
+                self.deferred.discard([chunk]);
+            } else {
+                chunks.push_back(chunk);
+            }
+        }
+    }
+
+    /// Drops the queued frames that have gone stale, of which any may be the first.
+    pub(super) fn expire_each(&mut self, limits: &Limits, now: CoarseInstant) {
+        if !self.chunks.iter().any(|chunk| chunk.is_stale(limits, now)) {
+            return;
+        }
+        for chunk in mem::take(&mut self.chunks) {
+            if chunk.is_stale(limits, now) {
+                self.apart.goes(&chunk);
+                let stale = Place::Dropped(SendDrop::Stale);
+                self.account.transfer(Place::Queued, stale, chunk.count());
+                self.deferred.discard([chunk]);
+            } else {
+                self.chunks.push_back(chunk);
+            }
+        }
+        self.frames_left(limits);
+    }
+}

@@ -1,0 +1,24 @@
+//! [`Terms`]: what holds for one frame, and not for all of the queue.
+
+use std::time::Duration;
+
+use crate::ids::GroupId;
+
+/// What holds for one frame, and not for all of the queue.
+#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+pub(crate) struct Terms {
+    /// How old it may become.
+    pub(crate) ttl: Option<Duration>,
+    /// It replaces a queued frame with the same key.
+    pub(crate) key: Option<Key>,
+}
+
+/// The group of a frame, and what its sender calls it by.
+pub(crate) type Key = (GroupId, u64);
+
+impl Terms {
+    /// Returns whether they differ from those of the queue.
+    pub(crate) fn are_own(self) -> bool {
+        self != Terms::default()
+    }
+}
