@@ -90,7 +90,8 @@ fn however_often_it_is_replaced_one_frame_waits() {
 
 #[test]
 fn a_key_is_forgotten_when_its_frame_leaves_in_whatever_way() {
-    let ways: [(&str, fn(&Arc<SendQueue>)); 5] = [
+    type Leave = fn(&Arc<SendQueue>);
+    let ways: [(&str, Leave); 5] = [
         ("written", write),
         ("stale", |queue| {
             let _ = queue.expire(at(200));
