@@ -181,6 +181,21 @@ pub enum SendError<P> {
 }
 
 impl<P> SendError<P> {
+    /// Returns the same error without the payload.
+    pub(crate) fn without_payload(self) -> SendError<()> {
+        let payload = ();
+        match self {
+            SendError::Full { limit, .. } => SendError::Full { limit, payload },
+            SendError::TooLarge { len, max, .. } => SendError::TooLarge { len, max, payload },
+            SendError::Stopped { .. } => SendError::Stopped { payload },
+            SendError::Forgotten { .. } => SendError::Forgotten { payload },
+            SendError::ReservedGroup { .. } => SendError::ReservedGroup { payload },
+            SendError::Address { addr, .. } => SendError::Address { addr, payload },
+            SendError::TooManyPeers { max, .. } => SendError::TooManyPeers { max, payload },
+            SendError::NoDatagrams { .. } => SendError::NoDatagrams { payload },
+        }
+    }
+
     /// Returns the payload that was refused.
     pub fn into_payload(self) -> P {
         match self {
@@ -239,6 +254,36 @@ impl Refusal {
             Refusal::NoDatagrams => SendError::NoDatagrams { payload },
         }
     }
+}
+
+/// Why a message in parts was not sent ([`Peer::send_large`](crate::Peer::send_large)). No receiver gets any of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LargeError {
+    /// The node at the other end takes no messages in parts: it has no sessions, its release is too old, or it has
+    /// switched them off ([`Config::max_message`](crate::Config::max_message)). Or this node has no sessions.
+    #[error("the peer takes no messages in parts")]
+    Unsupported,
+    /// The node at the other end takes no message as long as this.
+    #[error("message of {} bytes is too large: the peer takes {max}", .len)]
+    TooLarge {
+        /// The payload's length in bytes.
+        len: usize,
+        /// The longest payload that the node takes, in bytes.
+        max: u64,
+    },
+    /// There was no connection to the peer for as long as a frame may wait.
+    #[error("no connection to the peer in time")]
+    NoConnection,
+    /// Three connections ended in the middle of it.
+    #[error("connections ended in the middle of the message")]
+    Cut,
+    /// A part of it was dropped from the queue: it went stale, or had to make room.
+    #[error("a part of the message was dropped from the queue")]
+    Dropped,
+    /// The queue refused a part of it.
+    #[error(transparent)]
+    Refused(SendError<()>),
 }
 
 /// Why [`Transport::peer`](crate::Transport::peer) or [`Transport::peer_of`](crate::Transport::peer_of)

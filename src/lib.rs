@@ -163,7 +163,8 @@ pub use crate::{
     },
     config::{Config, LaneConfig, Overflow, Placement, Sessions},
     error::{
-        BindError, ConfigError, IdentityError, PeerError, QueueLimit, RegisterError, SendError,
+        BindError, ConfigError, IdentityError, LargeError, PeerError, QueueLimit, RegisterError,
+        SendError,
     },
     ids::{GroupId, Incarnation, NodeId},
     lane::Lane,

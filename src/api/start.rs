@@ -211,6 +211,7 @@ impl Builder {
             required,
             connect_timeout,
         );
+        let sessions = sessions.taking_messages(self.config.longest_message());
         Ok(Some(Arc::new(sessions.secured(tls.cloned()))))
     }
 

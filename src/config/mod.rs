@@ -261,6 +261,12 @@ settings! {
     /// than the sender's `user_timeout` for this many frames. Low values make small frames slower.
     batch_frames: usize = 16_384;
 
+    /// The longest message that is received in parts ([`Peer::send_large`](crate::Peer::send_large)), in bytes of its
+    /// payload. Default 256 MiB, 0 to 1 GiB; with 0, none is. It is put together within `inbound_bytes`, so the
+    /// longest is three quarters of those less 1 MiB, if that is less: 191 MiB with the default. Senders are told. Needs
+    /// [`Sessions`].
+    max_message: usize = 256 << 20;
+
     /// Whether a UDP socket is bound on the port of the TCP socket. Default true. With TLS, datagrams must also
     /// be allowed (`Tls::allow_datagrams`).
     udp: bool = true;
@@ -342,6 +348,12 @@ settings! {
 }
 
 impl Config {
+    /// Returns the longest message in parts that this node can receive. 0: none.
+    pub(crate) fn longest_message(&self) -> usize {
+        let room = (self.inbound_bytes / 4 * 3).saturating_sub(1 << 20);
+        self.max_message.min(room)
+    }
+
     /// Returns PhxPaxos' settings for messages of many megabytes: frames up to 50 MiB and 4 bytes, 1 024 of
     /// them in a queue, stale after 20 s, links idle for at most 600 s.
     pub fn large_messages() -> Self {

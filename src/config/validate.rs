@@ -57,6 +57,7 @@ impl Config {
             ("inbound_bytes", self.inbound_bytes, inbound..=usize::MAX),
             ("frame_floor", self.frame_floor, 1..=MAX),
             ("batch_frames", self.batch_frames, 1..=MAX),
+            ("max_message", self.max_message, 0..=1 << 30),
             ("max_datagram", self.max_datagram, 1..=MAX_DATAGRAM),
             ("udp_queue_frames", self.udp_queue_frames, 1..=MAX),
             (

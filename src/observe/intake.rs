@@ -73,6 +73,12 @@ impl Intake {
         self.unbooked[NotDelivered::NoGroup as usize].add(group, count);
     }
 
+    /// Drops a message of which not all parts came.
+    pub(crate) fn discard_incomplete(&mut self, group: GroupId, count: Count) {
+        self.left -= count;
+        self.unbooked[NotDelivered::Incomplete as usize].add(group, count);
+    }
+
     /// Drops frames of a registered group.
     pub(crate) fn discard(
         &mut self,

@@ -94,6 +94,16 @@ impl ReceiveAccounts {
         }
     }
 
+    /// Counts a part that is numbered as a frame, and is none for the other counters.
+    pub(crate) fn receive_part(&self) {
+        if let Some(next) = &self.next {
+            let mut stats = self.all.stats.lock();
+            next.fetch_add(1, Relaxed);
+            stats.numbered += 1;
+            stats.announced = stats.announced.wrapping_add(1);
+        }
+    }
+
     /// Counts frames in delivery as delivered, and others as dropped.
     pub(super) fn settle(&self, delivered: Count, dropped: &[(NotDelivered, Count)]) {
         let mut stats = self.all.stats.lock();
@@ -207,6 +217,8 @@ pub(crate) enum NotDelivered {
     Overflow,
     /// The group's actor, or the actor that had read the frames, ended before a handler had them.
     ActorGone,
+    /// It is a message of which not all parts came.
+    Incomplete,
     /// A later incarnation of the sender has come.
     Superseded,
     /// The transport stopped.
@@ -215,10 +227,11 @@ pub(crate) enum NotDelivered {
 
 impl NotDelivered {
     /// All reasons, each at the position that it has as a number.
-    pub(super) const ALL: [NotDelivered; 5] = [
+    pub(super) const ALL: [NotDelivered; 6] = [
         NotDelivered::NoGroup,
         NotDelivered::Overflow,
         NotDelivered::ActorGone,
+        NotDelivered::Incomplete,
         NotDelivered::Superseded,
         NotDelivered::Stopped,
     ];
@@ -228,6 +241,7 @@ impl NotDelivered {
             NotDelivered::NoGroup => DropReason::NoGroup,
             NotDelivered::Overflow => DropReason::Overflow,
             NotDelivered::ActorGone => DropReason::ActorGone,
+            NotDelivered::Incomplete => DropReason::Incomplete,
             NotDelivered::Superseded => DropReason::Superseded,
             NotDelivered::Stopped => DropReason::Stopped,
         }
@@ -238,6 +252,7 @@ impl NotDelivered {
             NotDelivered::NoGroup => &mut dropped.no_group,
             NotDelivered::Overflow => &mut dropped.overflow,
             NotDelivered::ActorGone => &mut dropped.actor_gone,
+            NotDelivered::Incomplete => &mut dropped.incomplete,
             NotDelivered::Superseded => &mut dropped.superseded,
             NotDelivered::Stopped => &mut dropped.stopped,
         }

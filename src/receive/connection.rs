@@ -25,7 +25,8 @@ use crate::{
     net::time::{self, Instant, Sleep, sleep, sleep_until, timeout},
     observe::receive_accounts::ReceiveAccounts,
     receive::{
-        budget::{GivenUp, Share},
+        assembly::Assembly,
+        budget::{GivenUp, InboundBudget, Share},
         context::ReceiveContext,
         deliver::{Delivered, Deliverer, Undeliverable},
         end::End,
@@ -70,6 +71,9 @@ pub(crate) struct Connection {
     /// The link that this is, once both ends know each other.
     pub(super) link: Option<Arc<OpenLink>>,
     pub(super) patience: Patience,
+    /// The messages of which parts have come. `None` if there are none.
+    pub(super) assembly: Option<Box<Assembly>>,
+    pub(super) budget: InboundBudget,
     /// Whether a frame was given up because the peer had closed the connection in the middle of it.
     truncated: bool,
     _receiver: TaskTrackerToken,
@@ -94,6 +98,8 @@ impl Connection {
             accounts: context.accounts.clone(),
             link: None,
             patience: Patience::new(&context.config),
+            assembly: None,
+            budget: context.budget.clone(),
             truncated: false,
             _receiver: context.lifecycle.receiver(),
         }
@@ -138,6 +144,7 @@ impl Connection {
             self.close_in_order().await;
         }
         self.source.end(false);
+        self.end_messages();
         self.give_up_buffer();
         // A batch that did not fit into its mailbox gets there only while somebody awaits it.
         self.deliverer.wait_until_handled().await;
@@ -234,6 +241,10 @@ impl Connection {
             let of_no_use = link.map(|link| self.patience.with(link, self.deliverer.turn()));
             let of_no_use = OptionFuture::from(of_no_use);
             let review = OptionFuture::from(self.review.as_mut().map(|timer| timer.as_mut()));
+            let assembly = self.assembly.as_deref();
+            // Boxed, as below, because few connections have any.
+            let message_is_over = assembly.map(|assembly| Box::pin(assembly.is_over()));
+            let message_is_over = OptionFuture::from(message_is_over);
             tokio::select! {
                 biased;
                 () = self.source.readable() => return Ok(()),
@@ -241,6 +252,7 @@ impl Connection {
                 Some(GivenUp) = given_up => return Err(End::GivenUp),
                 Some(end) = of_no_use => return Err(end),
                 Some(()) = review => {}
+                Some(()) = message_is_over => self.review_messages(),
             }
             // There is nothing to read, so this wait delays nothing. The deadline of an incomplete frame
             // applies again after it.
@@ -251,7 +263,7 @@ impl Connection {
 
     /// Waits until the actors have handled what was delivered. An incomplete frame then has its full time
     /// again, because the peer is not at fault for the time that our actors take.
-    async fn wait_until_handled(&mut self) {
+    pub(super) async fn wait_until_handled(&mut self) {
         // Usually they have by now. Then no time is to be accounted for, unless a frame has begun.
         if self.buffer.is_empty() && self.deliverer.settle_now() {
             return;
@@ -308,6 +320,7 @@ impl Connection {
             self.share.busy(false);
             match done {
                 Ok(Delivered::All) => break,
+                Ok(Delivered::UpToPart(frame)) => Box::pin(self.take_part(&frame)).await?,
                 Ok(Delivered::UpTo(control)) => {
                     self.obey(control).await?;
                     controls += 1;

@@ -29,6 +29,7 @@ use crate::{
     wire::control::{BadControl, Control, Front, is_control},
     wire::count::Count,
     wire::frame::{self, Malformed},
+    wire::part::is_part,
 };
 
 /// What a batch in a mailbox costs beside its frames. Charged to groups that have a bound.
@@ -97,6 +98,11 @@ impl Deliverer {
         self.turn = Some(turn);
     }
 
+    /// Notes that a part of a message came, which has a number as frames have.
+    pub(super) fn receive_part(&self) {
+        self.accounts.receive_part();
+    }
+
     /// Returns the turn of this connection. `None` if the sender does not number its frames.
     pub(super) fn turn(&self) -> Option<&Turn> {
         self.turn.as_ref()
@@ -105,7 +111,7 @@ impl Deliverer {
     /// Delivers the whole frames at the front of `buffer`, after the frames delivered before have
     /// been handled. Leaves the beginning of a frame in the buffer. Other tasks get their turn in
     /// between, if there are many frames or groups. Stops behind a control frame, for the caller to act
-    /// on; there may be more frames then. Control frames are no frames for the counters.
+    /// on, or behind a part of a message; there may be more frames then. Control frames are no frames for the counters.
     ///
     /// May return before the actors have handled the last frames; see
     /// [`wait_until_handled`](Deliverer::wait_until_handled).
@@ -114,9 +120,32 @@ impl Deliverer {
         from: SocketAddr,
         buffer: &mut BytesMut,
     ) -> Result<Delivered, Undeliverable> {
+        self.deliver_within(self.limits, from, buffer).await
+    }
+
+    /// Delivers a message that came in parts, in the form of one frame.
+    pub(super) async fn deliver_message(
+        &mut self,
+        from: SocketAddr,
+        message: &mut BytesMut,
+    ) -> Result<Delivered, Undeliverable> {
+        let limits = RoundLimits {
+            max_frame: message.len(),
+            control: false,
+            ..self.limits
+        };
+        self.deliver_within(limits, from, message).await
+    }
+
+    async fn deliver_within(
+        &mut self,
+        limits: RoundLimits,
+        from: SocketAddr,
+        buffer: &mut BytesMut,
+    ) -> Result<Delivered, Undeliverable> {
         let mut undelivered = CountUndelivered {
             accounts: &self.accounts,
-            limits: self.limits,
+            limits,
             from,
             buffer,
             will_be_delivered: false,
@@ -128,7 +157,7 @@ impl Deliverer {
                 intake.tell();
                 self.unhandled.wait().await;
             }
-            let (mut groups, round) = self.grouping.round(undelivered.buffer, self.limits);
+            let (mut groups, round) = self.grouping.round(undelivered.buffer, limits);
             intake.receive(groups.total());
             let mut hand_over = HandOver {
                 intake: &mut intake,
@@ -148,6 +177,11 @@ impl Deliverer {
             match round.map_err(Undeliverable::Malformed)? {
                 Round::Bounded => {}
                 Round::Complete => return Ok(Delivered::All),
+                Round::Control if is_part(undelivered.buffer) => {
+                    undelivered.will_be_delivered = true;
+                    let len = frame::len_at(undelivered.buffer, 0);
+                    return Ok(Delivered::UpToPart(undelivered.buffer.split_to(len)));
+                }
                 Round::Control => {
                     let control = take_control(undelivered.buffer);
                     let control = control.map_err(Undeliverable::Control)?;
@@ -353,6 +387,8 @@ pub(crate) enum Delivered {
     All,
     /// The frames before this control frame are delivered. There may be more behind it.
     UpTo(Control),
+    /// The frames before this part of a message are delivered. There may be more behind it.
+    UpToPart(BytesMut),
 }
 
 /// Why there is nothing to deliver any more.
@@ -390,7 +426,7 @@ impl Drop for CountUndelivered<'_> {
             return;
         }
         let whole = frame::whole(self.buffer, self.limits.max_frame, |frame| {
-            !self.limits.control || !is_control(frame)
+            !self.limits.control || !(is_control(frame) || is_part(frame))
         });
         // An intake that is dropped counts its frames as not delivered.
         Intake::new(self.accounts, self.from).receive(whole);

@@ -29,6 +29,7 @@ use crate::{
     wire::control::is_control,
     wire::count::Count,
     wire::frame::{self, Malformed},
+    wire::part::is_part,
 };
 
 /// The most groups in one round. It bounds the messages that exist at the same time, even if a sender
@@ -101,7 +102,8 @@ impl Grouping {
             let group = head.group;
             let mut left = limits.max_frames.saturating_sub(total.frames as usize);
             if limits.control && group == GroupId::RESERVED {
-                if is_control(&bytes[whole..whole + head.len]) {
+                let frame = &bytes[whole..whole + head.len];
+                if is_control(frame) || is_part(frame) {
                     return (total, Ok(Round::Control));
                 }
                 // A control frame may follow.

@@ -37,7 +37,7 @@ enum Beginning {
     Frame,
     Hello {
         answer: Answer,
-        from: Option<(NodeInfo, Lane)>,
+        from: Option<Box<(NodeInfo, Lane)>>,
     },
 }
 
@@ -101,7 +101,10 @@ impl Connection {
             } => match (self.may_speak_for(context, from.node), self.lane(lane)) {
                 (false, _) => (Answer::refuse(RefusedReason::Certificate), None),
                 (true, None) => (Answer::refuse(RefusedReason::Lane), None),
-                (true, Some(lane)) => (context.answer(version, &from, to), Some((from, lane))),
+                (true, Some(lane)) => (
+                    context.answer(version, &from, to),
+                    Some(Box::new((from, lane))),
+                ),
             },
             Control::OtherVersion => (Answer::refuse(RefusedReason::Version), None),
             Control::Welcome { .. }
@@ -140,9 +143,9 @@ impl Connection {
         &mut self,
         context: &SessionContext,
         answer: Answer,
-        from: Option<(NodeInfo, Lane)>,
+        from: Option<Box<(NodeInfo, Lane)>>,
     ) -> Result<(), End> {
-        let (welcome, session, (from, lane)) = match (answer, from) {
+        let (welcome, session, from) = match (answer, from) {
             (Answer::Welcome(welcome, session), Some(from)) => (welcome, session, from),
             (Answer::Welcome(..), None) => return Ok(()),
             (Answer::Refused(refused), _) => return Err(self.refuse(context, refused).await),
@@ -158,6 +161,7 @@ impl Connection {
             Ok(written) => written.map_err(End::Failed)?,
             Err(_) => return Err(End::BadHandshake("the Welcome is not read".into())),
         }
+        let (from, lane) = *from;
         self.join(context, session, &from, lane);
         Ok(())
     }

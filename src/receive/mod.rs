@@ -2,6 +2,7 @@
 
 mod accept_errors;
 pub(crate) mod admission;
+mod assembly;
 pub(crate) mod budget;
 mod charge;
 mod connection;
@@ -21,7 +22,9 @@ mod large_frame;
 mod link_control;
 pub(crate) mod link_reading;
 pub(crate) mod listener;
+mod messages;
 pub(crate) mod origin;
+mod parts;
 mod patience;
 mod read_buffer;
 pub(crate) mod reader;

@@ -137,6 +137,7 @@ mod tests {
                 advertised: advertised.map(str::to_owned),
                 port: 7000,
                 max_frame: None,
+                max_message: None,
                 features: Features::default(),
             };
             let seen = seen.parse().expect("an address");

@@ -13,7 +13,6 @@ use crate::{
     runtime::supervision::Supervisor,
     send::{
         peer_state::{KnownIn, PeerState},
-        queue::CloseOnDrop,
         writer::PeerWriter,
         writer_context::WriterContext,
     },
@@ -25,8 +24,6 @@ pub(super) struct KeepWriting {
     pub(super) context: WriterContext,
     pub(super) supervisor: Supervisor,
     pub(super) peer: Arc<PeerState>,
-    /// Closes the queue when the arbiter ends, even if the task has not started by then.
-    pub(super) _close_queue: CloseOnDrop,
 }
 
 impl KeepWriting {
@@ -85,5 +82,13 @@ impl KeepWriting {
                 return false;
             }
         }
+    }
+}
+
+impl Drop for KeepWriting {
+    /// No frame waits for a writer that is gone. The arbiter may end before the task has started.
+    fn drop(&mut self) {
+        self.peer.queue.close();
+        self.peer.stir();
     }
 }

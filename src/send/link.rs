@@ -47,7 +47,7 @@ pub(crate) struct Link<'w> {
 impl<'w> Link<'w> {
     pub(crate) fn open(context: &'w WriterContext, peer: &'w PeerState, wire: Wire) -> Self {
         let end = peer.far_end(wire.addr(), wire.node(), wire.certificate());
-        let epoch = peer.connected(&end);
+        let epoch = peer.connected(&end, wire.takes());
         context.reporter.link_up(&end, epoch);
         peer.queue.link_begins(wire.written());
         Link {

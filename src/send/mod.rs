@@ -10,6 +10,7 @@ pub(crate) mod expiry;
 mod greeting;
 mod idle_timer;
 mod keep_writing;
+mod large;
 pub(crate) mod link;
 mod numbering;
 pub(crate) mod options;

@@ -58,6 +58,7 @@ impl SendOptions {
         Terms {
             ttl: self.ttl,
             key: self.key.map(|key| (group, key)),
+            part: None,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     ids::NodeId,
     lane::{Lane, PeerLane},
     net::{
+        clock::CoarseInstant,
         time::{self, Instant},
         tls::Certificate,
     },
@@ -35,6 +36,7 @@ use crate::{
         outgoing_stream::OutgoingStream,
         queue::{Doorbell, Limits, SendQueue},
     },
+    session::open_link::Takes,
     wire::{count::Count, frame::HEADER, payload::Payload},
 };
 
@@ -51,6 +53,12 @@ pub(crate) struct PeerState {
     node: Mutex<Option<NodeId>>,
     /// The node that frames here answer: no other may get them.
     answers: Mutex<Option<NodeId>>,
+    /// What the far end of the last link takes that is longer than a frame.
+    takes: Mutex<Option<Takes>>,
+    /// Notified when there is a link, a dial has failed, or there will be no link.
+    stirred: Notify,
+    /// The number of the next message in parts.
+    messages: AtomicU64,
     /// Notified when there may be a link to the node that it dialled, or when it was heard of.
     heard: Notify,
     pub(super) direct_write: DirectWrite,
@@ -71,6 +79,13 @@ pub(crate) struct PeerState {
     unanswered: AtomicU32,
     /// Cancelled when the peer is forgotten while its writer is at work.
     pub(super) forgotten: CancellationToken,
+}
+
+/// Why no link came.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum NoLink {
+    Refused(Refusal),
+    InTime,
 }
 
 /// As long as one lives beside the one in the table, somebody may send on the lane.
@@ -126,6 +141,9 @@ impl PeerState {
             stream,
             node: Mutex::new(node),
             answers: Mutex::new(None),
+            takes: Mutex::new(None),
+            stirred: Notify::new(),
+            messages: AtomicU64::new(0),
             heard: Notify::new(),
             direct_write,
             reporter,
@@ -202,14 +220,17 @@ impl PeerState {
     }
 
     /// Notes that a link is up. Returns its number.
-    pub(super) fn connected(&self, end: &LinkEnd) -> u64 {
+    pub(super) fn connected(&self, end: &LinkEnd, takes: Option<Takes>) -> u64 {
+        *self.takes.lock() = takes;
         *self.last_end.lock() = Some(end.clone());
         self.dial_request.done();
         self.unanswered.store(0, Relaxed);
         self.unreachable.store(false, Relaxed);
         self.connected.store(true, Relaxed);
         self.failures.store(0, Relaxed);
-        self.next_epoch()
+        let epoch = self.next_epoch();
+        self.stir();
+        epoch
     }
 
     /// Returns the number of a new connection.
@@ -220,6 +241,38 @@ impl PeerState {
     /// Notes how many dials have failed since the last link.
     pub(super) fn failing(&self, failures: u32) {
         self.failures.store(failures, Relaxed);
+    }
+
+    /// Tells those who wait for a link to look again.
+    pub(super) fn stir(&self) {
+        self.stirred.notify_waiters();
+    }
+
+    /// Waits until there is a link, for as long as a frame may wait for one. Returns what its far end takes that is
+    /// longer than a frame.
+    pub(super) async fn until_takes(&self) -> Result<Option<Takes>, NoLink> {
+        let begun = CoarseInstant::now();
+        loop {
+            // Created before the check, so that a notification between the two is not missed.
+            let stirred = self.stirred.notified();
+            if self.connected.load(Relaxed) {
+                return Ok(*self.takes.lock());
+            }
+            if let Some(refusal) = self.queue.refusal() {
+                return Err(NoLink::Refused(refusal));
+            }
+            // Looked at when a dial fails. No timer, because the caller may be on any runtime.
+            if CoarseInstant::now().since(begun) >= self.queue.stale_after() {
+                return Err(NoLink::InTime);
+            }
+            self.dial_request.ask();
+            stirred.await;
+        }
+    }
+
+    /// Returns the number of a new message in parts.
+    pub(super) fn next_message(&self) -> u64 {
+        self.messages.fetch_add(1, Relaxed)
     }
 
     /// Notes that the link is down.
@@ -238,6 +291,7 @@ impl PeerState {
         self.unanswered.store(unanswered, Relaxed);
         self.unreachable.store(true, Relaxed);
         self.dial_request.done();
+        self.stir();
     }
 
     /// Returns how many dials in a row have had no answer.

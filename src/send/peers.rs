@@ -35,7 +35,7 @@ use crate::{
         peer::Peer,
         peer_state::{Handle, KnownIn, PeerState},
         peer_table::PeerTable,
-        queue::{CloseOnDrop, Limits},
+        queue::Limits,
         writer_context::WriterContext,
     },
     wire::{count::Count, frame::HEADER, payload::Payload},
@@ -213,7 +213,6 @@ impl Peers {
             peers: self.this.clone(),
             context: self.context.clone(),
             supervisor: self.supervisor.clone(),
-            _close_queue: CloseOnDrop::new(peer.queue.clone()),
             peer: peer.clone(),
         };
         worker.spawn(move || async move {
@@ -264,6 +263,7 @@ impl Peers {
     pub(crate) fn seal(&self) {
         for peer in self.stop() {
             peer.state.queue.seal();
+            peer.state.stir();
         }
     }
 
@@ -271,6 +271,7 @@ impl Peers {
     pub(crate) fn close(&self) {
         for peer in self.stop() {
             peer.state.queue.close();
+            peer.state.stir();
         }
     }
 

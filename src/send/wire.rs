@@ -17,7 +17,7 @@ use crate::{
     },
     observe::event::DownReason,
     send::{back_channel::BackChannel, queue::Batch},
-    session::open_link::OpenLink,
+    session::open_link::{OpenLink, Takes},
     wire::control::Control,
 };
 
@@ -211,6 +211,14 @@ impl Wire {
             }
         }
         DownReason::Superseded
+    }
+
+    /// Returns what the far end takes that is longer than a frame.
+    pub(super) fn takes(&self) -> Option<Takes> {
+        match &self.far_end {
+            FarEnd::Watched(_) => None,
+            FarEnd::Read(link) => link.takes,
+        }
     }
 
     /// Returns the certificate of the far end.

@@ -96,6 +96,7 @@ impl SessionContext {
                     advertised: identity.advertised,
                     port,
                     max_frame: u32::try_from(max_frame).ok(),
+                    max_message: None,
                     features: Features::LINKS,
                 },
             }),
@@ -106,6 +107,13 @@ impl SessionContext {
     /// Lets only links be used that TLS trusts.
     pub(crate) fn secured(mut self, tls: Option<Arc<Endpoint>>) -> Self {
         self.tls = tls;
+        self
+    }
+
+    /// Says how long a message in parts this node takes. 0: none.
+    pub(crate) fn taking_messages(mut self, max: usize) -> Self {
+        let max = Some(max as u64).filter(|&max| max > 0);
+        self.me.get_mut().info.max_message = max;
         self
     }
 
@@ -129,6 +137,7 @@ impl SessionContext {
         let mut me = self.me();
         if !both_ways {
             me.features = Features::default();
+            me.max_message = None;
         }
         me
     }
@@ -245,15 +254,7 @@ impl SessionContext {
             dialled_by_lower: dialled == (me < far.node),
             number: known.count_up(),
         };
-        let link = OpenLink::new(
-            (far.node, far.incarnation, lane),
-            addr,
-            rank,
-            dialled,
-            session,
-            writing,
-            tls,
-        );
+        let link = OpenLink::new((far, lane), addr, rank, dialled, session, writing, tls);
         let link = Arc::new(link);
         known.add_link(&link);
         drop(known);

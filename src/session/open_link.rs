@@ -25,6 +25,7 @@ use crate::{
     net::{halves::WriteHalf, tls::Secured},
     observe::event::DownReason,
     session::admitted::Session,
+    wire::control::node_info::NodeInfo,
 };
 
 /// Which of several links with the same node is written to: the greatest. Both ends see the same order.
@@ -37,6 +38,25 @@ pub(super) struct Rank {
     pub(super) number: u64,
 }
 
+/// What a node takes that is longer than a frame.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) struct Takes {
+    /// The longest message, in bytes of its payload.
+    pub(crate) message: u64,
+    /// The longest frame of a part, with its header.
+    pub(crate) frame: u32,
+}
+
+impl Takes {
+    /// `None` if it takes nothing longer than a frame.
+    fn of(far: &NodeInfo) -> Option<Self> {
+        Some(Takes {
+            message: far.max_message?,
+            frame: far.max_frame?,
+        })
+    }
+}
+
 /// A link whose ends know each other.
 #[derive(Debug)]
 pub(crate) struct OpenLink {
@@ -44,6 +64,8 @@ pub(crate) struct OpenLink {
     pub(crate) incarnation: Incarnation,
     /// What kind of frames it carries, in both directions.
     pub(crate) lane: Lane,
+    /// How long a message in parts the far end takes.
+    pub(crate) takes: Option<Takes>,
     /// Where the far end is.
     pub(crate) addr: SocketAddr,
     pub(super) rank: Rank,
@@ -80,7 +102,7 @@ pub(crate) struct OpenLink {
 
 impl OpenLink {
     pub(super) fn new(
-        (node, incarnation, lane): (NodeId, Incarnation, Lane),
+        (far, lane): (&NodeInfo, Lane),
         addr: SocketAddr,
         rank: Rank,
         dialled: bool,
@@ -89,9 +111,10 @@ impl OpenLink {
         tls: Option<Arc<Secured>>,
     ) -> Self {
         OpenLink {
-            node,
-            incarnation,
+            node: far.node,
+            incarnation: far.incarnation,
             lane,
+            takes: Takes::of(far),
             addr,
             rank,
             dialled,

@@ -4,4 +4,5 @@
 pub(crate) mod control;
 pub(crate) mod count;
 pub(crate) mod frame;
+pub(crate) mod part;
 pub(crate) mod payload;

@@ -18,6 +18,7 @@ mod groups;
 #[cfg(target_os = "linux")]
 mod in_doubt;
 mod lanes;
+mod large_messages;
 mod limits;
 mod links;
 mod listening;

@@ -26,6 +26,7 @@
 //! | `frame_floor`            | `reading`: a large frame is given the time…                          |
 //! | `batch_frames`           | `backpressure`: no more than batch_frames…                           |
 //! | `udp`                    | `datagrams`: with datagrams switched off…                            |
+//! | `max_message`            | `large_messages`: the longest message is…                            |
 //! | `max_datagram`           | `datagrams`: the longest payload is sent…                            |
 //! | `udp_queue_frames`       | `datagrams`: the datagram queue is bounded in frames                 |
 //! | `udp_queue_bytes`        | `datagrams`: the datagram queue is bounded in bytes                  |
@@ -348,6 +349,7 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("handover_wait", config().handover_wait(none)),
         ("frame_floor", config().frame_floor(0)),
         ("batch_frames", config().batch_frames(0)),
+        ("max_message", config().max_message((1 << 30) + 1)),
         ("max_datagram", config().max_datagram(0)),
         ("max_datagram", config().max_datagram(65_504)),
         ("udp_queue_frames", config().udp_queue_frames(0)),
@@ -513,6 +515,7 @@ mod files {
             .frame_floor(27)
             .batch_frames(35)
             .udp(false)
+            .max_message(40)
             .max_datagram(28)
             .udp_queue_frames(29)
             .udp_queue_bytes(30_000)

@@ -24,7 +24,7 @@ fn must_be<T>(value: &Value, what: &str) -> Result<T, String> {
 
 /// Returns whether the field is a number of bytes. Other numbers have no units.
 fn is_size(field: &str) -> bool {
-    let sizes = ["max_frame", "max_datagram", "frame_floor"];
+    let sizes = ["max_frame", "max_message", "max_datagram", "frame_floor"];
     field.ends_with("_bytes") || field.ends_with("_buffer") || sizes.contains(&field)
 }
 

@@ -36,6 +36,10 @@ pub enum DropReason {
     /// handler panicked before it took the frame. Or the `Reader` or `UdpActor` that had read the frame
     /// ended or panicked.
     ActorGone,
+    /// It is a message in parts ([`Peer::send_large`](crate::Peer::send_large)), and not all of them came: its sender
+    /// gave it up, its connection ended, no part came for [`Config::frame_timeout`](crate::Config::frame_timeout), or
+    /// there was no memory for it. Its sender may send it again.
+    Incomplete,
     /// It had been read, and no handler had it yet, when a later incarnation of its sender came.
     Superseded,
 }
@@ -52,6 +56,7 @@ impl fmt::Display for DropReason {
             DropReason::Stopped => "the transport stopped",
             DropReason::NoGroup => "no actor serves the group",
             DropReason::ActorGone => "the actor ended before it took the frames",
+            DropReason::Incomplete => "not all parts of the message came",
             DropReason::Superseded => "a later incarnation of the sender has come",
         })
     }

@@ -38,7 +38,8 @@ pub struct ReceiveStats {
     /// How many frames were sent to this node by nodes that number them, since the first contact with each,
     /// as far as their numbers have been seen.
     pub announced: u64,
-    /// Those of the announced frames that are among the received ones.
+    /// Those of the announced frames that are among the received ones, or parts of a message. A message that came in
+    /// parts is received as one frame.
     pub numbered: u64,
     /// Those of the announced frames that will not come; see [`PeerEvent::Gap`](crate::PeerEvent::Gap).
     pub missing: u64,
@@ -69,6 +70,9 @@ pub struct Undelivered {
     /// The actor ended before it took the frame
     /// ([`DropReason::ActorGone`](crate::DropReason::ActorGone)).
     pub actor_gone: Count,
+    /// Not all parts of the message came; counted with the bytes that did
+    /// ([`DropReason::Incomplete`](crate::DropReason::Incomplete)).
+    pub incomplete: Count,
     /// The frame had been read, and no handler had it yet, when a later incarnation of its sender came
     /// ([`DropReason::Superseded`](crate::DropReason::Superseded)).
     pub superseded: Count,
@@ -79,6 +83,14 @@ pub struct Undelivered {
 impl Undelivered {
     /// Returns the sum over all reasons.
     pub fn total(&self) -> Count {
-        self.no_group + self.overflow + self.actor_gone + self.superseded + self.stopped
+        let Undelivered {
+            no_group,
+            overflow,
+            actor_gone,
+            incomplete,
+            superseded,
+            stopped,
+        } = *self;
+        no_group + overflow + actor_gone + incomplete + superseded + stopped
     }
 }

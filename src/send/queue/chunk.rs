@@ -176,6 +176,13 @@ impl<To: Copy + Eq> Chunk<To> {
         self.terms.as_ref()?.key
     }
 
+    /// Notes that its frame was written on this link.
+    pub(super) fn written_on(&mut self, link: u64) {
+        if let Some(part) = self.terms.as_mut().and_then(|terms| terms.part.as_mut()) {
+            part.written_on(link);
+        }
+    }
+
     /// Returns how old its frames may become.
     pub(super) fn age_limit(&self, limits: &Limits) -> Duration {
         let own = self.terms.as_ref().and_then(|terms| terms.ttl);

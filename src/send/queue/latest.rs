@@ -8,7 +8,7 @@ use super::{
     admission::{self, Entry, Limits},
     chunk::Chunk,
     state::State,
-    terms::Terms,
+    terms::{Key, Terms},
 };
 use crate::{
     error::Refusal, ids::GroupId, net::clock::CoarseInstant, wire::count::Count,
@@ -16,19 +16,19 @@ use crate::{
 };
 
 impl<To: Copy + Eq> State<To> {
-    /// Takes a frame with terms of its own if it may enter now. The caller drops what this returns when the lock
-    /// is released.
+    /// Takes a frame with these terms, and takes them, if it may enter now. The caller drops what this returns or
+    /// leaves when the lock is released.
     pub(super) fn enter_apart<P: Payload>(
         &mut self,
         limits: &Limits,
         to: To,
         (group, payload): (GroupId, P),
-        terms: Terms,
+        terms: &mut Option<Terms>,
         now: CoarseInstant,
         when_full: WhenFull,
     ) -> Entered<P> {
         let len = HEADER + payload.byte_len();
-        let older = self.older(terms);
+        let older = self.older(terms.as_ref().and_then(|terms| terms.key));
         let mut occupancy = self.occupancy();
         if let Some(index) = older {
             occupancy.held -= self.chunks[index].count();
@@ -47,6 +47,7 @@ impl<To: Copy + Eq> State<To> {
                 return Err((refusal, payload));
             }
         }
+        let terms = terms.take().unwrap_or_default();
         Ok(self.put_own(limits, to, (group, payload), terms, now))
     }
 
@@ -61,7 +62,11 @@ impl<To: Copy + Eq> State<To> {
     ) -> (Doorbell, Option<P>) {
         let len = Count::one(HEADER + payload.byte_len());
         let pieces = payload.into_pieces();
-        if let Some(index) = self.older(terms) {
+        let group = match terms.part {
+            Some(_) => GroupId::RESERVED,
+            None => group,
+        };
+        if let Some(index) = self.older(terms.key) {
             let place = &mut self.chunks[index];
             let newer = Chunk::large(to, place.first, now, terms, group, pieces);
             let older = mem::replace(place, newer);
@@ -80,8 +85,8 @@ impl<To: Copy + Eq> State<To> {
     }
 
     /// Returns where the queued frame with the same key is.
-    fn older(&self, terms: Terms) -> Option<usize> {
-        let number = *self.apart.by_key.get(&terms.key?)?;
+    fn older(&self, key: Option<Key>) -> Option<usize> {
+        let number = *self.apart.by_key.get(&key?)?;
         let index = self.chunks.partition_point(|chunk| chunk.first < number);
         debug_assert_eq!(self.chunks[index].first, number);
         Some(index)

@@ -46,6 +46,7 @@ mod deferred;
 mod doorbell;
 mod in_line;
 mod latest;
+mod parts;
 mod receipts;
 mod spare_buffers;
 mod staged;
@@ -66,8 +67,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use self::{admission::Gate, chunk::Chunk, in_line::InLine, state::State};
 pub(crate) use self::{
-    admission::Limits, batch::Batch, burst::BurstLimits, doorbell::Doorbell, staged::Staged,
-    terms::Terms,
+    admission::Limits, batch::Batch, burst::BurstLimits, doorbell::Doorbell, parts::Parts,
+    staged::Staged, terms::Terms,
 };
 use crate::{
     error::Refusal,
@@ -183,9 +184,11 @@ impl<To: Copy + Eq> SendQueue<To> {
         terms: Terms,
         now: CoarseInstant,
     ) -> Result<Doorbell, (Refusal, P)> {
+        // If the frame is refused, they are dropped when the lock is released.
+        let mut terms = Some(terms);
         let entered = self.locked(|state| {
             let frame = (group, payload);
-            state.enter_apart(&self.limits, to, frame, terms, now, WhenFull::Refuse)
+            state.enter_apart(&self.limits, to, frame, &mut terms, now, WhenFull::Refuse)
         });
         entered.map(|(doorbell, _)| doorbell)
     }
@@ -198,17 +201,19 @@ impl<To: Copy + Eq> SendQueue<To> {
         terms: Terms,
         now: impl Fn() -> CoarseInstant,
     ) -> Result<Doorbell, (Refusal, P)> {
-        let at = now();
+        let (at, mut terms) = (now(), Some(terms));
         let entered = self.locked(|state| {
             let frame = (group, payload);
-            state.enter_apart(&self.limits, to, frame, terms, at, WhenFull::Wait)
+            state.enter_apart(&self.limits, to, frame, &mut terms, at, WhenFull::Wait)
         });
         let entered = match entered {
             Err((Refusal::Full(_), payload)) => {
                 let mut place = InLine::new(self, HEADER + payload.byte_len());
                 poll_fn(|cx| place.poll_granted(cx)).await;
+                let at = now();
                 place.enter(payload, |state, payload| {
-                    state.put_own(&self.limits, to, (group, payload), terms, now())
+                    let (frame, terms) = ((group, payload), terms.take().unwrap_or_default());
+                    state.put_own(&self.limits, to, frame, terms, at)
                 })
             }
             decided => decided,
@@ -282,6 +287,21 @@ impl<To: Copy + Eq> SendQueue<To> {
             state.expire(&self.limits, now);
             state.account.take_untold()
         })
+    }
+
+    /// Returns why no frame may enter, if none may.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.locked(|state| (state.gate != Gate::Open).then(|| state.gate.refusal()))
+    }
+
+    /// Returns how long a frame may wait.
+    pub(crate) fn stale_after(&self) -> Duration {
+        self.limits.stale_after
+    }
+
+    /// Returns the number of the link that frames are written on, or were last.
+    pub(crate) fn link(&self) -> u64 {
+        self.locked(|state| state.links)
     }
 
     /// Returns the number of the next frame that is accepted.

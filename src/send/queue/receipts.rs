@@ -10,7 +10,10 @@ impl<To: Copy + Eq> SendQueue<To> {
     /// Notes that a link begins, after `written` bytes of its connection. From now on, only the frames of
     /// this queue may be written on it. `None` if the system does not tell what is acknowledged.
     pub(crate) fn link_begins(&self, written: Option<u64>) {
-        self.locked(|state| state.unacked.link_begins(written));
+        self.locked(|state| {
+            state.links += 1;
+            state.unacked.link_begins(written);
+        });
     }
 
     /// Notes that a control frame was written between two frames.

@@ -43,6 +43,8 @@ pub(super) struct State<To> {
     /// What was written on the link.
     pub(super) unacked: Unacked,
     pub(super) apart: Apart,
+    /// How many links there have been.
+    pub(super) links: u64,
 }
 
 impl<To> Default for State<To> {
@@ -58,6 +60,7 @@ impl<To> Default for State<To> {
             deferred: Deferred::default(),
             unacked: Unacked::default(),
             apart: Apart::default(),
+            links: 0,
         }
     }
 }
@@ -304,11 +307,14 @@ impl<To: Copy + Eq> State<To> {
         self.deferred.discard(self.chunks.drain(..number));
     }
 
-    /// Keeps the buffer of a chunk whose frames are all gone.
+    /// Keeps the buffer of a chunk whose frames have all been written.
     pub(super) fn recycle(&mut self, chunk: Chunk<To>) {
         match chunk.into_buffer() {
             Ok(buffer) => self.spare.keep(buffer),
-            Err(large) => self.deferred.discard([large]),
+            Err(mut large) => {
+                large.written_on(self.links);
+                self.deferred.discard([large]);
+            }
         }
     }
 

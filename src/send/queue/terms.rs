@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use super::parts::QueuedPart;
 use crate::ids::GroupId;
 
 /// What holds for one frame, and not for all of the queue.
-#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[derive(Debug, Default)]
 pub(crate) struct Terms {
     /// How old it may become.
     pub(crate) ttl: Option<Duration>,
     /// It replaces a queued frame with the same key.
     pub(crate) key: Option<Key>,
+    /// It is a part of a message, and goes to the reserved group.
+    pub(crate) part: Option<QueuedPart>,
 }
 
 /// The group of a frame, and what its sender calls it by.
@@ -18,7 +21,7 @@ pub(crate) type Key = (GroupId, u64);
 
 impl Terms {
     /// Returns whether they differ from those of the queue.
-    pub(crate) fn are_own(self) -> bool {
-        self != Terms::default()
+    pub(crate) fn are_own(&self) -> bool {
+        self.ttl.is_some() || self.key.is_some() || self.part.is_some()
     }
 }

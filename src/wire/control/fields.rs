@@ -16,6 +16,7 @@ pub(super) mod tag {
     pub(in super::super) const LANE: u8 = 11;
     pub(in super::super) const STREAM: u8 = 12;
     pub(in super::super) const NEXT: u8 = 13;
+    pub(in super::super) const MAX_MESSAGE: u8 = 14;
 }
 
 /// A control frame that fields are added to.

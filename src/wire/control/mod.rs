@@ -30,6 +30,8 @@
 //! 11   H       u8    lane of the link, see [`Lane`]; left out for 0
 //! 12   S       u64   stream: which of the sender's queues the frames come from
 //! 13   S G     u64   number of the next frame
+//! 14   H W     u64   longest message in parts that the node accepts, see [`part`](super::part); left out if it
+//!                    takes none
 //! ```
 //!
 //! `Start` comes before the first frame that an end sends on a link, and says which frame that will be. All

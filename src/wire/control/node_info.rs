@@ -34,6 +34,8 @@ pub(crate) struct NodeInfo {
     pub(crate) port: u16,
     /// The longest frame that it accepts, with its header. `None` if it did not say.
     pub(crate) max_frame: Option<u32>,
+    /// The longest message in parts that the node accepts. `None` if it takes none.
+    pub(crate) max_message: Option<u64>,
     pub(crate) features: Features,
 }
 
@@ -51,6 +53,9 @@ impl NodeInfo {
         if let Some(max_frame) = self.max_frame {
             fields.put(tag::MAX_FRAME, &max_frame.to_be_bytes());
         }
+        if let Some(max_message) = self.max_message {
+            fields.put(tag::MAX_MESSAGE, &max_message.to_be_bytes());
+        }
         if self.features != Features::default() {
             fields.put(tag::FEATURES, &self.features.0.to_be_bytes());
         }
@@ -66,6 +71,7 @@ pub(super) struct Reading {
     advertised: Option<String>,
     port: u16,
     max_frame: Option<u32>,
+    max_message: Option<u64>,
     features: Features,
 }
 
@@ -79,6 +85,7 @@ impl Reading {
             tag::ADVERTISED => self.advertised = Some(value.text(MAX_ADVERTISED)?.to_owned()),
             tag::PORT => self.port = value.u16()?,
             tag::MAX_FRAME => self.max_frame = Some(value.u32()?),
+            tag::MAX_MESSAGE => self.max_message = Some(value.u64()?),
             tag::FEATURES => self.features = Features(value.u32()?),
             _ => {}
         }
@@ -94,6 +101,7 @@ impl Reading {
             advertised: self.advertised,
             port: self.port,
             max_frame: self.max_frame,
+            max_message: self.max_message,
             features: self.features,
         })
     }

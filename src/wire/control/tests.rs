@@ -9,6 +9,7 @@ fn info() -> NodeInfo {
         advertised: Some("a:7".to_owned()),
         port: 7000,
         max_frame: Some(0x00A0_0004),
+        max_message: None,
         features: Features::LINKS,
     }
 }

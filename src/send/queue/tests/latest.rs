@@ -5,15 +5,19 @@ use futures::FutureExt;
 use super::*;
 use crate::send::queue::Terms;
 
-const KEY: Terms = Terms {
-    ttl: None,
-    key: Some((GROUP, 7)),
-};
+const KEY: (GroupId, u64) = (GROUP, 7);
+
+fn keyed(key: (GroupId, u64)) -> Terms {
+    Terms {
+        key: Some(key),
+        ..Terms::default()
+    }
+}
 
 fn ttl(millis: u64) -> Terms {
     Terms {
         ttl: Some(Duration::from_millis(millis)),
-        key: None,
+        ..Terms::default()
     }
 }
 
@@ -35,9 +39,9 @@ fn keys(queue: &SendQueue) -> usize {
 fn a_newer_frame_takes_the_place_of_the_older_with_the_same_key() {
     let queue = queue(limits());
     push(&queue, b"a", 0).expect("room");
-    push_own(&queue, b"old", KEY, 0).expect("room");
+    push_own(&queue, b"old", keyed(KEY), 0).expect("room");
     push(&queue, b"b", 0).expect("room");
-    push_own(&queue, b"newest", KEY, 0).expect("room");
+    push_own(&queue, b"newest", keyed(KEY), 0).expect("room");
     let stats = balanced(&queue);
     assert_eq!(stats.accepted.frames, 4);
     assert_eq!(stats.dropped.replaced, Count::one(HEADER + 3));
@@ -54,15 +58,9 @@ fn a_newer_frame_takes_the_place_of_the_older_with_the_same_key() {
 #[test]
 fn frames_with_other_keys_or_of_other_groups_stay() {
     let queue = queue(limits());
-    let other_key = Terms {
-        key: Some((GROUP, 8)),
-        ..KEY
-    };
-    let other_group = Terms {
-        key: Some((GroupId::new(99), 7)),
-        ..KEY
-    };
-    push_own(&queue, b"1", KEY, 0).expect("room");
+    let other_key = keyed((GROUP, 8));
+    let other_group = keyed((GroupId::new(99), 7));
+    push_own(&queue, b"1", keyed(KEY), 0).expect("room");
     push_own(&queue, b"2", other_key, 0).expect("room");
     push_own(&queue, b"3", other_group, 0).expect("room");
     push(&queue, b"4", 0).expect("room");
@@ -76,7 +74,7 @@ fn however_often_it_is_replaced_one_frame_waits() {
 
     let queue = queue(limits());
     for _ in 0..TIMES {
-        push_own(&queue, b"beat", KEY, 0).expect("room");
+        push_own(&queue, b"beat", keyed(KEY), 0).expect("room");
     }
     let stats = balanced(&queue);
     assert_eq!(
@@ -107,7 +105,7 @@ fn a_key_is_forgotten_when_its_frame_leaves_in_whatever_way() {
             overflow: Overflow::DropOldest,
             ..limits()
         });
-        push_own(&queue, b"beat", KEY, 0).expect("room");
+        push_own(&queue, b"beat", keyed(KEY), 0).expect("room");
         assert_eq!(keys(&queue), 1);
         leave(&queue);
         assert_eq!(keys(&queue), 0, "{way}");
@@ -120,10 +118,10 @@ fn a_key_is_forgotten_when_its_frame_leaves_in_whatever_way() {
 fn a_frame_that_is_being_written_is_not_replaced_and_does_not_come_back_before_a_newer_one() {
     let queue = queue(limits());
     push(&queue, b"a", 0).expect("room");
-    push_own(&queue, b"old", KEY, 0).expect("room");
+    push_own(&queue, b"old", keyed(KEY), 0).expect("room");
     push(&queue, b"b", 0).expect("room");
     let batch = take(&queue, 0);
-    push_own(&queue, b"new", KEY, 0).expect("room");
+    push_own(&queue, b"new", keyed(KEY), 0).expect("room");
     assert_eq!(balanced(&queue).dropped.replaced, Count::ZERO);
     assert_eq!(wire(&batch), frames(&[b"a", b"old", b"b"]));
     // The link ends.
@@ -139,10 +137,10 @@ fn a_frame_that_is_being_written_is_not_replaced_and_does_not_come_back_before_a
 #[test]
 fn one_that_comes_back_is_replaced_by_the_next() {
     let queue = queue(limits());
-    push_own(&queue, b"old", KEY, 0).expect("room");
+    push_own(&queue, b"old", keyed(KEY), 0).expect("room");
     drop(take(&queue, 0));
     assert_eq!(keys(&queue), 1);
-    push_own(&queue, b"new", KEY, 0).expect("room");
+    push_own(&queue, b"new", keyed(KEY), 0).expect("room");
     let batch = take(&queue, 0);
     assert_eq!(wire(&batch), frames(&[b"new"]));
 }
@@ -153,16 +151,13 @@ fn the_older_frame_makes_room_for_the_newer() {
     for payload in [b"a", b"b", b"c"] {
         push(&queue, payload, 0).expect("room");
     }
-    push_own(&queue, b"d", KEY, 0).expect("room");
+    push_own(&queue, b"d", keyed(KEY), 0).expect("room");
     assert_eq!(
         push(&queue, b"e", 0),
         Err(Refusal::Full(QueueLimit::Frames))
     );
-    push_own(&queue, b"D", KEY, 0).expect("in the place of the older");
-    let other = Terms {
-        key: Some((GROUP, 8)),
-        ..KEY
-    };
+    push_own(&queue, b"D", keyed(KEY), 0).expect("in the place of the older");
+    let other = keyed((GROUP, 8));
     let refused = push_own(&queue, b"e", other, 0);
     assert_eq!(refused, Err(Refusal::Full(QueueLimit::Frames)));
     assert_eq!(balanced(&queue).rejected.full_frames.frames, 2);
@@ -176,9 +171,9 @@ static LONG: [u8; 49_000] = [1; 49_000];
 fn a_longer_one_that_has_no_room_is_refused_and_the_older_stays() {
     let queue = queue(limits());
     push(&queue, &LONG, 0).expect("room");
-    push_own(&queue, b"old", KEY, 0).expect("room");
+    push_own(&queue, b"old", keyed(KEY), 0).expect("room");
     push(&queue, &LONG, 0).expect("room");
-    let refused = push_own(&queue, &LONG, KEY, 0);
+    let refused = push_own(&queue, &LONG, keyed(KEY), 0);
     assert_eq!(refused, Err(Refusal::Full(QueueLimit::Bytes)));
     let stats = balanced(&queue);
     assert_eq!((stats.queued.frames, stats.dropped.replaced.frames), (3, 0));
@@ -191,10 +186,10 @@ fn where_the_oldest_make_way_a_longer_one_goes_to_the_end() {
         overflow: Overflow::DropOldest,
         ..limits()
     });
-    push_own(&queue, b"old", KEY, 0).expect("room");
+    push_own(&queue, b"old", keyed(KEY), 0).expect("room");
     push(&queue, &LONG, 0).expect("room");
     push(&queue, &LONG, 0).expect("room");
-    push_own(&queue, &LONG, KEY, 0).expect("evicts");
+    push_own(&queue, &LONG, keyed(KEY), 0).expect("evicts");
     let dropped = balanced(&queue).dropped;
     assert_eq!((dropped.replaced.frames, dropped.overflow.frames), (1, 1));
     let mut batch = take(&queue, 0);
@@ -208,11 +203,11 @@ fn where_the_oldest_make_way_a_longer_one_goes_to_the_end() {
 fn a_shorter_one_gives_room_to_who_waits() {
     let queue = queue(limits());
     push(&queue, &LONG, 0).expect("room");
-    push_own(&queue, &LONG, KEY, 0).expect("room");
+    push_own(&queue, &LONG, keyed(KEY), 0).expect("room");
     let waiting = queue.push_wait((), GROUP, &LONG[..], || at(0));
     let mut waiting = std::pin::pin!(waiting);
     assert!(waiting.as_mut().now_or_never().is_none());
-    push_own(&queue, b"short", KEY, 0).expect("room");
+    push_own(&queue, b"short", keyed(KEY), 0).expect("room");
     let sent = waiting.now_or_never().expect("there is room now");
     assert!(sent.is_ok());
     assert_eq!(balanced(&queue).queued.frames, 3);
@@ -258,9 +253,9 @@ fn while_a_batch_is_written_each_of_its_frames_has_its_own_limit() {
 #[test]
 fn a_frame_that_was_replaced_is_young_and_those_behind_it_still_go_stale() {
     let queue = queue(limits());
-    push_own(&queue, b"beat", KEY, 0).expect("room");
+    push_own(&queue, b"beat", keyed(KEY), 0).expect("room");
     push(&queue, b"a", 10).expect("room");
-    push_own(&queue, b"BEAT", KEY, 90).expect("room");
+    push_own(&queue, b"BEAT", keyed(KEY), 90).expect("room");
     push(&queue, b"b", 95).expect("room");
     assert_eq!(queue.expire(at(110)).stale, Count::one(HEADER + 1));
     let mut batch = take(&queue, 110);
@@ -277,7 +272,7 @@ fn what_waits_for_room_keeps_its_terms() {
         push(&queue, b"a", 0).expect("room");
     }
     let frame = (GROUP, &b"beat"[..]);
-    let mut waiting = std::pin::pin!(queue.push_apart_wait((), frame, KEY, || at(0)));
+    let mut waiting = std::pin::pin!(queue.push_apart_wait((), frame, keyed(KEY), || at(0)));
     assert!(waiting.as_mut().now_or_never().is_none());
     write(&queue);
     assert!(waiting.now_or_never().expect("room").is_ok());

@@ -1,0 +1,378 @@
+//! [`Messages`]: the messages of which parts have come on one connection, until they are whole.
+//!
+//! Owns which parts belong together, and how much memory they take: never more than the bytes that came and a
+//! quarter, and never more than the message. Uses no socket and no clock. Which memory there is for them is decided by
+//! `budget`.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    ids::GroupId,
+    net::time::Instant,
+    wire::{
+        count::Count,
+        frame::{self, HEADER},
+        part::PartHead,
+    },
+};
+
+/// The most messages of which parts may have come on one connection.
+const MAX_MESSAGES: usize = 16;
+
+/// The least memory that is added at a time.
+const MIN_STEP: usize = 128 << 10;
+
+/// The messages that are not whole.
+#[derive(Debug)]
+pub(super) struct Messages {
+    /// The longest that is taken.
+    max: usize,
+    /// How long a message may wait for its next part.
+    patience: Duration,
+    open: Vec<Message>,
+}
+
+#[derive(Debug)]
+struct Message {
+    number: u64,
+    group: GroupId,
+    total: usize,
+    /// The header of a frame, and what came.
+    bytes: Vec<u8>,
+    /// When its last part came.
+    touched: Instant,
+}
+
+/// A message that is dropped, with what came of it.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) struct Incomplete {
+    pub(super) group: GroupId,
+    pub(super) count: Count,
+}
+
+/// Where the bytes of a part go.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// To the message at this position.
+    Message(usize),
+    /// Nowhere: the message was dropped before, or cannot be taken.
+    Nowhere(Option<Incomplete>),
+}
+
+impl Messages {
+    pub(super) fn new(max: usize, patience: Duration) -> Self {
+        Messages {
+            max,
+            patience,
+            open: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Returns how many bytes are allocated.
+    pub(super) fn held(&self) -> usize {
+        let held = self.open.iter().map(|message| message.bytes.capacity());
+        held.sum()
+    }
+
+    /// Finds the place of a part of `len` bytes. A message whose part does not follow the one before is dropped.
+    pub(super) fn place(&mut self, part: &PartHead, len: usize, now: Instant) -> Place {
+        let known = self.open.iter().position(|it| it.number == part.message);
+        if let Some(index) = known {
+            let message = &self.open[index];
+            if message.continues_with(part, len) {
+                return Place::Message(index);
+            }
+            return Place::Nowhere(Some(self.remove(index)));
+        }
+        if part.offset > 0 {
+            // Dropped before, or its first parts came on another link.
+            return Place::Nowhere(None);
+        }
+        let total = usize::try_from(part.total).ok();
+        let total = total.filter(|&total| total <= self.max && len <= total);
+        match total {
+            Some(total) if self.open.len() < MAX_MESSAGES && part.group != GroupId::RESERVED => {
+                self.open.push(Message {
+                    number: part.message,
+                    group: part.group,
+                    total,
+                    bytes: Vec::new(),
+                    touched: now,
+                });
+                Place::Message(self.open.len() - 1)
+            }
+            _ => Place::Nowhere(Some(Incomplete {
+                group: part.group,
+                count: Count::one(HEADER + len),
+            })),
+        }
+    }
+
+    /// Returns how many bytes will be allocated once this message has grown by `len` bytes.
+    pub(super) fn needs(&self, index: usize, len: usize) -> usize {
+        let message = &self.open[index];
+        self.held() - message.bytes.capacity() + message.capacity_for(len)
+    }
+
+    /// Appends what came. Returns the message, in the form of a frame, if it is whole.
+    pub(super) fn append(&mut self, index: usize, bytes: &[u8], now: Instant) -> Option<BytesMut> {
+        let message = &mut self.open[index];
+        let capacity = message.capacity_for(bytes.len());
+        let missing = capacity - message.bytes.len();
+        message.bytes.reserve_exact(missing);
+        if message.bytes.is_empty() {
+            let header = frame::header(message.group, message.total);
+            message.bytes.extend_from_slice(&header);
+        }
+        message.bytes.extend_from_slice(bytes);
+        message.touched = now;
+        if message.bytes.len() < HEADER + message.total {
+            return None;
+        }
+        let whole = self.open.swap_remove(index);
+        Some(BytesMut::from(Bytes::from(whole.bytes)))
+    }
+
+    /// Drops the message of this number, if parts of it have come.
+    pub(super) fn cancel(&mut self, number: u64) -> Option<Incomplete> {
+        let index = self.open.iter().position(|it| it.number == number)?;
+        Some(self.remove(index))
+    }
+
+    /// Drops the message at this position.
+    pub(super) fn remove(&mut self, index: usize) -> Incomplete {
+        self.open.swap_remove(index).incomplete()
+    }
+
+    /// Drops all.
+    pub(super) fn clear(&mut self) -> Vec<Incomplete> {
+        let all = std::mem::take(&mut self.open).into_iter();
+        all.map(Message::incomplete).collect()
+    }
+
+    /// Returns when the first message has waited too long.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let oldest = self.open.iter().map(|message| message.touched).min();
+        Some(oldest? + self.patience)
+    }
+
+    /// Drops the messages that have waited too long.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Incomplete> {
+        let patience = self.patience;
+        let late = self.open.extract_if(.., |it| {
+            now.saturating_duration_since(it.touched) >= patience
+        });
+        late.map(Message::incomplete).collect()
+    }
+
+    /// Gives the messages their full time again, because the sender is not at fault for what has passed.
+    pub(super) fn restart(&mut self, now: Instant) {
+        for message in &mut self.open {
+            message.touched = now;
+        }
+    }
+}
+
+impl Message {
+    fn received(&self) -> usize {
+        self.bytes.len().saturating_sub(HEADER)
+    }
+
+    fn continues_with(&self, part: &PartHead, len: usize) -> bool {
+        part.group == self.group
+            && part.total == self.total as u64
+            && part.offset == self.received() as u64
+            && self.received() + len <= self.total
+            && len > 0
+    }
+
+    /// Returns the capacity once `len` more bytes have come. The memory follows what came, and not what was
+    /// announced.
+    fn capacity_for(&self, len: usize) -> usize {
+        let filled = self.bytes.len().max(HEADER) + len;
+        match filled <= self.bytes.capacity() {
+            true => self.bytes.capacity(),
+            false => (filled + (filled / 4).max(MIN_STEP)).min(HEADER + self.total),
+        }
+    }
+
+    fn incomplete(self) -> Incomplete {
+        Incomplete {
+            group: self.group,
+            count: Count::one(HEADER + self.received()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::time;
+
+    const GROUP: GroupId = GroupId::new(3);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn messages() -> Messages {
+        Messages::new(1 << 20, SECOND)
+    }
+
+    fn part(message: u64, total: u64, offset: u64) -> PartHead {
+        PartHead {
+            message,
+            group: GROUP,
+            total,
+            offset,
+        }
+    }
+
+    fn incomplete(received: usize) -> Option<Incomplete> {
+        Some(Incomplete {
+            group: GROUP,
+            count: Count::one(HEADER + received),
+        })
+    }
+
+    /// Takes a part. Returns the message if it is whole by then.
+    fn take(messages: &mut Messages, part: PartHead, bytes: &[u8]) -> Option<BytesMut> {
+        let now = time::now();
+        let Place::Message(index) = messages.place(&part, bytes.len(), now) else {
+            panic!("no place for {part:?}");
+        };
+        let needs = messages.needs(index, bytes.len());
+        let before = messages.held();
+        let whole = messages.append(index, bytes, now);
+        match &whole {
+            None => assert_eq!(messages.held(), needs),
+            Some(_) => assert!(messages.held() <= before),
+        }
+        whole
+    }
+
+    fn framed(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = frame::header(GROUP, payload.len()).to_vec();
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_message_is_whole_with_its_last_part_and_others_may_come_between() {
+        let mut messages = messages();
+        assert_eq!(take(&mut messages, part(1, 9, 0), b"abcd"), None);
+        assert_eq!(take(&mut messages, part(2, 2, 0), b"x"), None);
+        assert_eq!(take(&mut messages, part(1, 9, 4), b"efgh"), None);
+        let second = take(&mut messages, part(2, 2, 1), b"y").expect("whole");
+        assert_eq!(second, framed(b"xy"));
+        let first = take(&mut messages, part(1, 9, 8), b"i").expect("whole");
+        assert_eq!(first, framed(b"abcdefghi"));
+        assert!(messages.is_empty());
+    }
+
+    #[test]
+    fn a_part_that_does_not_follow_drops_the_whole_message() {
+        let now = time::now();
+        for (wrong, len) in [
+            (part(1, 9, 5), 4),
+            (part(1, 9, 0), 4),
+            (part(1, 8, 4), 4),
+            (part(1, 9, 4), 6),
+            (part(1, 9, 4), 0),
+            (
+                PartHead {
+                    group: GroupId::new(4),
+                    ..part(1, 9, 4)
+                },
+                4,
+            ),
+            (part(1, u64::MAX, 4), 4),
+        ] {
+            let mut messages = messages();
+            take(&mut messages, part(1, 9, 0), b"abcd");
+            let place = messages.place(&wrong, len, now);
+            assert_eq!(place, Place::Nowhere(incomplete(4)), "{wrong:?}");
+            // It was counted, and what follows belongs to nothing.
+            let rest = messages.place(&part(1, 9, 4), 5, now);
+            assert_eq!(rest, Place::Nowhere(None));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_is_refused_at_its_first_part() {
+        let now = time::now();
+        let mut messages = messages();
+        for (refused, len) in [
+            (part(1, (1 << 20) + 1, 0), 4),
+            (part(1, 1 << 63, 0), 4),
+            (part(1, 3, 0), 4),
+        ] {
+            let place = messages.place(&refused, len, now);
+            assert_eq!(place, Place::Nowhere(incomplete(len)), "{refused:?}");
+        }
+        let reserved = PartHead {
+            group: GroupId::RESERVED,
+            ..part(1, 9, 0)
+        };
+        assert!(matches!(
+            messages.place(&reserved, 4, now),
+            Place::Nowhere(Some(_))
+        ));
+        assert_eq!(messages.held(), 0);
+    }
+
+    #[test]
+    fn there_are_no_more_than_sixteen_at_a_time() {
+        let now = time::now();
+        let mut messages = messages();
+        for number in 0..1000 {
+            let place = messages.place(&part(number, 9, 0), 1, now);
+            let is_taken = matches!(place, Place::Message(_));
+            assert_eq!(is_taken, number < MAX_MESSAGES as u64);
+        }
+        assert_eq!(messages.clear().len(), MAX_MESSAGES);
+    }
+
+    #[test]
+    fn memory_follows_what_came() {
+        const TOTAL: usize = 64 << 20;
+        let mut messages = Messages::new(TOTAL, SECOND);
+        let bytes = vec![1; 64 << 10];
+        for offset in (0..TOTAL).step_by(bytes.len()) {
+            let whole = take(&mut messages, part(1, TOTAL as u64, offset as u64), &bytes);
+            let received = offset + bytes.len();
+            assert_eq!(whole.is_some(), received == TOTAL);
+            let most = (received + received / 4 + MIN_STEP + 16).min(TOTAL + HEADER);
+            assert!(messages.held() <= most, "{} of {received}", messages.held());
+        }
+    }
+
+    #[test]
+    fn a_message_that_waits_too_long_for_a_part_is_dropped() {
+        let begun = time::now();
+        let mut messages = messages();
+        let Place::Message(index) = messages.place(&part(1, 9, 0), 1, begun) else {
+            panic!("it is the first");
+        };
+        messages.append(index, b"a", begun);
+        assert_eq!(messages.due(), Some(begun + SECOND));
+        assert_eq!(messages.expire(begun + SECOND / 2), []);
+        messages.restart(begun + SECOND / 2);
+        assert_eq!(messages.expire(begun + SECOND), []);
+        let late = messages.expire(begun + 2 * SECOND);
+        assert_eq!(late.first().copied(), incomplete(1));
+        assert_eq!((messages.due(), messages.held()), (None, 0));
+    }
+
+    #[test]
+    fn a_message_can_be_cancelled() {
+        let mut messages = messages();
+        take(&mut messages, part(1, 9, 0), b"abcd");
+        assert_eq!(messages.cancel(2), None);
+        assert_eq!(messages.cancel(1), incomplete(4));
+        assert_eq!(messages.cancel(1), None);
+    }
+}

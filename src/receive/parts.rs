@@ -1,0 +1,151 @@
+//! What a connection does with the parts of messages: takes memory for them, and delivers those that are whole.
+
+use crate::{
+    net::time::{self, timeout},
+    observe::intake::Intake,
+    receive::{
+        assembly::Assembly,
+        connection::Connection,
+        deliver::Undeliverable,
+        end::End,
+        messages::{Incomplete, Messages, Place},
+    },
+    wire::part::{self, Part},
+};
+
+impl Connection {
+    /// Takes a part, as a whole frame.
+    pub(super) async fn take_part(&mut self, frame: &[u8]) -> Result<(), End> {
+        if self.deliverer.turn().is_none() {
+            let text = "a part of a message came before the start of the frames";
+            return Err(End::BadHandshake(text.into()));
+        }
+        match part::read(frame) {
+            Part::Bytes(head, bytes) => {
+                let mut assembly = match self.assembly.take() {
+                    Some(assembly) => assembly,
+                    None => {
+                        let (config, budget) = (&self.config, &self.budget);
+                        let messages =
+                            Messages::new(config.longest_message(), config.frame_timeout);
+                        Box::new(Assembly::new(messages, budget))
+                    }
+                };
+                let place = assembly.messages.place(&head, bytes.len(), time::now());
+                self.assembly = Some(assembly);
+                match place {
+                    Place::Message(index) => return self.take_bytes(index, bytes).await,
+                    Place::Nowhere(dropped) => self.drop_incomplete(dropped),
+                }
+            }
+            Part::Cancelled(message) => {
+                let cancelled = self.assembly.as_mut();
+                let cancelled = cancelled.and_then(|it| it.messages.cancel(message));
+                self.drop_incomplete(cancelled);
+            }
+            Part::Unknown => {}
+        }
+        self.deliverer.receive_part();
+        self.settle_assembly();
+        Ok(())
+    }
+
+    /// Adds bytes to a message, and delivers it if it is whole.
+    async fn take_bytes(&mut self, index: usize, bytes: &[u8]) -> Result<(), End> {
+        if !self.take_message_memory(index, bytes.len()).await? {
+            self.deliverer.receive_part();
+            return Ok(());
+        }
+        let Some(assembly) = &mut self.assembly else {
+            return Ok(());
+        };
+        let now = time::now();
+        let Some(mut message) = assembly.messages.append(index, bytes, now) else {
+            let held = assembly.messages.held();
+            assembly.share.unfinished(held);
+            self.deliverer.receive_part();
+            return Ok(());
+        };
+        let delivering = self.deliverer.deliver_message(self.from, &mut message);
+        let delivered = self.source.watch_during(delivering, |_| {}).await;
+        debug_assert!(!matches!(delivered, Err(Undeliverable::Malformed(_))));
+        // Its memory counts until it is handled.
+        self.wait_until_handled().await;
+        self.settle_assembly();
+        Ok(())
+    }
+
+    /// Takes the memory for more bytes of a message. Returns false if there is none, and the message was dropped.
+    async fn take_message_memory(&mut self, index: usize, len: usize) -> Result<bool, End> {
+        let Some(assembly) = &mut self.assembly else {
+            return Ok(false);
+        };
+        let needs = assembly.messages.needs(index, len);
+        if !assembly.share.is_given_up() && assembly.share.try_hold(needs) {
+            return Ok(true);
+        }
+        // Waits for what others give back, or larger frames and messages are given up for this one.
+        let lifecycle = self.lifecycle.clone();
+        let held = timeout(self.config.frame_timeout, assembly.share.hold(needs));
+        let held = self.source.watch_during(held, |_| {});
+        let held = tokio::select! {
+            held = held => held,
+            () = lifecycle.receiving_ends() => return Err(End::Closing),
+        };
+        let now = time::now();
+        self.frame_deadline.restart(now);
+        assembly.messages.restart(now);
+        match held {
+            Ok(Ok(())) if !assembly.share.is_given_up() => return Ok(true),
+            Ok(_) => self.review_messages(),
+            Err(_) => {
+                let dropped = assembly.messages.remove(index);
+                self.drop_incomplete([dropped]);
+                self.settle_assembly();
+            }
+        }
+        Ok(false)
+    }
+
+    /// Drops what has waited too long, or all messages if their memory is needed elsewhere.
+    pub(super) fn review_messages(&mut self) {
+        let Some(assembly) = &mut self.assembly else {
+            return;
+        };
+        let dropped = match assembly.share.is_given_up() {
+            true => assembly.messages.clear(),
+            false => assembly.messages.expire(time::now()),
+        };
+        self.drop_incomplete(dropped);
+        self.settle_assembly();
+    }
+
+    /// Drops all messages that are not whole: the connection has ended.
+    pub(super) fn end_messages(&mut self) {
+        let assembly = self.assembly.take();
+        let dropped = assembly.map(|mut it| it.messages.clear());
+        self.drop_incomplete(dropped.into_iter().flatten());
+    }
+
+    /// Gives back the memory of messages that are gone.
+    fn settle_assembly(&mut self) {
+        let Some(assembly) = &mut self.assembly else {
+            return;
+        };
+        if assembly.messages.is_empty() {
+            self.assembly = None;
+        } else if !assembly.share.is_given_up() {
+            let held = assembly.messages.held();
+            assembly.share.unfinished(held);
+            assembly.share.shrink(held);
+        }
+    }
+
+    fn drop_incomplete(&self, dropped: impl IntoIterator<Item = Incomplete>) {
+        let mut intake = Intake::new(&self.accounts, self.from);
+        for Incomplete { group, count } in dropped {
+            intake.receive(count);
+            intake.discard_incomplete(group, count);
+        }
+    }
+}

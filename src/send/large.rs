@@ -1,0 +1,202 @@
+//! [`Peer::send_large`]: a message in parts.
+//!
+//! The caller's task puts a few parts at a time into the queue, so that other frames of the lane get between them
+//! and the queue holds little of the message. The receiver puts the parts of one link together. So if a link ends
+//! when some of them have been written, all of them are sent again on the next one, as another message: what the
+//! receiver has of the former one it drops, and never delivers.
+
+use bytes::Bytes;
+
+use crate::{
+    error::{LargeError, Refusal},
+    ids::GroupId,
+    net::clock::CoarseInstant,
+    send::{
+        peer::Peer,
+        peer_state::{NoLink, PeerState},
+        queue::{Parts, Terms},
+    },
+    session::open_link::Takes,
+    wire::{
+        frame::HEADER,
+        part::{PART_HEAD, PartHead},
+    },
+};
+
+/// Bytes of the message in one part. Large enough that its cost is that of its bytes, and so small that another
+/// frame waits less than a millisecond for it at 1 Gbit/s.
+const PART_BYTES: usize = 64 << 10;
+
+/// How many parts of a message are in the queue at the same time. Together they keep a connection busy while the
+/// sender's thread is woken.
+const PARTS_QUEUED: usize = 16;
+
+/// How many links may end in the middle of a message.
+const MAX_TRIES: u32 = 3;
+
+impl Peer {
+    /// Sends a message that may be longer than a frame: up to what the receiver takes
+    /// ([`Config::max_message`](crate::Config::max_message)), in parts. It arrives as one payload, or not at all.
+    ///
+    /// A payload of at most 64 KiB is sent as one frame, as with [`send`](Peer::send). A longer one needs a node with
+    /// [`Sessions`](crate::Sessions) at both ends. Waits for a connection first, for as long as a frame may wait to be
+    /// written, and then puts some 1 MiB of the message into the queue at a time; other frames of the lane go between
+    /// the parts. Best sent on [`Lane::BULK`](crate::Lane::BULK). In the counters of this node, each part is a frame
+    /// that may go stale as others do; in those of the receiver, the message is one frame.
+    ///
+    /// `Ok` means that the system took all of it on one connection, not that it was received. If the connection ends
+    /// before that, the message is sent again from its beginning on the next one, twice at most. It arrives once at
+    /// most. Messages on one lane arrive in the order in which their last parts were queued.
+    ///
+    /// Cancelling (dropping the future) ends the message: the receiver drops what it has of it, and counts that as
+    /// [`DropReason::Incomplete`](crate::DropReason::Incomplete). May be awaited on any thread and any runtime.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// use actix_transport::{GroupId, Identity, Lane, NodeId, Transport};
+    ///
+    /// # let identity = |node| Identity::new(NodeId::new(node)).incarnation(1);
+    /// # let a = Transport::builder().identity(identity(1)).bind("127.0.0.1:0")?;
+    /// # let b = Transport::builder().identity(identity(2)).bind("127.0.0.1:0")?;
+    /// let checkpoint = vec![7; 30 << 20];
+    /// let peer = a.peer(b.local_addr())?.lane(Lane::BULK);
+    /// peer.send_large(GroupId::new(3), checkpoint).await?;
+    /// # a.stop(actix_transport::Shutdown::Now).await;
+    /// # b.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the receiver takes no messages in parts, or none as long as this; if no connection comes in time; if a part
+    /// is dropped, or connections end again and again; and as for [`send`](Peer::send). The payload does not come
+    /// back: keep a clone, which is cheap for [`Bytes`].
+    pub async fn send_large(
+        &self,
+        group: GroupId,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), LargeError> {
+        let payload = payload.into();
+        if payload.len() <= PART_BYTES {
+            let sent = self.send(group, payload).await;
+            return sent.map_err(|err| LargeError::Refused(err.without_payload()));
+        }
+        let state = &self.state;
+        for _ in 0..MAX_TRIES {
+            let takes = state.until_takes().await.map_err(|why| match why {
+                NoLink::Refused(refusal) => refused(refusal),
+                NoLink::InTime => LargeError::NoConnection,
+            })?;
+            let takes = takes.ok_or(LargeError::Unsupported)?;
+            if payload.len() as u64 > takes.message {
+                let (len, max) = (payload.len(), takes.message);
+                return Err(LargeError::TooLarge { len, max });
+            }
+            let mut message = Message {
+                state,
+                group,
+                number: state.next_message(),
+                total: payload.len() as u64,
+                unfinished: true,
+            };
+            let outcome = message.send(&payload, takes).await?;
+            message.unfinished = false;
+            match outcome {
+                Outcome::Written => return Ok(()),
+                Outcome::Torn => {}
+            }
+        }
+        Err(LargeError::Cut)
+    }
+}
+
+fn refused(refusal: Refusal) -> LargeError {
+    LargeError::Refused(refusal.with(()))
+}
+
+/// One try to send a message.
+struct Message<'p> {
+    state: &'p PeerState,
+    group: GroupId,
+    number: u64,
+    total: u64,
+    /// Whether the receiver may wait for more of it.
+    unfinished: bool,
+}
+
+enum Outcome {
+    /// All of it was written on one link.
+    Written,
+    /// A link ended in the middle of it.
+    Torn,
+}
+
+impl Message<'_> {
+    async fn send(&self, payload: &Bytes, takes: Takes) -> Result<Outcome, LargeError> {
+        let (queue, parts) = (&self.state.queue, Parts::default());
+        let room = (takes.frame as usize).saturating_sub(HEADER + PART_HEAD);
+        let step = PART_BYTES.min(room).max(1);
+        for offset in (0..payload.len()).step_by(step) {
+            let known = parts
+                .until(|known| known.queued < PARTS_QUEUED || known.dropped || known.torn)
+                .await;
+            if known.dropped {
+                return Err(LargeError::Dropped);
+            }
+            let ended = |link: u64| link != queue.link();
+            if known.torn || known.link.is_some_and(ended) {
+                return Ok(Outcome::Torn);
+            }
+            let head = self.head(offset).encode();
+            let bytes = payload.slice(offset..payload.len().min(offset + step));
+            let terms = Terms {
+                part: Some(parts.part()),
+                ..Terms::default()
+            };
+            let frame = (self.group, (head, bytes));
+            let queued = queue.push_apart_wait((), frame, terms, CoarseInstant::now);
+            match queued.await {
+                Ok(doorbell) => self.state.ring(doorbell),
+                Err((refusal, _)) => return Err(refused(refusal)),
+            }
+        }
+        let known = parts
+            .until(|known| known.queued == 0 || known.dropped || known.torn)
+            .await;
+        match known {
+            known if known.dropped => Err(LargeError::Dropped),
+            known if known.torn => Ok(Outcome::Torn),
+            _ => Ok(Outcome::Written),
+        }
+    }
+
+    fn head(&self, offset: usize) -> PartHead {
+        PartHead {
+            message: self.number,
+            group: self.group,
+            total: self.total,
+            offset: offset as u64,
+        }
+    }
+}
+
+impl Drop for Message<'_> {
+    /// Tells the receiver that the rest will not come. If the queue has no room for that, it finds out by itself.
+    fn drop(&mut self) {
+        if !self.unfinished {
+            return;
+        }
+        let terms = Terms {
+            part: Some(Parts::default().part()),
+            ..Terms::default()
+        };
+        let frame = (self.group, self.head(0).encode_cancelled());
+        let now = CoarseInstant::now();
+        if let Ok(doorbell) = self.state.queue.push_apart((), frame, terms, now) {
+            self.state.ring(doorbell);
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! Messages that are longer than a frame arrive whole or not at all, and hold back nothing else.
+
+use std::time::Duration;
+
+use actix_transport::{
+    Config, DropReason, GroupOverflow, Lane, LargeError, PeerEvent, SendError, Sessions, Shutdown,
+    Transport,
+};
+use bytes::Bytes;
+use tokio::net::TcpListener;
+
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// More than the longest frame.
+const LEN: usize = 24 << 20;
+
+fn node_of(config: Config, node: u64) -> Transport {
+    let builder = Transport::builder().config(config).identity(identity(node));
+    builder.bind("127.0.0.1:0").expect("free port")
+}
+
+/// Bytes that show when a part is missing, twice or at another place.
+fn message(len: usize) -> Bytes {
+    (0..len / 4 + 1)
+        .flat_map(|word| (word as u32).wrapping_mul(2_654_435_761).to_be_bytes())
+        .take(len)
+        .collect::<Vec<_>>()
+        .into()
+}
+
+/// The payload of a part.
+fn part(number: u64, to: u32, total: u64, offset: u64, bytes: &[u8]) -> Vec<u8> {
+    let head = [
+        b"atpm\x01\0\0\0".to_vec(),
+        number.to_be_bytes().to_vec(),
+        to.to_be_bytes().to_vec(),
+        total.to_be_bytes().to_vec(),
+        offset.to_be_bytes().to_vec(),
+    ];
+    wire(RESERVED, &[head.concat(), bytes.to_vec()].concat())
+}
+
+/// A connection of node 1 whose frames are numbered from 0 on.
+async fn begun(b: &Transport) -> Raw {
+    let mut raw = Raw::welcomed(b, 1, 4).await;
+    write(&mut raw.0, &start_at(0, 0)).await;
+    raw
+}
+
+fn incomplete(node: &Transport) -> u64 {
+    node.stats().inbound.dropped.incomplete.frames
+}
+
+#[test]
+fn a_message_longer_than_a_frame_arrives_as_one_payload_in_both_directions() {
+    for config in placements() {
+        run(async {
+            let [a, b] = [1, 2].map(|node| node_of(config.clone(), node));
+            let (mut at_a, mut at_b) = (serve(&a, [1]), serve_known(&b, 1));
+            let sent = message(LEN);
+            let peer = a.peer(b.local_addr()).expect("usable").lane(Lane::BULK);
+            peer.try_send(group(1), "before").expect("room");
+            peer.send_large(group(1), sent.clone())
+                .await
+                .expect("taken");
+            peer.send(group(1), "behind").await.expect("room");
+            assert_eq!(at_b.next().await.1.payload, &b"before"[..]);
+            let (sender, got) = at_b.next().await;
+            assert!(got.payload == sent);
+            assert_eq!(at_b.next().await.1.payload, &b"behind"[..]);
+            let back = sender.expect("introduced").peer().expect("usable");
+            let back = back.lane(Lane::BULK);
+            back.send_large(group(1), sent.clone())
+                .await
+                .expect("taken");
+            assert!(at_a.next().await.payload == sent);
+            let stats = b.stats();
+            stats.balance().expect("balances");
+            assert_eq!(stats.inbound.received.frames, 3, "a message is one");
+            assert_eq!((stats.inbound.missing, incomplete(&b)), (0, 0));
+            let parts = LEN as u64 / (64 << 10);
+            assert_eq!(peer.stats().frames.written.frames, 2 + parts);
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_short_message_is_one_frame_and_needs_no_sessions() {
+    for config in placements() {
+        run(async {
+            let [a, b] = [node(config.clone()), node(config)];
+            let mut got = serve(&b, [1]);
+            let peer = a.peer(b.local_addr()).expect("usable");
+            for len in [0, 1, 64 << 10] {
+                let sent = message(len);
+                peer.send_large(group(1), sent.clone()).await.expect("room");
+                assert_eq!(got.next().await.payload, sent);
+            }
+            assert_eq!(peer.stats().frames.written.frames, 3);
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn frames_of_the_same_lane_go_between_the_parts() {
+    for config in placements() {
+        run(async {
+            let [a, b] = [1, 2].map(|node| node_of(config.clone(), node));
+            let mut got = serve(&b, [1, 2]);
+            let peer = a.peer(b.local_addr()).expect("usable");
+            let sending = {
+                let peer = peer.clone();
+                actix::spawn(async move { peer.send_large(group(1), message(LEN)).await })
+            };
+            until("parts are on their way", || {
+                peer.stats().frames.written.frames > 4
+            })
+            .await;
+            peer.try_send(group(2), "urgent").expect("room");
+            assert_eq!(got.next().await.group, 2);
+            assert!(got.next().await.payload == message(LEN));
+            sending.await.expect("no panic").expect("taken");
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn messages_may_be_sent_at_the_same_time() {
+    for config in placements() {
+        run(async {
+            let [a, b] = [1, 2].map(|node| node_of(config.clone(), node));
+            let mut got = serve(&b, 1..=4);
+            let peer = a.peer(b.local_addr()).expect("usable").lane(Lane::BULK);
+            let sending = (1..=4)
+                .map(|index| peer.send_large(group(index), message(index as usize * (3 << 20))));
+            for sent in futures::future::join_all(sending).await {
+                sent.expect("taken");
+            }
+            for _ in 0..4 {
+                let got = got.next().await;
+                assert!(got.payload == message(got.group as usize * (3 << 20)));
+            }
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn the_longest_message_is_taken_and_a_longer_one_is_refused_at_once() {
+    for config in placements() {
+        run(async {
+            let a = node_of(config.clone(), 1);
+            let b = node_of(config.max_message(1 << 20), 2);
+            let mut got = serve(&b, [1]);
+            let peer = a.peer(b.local_addr()).expect("usable");
+            let longest = message(1 << 20);
+            peer.send_large(group(1), longest.clone())
+                .await
+                .expect("taken");
+            assert!(got.next().await.payload == longest);
+            let written = peer.stats().frames.written;
+            let refused = peer.send_large(group(1), message((1 << 20) + 1)).await;
+            let refused = refused.expect_err("too long");
+            assert!(matches!(
+                refused,
+                LargeError::TooLarge { max: 0x10_0000, .. }
+            ));
+            let text = "message of 1048577 bytes is too large: the peer takes 1048576";
+            assert_eq!(refused.to_string(), text);
+            assert_eq!(peer.stats().frames.written, written, "nothing of it");
+            end([a, b]).await;
+        });
+    }
+}
+
+/// The memory for received frames bounds it, too.
+#[test]
+fn a_node_takes_no_longer_messages_than_its_memory_allows() {
+    run(async {
+        let a = node_of(Config::default(), 1);
+        let small = Config::default().max_frame(1 << 20).inbound_bytes(4 << 20);
+        let b = node_of(small, 2);
+        let mut got = serve(&b, [1]);
+        let peer = a.peer(b.local_addr()).expect("usable");
+        let sent = peer.send_large(group(1), message((2 << 20) + 1)).await;
+        assert!(matches!(
+            sent,
+            Err(LargeError::TooLarge { max: 0x20_0000, .. })
+        ));
+        peer.send_large(group(1), message(2 << 20))
+            .await
+            .expect("taken");
+        assert!(got.next().await.payload == message(2 << 20));
+        end([a, b]).await;
+    });
+}
+
+#[test]
+fn an_end_without_support_is_an_error_at_once() {
+    for config in placements() {
+        run(async {
+            let long = message(1 << 20);
+            let without = node(config.clone());
+            let b = node_of(config.clone().max_message(0), 2);
+            let peer = without.peer(b.local_addr()).expect("usable");
+            // A node without sessions does not learn what the other takes.
+            let c = node(config.clone());
+            let to_c = without.peer(c.local_addr()).expect("usable");
+            let refused = to_c.send_large(group(1), long.clone()).await;
+            assert!(matches!(refused, Err(LargeError::Unsupported)));
+            let a = node_of(config.clone(), 1);
+            let to_b = a.peer(b.local_addr()).expect("usable");
+            let refused = to_b.send_large(group(1), long.clone()).await;
+            assert!(matches!(refused, Err(LargeError::Unsupported)));
+            // A PhxPaxos node answers nothing.
+            let d = node_of(config.clone().sessions(Sessions::Optional), 4);
+            let to_c = d.peer(c.local_addr()).expect("usable");
+            let refused = to_c.send_large(group(1), long.clone()).await;
+            assert!(matches!(refused, Err(LargeError::Unsupported)));
+            drop(peer);
+            end([without, a, b, c, d]).await;
+        });
+    }
+}
+
+#[test]
+fn a_message_for_which_no_connection_comes_is_given_up_when_a_frame_would_be_stale() {
+    for config in placements() {
+        run(async {
+            let config = config.redial_max(20 * MS).redial_first(10 * MS);
+            let a = node_of(config.stale_after(100 * MS), 1);
+            let peer = a.peer(Vacant::new().addr()).expect("usable");
+            let refused = peer.send_large(group(1), message(LEN)).await;
+            assert!(matches!(refused, Err(LargeError::NoConnection)));
+            end([a]).await;
+        });
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_connection_learns_of_the_end() {
+    for config in placements() {
+        run(async {
+            let a = node_of(
+                config
+                    .redial_first(Duration::from_secs(60))
+                    .redial_max(Duration::from_secs(60)),
+                1,
+            );
+            let (forgotten, stopped) = (Mute::new().await, Mute::new().await);
+            let [forgotten, stopped] =
+                [forgotten.addr, stopped.addr].map(|to| a.peer(to).expect("usable"));
+            let waits = [&forgotten, &stopped].map(|peer| {
+                let peer = peer.clone();
+                actix::spawn(async move { peer.send_large(group(1), message(LEN)).await })
+            });
+            until("it dials", || a.stats().links.dials > 0).await;
+            forgotten.forget();
+            a.stop(Shutdown::Now).await;
+            let [forgotten, stopped] = waits;
+            let forgotten = forgotten.await.expect("no panic");
+            assert!(matches!(
+                forgotten,
+                Err(LargeError::Refused(SendError::Forgotten { .. }))
+            ));
+            let stopped = stopped.await.expect("no panic");
+            assert!(matches!(
+                stopped,
+                Err(LargeError::Refused(SendError::Stopped { .. }))
+            ));
+        });
+    }
+}
+
+/// A node whose links the test ends.
+async fn accept_as_node(listener: &TcpListener) -> Tap {
+    let mut tap = Tap::accept(listener).await;
+    let (group, _) = tap.frame().await.expect("a Hello");
+    assert_eq!(group, RESERVED);
+    let mut fields = about(2, 7, "kv", 7000);
+    fields.extend([both_ways(), field(14, &(1u64 << 30).to_be_bytes())]);
+    tap.write(&control(WELCOME, &fields)).await;
+    tap
+}
+
+/// Returns the number and the offset of the next part.
+async fn next_part(tap: &mut Tap) -> Option<(u64, u64)> {
+    loop {
+        let (group, payload) = tap.frame().await?;
+        if group == RESERVED && payload.starts_with(b"atpm\x01") {
+            let number = |at: usize| u64::from_be_bytes(payload[at..at + 8].try_into().expect("8"));
+            return Some((number(8), number(28)));
+        }
+    }
+}
+
+#[test]
+fn when_a_link_ends_in_the_middle_of_a_message_it_is_sent_again_from_its_beginning() {
+    for config in placements() {
+        run(async {
+            let config = config.redial_first(MS).redial_max(MS);
+            let a = node_of(config, 1);
+            let (listener, to) = listener();
+            let peer = a.peer(to).expect("usable");
+            let sending = {
+                let peer = peer.clone();
+                actix::spawn(async move { peer.send_large(group(1), message(LEN)).await })
+            };
+            let mut numbers = Vec::new();
+            for _ in 0..2 {
+                let mut tap = accept_as_node(&listener).await;
+                // What was queued of the former try comes first.
+                let number = loop {
+                    match next_part(&mut tap).await.expect("the link lives") {
+                        (number, 0) => break number,
+                        (former, _) => assert!(numbers.contains(&former)),
+                    }
+                };
+                for at in 1..100 {
+                    assert_eq!(next_part(&mut tap).await, Some((number, at << 16)));
+                }
+                numbers.push(number);
+                tap.reset();
+            }
+            let mut tap = accept_as_node(&listener).await;
+            let last = (LEN as u64) - (64 << 10);
+            let mut next = None;
+            loop {
+                let (number, offset) = next_part(&mut tap).await.expect("the link lives");
+                if offset == 0 {
+                    assert!(!numbers.contains(&number));
+                    next = Some((number, 0));
+                }
+                if let Some(expected) = &mut next {
+                    assert_eq!((number, offset), *expected);
+                    expected.1 += 64 << 10;
+                }
+                if offset == last && next.is_some() {
+                    break;
+                }
+            }
+            sending
+                .await
+                .expect("no panic")
+                .expect("written at the third try");
+            end([a]).await;
+        });
+    }
+}
+
+#[test]
+fn a_message_is_given_up_when_three_links_have_ended_in_the_middle_of_it() {
+    for config in placements() {
+        run(async {
+            let a = node_of(config.redial_first(MS).redial_max(MS), 1);
+            let (listener, to) = listener();
+            let peer = a.peer(to).expect("usable");
+            let sending =
+                actix::spawn(async move { peer.send_large(group(1), message(LEN)).await });
+            let serving = async {
+                loop {
+                    let mut tap = accept_as_node(&listener).await;
+                    while !matches!(next_part(&mut tap).await, Some((_, 0))) {}
+                    tap.buffer_bytes(4 << 20).await;
+                    tap.reset();
+                }
+            };
+            let sent = tokio::select! {
+                sent = sending => sent.expect("no panic"),
+                () = serving => unreachable!("it is endless"),
+            };
+            assert!(matches!(sent, Err(LargeError::Cut)), "{sent:?}");
+            a.stats().balance().expect("balances");
+            end([a]).await;
+        });
+    }
+}
+
+#[test]
+fn a_cancelled_message_is_dropped_by_the_receiver_at_once() {
+    for config in placements() {
+        run(async {
+            let [a, b] = [1, 2].map(|node| node_of(config.clone(), node));
+            let (mut got, mut events) = (serve(&b, [1]), watch(&b));
+            let peer = a.peer(b.local_addr()).expect("usable").lane(Lane::BULK);
+            let some = || peer.stats().frames.written.frames > 10;
+            tokio::select! {
+                biased;
+                _ = peer.send_large(group(1), message(150 << 20)) => panic!("it is long"),
+                () = until("some parts are written", some) => {}
+            }
+            let dropped = |event: &PeerEvent| {
+                matches!(
+                    event,
+                    PeerEvent::Dropped {
+                        reason: DropReason::Incomplete,
+                        ..
+                    }
+                )
+            };
+            events.until(dropped).await;
+            assert_eq!(incomplete(&b), 1);
+            peer.send_large(group(1), message(1 << 20))
+                .await
+                .expect("taken");
+            assert!(got.next().await.payload == message(1 << 20));
+            let stats = b.stats();
+            stats.balance().expect("balances");
+            assert_eq!(
+                (stats.inbound.received.frames, stats.inbound.missing),
+                (2, 0)
+            );
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_part_that_goes_stale_ends_the_message() {
+    for config in placements() {
+        run(async {
+            let a = node_of(config.stale_after(100 * MS), 1);
+            let (listener, to) = listener();
+            let peer = a.peer(to).expect("usable");
+            let sending =
+                actix::spawn(async move { peer.send_large(group(1), message(LEN)).await });
+            // It reads nothing more.
+            let tap = accept_as_node(&listener).await;
+            let sent = sending.await.expect("no panic");
+            assert!(matches!(sent, Err(LargeError::Dropped)), "{sent:?}");
+            drop(tap);
+            end([a]).await;
+        });
+    }
+}
+
+// ---- what a stranger may send ------------------------------------------------------------------
+
+#[test]
+fn parts_that_do_not_make_a_message_are_dropped_with_a_reason_and_counted_and_the_rest_comes() {
+    let cases: [(&str, Vec<Vec<u8>>, u64); 8] = [
+        (
+            "a hole",
+            vec![part(1, 1, 9, 0, b"abc"), part(1, 1, 9, 4, b"efghi")],
+            1,
+        ),
+        (
+            "back",
+            vec![part(1, 1, 9, 0, b"abc"), part(1, 1, 9, 2, b"cdefghi")],
+            1,
+        ),
+        (
+            "another total",
+            vec![part(1, 1, 9, 0, b"abc"), part(1, 1, 4, 3, b"d")],
+            1,
+        ),
+        (
+            "beyond its end",
+            vec![part(1, 1, 4, 0, b"abc"), part(1, 1, 4, 3, b"de")],
+            1,
+        ),
+        ("without a beginning", vec![part(1, 1, 9, 4, b"efghi")], 0),
+        ("far too long", vec![part(1, 1, 1 << 63, 0, b"abc")], 1),
+        (
+            "to the reserved group",
+            vec![part(1, RESERVED, 3, 0, b"abc")],
+            1,
+        ),
+        ("of another kind", vec![wire(RESERVED, b"atpm\x09")], 0),
+    ];
+    for config in placements() {
+        for (what, frames, dropped) in &cases {
+            run(async {
+                let b = node_of(config.clone(), 2);
+                let mut got = serve(&b, [1]);
+                let mut raw = begun(&b).await;
+                write(&mut raw.0, &frames.concat()).await;
+                write(&mut raw.0, &part(7, 1, 5, 0, b"whole")).await;
+                assert_eq!(got.next().await.payload, &b"whole"[..], "{what}");
+                write(&mut raw.0, &wire(1, b"frame")).await;
+                assert_eq!(got.next().await.payload, &b"frame"[..], "{what}");
+                assert_eq!(incomplete(&b), *dropped, "{what}");
+                let stats = b.stats();
+                stats.balance().expect("balances");
+                // Each part has a number, as each frame.
+                assert_eq!(stats.inbound.numbered, frames.len() as u64 + 2, "{what}");
+                end([b]).await;
+            });
+        }
+    }
+}
+
+#[test]
+fn a_message_that_never_completes_is_dropped_after_a_while_and_its_connection_goes_on() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config.frame_timeout(100 * MS), 2);
+            let mut got = serve(&b, [1]);
+            let mut raw = begun(&b).await;
+            write(&mut raw.0, &part(1, 1, 1 << 20, 0, &[1; 100_000])).await;
+            until("it was dropped", || incomplete(&b) == 1).await;
+            let dropped = b.stats().inbound.dropped.incomplete;
+            assert_eq!(dropped.bytes, 100_008, "as much as came");
+            write(&mut raw.0, &wire(1, b"frame")).await;
+            assert_eq!(got.next().await.payload, &b"frame"[..]);
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn the_parts_of_a_message_come_on_one_link() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config, 2);
+            let mut got = serve(&b, [1]);
+            let mut first = begun(&b).await;
+            write(&mut first.0, &part(1, 1, 9, 0, b"abcd")).await;
+            write(&mut first.0, &wire(1, b"0")).await;
+            got.next().await;
+            let mut second = Raw::welcomed(&b, 1, 4).await;
+            let frames = [start_at(0, 2), part(1, 1, 9, 4, b"efghi"), wire(1, b"1")];
+            write(&mut second.0, &frames.concat()).await;
+            drop(first);
+            assert_eq!(got.next().await.payload, &b"1"[..], "and no message");
+            until("the half is dropped", || incomplete(&b) == 1).await;
+            b.stats().balance().expect("balances");
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn of_a_thousand_messages_at_once_sixteen_are_kept() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config, 2);
+            let mut got = serve(&b, [1]);
+            let mut raw = begun(&b).await;
+            for number in 0..1000 {
+                write(&mut raw.0, &part(number, 1, 9, 0, b"abcd")).await;
+            }
+            for number in 0..1000 {
+                write(&mut raw.0, &part(number, 1, 9, 4, b"efghi")).await;
+            }
+            for _ in 0..16 {
+                assert_eq!(got.next().await.payload, &b"abcdefghi"[..]);
+            }
+            until("the others are dropped", || incomplete(&b) == 984).await;
+            write(&mut raw.0, &wire(1, b"frame")).await;
+            assert_eq!(got.next().await.payload, &b"frame"[..]);
+            b.stats().balance().expect("balances");
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_part_before_the_start_of_the_frames_ends_the_connection() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config, 2);
+            let mut raw = Raw::welcomed(&b, 1, 4).await;
+            write(&mut raw.0, &part(1, 1, 3, 0, b"abc")).await;
+            expect_close(raw.0).await;
+            assert_eq!(b.stats().links.bad_handshakes, 1);
+            end([b]).await;
+        });
+    }
+}
+
+/// The memory of half a message is given up for frames that are complete sooner.
+#[test]
+fn half_messages_take_no_memory_from_others_for_long() {
+    for config in placements() {
+        run(async {
+            let small = config.max_frame(1 << 20).inbound_bytes(4 << 20);
+            let b = node_of(small, 2);
+            let (gate, _held) = hold(&b, 2, GroupOverflow::Wait);
+            gate.open();
+            let mut got = serve(&b, [1]);
+            let mut raw = begun(&b).await;
+            // Each part is a frame, and shorter than the longest.
+            for at in 0..5 {
+                let bytes = vec![1; 512 << 10];
+                write(&mut raw.0, &part(1, 1, 3 << 20, at * (512 << 10), &bytes)).await;
+            }
+            let mut others = Vec::new();
+            for node in 3..6 {
+                let mut raw = Raw::welcomed(&b, node, 4).await;
+                write(&mut raw.0, &start_at(0, 0)).await;
+                write(&mut raw.0, &part(1, 1, 1 << 20, 0, &vec![1; 700 << 10])).await;
+                others.push(raw);
+            }
+            until("the largest is given up", || incomplete(&b) >= 1).await;
+            write(&mut raw.0, &wire(1, b"frame")).await;
+            assert_eq!(got.next().await.payload, &b"frame"[..]);
+            drop(others);
+            until("nothing is left", || incomplete(&b) >= 4).await;
+            b.stats().balance().expect("balances");
+            end([b]).await;
+        });
+    }
+}
