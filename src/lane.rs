@@ -86,11 +86,6 @@ impl PeerLane {
         let lane = Lane::NORMAL;
         PeerLane { peer, lane }
     }
-
-    /// Returns what a line of the log says of the lane: nothing if it is the normal one.
-    pub(crate) fn named_lane(&self) -> Option<tracing::field::DisplayValue<Lane>> {
-        (self.lane != Lane::NORMAL).then(|| tracing::field::display(self.lane))
-    }
 }
 
 impl fmt::Display for PeerLane {

@@ -218,7 +218,7 @@ impl Bench {
         let tcp = self.queue.stats();
         assert_eq!(tcp, self.list.stats());
         let mut stats = Stats::default();
-        stats.tcp = tcp;
+        stats.udp = tcp;
         assert_eq!(stats.balance(), Ok(()));
         let ready = self
             .queue

@@ -87,12 +87,12 @@ impl Sent<'_> {
     /// the counters balance. It is also the number of the frame that the next link begins with.
     fn settled(&self) -> usize {
         let mut stats = Stats::default();
-        stats.tcp = self.writer.queue().stats();
+        stats.udp = self.writer.queue().stats();
         assert_eq!(stats.balance(), Ok(()));
-        assert_eq!(stats.tcp.accepted.frames, self.lens.len() as u64);
-        let dropped = stats.tcp.dropped;
+        assert_eq!(stats.udp.accepted.frames, self.lens.len() as u64);
+        let dropped = stats.udp.dropped;
         assert_eq!(dropped.total(), dropped.cut_off);
-        (stats.tcp.written + dropped.cut_off).frames as usize
+        (stats.udp.written + dropped.cut_off).frames as usize
     }
 
     /// Returns how many frames were dropped because they cost three links.

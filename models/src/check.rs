@@ -33,15 +33,15 @@ pub(crate) fn limits(frames: usize, overflow: Overflow) -> Limits {
 
 /// Returns the counters. Panics unless every frame is in exactly one place.
 pub(crate) fn snapshot(queue: &SendQueue) -> SendStats {
-    let tcp = queue.stats();
+    let udp = queue.stats();
     let stats = Stats {
-        tcp,
+        udp,
         ..Stats::default()
     };
     if let Err(imbalance) = stats.balance() {
-        panic!("{imbalance}: {tcp:?}");
+        panic!("{imbalance}: {udp:?}");
     }
-    tcp
+    udp
 }
 
 /// Returns what the batch would put on the wire next.

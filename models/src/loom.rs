@@ -33,7 +33,7 @@ use loom::{
 use crate::{
     check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
     config::Overflow,
-    send::queue::SendQueue,
+    send::queue::{SendQueue, Terms},
 };
 
 include!("mechanism.rs");
@@ -70,6 +70,7 @@ const MODELS: &[(&str, fn())] = &[
         "granted",
         two_wait_and_one_is_refused_though_it_was_granted_room,
     ),
+    ("replaces", two_replace_the_same_frame_while_one_writes),
     (
         "rehangs",
         a_sender_writes_its_own_frame_and_rehangs_the_doorbell,
@@ -226,6 +227,42 @@ fn two_push_the_others_out_while_one_writes() {
         stats.written + stats.dropped.overflow + stats.queued,
         stats.accepted
     );
+}
+
+fn two_replace_the_same_frame_while_one_writes() {
+    let queue = queue(2, Overflow::RejectNewest);
+    let producers = [[b"a1", b"a2"], [b"b1", b"b2"]].map(|payloads| {
+        let queue = queue.clone();
+        thread::spawn(move || {
+            for payload in payloads {
+                let terms = Terms {
+                    key: Some((GROUP, 7)),
+                    ..Terms::default()
+                };
+                let pushed = queue.push_apart((), (GROUP, payload), terms, at(0));
+                assert!(pushed.map(drop).is_ok(), "the older one gives its room");
+                snapshot(&queue);
+            }
+        })
+    });
+    // Takes and gives back, then takes and writes.
+    block_on(ready(&queue));
+    drop(queue.take(at(0)).batch);
+    snapshot(&queue);
+    let mut written = write(&queue);
+    producers.into_iter().for_each(joined);
+    written.append(&mut write(&queue));
+    let stats = snapshot(&queue);
+    assert_eq!(stats.accepted.frames, 4);
+    assert_eq!(stats.written + stats.dropped.replaced, stats.accepted);
+    assert_eq!(stats.written.frames as usize, written.len());
+    for producer in [b'a', b'b'] {
+        let mut last = 0;
+        for payload in written.iter().filter(|payload| payload[0] == producer) {
+            assert!(payload[1] > last, "{written:?}");
+            last = payload[1];
+        }
+    }
 }
 
 fn two_wait_for_room_and_one_writes() {

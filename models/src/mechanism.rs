@@ -7,6 +7,7 @@ mod source {
     pub(crate) mod config;
     pub(crate) mod error;
     pub(crate) mod ids;
+    pub(crate) mod lane;
     pub(crate) mod net {
         pub(crate) mod clock;
     }

@@ -1,5 +1,6 @@
 //! The send queue and its writer under shuttle: very many orders of a larger program, chosen at
-//! random. Four threads push, one frame or several together, wait for room, or give up waiting. One writes to a kernel that takes any
+//! random. Four threads push, one frame or several together, wait for room, or give up waiting; some frames replace
+//! the one with the same key, and some have an age limit of their own. One writes to a kernel that takes any
 //! part of what it is given, loses links, and is replaced by another thread midway. Every snapshot must
 //! balance, and each frame arrives once, in order.
 //!
@@ -25,7 +26,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ::shuttle::{
@@ -40,7 +41,7 @@ use crate::{
     check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
     config::Overflow,
     net::clock::CoarseInstant,
-    send::queue::{LARGE_FROM, SendQueue, Staged, WhenFull},
+    send::queue::{LARGE_FROM, SendQueue, Staged, Terms, WhenFull},
 };
 
 include!("mechanism.rs");
@@ -64,6 +65,9 @@ const PRODUCERS: u8 = 4;
 
 /// Frames that the queue may hold.
 const ROOM: usize = 5;
+
+/// Added to the producer in frames that replace each other.
+const KEYED: u8 = 100;
 
 /// Frames of each producer.
 const FRAMES: u8 = 6;
@@ -103,6 +107,7 @@ struct Totals {
     written: AtomicU64,
     stale: AtomicU64,
     overflow: AtomicU64,
+    replaced: AtomicU64,
     rejected: AtomicU64,
     given_up: AtomicU64,
     bursts_cut: AtomicU64,
@@ -116,6 +121,7 @@ impl Totals {
             &self.written,
             &self.stale,
             &self.overflow,
+            &self.replaced,
             &self.rejected,
             &self.given_up,
             &self.bursts_cut,
@@ -131,10 +137,11 @@ impl std::fmt::Display for Totals {
         let read = |number: &AtomicU64| number.load(Relaxed);
         write!(
             f,
-            "{} written, {} stale, {} evicted, {} refused, {} given up, {} bursts cut, {} links, {} snapshots",
+            "{} written, {} stale, {} evicted, {} replaced, {} refused, {} given up, {} bursts cut, {} links, {} snapshots",
             read(&self.written),
             read(&self.stale),
             read(&self.overflow),
+            read(&self.replaced),
             read(&self.rejected),
             read(&self.given_up),
             read(&self.bursts_cut),
@@ -194,13 +201,14 @@ fn one_execution(overflow: Overflow, totals: &Arc<Totals>) {
     assert_eq!(stats.accepted.frames, pushed);
     assert_eq!(stats.written.frames, kernel.received);
     assert_eq!(
-        stats.written + stats.dropped.stale + stats.dropped.overflow,
+        stats.written + stats.dropped.stale + stats.dropped.overflow + stats.dropped.replaced,
         stats.accepted
     );
     for (total, frames) in [
         (&totals.written, stats.written),
         (&totals.stale, stats.dropped.stale),
         (&totals.overflow, stats.dropped.overflow),
+        (&totals.replaced, stats.dropped.replaced),
         (&totals.rejected, stats.rejected.total()),
     ] {
         total.fetch_add(frames.frames, Relaxed);
@@ -219,7 +227,7 @@ fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64, totals: &Totals) 
             number += 1;
             payload(producer, number)
         };
-        match thread_rng().gen_range(0..8) {
+        match thread_rng().gen_range(0..11) {
             0..3 => {
                 let accepted = queue.push((), GROUP, next(), now()).map(drop).is_ok();
                 pushed += u64::from(accepted);
@@ -229,7 +237,7 @@ fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64, totals: &Totals) 
                 pushed += u64::from(block_on(waiting).map(drop).is_ok());
             }
             5..7 => pushed += push_burst([next(), next(), next()], queue, now, totals),
-            _ => {
+            7 => {
                 let mut waiting = Box::pin(queue.push_wait((), GROUP, next(), now));
                 let mut cx = Context::from_waker(Waker::noop());
                 match waiting.as_mut().poll(&mut cx) {
@@ -241,11 +249,33 @@ fn produce(producer: u8, queue: &SendQueue, clock: &AtomicU64, totals: &Totals) 
                     }
                 }
             }
+            _ => {
+                pushed += u64::from(push_apart(producer, next(), queue, now()));
+            }
         }
         snapshot(queue);
     }
     drop(unpolled);
     pushed
+}
+
+/// Pushes a frame that replaces the one before of the same producer, or one with an age limit of its own. Returns
+/// whether it was accepted.
+fn push_apart(producer: u8, mut payload: Vec<u8>, queue: &SendQueue, now: CoarseInstant) -> bool {
+    let mut terms = Terms::default();
+    match thread_rng().gen_bool(0.7) {
+        true => {
+            // It may go out before frames that were pushed earlier, so it is in an order of its own.
+            payload[0] += KEYED;
+            terms.key = Some((GROUP, producer.into()));
+        }
+        false => terms.ttl = Some(Duration::from_millis(STALE_AFTER * 3)),
+    }
+    let pushed = match thread_rng().gen_bool(0.5) {
+        true => queue.push_apart((), (GROUP, payload), terms, now),
+        false => block_on(queue.push_apart_wait((), (GROUP, payload), terms, || now)),
+    };
+    pushed.map(drop).is_ok()
 }
 
 /// Pushes frames together, and maybe waits for room where there is none, as a peer does. Returns how

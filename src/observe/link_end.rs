@@ -25,7 +25,12 @@ pub(crate) struct LinkEnd {
 }
 
 /// What a line of the log shows, if anything.
-type Shown<T> = Option<DisplayValue<T>>;
+pub(super) type Shown<T> = Option<DisplayValue<T>>;
+
+/// Returns what a line of the log shows of a lane: nothing if it is the normal one.
+pub(super) fn shown(lane: Lane) -> Shown<Lane> {
+    (lane != Lane::NORMAL).then(|| display(lane))
+}
 
 impl LinkEnd {
     /// Returns what a line of the log shows: the peer; the lane, if it is not the normal one;
@@ -33,6 +38,6 @@ impl LinkEnd {
     pub(super) fn fields(&self) -> (&PeerAddr, Shown<Lane>, Shown<SocketAddr>, Shown<NodeId>) {
         let PeerLane { peer, .. } = &self.to;
         let addr = peer.host().map(|_| display(self.addr));
-        (peer, self.to.named_lane(), addr, self.node.map(display))
+        (peer, shown(self.to.lane), addr, self.node.map(display))
     }
 }

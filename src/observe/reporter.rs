@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{
-    Instrument, Level,
-    field::{DisplayValue, display},
-};
+use tracing::{Instrument, Level, field::display};
 
 #[cfg(feature = "tls")]
 use crate::tls_error::TlsError;
@@ -26,7 +23,7 @@ use crate::{
     observe::{
         event::{Component, DownReason, PeerEvent},
         link_counters::LinkCounters,
-        link_end::LinkEnd,
+        link_end::{LinkEnd, Shown, shown},
         quiet_log::{Cause, Kind, Place, QuietLog},
         stats::{DropReason, Dropped, LinkStats, Receipt},
         subscribers::Subscribers,
@@ -152,7 +149,7 @@ impl Reporter {
         err: &io::Error,
         name: Option<NameError>,
     ) {
-        let (peer, lane) = (&to.peer, to.named_lane());
+        let (peer, lane) = (&to.peer, shown(to.lane));
         let place = Place::To(Some(to.clone()));
         match self.is_news(place, Cause::Unreachable, Count::ZERO) {
             Some(_) => tracing::warn!(%peer, lane, failures, %err, "unreachable"),
@@ -451,7 +448,7 @@ impl Reporter {
 }
 
 /// Returns what a line of the log says of where frames go.
-fn names(to: Option<&PeerLane>) -> (Option<DisplayValue<&PeerAddr>>, Option<DisplayValue<Lane>>) {
-    let lane = to.and_then(PeerLane::named_lane);
+fn names(to: Option<&PeerLane>) -> (Shown<&PeerAddr>, Shown<Lane>) {
+    let lane = to.and_then(|to| shown(to.lane));
     (to.map(|to| display(&to.peer)), lane)
 }

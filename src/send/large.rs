@@ -136,7 +136,7 @@ enum Outcome {
 
 impl Message<'_> {
     async fn send(&self, payload: &Bytes, takes: Takes) -> Result<Outcome, LargeError> {
-        let (queue, parts) = (&self.state.queue, Parts::default());
+        let (queue, parts) = (&self.state.queue, Parts::new());
         let room = (takes.frame as usize).saturating_sub(HEADER + PART_HEAD);
         let step = PART_BYTES.min(room).max(1);
         for offset in (0..payload.len()).step_by(step) {
@@ -190,7 +190,7 @@ impl Drop for Message<'_> {
             return;
         }
         let terms = Terms {
-            part: Some(Parts::default().part()),
+            part: Some(Parts::new().part()),
             ..Terms::default()
         };
         let frame = (self.group, self.head(0).encode_cancelled());

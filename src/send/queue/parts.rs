@@ -1,19 +1,22 @@
 //! What became of the parts of one long message: how many left the queue, and on which link they were written.
 
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Poll, Waker},
+};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 /// The parts of one message, as its sender sees them. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Parts(Arc<Inner>);
+#[derive(Clone)]
+pub(crate) struct Parts(Arc<Mutex<Inner>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
-    state: Mutex<PartsState>,
-    /// Notified when a part has left the queue.
-    changed: Notify,
+    state: PartsState,
+    /// Wakes the sender when a part has left the queue.
+    sender: Option<Waker>,
 }
 
 /// What is known of the parts.
@@ -29,37 +32,40 @@ pub(crate) struct PartsState {
 }
 
 /// One part in the queue. Tells what became of it when it leaves.
-#[derive(Debug)]
 pub(crate) struct QueuedPart {
     parts: Parts,
     written: bool,
 }
 
 impl Parts {
+    pub(crate) fn new() -> Self {
+        Parts(Arc::new(Mutex::new(Inner::default())))
+    }
+
     /// Returns what goes into the queue with a part.
     pub(crate) fn part(&self) -> QueuedPart {
-        self.0.state.lock().queued += 1;
+        self.0.lock().state.queued += 1;
         QueuedPart {
             parts: self.clone(),
             written: false,
         }
     }
 
-    pub(crate) fn state(&self) -> PartsState {
-        *self.0.state.lock()
-    }
-
-    /// Waits until this holds. It is looked at when a part leaves the queue.
+    /// Waits until this holds. It is looked at when a part leaves the queue. Only one may wait at a time.
     pub(crate) async fn until(&self, holds: impl Fn(PartsState) -> bool) -> PartsState {
-        loop {
-            // Created before the check, so that a notification between the two is not missed.
-            let changed = self.0.changed.notified();
-            let state = self.state();
+        poll_fn(|cx| {
+            // Wakers are foreign code: cloned before the lock is taken, and dropped after it is released.
+            let mut waker = Some(cx.waker().clone());
+            let mut inner = self.0.lock();
+            let state = inner.state;
             if holds(state) {
-                return state;
+                return Poll::Ready(state);
             }
-            changed.await;
-        }
+            std::mem::swap(&mut inner.sender, &mut waker);
+            drop(inner);
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -67,18 +73,22 @@ impl QueuedPart {
     /// Notes that it was written whole on this link.
     pub(super) fn written_on(&mut self, link: u64) {
         self.written = true;
-        let mut state = self.parts.0.state.lock();
+        let state = &mut self.parts.0.lock().state;
         state.torn |= *state.link.get_or_insert(link) != link;
     }
 }
 
 impl Drop for QueuedPart {
     fn drop(&mut self) {
-        let mut state = self.parts.0.state.lock();
-        state.queued -= 1;
-        state.dropped |= !self.written;
-        drop(state);
-        self.parts.0.changed.notify_waiters();
+        let mut inner = self.parts.0.lock();
+        inner.state.queued -= 1;
+        inner.state.dropped |= !self.written;
+        let sender = inner.sender.take();
+        drop(inner);
+        // The queue drops parts when its lock is released.
+        if let Some(sender) = sender {
+            sender.wake();
+        }
     }
 }
 
@@ -88,18 +98,24 @@ mod tests {
 
     use super::*;
 
+    impl Parts {
+        fn now(&self) -> PartsState {
+            self.0.lock().state
+        }
+    }
+
     #[test]
     fn parts_on_two_links_are_torn_and_one_that_is_not_written_is_dropped() {
-        let parts = Parts::default();
+        let parts = Parts::new();
         let [mut first, mut second, third] = [parts.part(), parts.part(), parts.part()];
         let all_gone = parts.until(|state| state.queued == 0);
         let mut all_gone = std::pin::pin!(all_gone);
         assert!(all_gone.as_mut().now_or_never().is_none());
         first.written_on(4);
-        assert_eq!((parts.state().link, parts.state().torn), (Some(4), false));
+        assert_eq!((parts.now().link, parts.now().torn), (Some(4), false));
         second.written_on(5);
         drop((first, second));
-        assert!(parts.state().torn && !parts.state().dropped);
+        assert!(parts.now().torn && !parts.now().dropped);
         assert!(all_gone.as_mut().now_or_never().is_none());
         drop(third);
         assert!(all_gone.now_or_never().expect("all have left").dropped);

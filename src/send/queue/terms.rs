@@ -6,7 +6,7 @@ use super::parts::QueuedPart;
 use crate::ids::GroupId;
 
 /// What holds for one frame, and not for all of the queue.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Terms {
     /// How old it may become.
     pub(crate) ttl: Option<Duration>,
