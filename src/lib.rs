@@ -85,7 +85,7 @@
 //! | `Listener` | one | accepts connections, gives each to the Reader that has the fewest |
 //! | `Reader` | one per reading arbiter | owns connections as tasks, turns bytes into frames |
 //! | [`Node`] | one | offers registering, subscribing and sending as actix messages |
-//! | `PeerWriter` | one per peer that is not idle | connects, writes what is queued, reconnects |
+//! | `PeerWriter` | one per lane of a peer that is not idle | connects, writes what is queued, reconnects |
 //! | `UdpActor` | one | sends and receives datagrams, on the number of the TCP port |
 //!
 //! An actor that ends unexpectedly is started again, after a wait and within a budget; actix' own
@@ -104,7 +104,9 @@
 //! [`Inbound`], and can answer it on the same connection: a node that has something to send uses a connection
 //! that is there, whoever dialled it, and dials only if there is none. The frames of a queue are numbered, so
 //! a receiver knows which are missing ([`Inbound::gap`]). All of this is said in frames of
-//! [`GroupId::RESERVED`], which PhxPaxos nodes ignore; `wire/control` has their layout.
+//! [`GroupId::RESERVED`], which PhxPaxos nodes ignore; `wire/control` has their layout. A message longer than a frame
+//! ([`Peer::send_large`]) travels in parts on that group, too; `wire/part` has theirs. Each [`Lane`] of a peer is a
+//! connection and a queue of its own.
 //!
 //! # Threads
 //!
