@@ -11,6 +11,7 @@ pub mod decoder;
 #[cfg(feature = "tls")]
 pub mod first_bytes;
 pub mod handshake;
+pub mod parts;
 #[cfg(feature = "tls")]
 pub mod patterns;
 pub mod queue;

@@ -108,6 +108,7 @@ impl Bench {
                 number @ 3..40 => self.push_wait(number * number * 8),
                 number @ 40..70 => self.poll(number),
                 number @ 70..90 => self.give_up(number),
+                number @ 90..170 => self.push_apart(number, script.number()),
                 _ => self.queue.trim(),
             },
         }
@@ -120,6 +121,19 @@ impl Bench {
             .push_at(GroupId::new(len as u32), payload, self.now());
         let pushed = pushed.map_err(|err| Refused::of(err, len));
         assert_eq!(pushed, self.list.push(len, self.now()));
+    }
+
+    /// Half of these have a key, and some of them an age limit.
+    fn push_apart(&mut self, number: usize, shape: usize) {
+        // Few lengths, which are the groups, so that keys meet again.
+        let len = [3, 3, 3, 9, 700, MAX_FRAME - 8][number % 6];
+        let key = shape.is_multiple_of(2).then_some(shape as u64 / 2 % 3);
+        let ttl = (shape as u64).checked_sub(128);
+        let payload = vec![self.list.number as u8; len];
+        let frame = (GroupId::new(len as u32), payload);
+        let pushed = self.queue.push_apart_at(frame, key, ttl, self.now());
+        let pushed = pushed.map_err(|err| Refused::of(err, len));
+        assert_eq!(pushed, self.list.push_apart(len, key, ttl, self.now()));
     }
 
     fn push_wait(&mut self, len: usize) {

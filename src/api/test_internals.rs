@@ -7,6 +7,7 @@ use std::{
     io::IoSlice,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 #[cfg(unix)]
 use std::{
@@ -22,7 +23,7 @@ use crate::{
     lane::{Lane, PeerLane},
     net::clock::CoarseInstant,
     receive::grouping::{Grouping, Round, RoundLimits},
-    send::queue::{Batch, Limits, SendQueue, Staged, WhenFull},
+    send::queue::{Batch, Limits, SendQueue, Staged, Terms, WhenFull},
     wire::control::{Control, Front},
 };
 #[cfg(unix)]
@@ -46,6 +47,9 @@ use crate::{
 
 #[cfg(feature = "tls")]
 pub mod tls;
+
+mod assembling;
+pub use self::assembling::{Assembling, Part};
 
 /// A send queue without a writer.
 #[derive(Debug, Clone)]
@@ -111,6 +115,31 @@ impl Queue {
         let pushed = self
             .0
             .push((), group, payload, CoarseInstant::from_millis(now));
+        pushed
+            .map(drop)
+            .map_err(|(refusal, payload)| refusal.with(payload))
+    }
+
+    /// Pushes a frame that replaces the queued one with the same key, or with an age limit of its own in
+    /// milliseconds, at the time `now`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`push`](Queue::push).
+    pub fn push_apart_at<P: Payload>(
+        &self,
+        (group, payload): (GroupId, P),
+        key: Option<u64>,
+        ttl: Option<u64>,
+        now: u64,
+    ) -> Result<(), SendError<P>> {
+        let terms = Terms {
+            ttl: ttl.map(Duration::from_millis),
+            key: key.map(|key| (group, key)),
+            part: None,
+        };
+        let now = CoarseInstant::from_millis(now);
+        let pushed = self.0.push_apart((), (group, payload), terms, now);
         pushed
             .map(drop)
             .map_err(|(refusal, payload)| refusal.with(payload))

@@ -26,7 +26,7 @@ const MIN_STEP: usize = 128 << 10;
 
 /// The messages that are not whole.
 #[derive(Debug)]
-pub(super) struct Messages {
+pub(crate) struct Messages {
     /// The longest that is taken.
     max: usize,
     /// How long a message may wait for its next part.
@@ -47,14 +47,14 @@ struct Message {
 
 /// A message that is dropped, with what came of it.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
-pub(super) struct Incomplete {
-    pub(super) group: GroupId,
-    pub(super) count: Count,
+pub(crate) struct Incomplete {
+    pub(crate) group: GroupId,
+    pub(crate) count: Count,
 }
 
 /// Where the bytes of a part go.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// To the message at this position.
     Message(usize),
     /// Nowhere: the message was dropped before, or cannot be taken.
@@ -62,7 +62,7 @@ pub(super) enum Place {
 }
 
 impl Messages {
-    pub(super) fn new(max: usize, patience: Duration) -> Self {
+    pub(crate) fn new(max: usize, patience: Duration) -> Self {
         Messages {
             max,
             patience,
@@ -70,18 +70,18 @@ impl Messages {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
     /// Returns how many bytes are allocated.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         let held = self.open.iter().map(|message| message.bytes.capacity());
         held.sum()
     }
 
     /// Finds the place of a part of `len` bytes. A message whose part does not follow the one before is dropped.
-    pub(super) fn place(&mut self, part: &PartHead, len: usize, now: Instant) -> Place {
+    pub(crate) fn place(&mut self, part: &PartHead, len: usize, now: Instant) -> Place {
         let known = self.open.iter().position(|it| it.number == part.message);
         if let Some(index) = known {
             let message = &self.open[index];
@@ -115,13 +115,13 @@ impl Messages {
     }
 
     /// Returns how many bytes will be allocated once this message has grown by `len` bytes.
-    pub(super) fn needs(&self, index: usize, len: usize) -> usize {
+    pub(crate) fn needs(&self, index: usize, len: usize) -> usize {
         let message = &self.open[index];
         self.held() - message.bytes.capacity() + message.capacity_for(len)
     }
 
     /// Appends what came. Returns the message, in the form of a frame, if it is whole.
-    pub(super) fn append(&mut self, index: usize, bytes: &[u8], now: Instant) -> Option<BytesMut> {
+    pub(crate) fn append(&mut self, index: usize, bytes: &[u8], now: Instant) -> Option<BytesMut> {
         let message = &mut self.open[index];
         let capacity = message.capacity_for(bytes.len());
         let missing = capacity - message.bytes.len();
@@ -140,30 +140,30 @@ impl Messages {
     }
 
     /// Drops the message of this number, if parts of it have come.
-    pub(super) fn cancel(&mut self, number: u64) -> Option<Incomplete> {
+    pub(crate) fn cancel(&mut self, number: u64) -> Option<Incomplete> {
         let index = self.open.iter().position(|it| it.number == number)?;
         Some(self.remove(index))
     }
 
     /// Drops the message at this position.
-    pub(super) fn remove(&mut self, index: usize) -> Incomplete {
+    pub(crate) fn remove(&mut self, index: usize) -> Incomplete {
         self.open.swap_remove(index).incomplete()
     }
 
     /// Drops all.
-    pub(super) fn clear(&mut self) -> Vec<Incomplete> {
+    pub(crate) fn clear(&mut self) -> Vec<Incomplete> {
         let all = std::mem::take(&mut self.open).into_iter();
         all.map(Message::incomplete).collect()
     }
 
     /// Returns when the first message has waited too long.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let oldest = self.open.iter().map(|message| message.touched).min();
         Some(oldest? + self.patience)
     }
 
     /// Drops the messages that have waited too long.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Incomplete> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Incomplete> {
         let patience = self.patience;
         let late = self.open.extract_if(.., |it| {
             now.saturating_duration_since(it.touched) >= patience
@@ -172,7 +172,7 @@ impl Messages {
     }
 
     /// Gives the messages their full time again, because the sender is not at fault for what has passed.
-    pub(super) fn restart(&mut self, now: Instant) {
+    pub(crate) fn restart(&mut self, now: Instant) {
         for message in &mut self.open {
             message.touched = now;
         }

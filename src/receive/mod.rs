@@ -22,7 +22,7 @@ mod large_frame;
 mod link_control;
 pub(crate) mod link_reading;
 pub(crate) mod listener;
-mod messages;
+pub(crate) mod messages;
 pub(crate) mod origin;
 mod parts;
 mod patience;

@@ -47,21 +47,60 @@ impl List {
     }
 
     pub(super) fn push(&mut self, payload: usize, at: u64) -> Result<(), Refused> {
-        let frame = Frame {
-            number: self.number,
-            payload,
-            at,
-        };
+        let frame = self.frame(payload, at);
         let admitted = self.admit(frame.len());
         self.decide(frame, admitted)
     }
 
-    pub(super) fn push_wait(&mut self, payload: usize, at: u64) -> Poll<Result<(), Refused>> {
+    /// Takes a frame that replaces the queued one with the same key, or with an age limit of its own.
+    pub(super) fn push_apart(
+        &mut self,
+        payload: usize,
+        key: Option<u64>,
+        ttl: Option<u64>,
+        at: u64,
+    ) -> Result<(), Refused> {
         let frame = Frame {
+            key: key.map(|key| (payload, key)),
+            age_limit: ttl.unwrap_or(STALE_AFTER),
+            ..self.frame(payload, at)
+        };
+        let is_older = |queued: &Frame| frame.key.is_some() && queued.key == frame.key;
+        let Some(place) = self.queued.iter().position(is_older) else {
+            let admitted = self.admit(frame.len());
+            return self.decide(frame, admitted);
+        };
+        // It gives its room to the newer one, and gets it back if that is refused.
+        let older = self.queued.remove(place).expect("it was found");
+        let mut without = self.queued.clone();
+        let admitted = self.admit(frame.len());
+        if admitted.is_err() {
+            self.queued.insert(place, older);
+            return self.decide(frame, admitted);
+        }
+        self.stats.dropped.replaced += count(older.len());
+        let has_evicted = without.len() != self.queued.len();
+        self.decide(frame, admitted)?;
+        if !has_evicted {
+            without.insert(place, *self.queued.back().expect("just put there"));
+            self.queued = without;
+        }
+        self.grant();
+        Ok(())
+    }
+
+    fn frame(&self, payload: usize, at: u64) -> Frame {
+        Frame {
             number: self.number,
             payload,
             at,
-        };
+            key: None,
+            age_limit: STALE_AFTER,
+        }
+    }
+
+    pub(super) fn push_wait(&mut self, payload: usize, at: u64) -> Poll<Result<(), Refused>> {
+        let frame = self.frame(payload, at);
         match self.admit(frame.len()) {
             Err(Refused::Frames | Refused::Bytes) => {
                 self.number += 1;
@@ -175,10 +214,14 @@ impl List {
     }
 
     pub(super) fn expire(&mut self, now: u64) {
-        while self.queued.front().is_some_and(|frame| frame.is_stale(now)) {
-            let frame = self.queued.pop_front().expect("looked at it");
-            self.stats.dropped.stale += count(frame.len());
-        }
+        let stale = &mut self.stats.dropped.stale;
+        self.queued.retain(|frame| {
+            let keep = !frame.is_stale(now);
+            if !keep {
+                *stale += count(frame.len());
+            }
+            keep
+        });
         self.grant();
     }
 
@@ -217,7 +260,12 @@ impl List {
             self.stats.dropped.stopped += sum(&self.lent);
             self.lent.clear();
         }
+        let newer: Vec<_> = self.queued.iter().filter_map(|frame| frame.key).collect();
         while let Some(frame) = self.lent.pop_back() {
+            if frame.key.is_some_and(|key| newer.contains(&key)) {
+                self.stats.dropped.replaced += count(frame.len());
+                continue;
+            }
             self.queued.push_front(frame);
         }
         self.grant();
@@ -252,6 +300,9 @@ pub(super) struct Frame {
     number: usize,
     pub(super) payload: usize,
     at: u64,
+    /// Its group, and what its sender calls it by.
+    key: Option<(usize, u64)>,
+    age_limit: u64,
 }
 
 impl Frame {
@@ -260,7 +311,7 @@ impl Frame {
     }
 
     fn is_stale(&self, now: u64) -> bool {
-        now - self.at >= STALE_AFTER
+        now - self.at >= self.age_limit
     }
 }
 
