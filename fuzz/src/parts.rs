@@ -15,7 +15,7 @@ const PATIENCE: u64 = 100;
 const MAX_MESSAGES: usize = 16;
 
 /// What may be allocated for a message beside what came.
-const SLACK: usize = (128 << 10) + 8;
+const SLACK: usize = (4 << 10) + 8;
 
 pub fn run(data: &[u8]) {
     let mut script = Script(data);
@@ -116,7 +116,10 @@ impl Table {
             if head.offset > 0 {
                 return (None, None);
             }
-            let fits = head.total <= MAX as u64 && bytes.len() as u64 <= head.total;
+            let others: u64 = self.open.values().map(|open| open.total).sum();
+            let fits = head.total <= (MAX as u64).saturating_sub(others)
+                && bytes.len() as u64 <= head.total
+                && !bytes.is_empty();
             if !fits || self.open.len() == MAX_MESSAGES || head.group == u32::MAX {
                 return (None, Some((GroupId::new(head.group), bytes.len() as u64)));
             }

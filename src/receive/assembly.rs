@@ -6,7 +6,7 @@ use std::future::pending;
 use futures::future::OptionFuture;
 
 use crate::{
-    net::time::sleep_until,
+    net::time::{Instant, sleep_until},
     receive::{
         budget::{InboundBudget, Share},
         messages::Messages,
@@ -26,6 +26,11 @@ impl Assembly {
             messages,
             share: budget.share(),
         }
+    }
+
+    /// Returns whether a message has waited too long by now, or all must be given up.
+    pub(super) fn is_over_by(&self, now: Instant) -> bool {
+        self.share.is_given_up() || self.messages.due().is_some_and(|due| due <= now)
     }
 
     /// Waits until a message has waited too long for its next part, or all of them must be given up.

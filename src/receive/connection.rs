@@ -46,8 +46,8 @@ use crate::{
 /// How long the far end of a link has to notice that this node stops.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
-/// After so many control frames in a row other tasks get their turn.
-const CONTROLS_PER_TURN: usize = 64;
+/// After so many control frames and parts of messages in a row other tasks get their turn.
+const BETWEEN_PER_TURN: usize = 64;
 
 /// One connection, for as long as it lives.
 pub(crate) struct Connection {
@@ -224,6 +224,11 @@ impl Connection {
     /// Waits until there is something to read. Waits without limit, unless a frame has begun and is not
     /// complete in time.
     pub(super) async fn readable(&mut self) -> Result<(), End> {
+        // Looked at here, too, because the socket may be readable again and again.
+        let assembly = self.assembly.as_deref();
+        if assembly.is_some_and(|assembly| assembly.is_over_by(time::now())) {
+            self.review_messages();
+        }
         // A frame that arrives in small pieces makes the socket readable again and again, so its
         // deadline is checked here too. If bytes are readable already, the peer was in time and this task
         // was late.
@@ -242,7 +247,7 @@ impl Connection {
             let of_no_use = OptionFuture::from(of_no_use);
             let review = OptionFuture::from(self.review.as_mut().map(|timer| timer.as_mut()));
             let assembly = self.assembly.as_deref();
-            // Boxed, as below, because few connections have any.
+            // Boxed, because few connections have any.
             let message_is_over = assembly.map(|assembly| Box::pin(assembly.is_over()));
             let message_is_over = OptionFuture::from(message_is_over);
             tokio::select! {
@@ -271,7 +276,7 @@ impl Connection {
         if !self.deliverer.is_handled() {
             self.share
                 .cover(self.buffer.held() + self.deliverer.overhead());
-            self.share.busy(true);
+            self.busy(true);
             let begun = time::now();
             let overhead = self.deliverer.overhead();
             let (buffer, share) = (&mut self.buffer, &mut self.share);
@@ -287,10 +292,21 @@ impl Connection {
             };
             let handled = self.deliverer.wait_until_handled();
             self.source.watch_during(handled, ended).await;
-            self.share.busy(false);
+            self.busy(false);
             let now = time::now();
             self.frame_deadline.restart(now);
+            if let Some(assembly) = &mut self.assembly {
+                assembly.messages.restart(now);
+            }
             self.patience.handlers_took(now - begun);
+        }
+    }
+
+    /// Notes whether handlers are awaited: no memory could be given back before they are done.
+    fn busy(&self, busy: bool) {
+        self.share.busy(busy);
+        if let Some(assembly) = &self.assembly {
+            assembly.share.busy(busy);
         }
     }
 
@@ -312,7 +328,7 @@ impl Connection {
     /// frame is incomplete.
     async fn deliver(&mut self) -> Result<(), End> {
         let received = self.buffer.len();
-        let (mut delivered, mut controls) = (Ok(()), 0);
+        let (mut delivered, mut between) = (Ok(()), 0);
         while let Some(bytes) = self.buffer.deliverable() {
             self.share.busy(true);
             let delivering = self.deliverer.deliver(self.from, bytes);
@@ -321,17 +337,15 @@ impl Connection {
             match done {
                 Ok(Delivered::All) => break,
                 Ok(Delivered::UpToPart(frame)) => Box::pin(self.take_part(&frame)).await?,
-                Ok(Delivered::UpTo(control)) => {
-                    self.obey(control).await?;
-                    controls += 1;
-                    if controls % CONTROLS_PER_TURN == 0 {
-                        tokio::task::yield_now().await;
-                    }
-                }
+                Ok(Delivered::UpTo(control)) => self.obey(control).await?,
                 Err(err) => {
                     delivered = Err(err);
                     break;
                 }
+            }
+            between += 1;
+            if between % BETWEEN_PER_TURN == 0 {
+                tokio::task::yield_now().await;
             }
         }
         self.buffer.settle(self.max_frame);
@@ -357,6 +371,13 @@ impl Connection {
         }
         let len = self.buffer.announced(self.max_frame);
         self.frame_deadline.at(len.ok().flatten())
+    }
+}
+
+impl Drop for Connection {
+    /// Whatever ends it, even in the middle of its work.
+    fn drop(&mut self) {
+        self.end_messages();
     }
 }
 

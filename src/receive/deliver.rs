@@ -55,6 +55,8 @@ pub(crate) struct Deliverer {
     turn: Option<Turn>,
     grouping: Grouping,
     unhandled: Unhandled,
+    /// Whether what is delivered shares its memory with nothing else.
+    owns_buffer: bool,
 }
 
 impl Deliverer {
@@ -73,6 +75,7 @@ impl Deliverer {
             turn: None,
             grouping: Grouping::default(),
             unhandled: Unhandled::default(),
+            owns_buffer: false,
         }
     }
 
@@ -134,7 +137,10 @@ impl Deliverer {
             control: false,
             ..self.limits
         };
-        self.deliver_within(limits, from, message).await
+        self.owns_buffer = true;
+        let delivered = self.deliver_within(limits, from, message).await;
+        self.owns_buffer = false;
+        delivered
     }
 
     async fn deliver_within(
@@ -167,6 +173,7 @@ impl Deliverer {
                     gap: None,
                 },
                 wait_bytes: self.wait_bytes,
+                owns_buffer: self.owns_buffer,
                 turn: self.turn.as_ref(),
                 unhandled: &mut self.unhandled,
             };
@@ -293,6 +300,7 @@ struct HandOver<'d> {
     intake: &'d mut Intake,
     via: Arrival<'d>,
     wait_bytes: Option<usize>,
+    owns_buffer: bool,
     turn: Option<&'d Turn>,
     unhandled: &'d mut Unhandled,
 }
@@ -371,7 +379,10 @@ impl HandOver<'_> {
         self.intake.book();
         // The copy makes a slow group hold the bytes that it is charged for, and not all that was
         // read together with them.
-        let frames = frames.copied(fitting);
+        let frames = match self.owns_buffer {
+            true => frames,
+            false => frames.copied(fitting),
+        };
         let delivery = self.intake.deliver(index, &group.account, fitting);
         let inbound = Inbound::new(self.arrival(index), frames, delivery, Some(charge));
         // The mailbox does not bound this, the charge does. If the mailbox has just closed, it drops

@@ -177,7 +177,8 @@ impl Connection {
             self.peers.clone(),
             certificate.clone(),
         );
-        let writing = match from.features.has(Features::LINKS) {
+        // A lane that this release does not know is taken as the normal one, but nothing is written back on it.
+        let writing = match from.features.has(Features::links_of(lane)) {
             true => self.source.take_writing(),
             false => None,
         };

@@ -1,10 +1,10 @@
 //! [`Messages`]: the messages of which parts have come on one connection, until they are whole.
 //!
 //! Owns which parts belong together, and how much memory they take: never more than the bytes that came and a
-//! quarter, and never more than the message. Uses no socket and no clock. Which memory there is for them is decided by
+//! quarter, or 4 KiB, and never more than the message. Uses no socket and no clock. Which memory there is for them is decided by
 //! `budget`.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -22,7 +22,7 @@ use crate::{
 const MAX_MESSAGES: usize = 16;
 
 /// The least memory that is added at a time.
-const MIN_STEP: usize = 128 << 10;
+const MIN_STEP: usize = 4 << 10;
 
 /// The messages that are not whole.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Messages {
     max: usize,
     /// How long a message may wait for its next part.
     patience: Duration,
+    /// The slowest rate at which one may come, in bytes per second.
+    floor: usize,
     open: Vec<Message>,
 }
 
@@ -41,7 +43,8 @@ struct Message {
     total: usize,
     /// The header of a frame, and what came.
     bytes: Vec<u8>,
-    /// When its last part came.
+    /// When its first part came, and its last one.
+    begun: Instant,
     touched: Instant,
 }
 
@@ -62,16 +65,21 @@ pub(crate) enum Place {
 }
 
 impl Messages {
-    pub(crate) fn new(max: usize, patience: Duration) -> Self {
+    pub(crate) fn new(max: usize, patience: Duration, floor: usize) -> Self {
         Messages {
             max,
             patience,
+            floor,
             open: Vec::new(),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
     }
 
     /// Returns how many bytes are allocated.
@@ -95,7 +103,10 @@ impl Messages {
             return Place::Nowhere(None);
         }
         let total = usize::try_from(part.total).ok();
-        let total = total.filter(|&total| total <= self.max && len <= total);
+        // Together they may be as long as one may be.
+        let others: usize = self.open.iter().map(|message| message.total).sum();
+        let room = self.max.saturating_sub(others);
+        let total = total.filter(|&total| total <= room && (1..=total).contains(&len));
         match total {
             Some(total) if self.open.len() < MAX_MESSAGES && part.group != GroupId::RESERVED => {
                 self.open.push(Message {
@@ -103,6 +114,7 @@ impl Messages {
                     group: part.group,
                     total,
                     bytes: Vec::new(),
+                    begun: now,
                     touched: now,
                 });
                 Place::Message(self.open.len() - 1)
@@ -152,29 +164,34 @@ impl Messages {
 
     /// Drops all.
     pub(crate) fn clear(&mut self) -> Vec<Incomplete> {
-        let all = std::mem::take(&mut self.open).into_iter();
+        let all = mem::take(&mut self.open).into_iter();
         all.map(Message::incomplete).collect()
     }
 
-    /// Returns when the first message has waited too long.
+    /// Returns when the first message has waited too long, or takes too long in all.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let oldest = self.open.iter().map(|message| message.touched).min();
-        Some(oldest? + self.patience)
+        self.open.iter().map(|message| self.due_of(message)).min()
     }
 
-    /// Drops the messages that have waited too long.
+    fn due_of(&self, message: &Message) -> Instant {
+        let time = Duration::from_secs((message.total / self.floor) as u64);
+        (message.touched + self.patience).min(message.begun + self.patience + time)
+    }
+
+    /// Drops the messages that are due.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Incomplete> {
-        let patience = self.patience;
-        let late = self.open.extract_if(.., |it| {
-            now.saturating_duration_since(it.touched) >= patience
-        });
-        late.map(Message::incomplete).collect()
+        let (late, open) = mem::take(&mut self.open)
+            .into_iter()
+            .partition(|message| self.due_of(message) <= now);
+        self.open = open;
+        let late: Vec<Message> = late;
+        late.into_iter().map(Message::incomplete).collect()
     }
 
     /// Gives the messages their full time again, because the sender is not at fault for what has passed.
     pub(crate) fn restart(&mut self, now: Instant) {
         for message in &mut self.open {
-            message.touched = now;
+            (message.begun, message.touched) = (now, now);
         }
     }
 }
@@ -219,7 +236,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn messages() -> Messages {
-        Messages::new(1 << 20, SECOND)
+        Messages::new(1 << 20, SECOND, 1 << 10)
     }
 
     fn part(message: u64, total: u64, offset: u64) -> PartHead {
@@ -309,6 +326,7 @@ mod tests {
             (part(1, (1 << 20) + 1, 0), 4),
             (part(1, 1 << 63, 0), 4),
             (part(1, 3, 0), 4),
+            (part(1, 3, 0), 0),
         ] {
             let place = messages.place(&refused, len, now);
             assert_eq!(place, Place::Nowhere(incomplete(len)), "{refused:?}");
@@ -339,7 +357,7 @@ mod tests {
     #[test]
     fn memory_follows_what_came() {
         const TOTAL: usize = 64 << 20;
-        let mut messages = Messages::new(TOTAL, SECOND);
+        let mut messages = Messages::new(TOTAL, SECOND, 1 << 10);
         let bytes = vec![1; 64 << 10];
         for offset in (0..TOTAL).step_by(bytes.len()) {
             let whole = take(&mut messages, part(1, TOTAL as u64, offset as u64), &bytes);
@@ -365,6 +383,36 @@ mod tests {
         let late = messages.expire(begun + 2 * SECOND);
         assert_eq!(late.first().copied(), incomplete(1));
         assert_eq!((messages.due(), messages.held()), (None, 0));
+    }
+
+    #[test]
+    fn a_message_that_comes_too_slowly_is_dropped_although_it_goes_on() {
+        let mut now = time::now();
+        // A second for a part, and three for its length.
+        let end = now + 4 * SECOND;
+        let mut messages = messages();
+        let mut offset = 0;
+        while now < end {
+            let Place::Message(index) = messages.place(&part(1, 3 << 10, offset), 1, now) else {
+                panic!("it was dropped before");
+            };
+            messages.append(index, b"a", now);
+            offset += 1;
+            now += SECOND / 2;
+            let late = messages.expire(now);
+            assert_eq!(late.is_empty(), now < end, "{offset}");
+        }
+        assert!(messages.is_empty());
+    }
+
+    #[test]
+    fn all_together_are_no_longer_than_one_may_be() {
+        let now = time::now();
+        let mut messages = messages();
+        take(&mut messages, part(1, 600 << 10, 0), b"abcd");
+        let place = messages.place(&part(2, 500 << 10, 0), 4, now);
+        assert_eq!(place, Place::Nowhere(incomplete(4)));
+        take(&mut messages, part(3, 400 << 10, 0), b"abcd");
     }
 
     #[test]

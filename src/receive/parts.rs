@@ -26,8 +26,11 @@ impl Connection {
                     Some(assembly) => assembly,
                     None => {
                         let (config, budget) = (&self.config, &self.budget);
-                        let messages =
-                            Messages::new(config.longest_message(), config.frame_timeout);
+                        let messages = Messages::new(
+                            config.longest_message(),
+                            config.frame_timeout,
+                            config.frame_floor,
+                        );
                         Box::new(Assembly::new(messages, budget))
                     }
                 };
@@ -66,11 +69,17 @@ impl Connection {
             self.deliverer.receive_part();
             return Ok(());
         };
+        assembly.share.busy(true);
+        self.share.busy(true);
         let delivering = self.deliverer.deliver_message(self.from, &mut message);
         let delivered = self.source.watch_during(delivering, |_| {}).await;
+        self.share.busy(false);
         debug_assert!(!matches!(delivered, Err(Undeliverable::Malformed(_))));
         // Its memory counts until it is handled.
         self.wait_until_handled().await;
+        if let Some(assembly) = &self.assembly {
+            assembly.share.busy(false);
+        }
         self.settle_assembly();
         Ok(())
     }
@@ -83,6 +92,13 @@ impl Connection {
         let needs = assembly.messages.needs(index, len);
         if !assembly.share.is_given_up() && assembly.share.try_hold(needs) {
             return Ok(true);
+        }
+        // No waiting for what only this connection could give back.
+        if assembly.messages.len() > 1 {
+            let dropped = assembly.messages.remove(index);
+            self.drop_incomplete([dropped]);
+            self.settle_assembly();
+            return Ok(false);
         }
         // Waits for what others give back, or larger frames and messages are given up for this one.
         let lifecycle = self.lifecycle.clone();

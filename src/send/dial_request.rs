@@ -7,7 +7,8 @@ use std::sync::atomic::{
 
 use tokio::sync::Notify;
 
-/// Set by [`Peer::connect`](super::peer::Peer::connect), and taken back by the peer's writer when the dial
+/// Set by [`Peer::connect`](super::peer::Peer::connect) and [`Peer::send_large`](super::peer::Peer::send_large), and
+/// taken back by the peer's writer when the dial
 /// has ended, in whatever way.
 #[derive(Debug, Default)]
 pub(super) struct DialRequest {

@@ -24,7 +24,10 @@ pub(crate) async fn expire_while<To: Copy + Eq, F: Future>(
     let expiring = async {
         loop {
             match queue.next_expiry(CoarseInstant::now()) {
-                Some(expiry) => sleep(expiry + EXPIRY_SLACK).await,
+                Some(expiry) => tokio::select! {
+                    () = sleep(expiry.saturating_add(EXPIRY_SLACK)) => {}
+                    () = poll_fn(|cx| queue.poll_sooner(cx)) => {}
+                },
                 None => poll_fn(|cx| queue.poll_ready(cx)).await,
             }
             expire();

@@ -122,7 +122,7 @@ async fn say_hello(
     both_ways: bool,
     lane: Lane,
 ) -> Result<(), NotWelcome> {
-    let hello = Control::hello(sessions.me_for(both_ways), demand.node, lane).encode();
+    let hello = Control::hello(sessions.me_for(lane, both_ways), demand.node, lane).encode();
     match timeout(sessions.time_limit, writing.write_whole(&hello)).await {
         Ok(written) => written.map_err(NotWelcome::Failed),
         Err(_) => Err(no_answer()),

@@ -46,9 +46,9 @@ impl Peer {
     ///
     /// `Ok` means that the system took all of it on one connection, not that it was received. If the connection ends
     /// before that, the message is sent again from its beginning on the next one, twice at most. It arrives once at
-    /// most. Messages on one lane arrive in the order in which their last parts were queued.
+    /// most. On each lane of a peer one message is sent at a time; others wait for their turn, and arrive in that order.
     ///
-    /// Cancelling (dropping the future) ends the message: the receiver drops what it has of it, and counts that as
+    /// Cancelling (dropping the future) ends the message, unless all of it is in the queue: the receiver drops what it has of it, and counts that as
     /// [`DropReason::Incomplete`](crate::DropReason::Incomplete). May be awaited on any thread and any runtime.
     ///
     /// ```
@@ -71,7 +71,8 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// If the receiver takes no messages in parts, or none as long as this; if no connection comes in time; if a part
+    /// If the receiver takes no messages in parts (this is only known on connections on which both nodes have
+    /// introduced themselves; see [`Sessions::Optional`](crate::Sessions)), or none as long as this; if no connection comes in time; if a part
     /// is dropped, or connections end again and again; and as for [`send`](Peer::send). The payload does not come
     /// back: keep a clone, which is cheap for [`Bytes`].
     pub async fn send_large(
@@ -80,16 +81,19 @@ impl Peer {
         payload: impl Into<Bytes>,
     ) -> Result<(), LargeError> {
         let payload = payload.into();
-        if payload.len() <= PART_BYTES {
+        let state = &self.state;
+        if payload.len() <= PART_BYTES && HEADER + payload.len() <= state.queue.longest_frame() {
             let sent = self.send(group, payload).await;
             return sent.map_err(|err| LargeError::Refused(err.without_payload()));
         }
-        let state = &self.state;
+        // One at a time: each has the memory of the far end for itself.
+        let mut number = state.messages.lock().await;
         for _ in 0..MAX_TRIES {
-            let takes = state.until_takes().await.map_err(|why| match why {
+            let (link, takes) = state.until_takes().await.map_err(|why| match why {
                 NoLink::Refused(refusal) => refused(refusal),
                 NoLink::InTime => LargeError::NoConnection,
             })?;
+            *number += 1;
             let takes = takes.ok_or(LargeError::Unsupported)?;
             if payload.len() as u64 > takes.message {
                 let (len, max) = (payload.len(), takes.message);
@@ -98,7 +102,8 @@ impl Peer {
             let mut message = Message {
                 state,
                 group,
-                number: state.next_message(),
+                number: *number,
+                parts: Parts::on(link),
                 total: payload.len() as u64,
                 unfinished: true,
             };
@@ -122,6 +127,7 @@ struct Message<'p> {
     state: &'p PeerState,
     group: GroupId,
     number: u64,
+    parts: Parts,
     total: u64,
     /// Whether the receiver may wait for more of it.
     unfinished: bool,
@@ -136,18 +142,23 @@ enum Outcome {
 
 impl Message<'_> {
     async fn send(&self, payload: &Bytes, takes: Takes) -> Result<Outcome, LargeError> {
-        let (queue, parts) = (&self.state.queue, Parts::new());
-        let room = (takes.frame as usize).saturating_sub(HEADER + PART_HEAD);
-        let step = PART_BYTES.min(room).max(1);
+        let (queue, parts) = (&self.state.queue, &self.parts);
+        let frame = queue.longest_frame().min(takes.frame as usize);
+        let step = PART_BYTES.min(frame.saturating_sub(HEADER + PART_HEAD));
+        if step == 0 {
+            return Err(LargeError::Unsupported);
+        }
+        // No more than half of the queue, or parts could push each other out of it.
+        let at_once = queue.half_of_frames(HEADER + PART_HEAD + step);
+        let at_once = PARTS_QUEUED.min(at_once).max(1);
         for offset in (0..payload.len()).step_by(step) {
             let known = parts
-                .until(|known| known.queued < PARTS_QUEUED || known.dropped || known.torn)
+                .until(|known| known.queued < at_once || known.dropped || known.torn)
                 .await;
             if known.dropped {
                 return Err(LargeError::Dropped);
             }
-            let ended = |link: u64| link != queue.link();
-            if known.torn || known.link.is_some_and(ended) {
+            if known.torn || known.link != queue.link() {
                 return Ok(Outcome::Torn);
             }
             let head = self.head(offset).encode();
@@ -190,7 +201,7 @@ impl Drop for Message<'_> {
             return;
         }
         let terms = Terms {
-            part: Some(Parts::new().part()),
+            part: Some(self.parts.part()),
             ..Terms::default()
         };
         let frame = (self.group, self.head(0).encode_cancelled());

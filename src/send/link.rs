@@ -4,7 +4,7 @@
 //! and reports when the link is up and down. When the link ends, the frames that are not written whole
 //! return to the front of the queue, or are dropped if the queue is closed.
 
-use std::{convert::Infallible, io, mem, pin::pin, sync::Arc};
+use std::{convert::Infallible, future::poll_fn, io, mem, pin::pin, sync::Arc};
 
 use futures::future::OptionFuture;
 
@@ -47,9 +47,9 @@ pub(crate) struct Link<'w> {
 impl<'w> Link<'w> {
     pub(crate) fn open(context: &'w WriterContext, peer: &'w PeerState, wire: Wire) -> Self {
         let end = peer.far_end(wire.addr(), wire.node(), wire.certificate());
+        peer.queue.link_begins(wire.written());
         let epoch = peer.connected(&end, wire.takes());
         context.reporter.link_up(&end, epoch);
-        peer.queue.link_begins(wire.written());
         Link {
             context,
             peer,
@@ -270,7 +270,10 @@ impl<'w> Link<'w> {
         let queue = &self.peer.queue;
         let ready = self.wire.until_ready();
         let ready = match batch.next_expiry(CoarseInstant::now()) {
-            Some(expiry) => timeout(expiry + EXPIRY_SLACK, ready).await.ok(),
+            Some(expiry) => tokio::select! {
+                ready = timeout(expiry.saturating_add(EXPIRY_SLACK), ready) => ready.ok(),
+                () = poll_fn(|cx| queue.poll_sooner(cx)) => None,
+            },
             // Nothing can go stale until something is pushed.
             None => tokio::select! {
                 ready = ready => Some(ready),

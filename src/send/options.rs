@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::{ids::GroupId, lane::Lane, send::queue::Terms};
 
+/// The longest age limit, as of [`Config::stale_after`](crate::Config::stale_after).
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What a sender wants of one frame, beyond what holds for its lane.
 ///
 /// ```
@@ -37,9 +40,9 @@ impl SendOptions {
 
     /// Drops it when it has waited this long to be written ([`DropReason::Stale`](crate::DropReason::Stale)).
     /// Shorter or longer than [`Config::stale_after`](crate::Config::stale_after), which is the default, or what
-    /// the lane has instead. Measured as that is: in steps of 1 to 10 ms, and perhaps one step short.
+    /// the lane has instead. Measured as that is: in steps of 1 to 10 ms, and perhaps one step short. A day at most.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.ttl = Some(ttl.min(DAY));
         self
     }
 

@@ -3,9 +3,10 @@
 use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -53,12 +54,17 @@ pub(crate) struct PeerState {
     node: Mutex<Option<NodeId>>,
     /// The node that frames here answer: no other may get them.
     answers: Mutex<Option<NodeId>>,
-    /// What the far end of the last link takes that is longer than a frame.
-    takes: Mutex<Option<Takes>>,
+    /// The number of the last link, and what its far end takes that is longer than a frame.
+    takes: Mutex<(u64, Option<Takes>)>,
     /// Notified when there is a link, a dial has failed, or there will be no link.
     stirred: Notify,
-    /// The number of the next message in parts.
-    messages: AtomicU64,
+    /// How many wait for a link.
+    waiting: AtomicUsize,
+    /// Whether the writer looks for a link.
+    dialling: AtomicBool,
+    /// The number of the next message in parts. Locked while one is sent, so that they do not take each other's memory
+    /// at the far end.
+    pub(super) messages: tokio::sync::Mutex<u64>,
     /// Notified when there may be a link to the node that it dialled, or when it was heard of.
     heard: Notify,
     pub(super) direct_write: DirectWrite,
@@ -79,6 +85,32 @@ pub(crate) struct PeerState {
     unanswered: AtomicU32,
     /// Cancelled when the peer is forgotten while its writer is at work.
     pub(super) forgotten: CancellationToken,
+}
+
+/// Counts somebody who waits for a link, until this is dropped.
+struct Waiting<'p>(&'p AtomicUsize);
+
+impl<'p> Waiting<'p> {
+    fn new(waiting: &'p AtomicUsize) -> Self {
+        waiting.fetch_add(1, Relaxed);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The writer looks for a link.
+pub(super) struct Dialling<'p>(&'p PeerState);
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        self.0.dialling.store(false, Relaxed);
+        self.0.stir();
+    }
 }
 
 /// Why no link came.
@@ -141,9 +173,11 @@ impl PeerState {
             stream,
             node: Mutex::new(node),
             answers: Mutex::new(None),
-            takes: Mutex::new(None),
+            takes: Mutex::new((0, None)),
             stirred: Notify::new(),
-            messages: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            dialling: AtomicBool::new(false),
+            messages: tokio::sync::Mutex::new(0),
             heard: Notify::new(),
             direct_write,
             reporter,
@@ -216,12 +250,13 @@ impl PeerState {
 
     /// Returns whether the peer must be dialled, if it has no link.
     pub(super) fn needs_link(&self) -> bool {
-        self.queue.has_frames() || self.dial_request.is_asked() && !self.queue.is_done()
+        let is_asked = self.dial_request.is_asked() || self.is_waited_for();
+        self.queue.has_frames() || is_asked && !self.queue.is_done()
     }
 
     /// Notes that a link is up. Returns its number.
     pub(super) fn connected(&self, end: &LinkEnd, takes: Option<Takes>) -> u64 {
-        *self.takes.lock() = takes;
+        *self.takes.lock() = (self.queue.link(), takes);
         *self.last_end.lock() = Some(end.clone());
         self.dial_request.done();
         self.unanswered.store(0, Relaxed);
@@ -243,15 +278,17 @@ impl PeerState {
         self.failures.store(failures, Relaxed);
     }
 
-    /// Tells those who wait for a link to look again.
+    /// Tells those who wait for a link to look again. Runs their wakers, which are foreign code: no lock may be held.
     pub(super) fn stir(&self) {
-        self.stirred.notify_waiters();
+        // Whoever calls this is not at fault for a waker that panics.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.stirred.notify_waiters()));
     }
 
-    /// Waits until there is a link, for as long as a frame may wait for one. Returns what its far end takes that is
-    /// longer than a frame.
-    pub(super) async fn until_takes(&self) -> Result<Option<Takes>, NoLink> {
+    /// Waits until there is a link, for as long as a frame may wait for one. Returns its number, and what its far end
+    /// takes that is longer than a frame.
+    pub(super) async fn until_takes(&self) -> Result<(u64, Option<Takes>), NoLink> {
         let begun = CoarseInstant::now();
+        let _waiting = Waiting::new(&self.waiting);
         loop {
             // Created before the check, so that a notification between the two is not missed.
             let stirred = self.stirred.notified();
@@ -265,20 +302,30 @@ impl PeerState {
             if CoarseInstant::now().since(begun) >= self.queue.stale_after() {
                 return Err(NoLink::InTime);
             }
-            self.dial_request.ask();
+            // A writer that dials goes on as long as somebody waits, and does not wait less for being asked.
+            if !self.dialling.load(Relaxed) {
+                self.dial_request.ask();
+            }
             stirred.await;
         }
     }
 
-    /// Returns the number of a new message in parts.
-    pub(super) fn next_message(&self) -> u64 {
-        self.messages.fetch_add(1, Relaxed)
+    /// Notes that the writer looks for a link, until the guard is dropped.
+    pub(super) fn dials(&self) -> Dialling<'_> {
+        self.dialling.store(true, Relaxed);
+        Dialling(self)
+    }
+
+    /// Returns whether somebody waits for a link who has nothing queued.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
     }
 
     /// Notes that the link is down.
     pub(super) fn disconnected(&self) {
         *self.without_link.lock() = time::now();
         self.connected.store(false, Relaxed);
+        self.stir();
     }
 
     /// Notes that a dial failed, and whether the peer's system answered it.

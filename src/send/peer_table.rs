@@ -120,7 +120,6 @@ impl PeerTable {
         let payloads = peer.state.queue.abandon();
         peer.state.retire();
         peer.state.forgotten.cancel();
-        peer.state.stir();
         self.leaving.push(peer);
         payloads
     }

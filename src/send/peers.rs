@@ -328,11 +328,17 @@ impl KnownIn for Peers {
     }
 
     fn forget_now(&self, peer: &Arc<PeerState>) {
-        // Dropped when the lock is released, because it holds payloads, whose drop is foreign code.
-        let _payloads;
         let mut table = self.table.write();
-        if table.has(peer) {
-            _payloads = table.forget(peer.addr());
+        if !table.has(peer) {
+            return;
+        }
+        let lanes: Vec<_> = table.lanes(peer.addr()).cloned().collect();
+        let payloads = table.forget(peer.addr());
+        drop(table);
+        // Only now, because payloads and wakers are foreign code.
+        drop(payloads);
+        for lane in lanes {
+            lane.state.stir();
         }
     }
 
@@ -357,6 +363,8 @@ impl KnownIn for Peers {
             self.start_writing(&peer.state);
             table.add(peer.clone());
         } else {
+            // Those before it that nobody holds any more.
+            table.settle();
             // It refuses all frames, and counts them. None is queued yet, so no payload is dropped here.
             if table.stopped {
                 peer.state.queue.close();

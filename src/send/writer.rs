@@ -126,6 +126,8 @@ impl Writing {
     /// Dials until there is a connection on which frames may leave. Returns `None` if no frame is left: they
     /// went stale, or the queue was closed. A dial that was asked for without a frame is tried once.
     async fn dial(&mut self) -> Option<Wire> {
+        let state = self.peer.clone();
+        let _dialling = state.dials();
         if self.peer.addr().node().is_some() {
             return self.until_claimed().await;
         }
@@ -183,7 +185,13 @@ impl Writing {
             if let Some(wire) = self.claim() {
                 return Some(wire);
             }
-            let heard = timeout(self.context.config.idle_timeout, self.peer.until_heard());
+            // Whoever waits with nothing queued waits no longer than a frame would.
+            let limit = match self.peer.queue.has_frames() {
+                true => self.context.config.idle_timeout,
+                false => self.peer.queue.stale_after(),
+            };
+            let limit = limit.min(self.context.config.idle_timeout);
+            let heard = timeout(limit, self.peer.until_heard());
             if self.peer.expire_while(heard).await.is_err() {
                 self.peer.dial_request.done();
                 return None;

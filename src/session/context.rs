@@ -132,9 +132,10 @@ impl SessionContext {
         self.me.lock().info.clone()
     }
 
-    /// Returns who this node is, for a link that carries frames both ways or only to the far end.
-    pub(crate) fn me_for(&self, both_ways: bool) -> NodeInfo {
+    /// Returns who this node is, for a link of a lane that carries frames both ways or only to the far end.
+    pub(crate) fn me_for(&self, lane: Lane, both_ways: bool) -> NodeInfo {
         let mut me = self.me();
+        me.features = Features::links_of(lane);
         if !both_ways {
             me.features = Features::default();
             me.max_message = None;

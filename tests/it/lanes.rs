@@ -389,6 +389,43 @@ fn an_unknown_lane_is_taken_as_the_normal_one_or_refused() {
     }
 }
 
+/// A release that knows no lanes would take the link of one in the place of the normal one.
+#[test]
+fn a_link_of_another_lane_does_not_ask_an_older_release_to_write_on_it() {
+    for config in placements() {
+        run(async {
+            let a = node_of(config.clone(), 1);
+            let (listener, to) = listener();
+            let peer = a.peer(to).expect("usable");
+            for (lane, says) in [(Lane::NORMAL, 1u32), (Lane::BULK, 2)] {
+                peer.lane(lane).try_send(group(1), "x").expect("room");
+                let (_, hello) = Tap::accept(&listener).await.frame().await.expect("a Hello");
+                let features = field(10, &says.to_be_bytes());
+                let has = hello.windows(features.len()).any(|it| it == features);
+                assert!(has, "{lane}: {hello:?}");
+            }
+            // And the other way round: nothing is written on a lane that is not known here.
+            let b = node_of(config.clone(), 2);
+            let mut known = serve_known(&b, 1);
+            let mut fields = about(1, 7, "kv", 7000);
+            fields.extend([field(10, &2u32.to_be_bytes()), field(11, &[200])]);
+            let mut raw = Raw::saying(&b, &control(HELLO, &fields)).await;
+            raw.read_control(WELCOME).await;
+            write(
+                &mut raw.0,
+                &[start_at(0, 0), wire(1, &numbered(5, 4))].concat(),
+            )
+            .await;
+            let (sender, _) = known.next().await;
+            let back = sender.expect("introduced").peer().expect("usable");
+            back.try_send(group(1), "answer").expect("room");
+            until("it dials", || b.stats().links.dials > 0).await;
+            drop(raw);
+            end([a, b]).await;
+        });
+    }
+}
+
 #[test]
 fn what_is_missing_is_told_on_the_lane_where_it_is_missing() {
     for config in placements() {

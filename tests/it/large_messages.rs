@@ -439,6 +439,110 @@ fn a_part_that_goes_stale_ends_the_message() {
     }
 }
 
+/// Whoever waits for a connection does not make the peer be dialled more often.
+#[test]
+fn a_peer_that_refuses_connections_is_dialled_as_seldom_as_for_a_frame() {
+    for config in placements() {
+        run(async {
+            let slow = Duration::from_secs(60);
+            let config = config.redial_first(slow).redial_max(slow);
+            let a = node_of(config.stale_after(Duration::from_secs(3600)), 1);
+            let peer = a.peer(Vacant::new().addr()).expect("usable");
+            let sending = actix::spawn({
+                let peer = peer.clone();
+                async move { peer.send_large(group(1), message(LEN)).await }
+            });
+            until("it was dialled", || a.stats().links.dials >= 1).await;
+            tokio::time::sleep(100 * MS).await;
+            // The wait is drawn between zero and its bound.
+            assert!(a.stats().links.dials <= 3, "{}", a.stats().links.dials);
+            peer.forget();
+            sending.await.expect("no panic").expect_err("forgotten");
+            end([a]).await;
+        });
+    }
+}
+
+#[test]
+fn a_node_that_listens_nowhere_gets_no_message_on_a_lane_that_it_did_not_open() {
+    for config in placements() {
+        run(async {
+            let config = config.stale_after(100 * MS);
+            let a = Transport::builder()
+                .config(config.clone())
+                .identity(identity(1));
+            let a = a.connect_only().expect("starts");
+            let b = node_of(config, 2);
+            let (mut at_b, mut at_a) = (serve_known(&b, 1), serve(&a, [1]));
+            let peer = a.peer(b.local_addr()).expect("usable");
+            peer.try_send(group(1), "hello").expect("room");
+            let (sender, _) = at_b.next().await;
+            let back = sender.expect("introduced").peer().expect("usable");
+            back.send_large(group(1), message(1 << 20))
+                .await
+                .expect("taken");
+            assert!(at_a.next().await.payload == message(1 << 20));
+            let other = back.lane(Lane::new(3).expect("below eight"));
+            let refused = other.send_large(group(1), message(1 << 20)).await;
+            assert!(
+                matches!(refused, Err(LargeError::NoConnection)),
+                "{refused:?}"
+            );
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn on_a_lane_whose_oldest_frames_make_room_a_message_does_not_push_out_itself() {
+    for config in placements() {
+        run(async {
+            let [a, b] = [1, 2].map(|node| node_of(config.clone(), node));
+            let mut got = serve(&b, [1]);
+            let peer = a.peer(b.local_addr()).expect("usable").lane(Lane::CONTROL);
+            peer.send_large(group(1), message(LEN))
+                .await
+                .expect("taken");
+            assert!(got.next().await.payload == message(LEN));
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn parts_are_no_longer_than_what_either_end_takes() {
+    for config in placements() {
+        run(async {
+            for (at_a, at_b) in [(8 << 10, 1 << 20), (1 << 20, 8 << 10)] {
+                let [a, b] = [(1, at_a), (2, at_b)]
+                    .map(|(node, max)| node_of(config.clone().max_frame(max), node));
+                let mut got = serve(&b, [1]);
+                let peer = a.peer(b.local_addr()).expect("usable");
+                peer.send_large(group(1), message(1 << 20))
+                    .await
+                    .expect("taken");
+                assert!(got.next().await.payload == message(1 << 20));
+                end([a, b]).await;
+            }
+        });
+    }
+}
+
+#[test]
+fn what_came_of_a_message_is_counted_whatever_ends_its_connection() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config, 2);
+            let mut raw = begun(&b).await;
+            write(&mut raw.0, &part(1, 1, 9, 0, b"abcd")).await;
+            until("it came", || b.stats().inbound.numbered == 1).await;
+            b.stop(Shutdown::Now).await;
+            until("it is counted", || incomplete(&b) == 1).await;
+            b.stats().balance().expect("balances");
+        });
+    }
+}
+
 // ---- what a stranger may send ------------------------------------------------------------------
 
 #[test]

@@ -35,10 +35,11 @@ pub struct Assembling {
 type Dropped = (GroupId, u64);
 
 impl Assembling {
-    /// Takes messages of at most `max` bytes, which may wait for a part for so many milliseconds.
+    /// Takes messages of at most `max` bytes together, which may wait for a part for so many milliseconds.
     pub fn new(max: usize, patience: u64) -> Self {
         Assembling {
-            messages: Messages::new(max, Duration::from_millis(patience)),
+            // So slow that the rate does not matter.
+            messages: Messages::new(max, Duration::from_millis(patience), 1),
             beginning: time::now(),
         }
     }

@@ -214,16 +214,15 @@ impl<To: Copy + Eq> Batch<To> {
         });
     }
 
-    /// Returns how long it takes until the oldest frame of the batch that is not stale yet becomes stale.
-    /// If there is none, the oldest frame in the queue counts. `None` if there is none either.
+    /// Returns how long it takes until the first frame of the batch that is not stale yet, or the first one in the
+    /// queue, becomes stale. `None` if there is neither.
     pub(crate) fn next_expiry(&self, now: CoarseInstant) -> Option<Duration> {
         // The first chunks may be stale and hold frames that are partly written. These never expire.
         let waits = |chunk: &&Chunk<To>| !chunk.is_stale(&self.queue.limits, now);
         let waiting = self.chunks.iter().filter(waits);
-        match self.queue.first_expiry(waiting, now) {
-            Some(expiry) => Some(expiry),
-            None => self.queue.next_expiry(now),
-        }
+        let of_batch = self.queue.first_expiry(waiting, now);
+        let of_queue = self.queue.next_expiry(now);
+        of_batch.into_iter().chain(of_queue).min()
     }
 }
 

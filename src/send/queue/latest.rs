@@ -60,6 +60,10 @@ impl<To: Copy + Eq> State<To> {
         terms: Terms,
         now: CoarseInstant,
     ) -> (Doorbell, Option<P>) {
+        if terms.ttl.is_some() {
+            self.has_sooner = true;
+            self.deferred.wake(self.sooner.take());
+        }
         let len = Count::one(HEADER + payload.byte_len());
         let pieces = payload.into_pieces();
         let group = match terms.part {

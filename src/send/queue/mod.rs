@@ -294,6 +294,16 @@ impl<To: Copy + Eq> SendQueue<To> {
         self.locked(|state| (state.gate != Gate::Open).then(|| state.gate.refusal()))
     }
 
+    /// Returns the longest frame that may enter, with its header.
+    pub(crate) fn longest_frame(&self) -> usize {
+        self.limits.frame
+    }
+
+    /// Returns how many frames of this length fill half of the queue.
+    pub(crate) fn half_of_frames(&self, len: usize) -> usize {
+        (self.limits.bytes / 2 / len).min(self.limits.frames / 2)
+    }
+
     /// Returns how long a frame may wait.
     pub(crate) fn stale_after(&self) -> Duration {
         self.limits.stale_after
@@ -313,6 +323,19 @@ impl<To: Copy + Eq> SendQueue<To> {
     /// is in flight.
     pub(crate) fn first_queued(&self) -> u64 {
         self.locked(|state| state.first_queued())
+    }
+
+    /// Is ready when a frame with an age limit of its own has come, which may be stale before all others. Only one may
+    /// wait for this at a time.
+    pub(crate) fn poll_sooner(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waker = Some(cx.waker().clone());
+        self.locked(|state| match mem::take(&mut state.has_sooner) {
+            true => Poll::Ready(()),
+            false => {
+                mem::swap(&mut state.sooner, &mut waker);
+                Poll::Pending
+            }
+        })
     }
 
     /// Returns how long it takes until the oldest queued frame is stale, or `None` if none is queued.

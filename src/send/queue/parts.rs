@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 #[derive(Clone)]
 pub(crate) struct Parts(Arc<Mutex<Inner>>);
 
-#[derive(Default)]
 struct Inner {
     state: PartsState,
     /// Wakes the sender when a part has left the queue.
@@ -25,9 +24,9 @@ pub(crate) struct PartsState {
     pub(crate) queued: usize,
     /// Whether one was dropped.
     pub(crate) dropped: bool,
-    /// The link that they were written on.
-    pub(crate) link: Option<u64>,
-    /// Whether they were written on several links, so that no receiver gets all of them.
+    /// The link that they are for.
+    pub(crate) link: u64,
+    /// Whether one was written on another link, so that no receiver gets all of them.
     pub(crate) torn: bool,
 }
 
@@ -38,8 +37,14 @@ pub(crate) struct QueuedPart {
 }
 
 impl Parts {
-    pub(crate) fn new() -> Self {
-        Parts(Arc::new(Mutex::new(Inner::default())))
+    /// The parts of a message for this link.
+    pub(crate) fn on(link: u64) -> Self {
+        let state = PartsState {
+            link,
+            ..PartsState::default()
+        };
+        let sender = None;
+        Parts(Arc::new(Mutex::new(Inner { state, sender })))
     }
 
     /// Returns what goes into the queue with a part.
@@ -74,7 +79,7 @@ impl QueuedPart {
     pub(super) fn written_on(&mut self, link: u64) {
         self.written = true;
         let state = &mut self.parts.0.lock().state;
-        state.torn |= *state.link.get_or_insert(link) != link;
+        state.torn |= state.link != link;
     }
 }
 
@@ -106,13 +111,13 @@ mod tests {
 
     #[test]
     fn parts_on_two_links_are_torn_and_one_that_is_not_written_is_dropped() {
-        let parts = Parts::new();
+        let parts = Parts::on(4);
         let [mut first, mut second, third] = [parts.part(), parts.part(), parts.part()];
         let all_gone = parts.until(|state| state.queued == 0);
         let mut all_gone = std::pin::pin!(all_gone);
         assert!(all_gone.as_mut().now_or_never().is_none());
         first.written_on(4);
-        assert_eq!((parts.now().link, parts.now().torn), (Some(4), false));
+        assert!(!parts.now().torn);
         second.written_on(5);
         drop((first, second));
         assert!(parts.now().torn && !parts.now().dropped);

@@ -45,6 +45,9 @@ pub(super) struct State<To> {
     pub(super) apart: Apart,
     /// How many links there have been.
     pub(super) links: u64,
+    /// Whether a frame with an age limit of its own has come, and whom to wake when one comes.
+    pub(super) has_sooner: bool,
+    pub(super) sooner: Option<Waker>,
 }
 
 impl<To> Default for State<To> {
@@ -61,6 +64,8 @@ impl<To> Default for State<To> {
             unacked: Unacked::default(),
             apart: Apart::default(),
             links: 0,
+            has_sooner: false,
+            sooner: None,
         }
     }
 }

@@ -4,7 +4,10 @@ use super::{
     BadControl,
     fields::{FieldWriter, Value, tag},
 };
-use crate::ids::{ClusterName, Incarnation, NodeId};
+use crate::{
+    ids::{ClusterName, Incarnation, NodeId},
+    lane::Lane,
+};
 
 /// The longest advertised address: a host name of 253 bytes, a colon and a port.
 const MAX_ADVERTISED: usize = 259;
@@ -16,6 +19,18 @@ pub(crate) struct Features(u32);
 impl Features {
     /// Takes and sends frames on either end of a link, and takes `Start`, `Gap` and `Goodbye`.
     pub(crate) const LINKS: Features = Features(1);
+
+    /// The same, in the `Hello` of a link of another lane than the normal one. A release that knows no lanes would take
+    /// such a link in the place of the normal one; without `LINKS`, it only reads it.
+    pub(crate) const LANE_LINKS: Features = Features(2);
+
+    /// Returns what says so for a lane.
+    pub(crate) fn links_of(lane: Lane) -> Self {
+        match lane {
+            Lane::NORMAL => Self::LINKS,
+            _ => Self::LANE_LINKS,
+        }
+    }
 
     pub(crate) fn has(self, other: Features) -> bool {
         self.0 & other.0 == other.0
