@@ -42,7 +42,7 @@ enum Beginning {
 
 impl Connection {
     /// Finds out who dials, unless it does not say so and need not.
-    pub(super) async fn introduce(&mut self, context: &SessionContext) -> Result<(), End> {
+    pub(super) async fn introduce(&mut self, context: &Arc<SessionContext>) -> Result<(), End> {
         let lifecycle = self.lifecycle.clone();
         let mut closing = pin!(lifecycle.receiving_ends());
         let late = context.required.then(|| sleep(context.time_limit));
@@ -80,7 +80,7 @@ impl Connection {
     }
 
     /// Looks at the front of what has been received. Takes a `Hello` off it.
-    fn beginning(&mut self, context: &SessionContext) -> Result<Beginning, End> {
+    fn beginning(&mut self, context: &Arc<SessionContext>) -> Result<Beginning, End> {
         let front = Control::front(self.buffer.bytes());
         let front = front.map_err(|err| End::BadHandshake(err.to_string().into()))?;
         let (control, len) = match front {
@@ -127,8 +127,10 @@ impl Connection {
         answer: Answer,
         from: Option<NodeInfo>,
     ) -> Result<(), End> {
-        let (welcome, session, from) = match (answer, from) {
-            (Answer::Welcome(welcome, session), Some(from)) => (welcome, session, from),
+        let (welcome, session, greeting, from) = match (answer, from) {
+            (Answer::Welcome(welcome, session, greeting), Some(from)) => {
+                (welcome, session, greeting, from)
+            }
             (Answer::Welcome(..), None) => return Ok(()),
             (Answer::Refused(refused), _) => return Err(self.refuse(context, refused).await),
         };
@@ -144,6 +146,7 @@ impl Connection {
             Err(_) => return Err(End::BadHandshake("the Welcome is not read".into())),
         }
         self.join(context, session, &from);
+        drop(greeting);
         Ok(())
     }
 

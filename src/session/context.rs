@@ -186,8 +186,13 @@ impl SessionContext {
 
     // ---- the end that accepts ----------------------------------------------------------------------
 
-    /// Decides about a `Hello`. Returns the answer, and the session if the node is welcome.
-    pub(crate) fn answer(&self, version: u8, from: &NodeInfo, to: Option<NodeId>) -> Answer {
+    /// Decides about a `Hello`. Returns the answer, and what the link needs if the node is welcome.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        version: u8,
+        from: &NodeInfo,
+        to: Option<NodeId>,
+    ) -> Answer {
         let me = self.me();
         if to.is_some_and(|to| to != me.node) {
             return Answer::refuse(RefusedReason::Node);
@@ -195,7 +200,7 @@ impl SessionContext {
         match self.admit(from) {
             Ok(session) => {
                 let welcome = Control::Welcome { version, from: me };
-                Answer::Welcome(welcome, session)
+                Answer::Welcome(welcome, session, self.greets(from.node))
             }
             Err(refused) => Answer::Refused(refused),
         }
@@ -317,7 +322,9 @@ impl SessionContext {
         known.stream(link.node, link.incarnation, number)
     }
 
-    /// Notes that this end begins to make a link with a node, until the guard is dropped.
+    /// Notes that a link with a node is being made, until the guard is dropped. Both ends note it before the
+    /// `Welcome` is written: then the other end may send frames, end the link and begin another one before this
+    /// end has [opened](SessionContext::open_link) it.
     pub(crate) fn greets(self: &Arc<Self>, node: NodeId) -> Greeting {
         self.known.lock().greets(node);
         Greeting {
@@ -361,7 +368,8 @@ impl SessionContext {
     }
 }
 
-/// A link that this end makes. Dropped when it is there, or when there will be none.
+/// A link that is being made. Dropped when it is open, or when there will be none.
+#[derive(Debug)]
 pub(crate) struct Greeting {
     context: Arc<SessionContext>,
     node: NodeId,
@@ -376,7 +384,8 @@ impl Drop for Greeting {
 /// The answer to a `Hello`.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Welcome(Control, Session),
+    /// The guard is kept until the link is open.
+    Welcome(Control, Session, Greeting),
     Refused(Refused),
 }
 
