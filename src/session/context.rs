@@ -7,6 +7,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+#[cfg(feature = "tls")]
+use crate::net::tls::Keys;
 use crate::{
     ids::{Incarnation, NodeId},
     net::{
@@ -284,6 +286,20 @@ impl SessionContext {
         {
             link.renew();
         }
+    }
+
+    /// Returns the nodes with which a link is open that would end at once if these keys were used.
+    #[cfg(feature = "tls")]
+    pub(crate) fn cut_by(&self, keys: &Keys) -> Vec<NodeId> {
+        let links = self.known.lock().links();
+        let is_cut = |link: &&Arc<OpenLink>| match &link.tls {
+            Some(tls) => !tls.trust().would_vouch_for(link.node, keys),
+            None => !keys.are_optional(),
+        };
+        let mut nodes: Vec<_> = links.iter().filter(is_cut).map(|link| link.node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
     }
 
     /// Ends the links that would not be accepted any more, or not be made in the same way.
