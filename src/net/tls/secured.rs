@@ -41,9 +41,11 @@ use crate::{
 /// four times as many, frames of 64 bytes took 4 and 11 % more processor time, and frames of 16 KiB the same.
 const MAX_ENCRYPTED: usize = 64 << 10;
 
-/// rustls reads 4 KiB or more in one step if they are there, and five steps make a full record. A record may also
-/// hold nothing. After this many steps without payload the task yields, which is after less than a millisecond.
-const MAX_FRUITLESS: usize = 16;
+/// After so many encrypted bytes without payload the task yields: a record may hold nothing, and then 22 bytes are
+/// enough for one. That is after about a millisecond. One step reads up to 18 KiB, and each counts as
+/// [`MIN_STEP`] at least, so that bytes which come one by one do not make many steps.
+const MAX_FRUITLESS: usize = 64 << 10;
+const MIN_STEP: usize = 4 << 10;
 
 /// What rustls puts into one record at most, and what the record adds to it.
 const RECORD: usize = 16 << 10;
@@ -170,13 +172,12 @@ impl Secured {
                         let err = io::Error::new(io::ErrorKind::InvalidData, err);
                         break (Err(err), true);
                     }
-                    if fruitless == MAX_FRUITLESS {
+                    if fruitless >= MAX_FRUITLESS {
                         break (Ok(None), true);
                     }
-                    fruitless += 1;
                     match rustls.read_tls(&mut encrypted) {
                         Ok(0) => break (Ok(Some(0)), true),
-                        Ok(_) => {}
+                        Ok(n) => fruitless += n.max(MIN_STEP),
                         Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
                             break (Ok(None), false);
                         }
