@@ -35,7 +35,7 @@ enum Beginning {
     /// A frame, and sessions are not required.
     Frame,
     Hello {
-        answer: Answer,
+        answer: Box<Answer>,
         from: Option<NodeInfo>,
     },
 }
@@ -72,7 +72,7 @@ impl Connection {
                     return tokio::select! {
                         biased;
                         () = &mut closing => Err(End::Closing),
-                        said = self.say(context, answer, from) => said,
+                        said = self.say(context, *answer, from) => said,
                     };
                 }
             }
@@ -108,7 +108,10 @@ impl Connection {
             }
         };
         self.buffer.skip(len);
-        Ok(Beginning::Hello { answer, from })
+        Ok(Beginning::Hello {
+            answer: Box::new(answer),
+            from,
+        })
     }
 
     /// Returns whether the far end may speak for this node. Asked before the node is known to be here: it would
