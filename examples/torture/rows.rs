@@ -49,6 +49,7 @@ pub(crate) const ROWS: &[Row] = &[
     hostile::ROW,
     bad_keys::ROW,
     migration::ROW,
+    rotation::ROW,
     unfinished::TRICKLE,
     unfinished::GONE,
     unfinished::INBOUND_MEMORY,
@@ -68,9 +69,6 @@ pub(crate) const ROWS: &[Row] = &[
     stop::ROW,
     soak::ROW,
 ];
-
-/// Rows that are in no tier and run by their names only, because they sometimes fail.
-pub(crate) const BY_NAME: &[Row] = &[rotation::ROW];
 
 /// The roles in which a child process can be started ([`world::Child`](crate::world::Child)).
 pub(crate) const ROLES: &[Role] = &[

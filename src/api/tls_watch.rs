@@ -9,6 +9,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
+    ids::NodeId,
     net::{
         time::{self, Instant, SystemTime, sleep},
         tls::{Certificate, Endpoint, Tls},
@@ -65,6 +66,12 @@ impl TlsWatch {
     /// Uses other keys, and ends the links that are not accepted any more.
     pub(super) fn reload(&self, tls: Tls) -> Result<(), TlsError> {
         self.change(tls, None)
+    }
+
+    /// Returns the nodes with which a link is open that these keys would end at once.
+    pub(super) fn cut_by(&self, tls: &Tls) -> Result<Vec<NodeId>, TlsError> {
+        let keys = self.endpoint.load(tls)?;
+        Ok(self.sessions.cut_by(&keys))
     }
 
     /// Uses other keys. With `after`, does nothing if the keys were changed since then.
@@ -164,10 +171,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
-    use crate::{
-        ids::NodeId,
-        session::{identity::Identity, meant::Meant},
-    };
+    use crate::session::{identity::Identity, meant::Meant};
 
     /// Keys of node 1, which this node trusts itself.
     fn tls() -> Tls {

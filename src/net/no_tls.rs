@@ -28,7 +28,7 @@ impl Secured {
     pub(super) fn read(
         &self,
         _: &mut impl BufMut,
-        _: impl FnMut(&mut Vec<u8>) -> io::Result<usize>,
+        _: impl FnMut(&mut &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Option<usize>> {
         match *self {}
     }

@@ -36,14 +36,14 @@ enum Beginning {
     /// A frame, and sessions are not required.
     Frame,
     Hello {
-        answer: Answer,
+        answer: Box<Answer>,
         from: Option<Box<(NodeInfo, Lane)>>,
     },
 }
 
 impl Connection {
     /// Finds out who dials, unless it does not say so and need not.
-    pub(super) async fn introduce(&mut self, context: &SessionContext) -> Result<(), End> {
+    pub(super) async fn introduce(&mut self, context: &Arc<SessionContext>) -> Result<(), End> {
         let lifecycle = self.lifecycle.clone();
         let mut closing = pin!(lifecycle.receiving_ends());
         let late = context.required.then(|| sleep(context.time_limit));
@@ -73,7 +73,7 @@ impl Connection {
                     return tokio::select! {
                         biased;
                         () = &mut closing => Err(End::Closing),
-                        said = self.say(context, answer, from) => said,
+                        said = self.say(context, *answer, from) => said,
                     };
                 }
             }
@@ -81,7 +81,7 @@ impl Connection {
     }
 
     /// Looks at the front of what has been received. Takes a `Hello` off it.
-    fn beginning(&mut self, context: &SessionContext) -> Result<Beginning, End> {
+    fn beginning(&mut self, context: &Arc<SessionContext>) -> Result<Beginning, End> {
         let front = Control::front(self.buffer.bytes());
         let front = front.map_err(|err| End::BadHandshake(err.to_string().into()))?;
         let (control, len) = match front {
@@ -102,7 +102,7 @@ impl Connection {
                 (false, _) => (Answer::refuse(RefusedReason::Certificate), None),
                 (true, None) => (Answer::refuse(RefusedReason::Lane), None),
                 (true, Some(lane)) => (
-                    context.answer(version, &from, to),
+                    context.answer(version, (&from, lane), to),
                     Some(Box::new((from, lane))),
                 ),
             },
@@ -118,7 +118,10 @@ impl Connection {
             }
         };
         self.buffer.skip(len);
-        Ok(Beginning::Hello { answer, from })
+        Ok(Beginning::Hello {
+            answer: Box::new(answer),
+            from,
+        })
     }
 
     /// Returns whether the far end may speak for this node. Asked before the node is known to be here: it would
@@ -145,8 +148,10 @@ impl Connection {
         answer: Answer,
         from: Option<Box<(NodeInfo, Lane)>>,
     ) -> Result<(), End> {
-        let (welcome, session, from) = match (answer, from) {
-            (Answer::Welcome(welcome, session), Some(from)) => (welcome, session, from),
+        let (welcome, session, greeting, from) = match (answer, from) {
+            (Answer::Welcome(welcome, session, greeting), Some(from)) => {
+                (welcome, session, greeting, from)
+            }
             (Answer::Welcome(..), None) => return Ok(()),
             (Answer::Refused(refused), _) => return Err(self.refuse(context, refused).await),
         };
@@ -163,6 +168,7 @@ impl Connection {
         }
         let (from, lane) = *from;
         self.join(context, session, &from, lane);
+        drop(greeting);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use crate::{
     receive::{connection::Connection, end::End},
     session::{
         context::SessionContext,
-        inbound_stream::{InboundStream, Turn},
+        inbound_stream::{InboundStream, Turn, Waiting},
         open_link::OpenLink,
     },
     wire::control::{Control, refused::RefusedReason},
@@ -112,10 +112,9 @@ async fn turn(
     let mut deadline = None;
     loop {
         let turn = stream.clone().turn(link.stirs_reading.clone()).await;
-        let others = waiting.is_behind_another()
-            || turn.would_miss(next) && sessions.another_may_begin(link);
+        let is_early = is_early(sessions, link, &waiting, &turn, next);
         let now = time::now();
-        if !others || now >= *deadline.get_or_insert(now + limit) {
+        if !is_early || now >= *deadline.get_or_insert(now + limit) {
             return turn;
         }
         drop(turn);
@@ -123,6 +122,76 @@ async fn turn(
     }
 }
 
+/// Returns whether frames that come before this one may still come on another link.
+///
+/// A link waits for its turn before it counts as one that has begun. Here it is asked the other way round, so that
+/// a link which begins meanwhile is seen as the one or as the other.
+fn is_early(
+    sessions: &SessionContext,
+    link: &OpenLink,
+    waiting: &Waiting,
+    turn: &Turn,
+    next: u64,
+) -> bool {
+    let another_may_begin = turn.would_miss(next) && sessions.another_may_begin(link);
+    another_may_begin || waiting.is_behind_another()
+}
+
 fn bad<T>(problem: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, End> {
     Err(End::BadHandshake(problem.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use futures::FutureExt;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        ids::{Incarnation, NodeId},
+        lane::Lane,
+        session::{identity::Identity, inbound_stream::RememberedGroups, meant::Meant},
+    };
+
+    /// The later link asks at the moment at which the earlier one begins, on another thread.
+    #[test]
+    fn a_link_that_begins_is_waited_for_at_every_moment() {
+        const ROUNDS: usize = 20_000;
+
+        let me = Identity::new(NodeId::new(1)).resolve().expect("valid");
+        let sessions = SessionContext::new(me, 1, 100, Meant::default(), true, LOOK_AGAIN);
+        let mut far = sessions.me();
+        (far.node, far.incarnation) = (NodeId::new(2), Incarnation::new(7));
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 2));
+        let open = |dialled| {
+            let session = sessions.welcomed(&far, None).expect("welcome");
+            sessions.open_link(session, (&far, Lane::NORMAL), addr, dialled, None, None)
+        };
+        let later = open(true);
+        later.begin();
+        let both = Barrier::new(2);
+        for _ in 0..ROUNDS {
+            let stream = Arc::new(InboundStream::new(RememberedGroups::default()));
+            let waiting = stream.clone().waiting(16);
+            let turn = stream.clone().turn(CancellationToken::new());
+            let turn = turn.now_or_never().expect("nobody else has it");
+            let earlier = open(false);
+            std::thread::scope(|scope| {
+                let begins = scope.spawn(|| {
+                    both.wait();
+                    let waiting = stream.clone().waiting(0);
+                    earlier.begin();
+                    waiting
+                });
+                both.wait();
+                while !begins.is_finished() {
+                    assert!(is_early(&sessions, &later, &waiting, &turn, 16));
+                }
+                // It waits until this is dropped.
+                drop(begins.join());
+            });
+        }
+    }
 }

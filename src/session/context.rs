@@ -7,6 +7,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+#[cfg(feature = "tls")]
+use crate::net::tls::Keys;
 use crate::{
     ids::{Incarnation, NodeId},
     lane::Lane,
@@ -197,8 +199,13 @@ impl SessionContext {
 
     // ---- the end that accepts ----------------------------------------------------------------------
 
-    /// Decides about a `Hello`. Returns the answer, and the session if the node is welcome.
-    pub(crate) fn answer(&self, version: u8, from: &NodeInfo, to: Option<NodeId>) -> Answer {
+    /// Decides about a `Hello`. Returns the answer, and what the link needs if the node is welcome.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        version: u8,
+        (from, lane): (&NodeInfo, Lane),
+        to: Option<NodeId>,
+    ) -> Answer {
         let me = self.me();
         if to.is_some_and(|to| to != me.node) {
             return Answer::refuse(RefusedReason::Node);
@@ -206,7 +213,7 @@ impl SessionContext {
         match self.admit(from) {
             Ok(session) => {
                 let welcome = Control::Welcome { version, from: me };
-                Answer::Welcome(welcome, session)
+                Answer::Welcome(welcome, session, self.greets(from.node, lane))
             }
             Err(refused) => Answer::Refused(refused),
         }
@@ -284,6 +291,20 @@ impl SessionContext {
         }
     }
 
+    /// Returns the nodes with which a link is open that would end at once if these keys were used.
+    #[cfg(feature = "tls")]
+    pub(crate) fn cut_by(&self, keys: &Keys) -> Vec<NodeId> {
+        let links = self.known.lock().links();
+        let is_cut = |link: &&Arc<OpenLink>| match &link.tls {
+            Some(tls) => !tls.trust().would_vouch_for(link.node, keys),
+            None => !keys.are_optional(),
+        };
+        let mut nodes: Vec<_> = links.iter().filter(is_cut).map(|link| link.node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
     /// Ends the links that would not be accepted any more, or not be made in the same way.
     #[cfg(feature = "tls")]
     pub(crate) fn keys_changed(&self) {
@@ -324,7 +345,9 @@ impl SessionContext {
         known.stream(link.node, link.incarnation, number)
     }
 
-    /// Notes that this end begins to make a link of a lane with a node, until the guard is dropped.
+    /// Notes that a link of a lane with a node is being made, until the guard is dropped. Both ends note it before the
+    /// `Welcome` is written: then the other end may send frames, end the link and begin another one before this
+    /// end has [opened](SessionContext::open_link) it.
     pub(crate) fn greets(self: &Arc<Self>, node: NodeId, lane: Lane) -> Greeting {
         self.known.lock().greets(node, lane);
         Greeting {
@@ -369,7 +392,8 @@ impl SessionContext {
     }
 }
 
-/// A link that this end makes. Dropped when it is there, or when there will be none.
+/// A link that is being made. Dropped when it is open, or when there will be none.
+#[derive(Debug)]
 pub(crate) struct Greeting {
     context: Arc<SessionContext>,
     node: NodeId,
@@ -385,7 +409,8 @@ impl Drop for Greeting {
 /// The answer to a `Hello`.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Welcome(Control, Session),
+    /// The guard is kept until the link is open.
+    Welcome(Control, Session, Greeting),
     Refused(Refused),
 }
 

@@ -36,7 +36,7 @@ pub(super) struct KnownNodes {
     nodes: HashMap<NodeId, Known>,
     /// How many groups all streams remember.
     remembered: RememberedGroups,
-    /// How many links this end is making to each node, by lane. Those with none are not in here.
+    /// How many links with each node are being made, by lane, whoever dialled. Those with none are not in here.
     greetings: HashMap<(NodeId, Lane), usize>,
     /// Grows with every look-up, to tell which node has not been heard of for longest.
     clock: u64,
@@ -147,7 +147,7 @@ impl KnownNodes {
         known.open.push(Arc::downgrade(link));
     }
 
-    /// Notes that this end begins to make a link of a lane with a node.
+    /// Notes that a link of a lane with a node is being made.
     pub(super) fn greets(&mut self, node: NodeId, lane: Lane) {
         *self.greetings.entry((node, lane)).or_default() += 1;
     }
@@ -162,8 +162,8 @@ impl KnownNodes {
         }
     }
 
-    /// Returns whether frames may still begin to come on another link of the same lane with the node of this
-    /// one. They may come as soon as the far end has answered, and before this end has read the answer.
+    /// Returns whether frames may still begin to come on another link of the same lane with the node of this one. They
+    /// may come as soon as one end has answered: before this end has read the answer, or right after it has written it.
     pub(super) fn another_may_begin(&self, link: &OpenLink) -> bool {
         if self.greetings.contains_key(&(link.node, link.lane)) {
             return true;

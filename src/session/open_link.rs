@@ -10,7 +10,10 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -192,14 +195,16 @@ impl OpenLink {
         self.active.store(true, Relaxed);
     }
 
-    /// Notes that the far end has said which of its frames come first.
+    /// Notes that the far end has said which of its frames come first. Called when the link already
+    /// [waits](crate::session::inbound_stream::InboundStream::waiting) for its turn: whoever sees that it has begun
+    /// must see that it waits.
     pub(crate) fn begin(&self) {
-        self.has_begun.store(true, Relaxed);
+        self.has_begun.store(true, Release);
     }
 
     /// Returns whether that may still come.
     pub(super) fn may_begin(&self) -> bool {
-        !self.has_begun.load(Relaxed) && !self.read_to_end.load(Relaxed)
+        !self.has_begun.load(Acquire) && !self.read_to_end.load(Relaxed)
     }
 
     /// Notes why the link is about to end. The first reason counts: who said goodbye closes the link then.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use actix_transport::{
-    BindError, Config, DownReason, HandshakeFailure, Identity, NodeId, PeerEvent, RefusedReason,
-    Shutdown, Tls, TlsError, TlsMode, Transport,
+    BindError, Config, DownReason, GroupOverflow, HandshakeFailure, Identity, NodeId, PeerEvent,
+    RefusedReason, Shutdown, Tls, TlsError, TlsMode, Transport,
 };
 
 use crate::support::{
@@ -687,6 +687,45 @@ fn a_new_certificate_is_shown_on_a_new_link_and_the_former_one_ends_in_order() {
         assert_eq!((a.stats().tls.connected, b.stats().inbound.missing), (2, 0));
         end([a, b]).await;
     });
+}
+
+/// The former link is read for as long as the actor is busy. Nothing else shows that it is still there.
+#[test]
+fn a_ca_can_be_withdrawn_without_loss_when_no_link_needs_it_any_more() {
+    for config in placements() {
+        run(async {
+            let [old, new] = ["old", "new"].map(Authority::new);
+            let both = |node, authority: &Authority| {
+                let ca_pem = old.root_pem().to_owned() + new.root_pem();
+                tls(&Keys {
+                    ca_pem,
+                    ..authority.certificate(Request::node(node))
+                })
+            };
+            let [a, b] = [1, 2].map(|node| node_with(&config, node, both(node, &old)));
+            let (gate, mut got) = hold(&b, 1, GroupOverflow::Wait);
+            let mut events = watch(&a);
+            send(&a, &b, 0);
+            until("the actor is busy", || gate.came() == 1).await;
+            send(&a, &b, 1);
+            until("it is written", || a.stats().tcp.written.frames == 2).await;
+            a.reload_tls(both(1, &new)).expect("good keys");
+            assert_eq!(down(&mut events).await, DownReason::Renewed);
+            send(&a, &b, 2);
+            let only_new = tls(&new.certificate(Request::node(2)));
+            let cut = || b.nodes_cut_by(&only_new).expect("good keys");
+            until("there is a new link", || a.stats().tls.connected == 2).await;
+            assert_eq!(cut(), [NodeId::new(1)]);
+            gate.open();
+            until("the former link is read to its end", || cut().is_empty()).await;
+            b.reload_tls(only_new.clone()).expect("good keys");
+            for number in 0..3 {
+                arrives(&mut got, number).await;
+            }
+            assert_eq!(b.stats().inbound.missing, 0);
+            end([a, b]).await;
+        });
+    }
 }
 
 #[test]

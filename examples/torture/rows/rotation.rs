@@ -107,7 +107,8 @@ async fn rotate(run: &Run) -> Result<Figures, Failure> {
     figures.verdict()
 }
 
-/// Gives each node other keys, one after the other, each when the links of the one before are made again.
+/// Gives each node other keys, one after the other, each when the links of the one before are made again, and when
+/// no link is left that these keys would cut.
 async fn reload(
     members: &[Member],
     figures: &mut Figures,
@@ -115,6 +116,13 @@ async fn reload(
 ) -> Result<(), Failure> {
     for member in members {
         let keys = keys(Request::node(member.node.into()))?;
+        let is_cut = || member.transport.nodes_cut_by(&keys);
+        is_cut()?; // The keys can be used.
+        let what = "no link is cut";
+        let reached = until(what, RENEWED, || is_cut().is_ok_and(|cut| cut.is_empty())).await;
+        figures.require(reached.is_ok(), || {
+            format!("not within {RENEWED:?}: {what}")
+        });
         member.transport.reload_tls(keys)?;
         let all = || members.iter().all(|member| member.trusts(members));
         let what = "all links have the new certificates";

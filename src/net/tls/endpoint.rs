@@ -10,7 +10,7 @@ use crate::{
         tcp::Stream,
         time,
         tls::{
-            Tls, TlsMode,
+            Tls,
             certificate::Certificate,
             current::Current,
             failures::{FailedHandshakes, HandshakeFailure, TlsStats},
@@ -69,7 +69,7 @@ impl Endpoint {
     }
 
     pub(crate) fn is_optional(&self) -> bool {
-        self.current.keys().rules().mode == TlsMode::Optional
+        self.current.keys().are_optional()
     }
 
     /// Makes other keys, if they can be used and cover this node.
@@ -177,7 +177,7 @@ impl Endpoint {
 /// Checks that the first byte tells TLS from frames, if both are accepted, and that the own certificate covers
 /// this node: no other node would accept it.
 fn check(keys: &Keys, me: NodeId, max_frame: usize) -> Result<(), TlsError> {
-    if keys.rules().mode == TlsMode::Optional && !first_byte::leaves_apart(max_frame) {
+    if keys.are_optional() && !first_byte::leaves_apart(max_frame) {
         return Err(TlsError::FramesTooLong {
             max: first_byte::MAX_PLAIN_FRAME,
         });

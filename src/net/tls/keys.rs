@@ -138,6 +138,11 @@ impl Keys {
         self.own.cert == others.own.cert
     }
 
+    /// Returns whether connections without TLS are accepted, too.
+    pub(crate) fn are_optional(&self) -> bool {
+        self.rules.mode == TlsMode::Optional
+    }
+
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }

@@ -38,10 +38,11 @@ pub use self::{
 pub(crate) use self::{
     endpoint::{Endpoint, Expected},
     handshake_error::HandshakeError,
+    keys::Keys,
     secured::Secured,
 };
 use self::{
-    keys::{Keys, NodeRule, Pem, Rules},
+    keys::{NodeRule, Pem, Rules},
     pattern::SanPattern,
 };
 use crate::{ids::NodeId, tls_error::TlsError};

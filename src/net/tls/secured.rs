@@ -1,14 +1,21 @@
 //! [`Secured`]: what encrypts one connection, below its two halves.
 //!
-//! Both halves use one rustls connection, which is locked for as long as one batch takes: to encrypt and
-//! write it, or to decrypt what one read of the socket brought. The halves may live on different threads.
+//! Both halves use one rustls connection. It is locked while a batch is encrypted and written, or while a record
+//! is read and decrypted. The halves may live on different threads.
+//!
+//! This is rustls' buffered interface, the one of the connection that tokio-rustls hands over after the
+//! handshake. It encrypts batches of 64 KiB at 5.2 GB/s and decrypts them at 4.7 GB/s, both if they are one slice
+//! with frames of 64 bytes and if they are slices with headers and 16 KiB payloads (one core, AES-256-GCM, medians
+//! of ten runs). The unbuffered interface encrypts at 4.7 and 4.3 GB/s: it takes one slice and encrypts it into a
+//! buffer of the caller, so several slices must be copied together first. It decrypts in place, at 5.7 and
+//! 5.8 GB/s. But tokio-rustls makes no such connection, so the handshake would have to be written here.
 //!
 //! What is written is encrypted as a whole, up to [`MAX_ENCRYPTED`] at once, in records of 16 KiB. A record
 //! counts as written when the system has taken all of it. So a frame of which a part is in a record that was
 //! cut is not written whole: it goes out again on the next link, and the far end cannot have read it.
 
 use std::{
-    io::{self, BufRead, IoSlice, Write},
+    io::{self, BufRead, IoSlice, Read, Write},
     mem,
     sync::{
         Arc,
@@ -30,17 +37,15 @@ use crate::{
     },
 };
 
-/// The most bytes that are encrypted before the system has taken those before: four full records. Twice as
-/// many did not make 16 KiB frames faster.
+/// The most bytes that are encrypted before the system has taken those before: four full records. With two or
+/// four times as many, frames of 64 bytes took 4 and 11 % more processor time, and frames of 16 KiB the same.
 const MAX_ENCRYPTED: usize = 64 << 10;
 
-/// The most encrypted bytes that are read from the socket at once, and the fewest that room is made for.
-const MAX_READ: usize = 64 << 10;
-const MIN_READ: usize = 4 << 10;
-
-/// rustls takes 4 KiB in one step, and five steps make a full record. A record may also hold nothing. After this
-/// many steps without payload the task yields, which is after less than a millisecond.
-const MAX_FRUITLESS: usize = 16;
+/// After so many encrypted bytes without payload the task yields: a record may hold nothing, and then 22 bytes are
+/// enough for one. That is after about a millisecond. One step reads up to 18 KiB, and each counts as
+/// [`MIN_STEP`] at least, so that bytes which come one by one do not make many steps.
+const MAX_FRUITLESS: usize = 64 << 10;
+const MIN_STEP: usize = 4 << 10;
 
 /// What rustls puts into one record at most, and what the record adds to it.
 const RECORD: usize = 16 << 10;
@@ -51,7 +56,6 @@ const RECORD_HEAD: usize = 22;
 pub(crate) struct Secured {
     trust: Trust,
     state: Mutex<State>,
-    incoming: Mutex<Incoming>,
     /// Whether there is more to read although the socket may have nothing.
     has_more: AtomicBool,
     /// Whether rustls wants to send a message of its own: an alert, or a change of keys.
@@ -74,19 +78,6 @@ struct State {
     is_ended: bool,
 }
 
-/// Whether the far end has said that nothing more comes.
-enum End {
-    NotYet,
-    Closed,
-}
-
-/// What was read from the socket and is not decrypted yet.
-#[derive(Debug, Default)]
-struct Incoming {
-    bytes: Vec<u8>,
-    begin: usize,
-}
-
 impl Secured {
     /// Takes a connection whose handshake is done, and for which `sent` counts what was written.
     pub(super) fn new(mut rustls: Connection, sent: Sent, trust: Trust) -> Self {
@@ -104,7 +95,6 @@ impl Secured {
         Secured {
             trust,
             state: Mutex::new(state),
-            incoming: Mutex::default(),
             has_more: AtomicBool::new(true),
             has_answer: AtomicBool::new(false),
         }
@@ -145,89 +135,71 @@ impl Secured {
     /// Reads into the spare room of `out`. `fill` reads once from the socket. `None`: there was nothing to
     /// read, or others should get their turn first. Zero bytes: the far end has ended the connection.
     ///
+    /// The socket is read into the buffer of rustls, which has room for one record. Reading 64 KiB first, and
+    /// copying them into that buffer, took 6 to 11 % more processor time for frames of 64 bytes and 12 to 15 % more
+    /// for 16 KiB (both sides together, medians of 13 and of 9 alternating runs).
+    ///
     /// A connection that ends without a word about it ends as one that is not encrypted. Whoever can cut it
     /// could cut it in the middle of a frame as well, and what is missing is told by the numbers of frames.
     pub(in crate::net) fn read(
         &self,
         out: &mut impl BufMut,
-        mut fill: impl FnMut(&mut Vec<u8>) -> io::Result<usize>,
+        fill: impl FnMut(&mut &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Option<usize>> {
-        let mut incoming = self.incoming.lock();
+        let mut encrypted = Encrypted(fill);
         let (mut done, mut fruitless) = (0, 0);
         let (end, has_more) = loop {
-            let (n, end) = self.decrypt(&mut incoming, out, &mut fruitless);
-            done += n;
-            match end {
-                Ok(End::NotYet) => {}
-                Ok(End::Closed) => break (Ok(Some(0)), true),
-                Err(err) => break (Err(err), true),
+            // Unlocked between two steps, for the half that writes.
+            let rustls = &mut self.state.lock().rustls;
+            // Also asked before anything is read: after an error, rustls says the same again.
+            let processed = rustls.process_new_packets();
+            if rustls.wants_write() {
+                self.has_answer.store(true, Relaxed);
             }
-            if !out.has_remaining_mut() || !incoming.unread().is_empty() {
-                break (Ok(None), true);
-            }
-            match incoming.fill(out.remaining_mut(), &mut fill) {
-                Ok(0) => break (Ok(Some(0)), true),
-                Ok(_) => {}
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break (Ok(None), false),
-                Err(err) => break (Err(err), true),
-            }
-        };
-        self.has_more.store(has_more, Relaxed);
-        incoming.release();
-        match done {
-            0 => end,
-            // If there was an end, the next read finds it again.
-            n => Ok(Some(n)),
-        }
-    }
-
-    /// Decrypts what was received, as far as there is room, and until [`MAX_FRUITLESS`] steps in a row have come
-    /// to nothing. Returns how much came, and whether more can come.
-    fn decrypt(
-        &self,
-        incoming: &mut Incoming,
-        out: &mut impl BufMut,
-        fruitless: &mut usize,
-    ) -> (usize, io::Result<End>) {
-        let mut state = self.state.lock();
-        let rustls = &mut state.rustls;
-        let mut done = 0;
-        while out.has_remaining_mut() {
             let mut reader = rustls.reader();
             match reader.fill_buf() {
-                Ok([]) => return (done, Ok(End::Closed)),
+                Ok([]) => break (Ok(Some(0)), true),
                 Ok(bytes) => {
                     let n = bytes.len().min(out.remaining_mut());
                     out.put_slice(&bytes[..n]);
                     reader.consume(n);
                     done += n;
-                    *fruitless = 0;
-                    continue;
+                    fruitless = 0;
                 }
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Err(err) => return (done, Err(err)),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(err) = processed {
+                        self.trust.failed(&err);
+                        let err = io::Error::new(io::ErrorKind::InvalidData, err);
+                        break (Err(err), true);
+                    }
+                    if fruitless >= MAX_FRUITLESS {
+                        break (Ok(None), true);
+                    }
+                    match rustls.read_tls(&mut encrypted) {
+                        Ok(0) => break (Ok(Some(0)), true),
+                        Ok(n) => fruitless += n.max(MIN_STEP),
+                        Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                            break (Ok(None), false);
+                        }
+                        Err(err) => break (Err(err), true),
+                    }
+                }
+                // An earlier read has found the end.
+                Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => {
+                    break (Ok(Some(0)), true);
+                }
+                Err(err) => break (Err(err), true),
             }
-            if incoming.unread().is_empty() || *fruitless == MAX_FRUITLESS {
-                break;
+            if !out.has_remaining_mut() {
+                break (Ok(None), true);
             }
-            *fruitless += 1;
-            match rustls.read_tls(&mut incoming.unread()) {
-                Ok(0) => return (done, Err(io::ErrorKind::InvalidData.into())),
-                Ok(taken) => incoming.begin += taken,
-                Err(err) => return (done, Err(err)),
-            }
-            let processed = rustls.process_new_packets();
-            if rustls.wants_write() {
-                self.has_answer.store(true, Relaxed);
-            }
-            if let Err(err) = processed {
-                self.trust.failed(&err);
-                // rustls says the same again when it is asked again.
-                let err = io::Error::new(io::ErrorKind::InvalidData, err);
-                return (done, Err(err));
-            }
+        };
+        self.has_more.store(has_more, Relaxed);
+        match done {
+            0 => end,
+            // If there was an end, the next read finds it again.
+            n => Ok(Some(n)),
         }
-        (done, Ok(End::NotYet))
     }
 
     /// Writes what rustls has to say by itself, if the system takes it at once. Otherwise it goes out before
@@ -333,29 +305,12 @@ impl State {
     }
 }
 
-impl Incoming {
-    fn unread(&self) -> &[u8] {
-        &self.bytes[self.begin..]
-    }
+/// Where rustls reads from.
+struct Encrypted<F>(F);
 
-    /// Reads once from the socket, for `room` bytes of what comes of it. Everything before was decrypted.
-    fn fill(
-        &mut self,
-        room: usize,
-        fill: impl FnOnce(&mut Vec<u8>) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        self.bytes.clear();
-        self.begin = 0;
-        self.bytes
-            .reserve((room + RECORD_HEAD).clamp(MIN_READ, MAX_READ));
-        fill(&mut self.bytes)
-    }
-
-    /// Gives back the memory if nothing is in it: most connections are idle.
-    fn release(&mut self) {
-        if self.unread().is_empty() {
-            *self = Incoming::default();
-        }
+impl<F: FnMut(&mut &mut [u8]) -> io::Result<usize>> Read for Encrypted<F> {
+    fn read(&mut self, mut bytes: &mut [u8]) -> io::Result<usize> {
+        (self.0)(&mut bytes)
     }
 }
 

@@ -57,12 +57,16 @@ impl Trust {
     /// which may be others than when the connection was made.
     pub(crate) fn vouches_for(&self, node: NodeId) -> bool {
         let now = self.current.keys();
-        let same = Arc::ptr_eq(&now, &self.keys);
-        (same
-            || now
-                .verify(self.role, &self.chain, &self.certificate)
-                .is_ok())
-            && now.covers(&self.certificate, node)
+        match Arc::ptr_eq(&now, &self.keys) {
+            true => now.covers(&self.certificate, node),
+            false => self.would_vouch_for(node, &now),
+        }
+    }
+
+    /// Returns whether the far end might speak for this node if these keys and rules counted.
+    pub(crate) fn would_vouch_for(&self, node: NodeId, keys: &Keys) -> bool {
+        let verified = keys.verify(self.role, &self.chain, &self.certificate);
+        verified.is_ok() && keys.covers(&self.certificate, node)
     }
 
     /// Notes that the far end says to be a node that its certificate does not cover.

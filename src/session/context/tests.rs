@@ -37,10 +37,10 @@ fn reason(answer: &Answer) -> Option<RefusedReason> {
 
 #[test]
 fn a_hello_is_refused_for_another_node_another_cluster_and_an_older_incarnation() {
-    let context = context(Some("kv"), Some(5), true);
+    let context = Arc::new(context(Some("kv"), Some(5), true));
     let answer = |from: NodeInfo, to: u64| {
         let to = (to > 0).then(|| NodeId::new(to));
-        reason(&context.answer(1, &from, to))
+        reason(&context.answer(1, (&from, Lane::NORMAL), to))
     };
     let kv = Some("kv");
     assert_eq!(answer(info(2, 7, kv), 0), None);
@@ -105,4 +105,31 @@ fn only_a_new_process_with_a_clock_that_is_behind_takes_the_next_incarnation() {
     let other = context(None, None, true);
     other.refused(Refused::because(RefusedReason::Cluster));
     assert!(other.me().incarnation < later);
+}
+
+/// The far end may send frames as soon as it has read the answer, and end the link for a better one.
+#[test]
+fn a_link_may_begin_from_its_answer_on_and_until_it_has_begun() {
+    let context = Arc::new(context(None, Some(5), true));
+    let (from, addr) = (info(2, 7, None), at(2).ip_addr().expect("an ip"));
+    let open = |session, dialled| {
+        context.open_link(session, (&from, Lane::NORMAL), addr, dialled, None, None)
+    };
+    let session = context.welcomed(&from, None).expect("welcome");
+    let other = open(session, true);
+    other.begin();
+    let answer = || match context.answer(1, (&from, Lane::NORMAL), None) {
+        Answer::Welcome(_, session, greeting) => (session, greeting),
+        Answer::Refused(refused) => panic!("{refused:?}"),
+    };
+    assert!(!context.another_may_begin(&other));
+    let (session, greeting) = answer();
+    assert!(context.another_may_begin(&other), "it is not open yet");
+    let link = open(session, false);
+    drop(greeting);
+    assert!(context.another_may_begin(&other), "nothing came yet");
+    link.begin();
+    assert!(!context.another_may_begin(&other));
+    drop(answer());
+    assert!(!context.another_may_begin(&other), "it was lost");
 }
