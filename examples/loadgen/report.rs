@@ -138,6 +138,7 @@ fn sent(stats: &SendStats) -> Value {
         "dropped": {
             "stale": count(dropped.stale),
             "overflow": count(dropped.overflow),
+            "replaced": count(dropped.replaced),
             "failed": count(dropped.failed),
             "cut_off": count(dropped.cut_off),
             "peer_forgotten": count(dropped.peer_forgotten),
