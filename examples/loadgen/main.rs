@@ -30,9 +30,10 @@
 //! report to standard output when it is done or receives SIGINT or SIGTERM. It fails if something
 //! was lost that should not have been, or if the transport's counters do not balance.
 //!
-//! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is
-//! stopped), `identity.rs` (who it is), `tls.rs` (its keys), `link.rs` (sending to another node), `payload.rs` (the payload's format),
-//! `bulk.rs` (bulk frames), `received.rs` (counts what was received), `report.rs` (the report). Keys are made in `../support/keys.rs`.
+//! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is stopped), `identity.rs`
+//! (who it is), `tls.rs` (its keys), `link.rs` (sending to another node), `payload.rs` (the payload's format), `bulk.rs`
+//! (bulk frames), `received.rs` (counts what was received), `report.rs` (the report). Keys are made in
+//! `../support/keys.rs`.
 
 // Also used by tests and other programs; loadgen needs only a part of it.
 #[allow(dead_code)]
