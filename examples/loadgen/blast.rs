@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use actix::Arbiter;
-use actix_transport::{Count, GroupId, PeerAddr, Shutdown, Stats, Transport};
+use actix_transport::{
+    Config, Count, GroupId, Lane, LaneConfig, Overflow, PeerAddr, Shutdown, Stats, Transport,
+};
 use clap::value_parser;
 use tokio::{sync::oneshot, time::sleep};
 
@@ -34,6 +36,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", value_delimiter = ',', required = true)]
     to: Vec<PeerAddr>,
 
+    /// The lane to send on: normal, control, bulk, or lane-3 to lane-7.
+    #[arg(long, value_name = "LANE", default_value = "normal", value_parser = crate::lane,
+          conflicts_with = "udp")]
+    lane: Lane,
+
     /// How many frames to send in all.
     #[arg(long, value_name = "N")]
     frames: u64,
@@ -58,9 +65,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    // At full speed the queue is always full, and on a slow link frames wait in it for long. So
-    // no frame ever goes stale; `give_up` watches the links as a whole.
-    let mut node = Node::start(&args.node, args.node.config().stale_after(DAY))?;
+    let mut node = Node::start(&args.node, config(&args))?;
     let transport = node.transport.clone();
     let producer = Producer::new(&args, &transport)?;
     node.announce();
@@ -99,6 +104,20 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     report.print(&args.node)
 }
 
+/// At full speed the queue is always full, and on a slow link frames wait in it for long. So no frame ever goes
+/// stale or makes room for another, on whatever lane; `give_up` watches the links as a whole.
+fn config(args: &Args) -> Config {
+    let config = args.node.config().stale_after(DAY);
+    let whole = LaneConfig::new()
+        .stale_after(DAY)
+        .overflow(Overflow::RejectNewest);
+    match args.lane {
+        // Its bounds are those of the config.
+        Lane::NORMAL => config,
+        lane => config.lane(lane, whole),
+    }
+}
+
 /// Returns once nothing has been written for this long.
 async fn stall(transport: &Transport, limit: Duration) {
     let (mut seen, mut since) = (Count::ZERO, Instant::now());
@@ -127,9 +146,9 @@ struct Producer {
 impl Producer {
     fn new(args: &Args, transport: &Transport) -> Result<Self, Failure> {
         let to = args.to.iter();
-        let links = to.map(|to| Link::new(transport, to, args.node.udp));
+        let links = to.map(|to| Ok(Link::new(transport, to, args.node.udp)?.on(args.lane)));
         Ok(Self {
-            links: links.collect::<Result<_, _>>()?,
+            links: links.collect::<Result<_, Failure>>()?,
             groups: args.groups,
             frames: args.frames,
             size: args.size,

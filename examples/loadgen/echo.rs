@@ -1,4 +1,5 @@
-//! The echo role: sends each received frame back, in the same group.
+//! The echo role: sends each received frame back, in the same group and on the same lane. Bulk frames of beat, which
+//! have a group of their own, are only counted.
 
 use std::{
     sync::{
@@ -14,14 +15,15 @@ use futures::future::OptionFuture;
 use tokio::time::sleep;
 
 use crate::{
-    Failure,
+    Failure, bulk,
     link::Link,
     node::{Node, NodeArgs},
     received::{GetReceived, Received},
     report::Report,
 };
 
-/// Sends every received frame, of any group, back to the node that sent it, or to one address.
+/// Sends every received frame, of any group but that of beat's bulk frames, back to the node that sent it, or to
+/// one address.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -31,6 +33,10 @@ pub(crate) struct Args {
     /// themselves, because their connections do not show it.
     #[arg(long, value_name = "ADDR")]
     reply_to: Option<PeerAddr>,
+
+    /// How long the handler of beat's bulk frames takes for each, such as 100ms.
+    #[arg(long, value_name = "S", default_value = "0", value_parser = crate::seconds)]
+    bulk_delay: Duration,
 
     /// Ends after this many seconds.
     #[arg(long, value_name = "S", value_parser = crate::seconds)]
@@ -52,6 +58,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     };
     let echo = echo.start();
     node.transport.catch_all(Some(echo.clone().recipient()));
+    let bulk = bulk::Counter::new(args.bulk_delay).start();
+    let recipient = bulk.clone().recipient();
+    node.transport.register(bulk::GROUP, recipient)?;
     node.announce();
 
     tokio::select! {
@@ -60,7 +69,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let stats = node.finish().await;
     let received = echo.send(GetReceived).await?;
-    let mut report = Report::new("echo", stats).measured(received.count, received.time());
+    let bulk = bulk.send(GetReceived).await?;
+    let mut report = Report::new("echo", stats)
+        .measured(received.count, received.time())
+        .with("bulk_frames", bulk.count.frames);
     let unanswered = unanswered.load(Relaxed);
     if unanswered > 0 {
         report.fail(format!(
@@ -79,12 +91,14 @@ struct Echo {
 }
 
 impl Echo {
-    /// Returns where the answers go: over the connection of the frames if their sender is known.
+    /// Returns where the answers go: over the connection of the frames, which is that of their lane, if their
+    /// sender is known.
     fn link_back(&self, inbound: &Inbound) -> Option<Link> {
         let sender = inbound.sender().map(Sender::peer);
         // Fails if there are too many peers, or the transport has stopped.
         let peer = sender.and_then(Result::ok);
-        peer.map(Link::Tcp).or_else(|| self.reply_to.clone())
+        let lane = peer.map(|peer| peer.lane(inbound.lane()));
+        lane.map(Link::Tcp).or_else(|| self.reply_to.clone())
     }
 }
 

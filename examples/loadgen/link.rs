@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actix_transport::{GroupId, Payload, Peer, PeerAddr, SendError, Transport};
+use actix_transport::{GroupId, Lane, Payload, Peer, PeerAddr, SendError, Transport};
 use tokio::time::sleep;
 
 use crate::Failure;
@@ -28,6 +28,14 @@ impl Link {
             true => Link::Udp(transport.clone(), resolve(transport, to)?),
             false => Link::Tcp(peer),
         })
+    }
+
+    /// Returns the link to the same node on this lane. Datagrams have no lanes.
+    pub(crate) fn on(self, lane: Lane) -> Self {
+        match self {
+            Link::Tcp(peer) => Link::Tcp(peer.lane(lane)),
+            udp @ Link::Udp(..) => udp,
+        }
     }
 
     /// Sends a frame if there is room for it now.

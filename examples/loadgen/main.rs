@@ -12,10 +12,16 @@
 //! cargo run --release --example loadgen -- echo --listen 127.0.0.1:7001 --node 1
 //! cargo run --release --example loadgen -- ping --to localhost:7001 --node 2 \
 //!     --count 100000 --size 64
+//!
+//! cargo run --release --example loadgen -- beat --to localhost:7001 --node 2 --seconds 5 \
+//!     --lane control --beside 40 --beside-lane bulk
 //! ```
 //!
-//! In the last two lines nodes introduce themselves (`--node`), so that one connection carries both
-//! questions and answers, and ping needs to listen nowhere.
+//! In the last three lines nodes introduce themselves (`--node`), so that one connection carries both
+//! questions and answers, and ping and beat need to listen nowhere.
+//!
+//! Beat sends heartbeats at a fixed pace, and bulk frames beside them: how long do heartbeats wait behind long
+//! frames, on the same lane or another one?
 //!
 //! `loadgen keys DIR --nodes 3` makes a CA, and keys and certificates of three nodes. With them, nodes encrypt
 //! their connections (`--tls-ca`, `--tls-cert`, `--tls-key`, `--tls-allow`).
@@ -24,16 +30,19 @@
 //! report to standard output when it is done or receives SIGINT or SIGTERM. It fails if something
 //! was lost that should not have been, or if the transport's counters do not balance.
 //!
-//! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is
-//! stopped), `identity.rs` (who it is), `tls.rs` (its keys), `link.rs` (sending to another node), `payload.rs` (the payload's format),
-//! `received.rs` (counts what was received), `report.rs` (the report). Keys are made in `../support/keys.rs`.
+//! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is stopped), `identity.rs`
+//! (who it is), `tls.rs` (its keys), `link.rs` (sending to another node), `payload.rs` (the payload's format), `bulk.rs`
+//! (bulk frames), `received.rs` (counts what was received), `report.rs` (the report). Keys are made in
+//! `../support/keys.rs`.
 
 // Also used by tests and other programs; loadgen needs only a part of it.
 #[allow(dead_code)]
 #[path = "../support/keys.rs"]
 mod authority;
+mod beat;
 mod bench;
 mod blast;
+mod bulk;
 mod echo;
 mod identity;
 mod keys;
@@ -53,21 +62,24 @@ use std::{
     time::Duration,
 };
 
+use actix_transport::Lane;
 use clap::Parser;
 
 /// Measures a link, with one process for each role.
 #[derive(Parser)]
 #[command(after_help = "\
 Without --node, links are one-way and answers come over a second link: echo needs the address on
-which ping listens, and ping that of echo. Both need fixed ports; they can start in any order.
+which ping or beat listens, and they need that of echo. Both need fixed ports; they can start in any
+order.
 
 With --node for both, answers take the connection of the questions: echo needs no --reply-to, and
-ping no --listen.")]
+ping and beat no --listen. Then echo also answers on the lane of the question.")]
 enum Role {
     Sink(sink::Args),
     Blast(blast::Args),
     Echo(echo::Args),
     Ping(ping::Args),
+    Beat(beat::Args),
     Bench(bench::Args),
     Keys(keys::Args),
     #[command(hide = true)]
@@ -83,6 +95,7 @@ async fn main() -> ExitCode {
         Role::Blast(args) => blast::run(args).await,
         Role::Echo(args) => echo::run(args).await,
         Role::Ping(args) => ping::run(args).await,
+        Role::Beat(args) => beat::run(args).await,
         Role::Bench(args) => bench::run(&args),
         Role::Keys(args) => keys::run(&args),
         Role::BenchSide(args) => bench::run_side(args).await,
@@ -95,9 +108,20 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Parses a number of seconds: `30`, `30s` or `0.5`.
+/// Parses a time in seconds or milliseconds: `30`, `30s`, `0.5` or `500ms`.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.strip_suffix('s').unwrap_or(text);
-    let seconds = number.parse().map_err(|err| format!("{err}"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|err| err.to_string())
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let number: f64 = number.parse().map_err(|err| format!("{err}"))?;
+    Duration::try_from_secs_f64(number * unit).map_err(|err| err.to_string())
+}
+
+/// Parses the name of a lane: `normal`, `control`, `bulk`, or `lane-3` to `lane-7`.
+fn lane(text: &str) -> Result<Lane, String> {
+    Lane::from_name(text).ok_or_else(|| {
+        let names: Vec<_> = Lane::all().map(|lane| lane.to_string()).collect();
+        format!("the lanes are {}", names.join(", "))
+    })
 }

@@ -25,7 +25,7 @@ const LONGEST_DATAGRAM: usize = 65_503;
 #[derive(clap::Args)]
 pub(crate) struct NodeArgs {
     /// Where to listen; with port 0 the system chooses the port. Blast needs no such address, and
-    /// ping needs none if it has a `--node`: they can listen nowhere.
+    /// ping and beat need none if they have a `--node`: they can listen nowhere.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
 

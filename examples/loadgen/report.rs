@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actix_transport::{Count, LinkStats, ReceiveStats, SendStats, Stats, TlsStats};
+use actix_transport::{Count, Lane, LinkStats, ReceiveStats, SendStats, Stats, TlsStats};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Value, json};
 
@@ -113,11 +113,20 @@ fn add_rows(table: &mut Table, name: &str, value: &Value) {
 fn counters(stats: &Stats) -> Value {
     json!({
         "tcp": sent(&stats.tcp),
+        "lanes": lanes(stats),
         "udp": sent(&stats.udp),
         "inbound": received(&stats.inbound),
         "links": links(&stats.links),
         "balanced": stats.balance().is_ok(),
     })
+}
+
+/// What each lane accepted, if it was used.
+fn lanes(stats: &Stats) -> Value {
+    let lanes = Lane::all().zip(&stats.lanes);
+    let used = lanes.filter(|(_, sent)| sent.offered != Count::ZERO);
+    used.map(|(lane, sent)| (lane.to_string(), count(sent.accepted)))
+        .collect()
 }
 
 fn sent(stats: &SendStats) -> Value {
@@ -138,6 +147,7 @@ fn sent(stats: &SendStats) -> Value {
         "dropped": {
             "stale": count(dropped.stale),
             "overflow": count(dropped.overflow),
+            "replaced": count(dropped.replaced),
             "failed": count(dropped.failed),
             "cut_off": count(dropped.cut_off),
             "peer_forgotten": count(dropped.peer_forgotten),

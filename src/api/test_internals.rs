@@ -213,7 +213,7 @@ impl Queue {
 
 fn bytes_of(batch: &Batch) -> usize {
     let mut slices = [IoSlice::new(&[]); 64];
-    let filled = batch.slices(&mut slices);
+    let filled = batch.slices(&mut slices, usize::MAX);
     slices[..filled].iter().map(|slice| slice.len()).sum()
 }
 
@@ -225,7 +225,7 @@ impl Lent {
     /// Returns the bytes to write next, as many as one vectored write takes.
     pub fn bytes(&self) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 64];
-        let filled = self.0.slices(&mut slices);
+        let filled = self.0.slices(&mut slices, usize::MAX);
         let bytes = slices[..filled].iter().map(|slice| &slice[..]);
         bytes.collect::<Vec<_>>().concat()
     }

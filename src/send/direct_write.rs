@@ -173,7 +173,7 @@ impl IdleLink {
         if !told.is_some_and(|next| self.numbering.goes_on_with(next)) {
             return;
         }
-        if self.wire.try_write::<SLICES>(batch).is_ok() {
+        if self.wire.try_write::<SLICES>(batch, usize::MAX).is_ok() {
             self.numbering.reached(batch.reached());
             let ended = time::now();
             last.note(begun, ended);

@@ -81,10 +81,14 @@ impl Wire {
 
     // ---- writing -----------------------------------------------------------------------------------
 
-    /// Writes what is next of the batch, once, without waiting. Returns how many bytes.
-    pub(super) fn try_write<const SLICES: usize>(&self, batch: &mut Batch) -> io::Result<usize> {
+    /// Writes what is next of the batch, at most so many bytes, once, without waiting. Returns how many bytes.
+    pub(super) fn try_write<const SLICES: usize>(
+        &self,
+        batch: &mut Batch,
+        most: usize,
+    ) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
-        let filled = batch.slices(&mut slices);
+        let filled = batch.slices(&mut slices, most);
         let written = self.writing.try_write(&slices[..filled]);
         if let Ok(written) = written {
             batch.advance(written);
@@ -309,7 +313,7 @@ mod tests {
             if writes > 0 {
                 wire.say_goodbye();
             }
-            writes += u32::from(wire.try_write::<4>(&mut batch).is_ok());
+            writes += u32::from(wire.try_write::<4>(&mut batch, usize::MAX).is_ok());
         }
         assert!(writes > 1, "it was never in the middle");
         let mut far_end = reading.await.expect("no panic").expect("the frame");

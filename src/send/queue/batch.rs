@@ -77,8 +77,8 @@ impl<To: Copy + Eq> Batch<To> {
     }
 
     /// Fills `slices` with what is to be written next, up to where frames are missing because they were
-    /// dropped. Returns how many it filled.
-    pub(crate) fn slices<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
+    /// dropped, and up to `most` bytes. Returns how many it filled.
+    pub(crate) fn slices<'b>(&'b self, slices: &mut [IoSlice<'b>], mut most: usize) -> usize {
         let mut filled = 0;
         let mut skip = self.cursor;
         let mut next = self.chunks.front().map_or(0, |chunk| chunk.first);
@@ -94,9 +94,11 @@ impl<To: Copy + Eq> Batch<To> {
                 if part.is_empty() {
                     continue;
                 }
-                if filled == slices.len() {
+                if filled == slices.len() || most == 0 {
                     return filled;
                 }
+                let part = &part[..part.len().min(most)];
+                most -= part.len();
                 slices[filled] = IoSlice::new(part);
                 filled += 1;
             }

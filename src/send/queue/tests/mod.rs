@@ -66,7 +66,7 @@ fn write(queue: &Arc<SendQueue>) {
 /// Returns the bytes of the batch that are not written yet, in wire form.
 fn wire(batch: &Batch) -> Vec<u8> {
     let mut slices = [IoSlice::new(&[]); 3 * BATCH_CHUNKS];
-    let filled = batch.slices(&mut slices);
+    let filled = batch.slices(&mut slices, usize::MAX);
     let mut bytes = Vec::new();
     // Slice by slice: Miri would take minutes to copy the bytes one by one.
     slices[..filled]

@@ -14,6 +14,30 @@ fn frames_are_taken_in_order_and_in_wire_form_whatever_their_size_and_age() {
     assert_eq!(wire(&batch), frames(&[b"a", b"", &large, b"d"]));
 }
 
+/// So that a long frame does not keep the writer from other links.
+#[test]
+fn a_batch_is_written_in_parts_as_short_as_its_link_wants_them() {
+    let queue = queue(limits());
+    let payloads: [&[u8]; 3] = [b"one", &[2; LARGE_FROM], b"three"];
+    for payload in payloads {
+        push(&queue, payload, 0).unwrap();
+    }
+    let (mut batch, mut bytes) = (take(&queue, 0), Vec::new());
+    while !batch.is_empty() {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let filled = batch.slices(&mut slices, 1000);
+        let before = bytes.len();
+        slices[..filled]
+            .iter()
+            .for_each(|slice| bytes.extend_from_slice(slice));
+        let part = bytes.len() - before;
+        assert!((1..=1000).contains(&part), "{part}");
+        batch.advance(part);
+    }
+    assert_eq!(bytes, frames(&payloads));
+    assert_eq!(balanced(&queue).written.frames, 3);
+}
+
 #[test]
 fn a_lost_link_sends_the_cut_frame_again_whole_and_no_whole_frame_twice() {
     let payloads: [&[u8]; 4] = [b"one", b"two", &[3; LARGE_FROM], b"four"];
