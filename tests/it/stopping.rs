@@ -9,7 +9,8 @@ use std::{
 };
 
 use actix_transport::{
-    Config, Count, DropReason, GroupOverflow, PeerEvent, SendError, Shutdown, StopReport, Transport,
+    Config, Count, DropReason, GroupOverflow, LinkState, PeerEvent, SendError, Shutdown,
+    StopReport, Transport,
 };
 use futures::FutureExt;
 
@@ -168,6 +169,9 @@ fn a_drain_that_times_out_reports_what_was_left_for_each_peer() {
             let (listener, stuck) = listener();
             let plugged = Plugged::new(&a, &listener).await;
             let away = Vacant::new();
+            let to_b = a.peer(b.local_addr()).expect("usable");
+            to_b.connect();
+            until("a link", || to_b.state() == LinkState::Up).await;
             for number in 0..3 {
                 a.try_send(stuck, group(1), numbered(number, 92))
                     .expect("room");
