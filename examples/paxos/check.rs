@@ -7,6 +7,7 @@ use crate::{
     client::ClientReport,
     message::NodeId,
     store::{Outcome, Store},
+    value::Value,
 };
 
 /// Counts from the log of a group.
@@ -18,7 +19,7 @@ pub(crate) struct LogCheck {
 }
 
 /// Checks that all replicas of a group have the same log, entry by entry, and that the log agrees
-/// with what the client saw: every request is applied exactly once and in the order of its session,
+/// with what the client saw: every value is the one that was sent, every request is applied exactly once and in the order of its session,
 /// every answered request is in the log, and only a request that was sent twice has two instances.
 pub(crate) fn check(replicas: &[ReplicaReport], client: &ClientReport) -> Result<LogCheck, String> {
     let Some((one, others)) = replicas.split_first() else {
@@ -43,6 +44,13 @@ pub(crate) fn check(replicas: &[ReplicaReport], client: &ClientReport) -> Result
     let mut latest = HashMap::new();
     for (value, instance) in one.log.iter().zip(0..) {
         log.instances += 1;
+        if let Some(request) = value.request()
+            && *value != Value::new(request, client.payload)
+        {
+            return Err(format!(
+                "instance {instance} is not what was sent: {value:?}"
+            ));
+        }
         match store.apply(value) {
             Outcome::Applied(request) => {
                 let latest = latest.entry(request.session).or_insert(0);
@@ -88,7 +96,7 @@ mod tests {
     use hdrhistogram::Histogram;
 
     use super::*;
-    use crate::message::{Request, Value};
+    use crate::value::Request;
 
     fn request(number: u32) -> Request {
         Request { session: 0, number }
@@ -110,6 +118,7 @@ mod tests {
                 .copied()
                 .map(request)
                 .collect::<HashSet<_>>(),
+            payload: 8,
         };
         check(&replicas, &client).map(|log| log.duplicates)
     }

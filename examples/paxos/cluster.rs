@@ -11,7 +11,7 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, Handler, Message, dev::ToEnvelope};
-use actix_transport::{BindError, Config, GroupId, Placement, Shutdown, Transport};
+use actix_transport::{BindError, Config, GroupId, Identity, Placement, Shutdown, Transport};
 use futures::future::try_join_all;
 use tokio::{
     sync::oneshot,
@@ -21,10 +21,11 @@ use tokio::{
 use crate::{
     Failure,
     actor::{self, Connect, ReplicaActor, ReplicaReport, Retire, Status},
-    client::Client,
+    client::{self, Client},
     links::{Addresses, Links},
     message::{NodeId, REPLICAS},
     replica::Replica,
+    value::LONG,
 };
 
 /// Loopback, with a port that the system chooses.
@@ -48,9 +49,20 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     clients: Transport,
     addresses: Addresses,
-    groups: u32,
+    options: Options,
+    /// The thread of clients with long values: to make one takes milliseconds, in which the others would wait.
+    long_clients: Arbiter,
     /// Transports that were stopped during the run. Their counters are checked, too.
     stopped: Vec<Transport>,
+}
+
+/// What the nodes of a cluster have in common.
+#[derive(Copy, Clone)]
+pub(crate) struct Options {
+    pub(crate) groups: u32,
+    pub(crate) seed: u64,
+    /// Whether each kind of message has a lane of its own; otherwise all share one.
+    pub(crate) use_lanes: bool,
 }
 
 struct Node {
@@ -75,11 +87,11 @@ pub(crate) struct Traffic {
 impl Cluster {
     /// Starts all nodes. Replica `g % 3` is the first leader of group `g`, so that each leads a
     /// third.
-    pub(crate) async fn start(groups: u32, seed: u64) -> Result<Self, Failure> {
-        let clients = bind(ANY_PORT)?;
+    pub(crate) async fn start(options: Options) -> Result<Self, Failure> {
+        let clients = bind(NodeId::CLIENTS, ANY_PORT)?;
         let mut nodes = Vec::new();
         for id in NodeId::replicas() {
-            nodes.push(Node::start(id, groups, seed).await?);
+            nodes.push(Node::start(id, options).await?);
         }
         let mut addresses = [clients.local_addr(); REPLICAS + 1];
         for node in &nodes {
@@ -89,7 +101,8 @@ impl Cluster {
             nodes,
             clients,
             addresses,
-            groups,
+            options,
+            long_clients: Arbiter::new(),
             stopped: Vec::new(),
         };
         // All replicas are registered before the first message is sent.
@@ -97,21 +110,31 @@ impl Cluster {
             node.register()?;
         }
         for node in &cluster.nodes {
-            node.connect(&cluster.addresses).await?;
+            node.connect(&cluster.addresses, options).await?;
         }
         Ok(cluster)
     }
 
-    /// Starts the client of a group, with this many sessions.
+    /// Starts the client of a group.
     pub(crate) fn start_client(
         &self,
         group: u32,
-        sessions: u32,
-        payload: usize,
+        load: client::Load,
     ) -> Result<Addr<Client>, Failure> {
         let id = GroupId::new(group);
-        let links = Links::new(NodeId::CLIENTS, id, &self.clients, &self.addresses)?;
-        let client = Client::new(links, first_leader(group), sessions, payload).start();
+        let use_lanes = self.options.use_lanes;
+        let links = Links::new(
+            NodeId::CLIENTS,
+            id,
+            &self.clients,
+            &self.addresses,
+            use_lanes,
+        )?;
+        let client = Client::new(links, first_leader(group), load);
+        let client = match load.payload > LONG {
+            true => Client::start_in_arbiter(&self.long_clients.handle(), |_| client),
+            false => client.start(),
+        };
         self.clients.register(id, client.clone().recipient())?;
         Ok(client)
     }
@@ -130,19 +153,19 @@ impl Cluster {
         let node = &mut self.nodes[id.index()];
         let begun = Instant::now();
         node.transport = loop {
-            match bind_on(&node.arbiter, addr).await {
+            match bind_on(&node.arbiter, id, addr).await {
                 Ok(transport) => break transport,
                 Err(err) if begun.elapsed() >= REBIND_LIMIT => return Err(err),
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         };
         node.register()?;
-        node.connect(&self.addresses).await
+        node.connect(&self.addresses, self.options).await
     }
 
     /// Asks every replica for its status. The outer list is by group, the inner by node.
     pub(crate) async fn status(&self) -> Result<Vec<Vec<Status>>, Failure> {
-        let by_group = (0..self.groups as usize).map(|group| {
+        let by_group = (0..self.options.groups as usize).map(|group| {
             let replicas = self.nodes.iter().map(move |node| &node.replicas[group]);
             try_join_all(replicas.map(|replica| ask(replica, actor::Ask)))
         });
@@ -203,21 +226,22 @@ impl Drop for Cluster {
         for node in &self.nodes {
             node.arbiter.stop();
         }
+        self.long_clients.stop();
     }
 }
 
 impl Node {
-    async fn start(id: NodeId, groups: u32, seed: u64) -> Result<Self, Failure> {
+    async fn start(id: NodeId, options: Options) -> Result<Self, Failure> {
         let arbiter = Arbiter::new();
-        let transport = bind_on(&arbiter, ANY_PORT).await?;
+        let transport = bind_on(&arbiter, id, ANY_PORT).await?;
         let replica = |group: u32| {
-            let seed = seed ^ u64::from(group) << 8 ^ id.index() as u64;
+            let seed = options.seed ^ u64::from(group) << 8 ^ id.index() as u64;
             let stand_at_once = id == first_leader(group);
             ReplicaActor::start_in_arbiter(&arbiter.handle(), move |_| {
                 ReplicaActor::new(Replica::new(id, stand_at_once, seed, Instant::now()))
             })
         };
-        let replicas = (0..groups).map(replica).collect();
+        let replicas = (0..options.groups).map(replica).collect();
         Ok(Self {
             id,
             arbiter,
@@ -236,9 +260,15 @@ impl Node {
     }
 
     /// Gives every replica its links, so that it can send.
-    async fn connect(&self, addresses: &Addresses) -> Result<(), Failure> {
+    async fn connect(&self, addresses: &Addresses, options: Options) -> Result<(), Failure> {
         for (group, replica) in (0..).map(GroupId::new).zip(&self.replicas) {
-            let links = Links::new(self.id, group, &self.transport, addresses)?;
+            let links = Links::new(
+                self.id,
+                group,
+                &self.transport,
+                addresses,
+                options.use_lanes,
+            )?;
             ask(replica, Connect(links)).await?;
         }
         Ok(())
@@ -261,24 +291,27 @@ fn first_leader(group: u32) -> NodeId {
 }
 
 /// Binds a transport on the thread of an arbiter, and lets it run there.
-async fn bind_on(arbiter: &Arbiter, addr: SocketAddr) -> Result<Transport, Failure> {
+async fn bind_on(arbiter: &Arbiter, id: NodeId, addr: SocketAddr) -> Result<Transport, Failure> {
     let (bound_tx, bound) = oneshot::channel();
     arbiter.spawn_fn(move || {
         // Fails if the other side has stopped waiting.
-        let _ = bound_tx.send(bind(addr));
+        let _ = bound_tx.send(bind(id, addr));
     });
     let bound = timeout(TIMEOUT, bound).await;
     Ok(bound.map_err(|_| "an arbiter did not run in time")???)
 }
 
-/// Binds a transport on this thread, and lets it run here. This example needs no datagrams.
-fn bind(addr: SocketAddr) -> Result<Transport, BindError> {
+/// Binds a transport on this thread, and lets it run here. It has an identity, because messages that are longer
+/// than a frame need one at both ends. This example needs no datagrams.
+fn bind(id: NodeId, addr: SocketAddr) -> Result<Transport, BindError> {
     let config = Config::default()
         .stale_after(STALE)
         .redial_max(REDIAL)
         .placement(Placement::Current)
         .udp(false);
-    Transport::builder().config(config).bind(addr)
+    let identity = Identity::new(actix_transport::NodeId::new(id.index() as u64));
+    let builder = Transport::builder().config(config).identity(identity);
+    builder.bind(addr)
 }
 
 async fn stop(transport: &Transport, how: Shutdown) -> Result<(), Failure> {
