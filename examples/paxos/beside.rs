@@ -1,7 +1,8 @@
 //! One run with two groups: small values in one, alone at first and then beside long ones in the other.
 //!
-//! The same replicas serve both groups on the same threads, and the same links carry both. In the last third, a
-//! replica that leads neither group is stopped for a while, and then fetches the long values that it has missed.
+//! The same replica leads both groups, so that the same links carry the small values and the long ones. In the last
+//! third, a replica that leads neither group is stopped for a while, and then fetches the long values that it has
+//! missed.
 
 use std::{fmt, time::Duration};
 
@@ -19,15 +20,14 @@ use crate::{
 const SMALL: u32 = 0;
 const LONG: u32 = 1;
 
-/// With the interval, a thousand small values a second: few, so that their latency is not the time that they wait
-/// for a processor.
-const SMALL_SESSIONS: u32 = 20;
+/// The load of small values: a thousand a second. That is little, so that their latency is not the time that they
+/// wait for each other.
+const SMALL_SESSIONS: u32 = 5;
+const SMALL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The least time between two small values of a session.
-const SMALL_INTERVAL: Duration = Duration::from_millis(20);
-
-/// The least time between two long values. All three logs keep them: a value of 10 MiB takes 30 MiB.
-const LONG_INTERVAL: Duration = Duration::from_millis(200);
+/// The load of long values. All three logs keep them, so one of 10 MiB takes 30 MiB.
+const LONG_SESSIONS: u32 = 2;
+const LONG_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The latencies of the small values in one part of the run.
 pub(crate) struct Row {
@@ -66,6 +66,7 @@ pub(crate) async fn run(args: &Args, bar: &ProgressBar) -> Result<Report, Failur
     let options = Options {
         groups: 2,
         seed: args.seed,
+        one_leader: true,
         use_lanes: !args.one_lane,
     };
     let mut cluster = Cluster::start(options).await?;
@@ -92,7 +93,7 @@ pub(crate) async fn run(args: &Args, bar: &ProgressBar) -> Result<Report, Failur
 
     bar.set_message("small values beside long ones");
     let long = client::Load {
-        sessions: 1,
+        sessions: LONG_SESSIONS,
         payload: (args.long as usize) << 20,
         interval: LONG_INTERVAL,
     };

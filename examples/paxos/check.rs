@@ -98,16 +98,20 @@ mod tests {
     use super::*;
     use crate::value::Request;
 
+    const PAYLOAD: usize = 16;
+
     fn request(number: u32) -> Request {
         Request { session: 0, number }
     }
 
     /// Checks three replicas with these requests in their logs; two of them were answered.
     fn verdict(logs: [&[u32]; 3], repeated: &[u32]) -> Result<u64, String> {
-        let replicas = logs.map(|log| ReplicaReport {
-            log: log.iter().map(|&n| Value::new(request(n), 8)).collect(),
-            applied: 2,
-        });
+        let value = |&number: &u32| Value::new(request(number), PAYLOAD);
+        verdict_on(logs.map(|log| log.iter().map(value).collect()), repeated)
+    }
+
+    fn verdict_on(logs: [Vec<Value>; 3], repeated: &[u32]) -> Result<u64, String> {
+        let replicas = logs.map(|log| ReplicaReport { log, applied: 2 });
         let client = ClientReport {
             latency: Histogram::new(3).expect("three digits are a valid precision"),
             longest_pause: Duration::ZERO,
@@ -118,7 +122,7 @@ mod tests {
                 .copied()
                 .map(request)
                 .collect::<HashSet<_>>(),
-            payload: 8,
+            payload: PAYLOAD,
         };
         check(&replicas, &client).map(|log| log.duplicates)
     }
@@ -132,5 +136,17 @@ mod tests {
         verdict([&[2, 1], &[2, 1], &[2, 1]], &[]).expect_err("out of order");
         verdict([&[1, 2], &[1, 2], &[1, 1]], &[]).expect_err("another value");
         verdict([&[1, 2], &[1, 2], &[1]], &[]).expect_err("a shorter log");
+    }
+
+    #[test]
+    fn a_value_must_be_what_was_sent_even_if_all_replicas_have_the_same() {
+        let mut bytes = Value::new(request(2), PAYLOAD).bytes().to_vec();
+        bytes[PAYLOAD - 1] ^= 1;
+        let bytes = bytes.into();
+        let log = vec![
+            Value::new(request(1), PAYLOAD),
+            Value::received(&bytes, &bytes),
+        ];
+        verdict_on([log.clone(), log.clone(), log], &[]).expect_err("another padding");
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Load {
     pub(crate) sessions: u32,
     /// Bytes of a value.
     pub(crate) payload: usize,
-    /// The least time between two requests of a session. The sessions begin one after the other within it.
+    /// The least time between two requests of a session.
     pub(crate) interval: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Client {
         let session = |session| Session {
             request: Request { session, number: 0 },
             open: false,
-            next: now + load.interval * session / load.sessions,
+            next: now,
             asked: now,
             sent: now,
         };

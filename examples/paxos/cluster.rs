@@ -45,6 +45,9 @@ const STALE: Duration = Duration::from_secs(1);
 /// short, and on loopback an attempt costs next to nothing.
 const REDIAL: Duration = Duration::from_millis(250);
 
+/// Where all share one lane: more than the longest value that the arguments allow.
+const LONGEST_FRAME: usize = 65 << 20;
+
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
     clients: Transport,
@@ -61,8 +64,16 @@ pub(crate) struct Cluster {
 pub(crate) struct Options {
     pub(crate) groups: u32,
     pub(crate) seed: u64,
-    /// Whether each kind of message has a lane of its own; otherwise all share one.
+    /// Whether replica 0 is the first leader of all groups; otherwise each replica leads a third.
+    pub(crate) one_leader: bool,
+    /// Whether each kind of message has a lane of its own; otherwise all share one, and each is one frame.
     pub(crate) use_lanes: bool,
+}
+
+impl Options {
+    fn first_leader(self, group: u32) -> NodeId {
+        NodeId::replica(if self.one_leader { 0 } else { group as usize })
+    }
 }
 
 struct Node {
@@ -80,15 +91,15 @@ pub(crate) struct Traffic {
     pub(crate) frames: u64,
     /// Frames that a sender refused, a sender dropped, or a receiver dropped.
     pub(crate) drops: u64,
-    /// Connections to a node after the first one.
+    /// Connections of the normal lane to a node after the first one. When two nodes dial each other at the same
+    /// time, one of their two connections ends, so that there is one more here.
     pub(crate) reconnects: u64,
 }
 
 impl Cluster {
-    /// Starts all nodes. Replica `g % 3` is the first leader of group `g`, so that each leads a
-    /// third.
+    /// Starts all nodes.
     pub(crate) async fn start(options: Options) -> Result<Self, Failure> {
-        let clients = bind(NodeId::CLIENTS, ANY_PORT)?;
+        let clients = bind(NodeId::CLIENTS, ANY_PORT, options)?;
         let mut nodes = Vec::new();
         for id in NodeId::replicas() {
             nodes.push(Node::start(id, options).await?);
@@ -130,7 +141,7 @@ impl Cluster {
             &self.addresses,
             use_lanes,
         )?;
-        let client = Client::new(links, first_leader(group), load);
+        let client = Client::new(links, self.options.first_leader(group), load);
         let client = match load.payload > LONG {
             true => Client::start_in_arbiter(&self.long_clients.handle(), |_| client),
             false => client.start(),
@@ -153,7 +164,7 @@ impl Cluster {
         let node = &mut self.nodes[id.index()];
         let begun = Instant::now();
         node.transport = loop {
-            match bind_on(&node.arbiter, id, addr).await {
+            match bind_on(&node.arbiter, id, addr, self.options).await {
                 Ok(transport) => break transport,
                 Err(err) if begun.elapsed() >= REBIND_LIMIT => return Err(err),
                 Err(_) => sleep(Duration::from_millis(20)).await,
@@ -233,10 +244,10 @@ impl Drop for Cluster {
 impl Node {
     async fn start(id: NodeId, options: Options) -> Result<Self, Failure> {
         let arbiter = Arbiter::new();
-        let transport = bind_on(&arbiter, id, ANY_PORT).await?;
+        let transport = bind_on(&arbiter, id, ANY_PORT, options).await?;
         let replica = |group: u32| {
             let seed = options.seed ^ u64::from(group) << 8 ^ id.index() as u64;
-            let stand_at_once = id == first_leader(group);
+            let stand_at_once = id == options.first_leader(group);
             ReplicaActor::start_in_arbiter(&arbiter.handle(), move |_| {
                 ReplicaActor::new(Replica::new(id, stand_at_once, seed, Instant::now()))
             })
@@ -286,16 +297,17 @@ where
     Ok(answer.map_err(|_| "an actor did not answer in time")??)
 }
 
-fn first_leader(group: u32) -> NodeId {
-    NodeId::replica(group as usize)
-}
-
 /// Binds a transport on the thread of an arbiter, and lets it run there.
-async fn bind_on(arbiter: &Arbiter, id: NodeId, addr: SocketAddr) -> Result<Transport, Failure> {
+async fn bind_on(
+    arbiter: &Arbiter,
+    id: NodeId,
+    addr: SocketAddr,
+    options: Options,
+) -> Result<Transport, Failure> {
     let (bound_tx, bound) = oneshot::channel();
     arbiter.spawn_fn(move || {
         // Fails if the other side has stopped waiting.
-        let _ = bound_tx.send(bind(id, addr));
+        let _ = bound_tx.send(bind(id, addr, options));
     });
     let bound = timeout(TIMEOUT, bound).await;
     Ok(bound.map_err(|_| "an arbiter did not run in time")???)
@@ -303,12 +315,15 @@ async fn bind_on(arbiter: &Arbiter, id: NodeId, addr: SocketAddr) -> Result<Tran
 
 /// Binds a transport on this thread, and lets it run here. It has an identity, because messages that are longer
 /// than a frame need one at both ends. This example needs no datagrams.
-fn bind(id: NodeId, addr: SocketAddr) -> Result<Transport, BindError> {
-    let config = Config::default()
+fn bind(id: NodeId, addr: SocketAddr, options: Options) -> Result<Transport, BindError> {
+    let mut config = Config::default()
         .stale_after(STALE)
         .redial_max(REDIAL)
         .placement(Placement::Current)
         .udp(false);
+    if !options.use_lanes {
+        config = config.max_frame(LONGEST_FRAME);
+    }
     let identity = Identity::new(actix_transport::NodeId::new(id.index() as u64));
     let builder = Transport::builder().config(config).identity(identity);
     builder.bind(addr)

@@ -14,10 +14,10 @@
 
 use std::{mem, net::SocketAddr, ops::Range};
 
-use actix_transport::{GroupId, Lane, Peer, PeerError, Transport};
+use actix_transport::{GroupId, Lane, Peer, PeerError, SendOptions, Transport};
 
 use crate::{
-    long_sends::LongSends,
+    long_sends::{LongMessage, LongSends},
     message::{Message, NodeId, REPLICAS},
     value::LONG,
 };
@@ -48,14 +48,12 @@ struct Link {
 #[derive(Copy, Clone)]
 enum Way {
     Normal,
-    Control,
-    /// On the control lane, in the place of the one of this kind that still waits.
-    Latest(u64),
+    Control(SendOptions),
     Bulk,
 }
 
 impl Links {
-    /// Without `use_lanes`, everything goes on one lane, in the order of sending.
+    /// Without `use_lanes`, everything goes on one lane, in the order of sending and each message as one frame.
     pub(crate) fn new(
         me: NodeId,
         group: GroupId,
@@ -68,7 +66,7 @@ impl Links {
             let normal = transport.peer(addr)?;
             Ok(Link {
                 control: normal.lane(lane(Lane::CONTROL)),
-                bulk: LongSends::new(me, group, normal.lane(lane(Lane::BULK))),
+                bulk: LongSends::new(group, normal.lane(lane(Lane::BULK)), use_lanes),
                 normal,
                 outgoing: Vec::new(),
             })
@@ -96,8 +94,9 @@ impl Links {
     fn send_to(&mut self, nodes: impl IntoIterator<Item = NodeId>, message: Message) {
         let way = self.way(&message);
         if let Way::Bulk = way {
+            let message = LongMessage::new(self.me, message);
             for node in nodes {
-                self.links[node.index()].bulk.send(&message);
+                self.links[node.index()].bulk.send(message.clone());
             }
             return;
         }
@@ -106,17 +105,13 @@ impl Links {
         let frame = start..self.encoded.len();
         for node in nodes {
             let link = &mut self.links[node.index()];
-            let bytes = || self.encoded[frame.clone()].to_vec();
+            let Way::Control(options) = way else {
+                link.outgoing.push(frame.clone());
+                continue;
+            };
             // A refused frame counts as lost, as in `flush`.
-            match way {
-                Way::Latest(key) => {
-                    let _ = link.control.try_send_latest(self.group, key, bytes());
-                }
-                Way::Control => {
-                    let _ = link.control.try_send(self.group, bytes());
-                }
-                Way::Normal | Way::Bulk => link.outgoing.push(frame.clone()),
-            }
+            let bytes = self.encoded[frame.clone()].to_vec();
+            let _ = link.control.try_send_with(self.group, bytes, options);
         }
     }
 
@@ -127,8 +122,10 @@ impl Links {
             Message::Heartbeat { .. }
             | Message::Prepare { .. }
             | Message::Reject { .. }
-            | Message::Redirect { .. } => Way::Latest(message.kind().into()),
-            Message::Promise { .. } => Way::Control,
+            | Message::Redirect { .. } => {
+                Way::Control(SendOptions::new().latest(message.kind().into()))
+            }
+            Message::Promise { .. } => Way::Control(SendOptions::new()),
             Message::Learn { .. } => Way::Bulk,
             _ => Way::Normal,
         }

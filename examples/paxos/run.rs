@@ -34,6 +34,7 @@ pub(crate) async fn run(args: &Args, groups: u32, bar: &ProgressBar) -> Result<R
     let options = Options {
         groups,
         seed: args.seed,
+        one_leader: false,
         use_lanes: !args.one_lane,
     };
     let mut cluster = Cluster::start(options).await?;

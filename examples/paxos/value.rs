@@ -40,9 +40,9 @@ pub(crate) struct Value(Storage);
 
 #[derive(Clone)]
 enum Storage {
-    Copied(Arc<[u8]>),
-    /// Bytes of a long message, with the buffer that it was received into.
-    Received(Bytes),
+    Short(Arc<[u8]>),
+    /// With more than [`SHARED`] bytes: those of the buffer that it was received into.
+    Long(Bytes),
 }
 
 impl Value {
@@ -62,20 +62,23 @@ impl Value {
             let padding = (seed ^ count << 40).wrapping_mul(ODD).to_le_bytes();
             word.copy_from_slice(&padding[..word.len()]);
         }
-        Self(Storage::Copied(bytes.into()))
+        Self(match len > SHARED {
+            true => Storage::Long(bytes.into()),
+            false => Storage::Short(bytes.into()),
+        })
     }
 
     /// Returns the value that a new leader proposes for an instance without votes.
     pub(crate) fn no_op() -> Self {
-        Self(Storage::Copied(Arc::default()))
+        Self(Storage::Short(Arc::default()))
     }
 
     /// Returns the value that has these bytes of a frame. Copies them on purpose if the frame may share the
     /// transport's read buffer: a slice would keep all of it in memory for as long as the log lives.
     pub(crate) fn received(frame: &Bytes, bytes: &[u8]) -> Self {
         Self(match bytes.len() > SHARED {
-            true => Storage::Received(frame.slice_ref(bytes)),
-            false => Storage::Copied(bytes.into()),
+            true => Storage::Long(frame.slice_ref(bytes)),
+            false => Storage::Short(bytes.into()),
         })
     }
 
@@ -91,8 +94,8 @@ impl Value {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
-            Storage::Copied(bytes) => bytes,
-            Storage::Received(bytes) => bytes,
+            Storage::Short(bytes) => bytes,
+            Storage::Long(bytes) => bytes,
         }
     }
 
