@@ -12,9 +12,10 @@ use actix_transport::Inbound;
 
 use crate::{
     links::Links,
-    message::{self, NodeId, Value},
+    message::{self, NodeId},
     replica::{Outbox, Replica, To},
     store::{Outcome, Store},
+    value::Value,
 };
 
 /// Short compared with all timeouts of a replica, and cheap: 300 actors make 6,000 ticks a second.
@@ -54,8 +55,8 @@ impl ReplicaActor {
         let Some(links) = &mut self.links else { return };
         for (to, message) in self.out.drain() {
             match to {
-                To::One(node) => links.send(node, &message),
-                To::Others => links.send_others(&message),
+                To::One(node) => links.send(node, message),
+                To::Others => links.send_others(message),
             }
         }
         // All replicas apply a value; the leader answers. If it loses the lead before it can
@@ -67,7 +68,7 @@ impl ReplicaActor {
                 continue;
             };
             if self.replica.is_leader() {
-                links.send(NodeId::CLIENTS, &message::Message::Decided { request });
+                links.send(NodeId::CLIENTS, message::Message::Decided { request });
             }
         }
         links.flush();

@@ -7,6 +7,7 @@ use crate::{
     client::ClientReport,
     message::NodeId,
     store::{Outcome, Store},
+    value::Value,
 };
 
 /// Counts from the log of a group.
@@ -18,7 +19,7 @@ pub(crate) struct LogCheck {
 }
 
 /// Checks that all replicas of a group have the same log, entry by entry, and that the log agrees
-/// with what the client saw: every request is applied exactly once and in the order of its session,
+/// with what the client saw: every value is the one that was sent, every request is applied exactly once and in the order of its session,
 /// every answered request is in the log, and only a request that was sent twice has two instances.
 pub(crate) fn check(replicas: &[ReplicaReport], client: &ClientReport) -> Result<LogCheck, String> {
     let Some((one, others)) = replicas.split_first() else {
@@ -43,6 +44,13 @@ pub(crate) fn check(replicas: &[ReplicaReport], client: &ClientReport) -> Result
     let mut latest = HashMap::new();
     for (value, instance) in one.log.iter().zip(0..) {
         log.instances += 1;
+        if let Some(request) = value.request()
+            && *value != Value::new(request, client.payload)
+        {
+            return Err(format!(
+                "instance {instance} is not what was sent: {value:?}"
+            ));
+        }
         match store.apply(value) {
             Outcome::Applied(request) => {
                 let latest = latest.entry(request.session).or_insert(0);
@@ -88,7 +96,9 @@ mod tests {
     use hdrhistogram::Histogram;
 
     use super::*;
-    use crate::message::{Request, Value};
+    use crate::value::Request;
+
+    const PAYLOAD: usize = 16;
 
     fn request(number: u32) -> Request {
         Request { session: 0, number }
@@ -96,10 +106,12 @@ mod tests {
 
     /// Checks three replicas with these requests in their logs; two of them were answered.
     fn verdict(logs: [&[u32]; 3], repeated: &[u32]) -> Result<u64, String> {
-        let replicas = logs.map(|log| ReplicaReport {
-            log: log.iter().map(|&n| Value::new(request(n), 8)).collect(),
-            applied: 2,
-        });
+        let value = |&number: &u32| Value::new(request(number), PAYLOAD);
+        verdict_on(logs.map(|log| log.iter().map(value).collect()), repeated)
+    }
+
+    fn verdict_on(logs: [Vec<Value>; 3], repeated: &[u32]) -> Result<u64, String> {
+        let replicas = logs.map(|log| ReplicaReport { log, applied: 2 });
         let client = ClientReport {
             latency: Histogram::new(3).expect("three digits are a valid precision"),
             longest_pause: Duration::ZERO,
@@ -110,6 +122,7 @@ mod tests {
                 .copied()
                 .map(request)
                 .collect::<HashSet<_>>(),
+            payload: PAYLOAD,
         };
         check(&replicas, &client).map(|log| log.duplicates)
     }
@@ -123,5 +136,17 @@ mod tests {
         verdict([&[2, 1], &[2, 1], &[2, 1]], &[]).expect_err("out of order");
         verdict([&[1, 2], &[1, 2], &[1, 1]], &[]).expect_err("another value");
         verdict([&[1, 2], &[1, 2], &[1]], &[]).expect_err("a shorter log");
+    }
+
+    #[test]
+    fn a_value_must_be_what_was_sent_even_if_all_replicas_have_the_same() {
+        let mut bytes = Value::new(request(2), PAYLOAD).bytes().to_vec();
+        bytes[PAYLOAD - 1] ^= 1;
+        let bytes = bytes.into();
+        let log = vec![
+            Value::new(request(1), PAYLOAD),
+            Value::received(&bytes, &bytes),
+        ];
+        verdict_on([log.clone(), log.clone(), log], &[]).expect_err("another padding");
     }
 }

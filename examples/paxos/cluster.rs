@@ -11,7 +11,7 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, Handler, Message, dev::ToEnvelope};
-use actix_transport::{BindError, Config, GroupId, Placement, Shutdown, Transport};
+use actix_transport::{BindError, Config, GroupId, Identity, Placement, Shutdown, Transport};
 use futures::future::try_join_all;
 use tokio::{
     sync::oneshot,
@@ -21,10 +21,11 @@ use tokio::{
 use crate::{
     Failure,
     actor::{self, Connect, ReplicaActor, ReplicaReport, Retire, Status},
-    client::Client,
+    client::{self, Client},
     links::{Addresses, Links},
     message::{NodeId, REPLICAS},
     replica::Replica,
+    value::LONG,
 };
 
 /// Loopback, with a port that the system chooses.
@@ -44,13 +45,35 @@ const STALE: Duration = Duration::from_secs(1);
 /// short, and on loopback an attempt costs next to nothing.
 const REDIAL: Duration = Duration::from_millis(250);
 
+/// Where all share one lane: more than the longest value that the arguments allow.
+const LONGEST_FRAME: usize = 65 << 20;
+
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
     clients: Transport,
     addresses: Addresses,
-    groups: u32,
+    options: Options,
+    /// The thread of clients with long values: to make one takes milliseconds, in which the others would wait.
+    long_clients: Arbiter,
     /// Transports that were stopped during the run. Their counters are checked, too.
     stopped: Vec<Transport>,
+}
+
+/// What the nodes of a cluster have in common.
+#[derive(Copy, Clone)]
+pub(crate) struct Options {
+    pub(crate) groups: u32,
+    pub(crate) seed: u64,
+    /// Whether replica 0 is the first leader of all groups; otherwise each replica leads a third.
+    pub(crate) one_leader: bool,
+    /// Whether each kind of message has a lane of its own; otherwise all share one, and each is one frame.
+    pub(crate) use_lanes: bool,
+}
+
+impl Options {
+    fn first_leader(self, group: u32) -> NodeId {
+        NodeId::replica(if self.one_leader { 0 } else { group as usize })
+    }
 }
 
 struct Node {
@@ -68,18 +91,18 @@ pub(crate) struct Traffic {
     pub(crate) frames: u64,
     /// Frames that a sender refused, a sender dropped, or a receiver dropped.
     pub(crate) drops: u64,
-    /// Connections to a node after the first one.
+    /// Connections of the normal lane to a node after the first one. When two nodes dial each other at the same
+    /// time, one of their two connections ends, so that there is one more here.
     pub(crate) reconnects: u64,
 }
 
 impl Cluster {
-    /// Starts all nodes. Replica `g % 3` is the first leader of group `g`, so that each leads a
-    /// third.
-    pub(crate) async fn start(groups: u32, seed: u64) -> Result<Self, Failure> {
-        let clients = bind(ANY_PORT)?;
+    /// Starts all nodes.
+    pub(crate) async fn start(options: Options) -> Result<Self, Failure> {
+        let clients = bind(NodeId::CLIENTS, ANY_PORT, options)?;
         let mut nodes = Vec::new();
         for id in NodeId::replicas() {
-            nodes.push(Node::start(id, groups, seed).await?);
+            nodes.push(Node::start(id, options).await?);
         }
         let mut addresses = [clients.local_addr(); REPLICAS + 1];
         for node in &nodes {
@@ -89,7 +112,8 @@ impl Cluster {
             nodes,
             clients,
             addresses,
-            groups,
+            options,
+            long_clients: Arbiter::new(),
             stopped: Vec::new(),
         };
         // All replicas are registered before the first message is sent.
@@ -97,21 +121,31 @@ impl Cluster {
             node.register()?;
         }
         for node in &cluster.nodes {
-            node.connect(&cluster.addresses).await?;
+            node.connect(&cluster.addresses, options).await?;
         }
         Ok(cluster)
     }
 
-    /// Starts the client of a group, with this many sessions.
+    /// Starts the client of a group.
     pub(crate) fn start_client(
         &self,
         group: u32,
-        sessions: u32,
-        payload: usize,
+        load: client::Load,
     ) -> Result<Addr<Client>, Failure> {
         let id = GroupId::new(group);
-        let links = Links::new(NodeId::CLIENTS, id, &self.clients, &self.addresses)?;
-        let client = Client::new(links, first_leader(group), sessions, payload).start();
+        let use_lanes = self.options.use_lanes;
+        let links = Links::new(
+            NodeId::CLIENTS,
+            id,
+            &self.clients,
+            &self.addresses,
+            use_lanes,
+        )?;
+        let client = Client::new(links, self.options.first_leader(group), load);
+        let client = match load.payload > LONG {
+            true => Client::start_in_arbiter(&self.long_clients.handle(), |_| client),
+            false => client.start(),
+        };
         self.clients.register(id, client.clone().recipient())?;
         Ok(client)
     }
@@ -130,19 +164,19 @@ impl Cluster {
         let node = &mut self.nodes[id.index()];
         let begun = Instant::now();
         node.transport = loop {
-            match bind_on(&node.arbiter, addr).await {
+            match bind_on(&node.arbiter, id, addr, self.options).await {
                 Ok(transport) => break transport,
                 Err(err) if begun.elapsed() >= REBIND_LIMIT => return Err(err),
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         };
         node.register()?;
-        node.connect(&self.addresses).await
+        node.connect(&self.addresses, self.options).await
     }
 
     /// Asks every replica for its status. The outer list is by group, the inner by node.
     pub(crate) async fn status(&self) -> Result<Vec<Vec<Status>>, Failure> {
-        let by_group = (0..self.groups as usize).map(|group| {
+        let by_group = (0..self.options.groups as usize).map(|group| {
             let replicas = self.nodes.iter().map(move |node| &node.replicas[group]);
             try_join_all(replicas.map(|replica| ask(replica, actor::Ask)))
         });
@@ -203,21 +237,22 @@ impl Drop for Cluster {
         for node in &self.nodes {
             node.arbiter.stop();
         }
+        self.long_clients.stop();
     }
 }
 
 impl Node {
-    async fn start(id: NodeId, groups: u32, seed: u64) -> Result<Self, Failure> {
+    async fn start(id: NodeId, options: Options) -> Result<Self, Failure> {
         let arbiter = Arbiter::new();
-        let transport = bind_on(&arbiter, ANY_PORT).await?;
+        let transport = bind_on(&arbiter, id, ANY_PORT, options).await?;
         let replica = |group: u32| {
-            let seed = seed ^ u64::from(group) << 8 ^ id.index() as u64;
-            let stand_at_once = id == first_leader(group);
+            let seed = options.seed ^ u64::from(group) << 8 ^ id.index() as u64;
+            let stand_at_once = id == options.first_leader(group);
             ReplicaActor::start_in_arbiter(&arbiter.handle(), move |_| {
                 ReplicaActor::new(Replica::new(id, stand_at_once, seed, Instant::now()))
             })
         };
-        let replicas = (0..groups).map(replica).collect();
+        let replicas = (0..options.groups).map(replica).collect();
         Ok(Self {
             id,
             arbiter,
@@ -236,9 +271,15 @@ impl Node {
     }
 
     /// Gives every replica its links, so that it can send.
-    async fn connect(&self, addresses: &Addresses) -> Result<(), Failure> {
+    async fn connect(&self, addresses: &Addresses, options: Options) -> Result<(), Failure> {
         for (group, replica) in (0..).map(GroupId::new).zip(&self.replicas) {
-            let links = Links::new(self.id, group, &self.transport, addresses)?;
+            let links = Links::new(
+                self.id,
+                group,
+                &self.transport,
+                addresses,
+                options.use_lanes,
+            )?;
             ask(replica, Connect(links)).await?;
         }
         Ok(())
@@ -256,29 +297,36 @@ where
     Ok(answer.map_err(|_| "an actor did not answer in time")??)
 }
 
-fn first_leader(group: u32) -> NodeId {
-    NodeId::replica(group as usize)
-}
-
 /// Binds a transport on the thread of an arbiter, and lets it run there.
-async fn bind_on(arbiter: &Arbiter, addr: SocketAddr) -> Result<Transport, Failure> {
+async fn bind_on(
+    arbiter: &Arbiter,
+    id: NodeId,
+    addr: SocketAddr,
+    options: Options,
+) -> Result<Transport, Failure> {
     let (bound_tx, bound) = oneshot::channel();
     arbiter.spawn_fn(move || {
         // Fails if the other side has stopped waiting.
-        let _ = bound_tx.send(bind(addr));
+        let _ = bound_tx.send(bind(id, addr, options));
     });
     let bound = timeout(TIMEOUT, bound).await;
     Ok(bound.map_err(|_| "an arbiter did not run in time")???)
 }
 
-/// Binds a transport on this thread, and lets it run here. This example needs no datagrams.
-fn bind(addr: SocketAddr) -> Result<Transport, BindError> {
-    let config = Config::default()
+/// Binds a transport on this thread, and lets it run here. It has an identity, because messages that are longer
+/// than a frame need one at both ends. This example needs no datagrams.
+fn bind(id: NodeId, addr: SocketAddr, options: Options) -> Result<Transport, BindError> {
+    let mut config = Config::default()
         .stale_after(STALE)
         .redial_max(REDIAL)
         .placement(Placement::Current)
         .udp(false);
-    Transport::builder().config(config).bind(addr)
+    if !options.use_lanes {
+        config = config.max_frame(LONGEST_FRAME);
+    }
+    let identity = Identity::new(actix_transport::NodeId::new(id.index() as u64));
+    let builder = Transport::builder().config(config).identity(identity);
+    builder.bind(addr)
 }
 
 async fn stop(transport: &Transport, how: Shutdown) -> Result<(), Failure> {

@@ -1,12 +1,14 @@
 //! The messages between replicas and clients, and their bytes.
 //!
-//! One message is one payload of the transport. The transport knows frames, groups and addresses. A
-//! message contains its sender, because the remote address of a connection has an ephemeral port
-//! and does not show which node dialled.
+//! One message is one payload of the transport. A message contains its sender, so that the protocol
+//! needs nothing but these bytes. What the values in a message look like is in `value.rs`, and which
+//! lane a message takes in `links.rs`.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use bytes::{Buf, BufMut, TryGetError};
+use bytes::{Buf, BufMut, Bytes, TryGetError};
+
+use crate::value::{Request, Value};
 
 /// How many replicas a group has; a majority of them decides.
 pub(crate) const REPLICAS: usize = 3;
@@ -51,57 +53,6 @@ impl Ballot {
         round: 0,
         node: NodeId(0),
     };
-}
-
-/// Identifies one request of one client session, so that a value decided twice is applied once.
-#[derive(Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd, Debug)]
-pub(crate) struct Request {
-    pub(crate) session: u32,
-    /// Counts up from 1 within the session. A session sends the next only after an answer.
-    pub(crate) number: u32,
-}
-
-/// The value of an instance: a request with padding, or a no-op.
-///
-/// The log, the acceptor and an outgoing message share one allocation.
-#[derive(Clone, Eq, PartialEq, Debug)]
-pub(crate) struct Value(Arc<[u8]>);
-
-impl Value {
-    /// The smallest value: the request alone.
-    pub(crate) const REQUEST_LEN: usize = 8;
-
-    /// Returns a value of `len` bytes, the request included.
-    pub(crate) fn new(request: Request, len: usize) -> Self {
-        let mut bytes = Vec::with_capacity(len.max(Self::REQUEST_LEN));
-        bytes.put_u32(request.session);
-        bytes.put_u32(request.number);
-        bytes.resize(len.max(Self::REQUEST_LEN), 0x5a);
-        Self(bytes.into())
-    }
-
-    /// Returns the value that a new leader proposes for an instance without votes.
-    pub(crate) fn no_op() -> Self {
-        Self(Arc::default())
-    }
-
-    /// Returns the request in this value, or `None` for a no-op.
-    pub(crate) fn request(&self) -> Option<Request> {
-        let mut bytes = &self.0[..];
-        let session = bytes.try_get_u32().ok()?;
-        let number = bytes.try_get_u32().ok()?;
-        Some(Request { session, number })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Copies on purpose: a slice of the frame would keep the transport's whole read buffer alive
-    /// for as long as the log lives.
-    fn copy_of(bytes: &[u8]) -> Self {
-        Self(bytes.into())
-    }
 }
 
 /// What an acceptor has accepted for one instance.
@@ -188,7 +139,7 @@ impl Message {
         out.put_u8(self.kind());
         out.put_u8(sender.0);
         match self {
-            Self::Propose { value } => out.put_slice(&value.0),
+            Self::Propose { value } => out.put_slice(value.bytes()),
             Self::Redirect { leader } => out.put_u8(leader.map_or(NO_LEADER, |node| node.0)),
             Self::Decided { request } => {
                 out.put_u32(request.session);
@@ -220,7 +171,7 @@ impl Message {
                 put_ballot(out, *ballot);
                 out.put_u64(*commit);
                 out.put_u64(*instance);
-                out.put_slice(&value.0);
+                out.put_slice(value.bytes());
             }
             Self::Accepted {
                 ballot,
@@ -246,9 +197,9 @@ impl Message {
     }
 
     /// Returns the sender and the message of a frame. Never panics, whatever the bytes are.
-    pub(crate) fn decode(frame: &[u8]) -> Result<(NodeId, Self), Malformed> {
-        let mut frame = frame;
-        let rest = &mut frame;
+    pub(crate) fn decode(frame: &Bytes) -> Result<(NodeId, Self), Malformed> {
+        let mut bytes = &frame[..];
+        let rest = &mut bytes;
         let kind = rest.try_get_u8()?;
         let sender = match rest.try_get_u8()? {
             node if node == NodeId::CLIENTS.0 => NodeId::CLIENTS,
@@ -260,7 +211,7 @@ impl Message {
         }
         let message = match kind {
             PROPOSE => Self::Propose {
-                value: get_last_value(rest),
+                value: get_last_value(frame, rest),
             },
             REDIRECT => Self::Redirect {
                 leader: match rest.try_get_u8()? {
@@ -281,13 +232,13 @@ impl Message {
             PROMISE => Self::Promise {
                 ballot: get_ballot(rest)?,
                 complete: rest.try_get_u8()? != 0,
-                votes: get_votes(rest)?,
+                votes: get_votes(frame, rest)?,
             },
             ACCEPT => Self::Accept {
                 ballot: get_ballot(rest)?,
                 commit: rest.try_get_u64()?,
                 instance: rest.try_get_u64()?,
-                value: get_last_value(rest),
+                value: get_last_value(frame, rest),
             },
             ACCEPTED => Self::Accepted {
                 ballot: get_ballot(rest)?,
@@ -307,7 +258,7 @@ impl Message {
             },
             LEARN => Self::Learn {
                 first: rest.try_get_u64()?,
-                values: get_values(rest)?,
+                values: get_values(frame, rest)?,
             },
             _ => return Err(Malformed),
         };
@@ -318,7 +269,18 @@ impl Message {
         }
     }
 
-    const fn kind(&self) -> u8 {
+    /// Returns how many bytes the values of this message have.
+    pub(crate) fn values_len(&self) -> usize {
+        match self {
+            Self::Propose { value } | Self::Accept { value, .. } => value.len(),
+            Self::Promise { votes, .. } => votes.iter().map(|(_, vote)| vote.value.len()).sum(),
+            Self::Learn { values, .. } => values.iter().map(Value::len).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Returns the first byte of this message.
+    pub(crate) const fn kind(&self) -> u8 {
         match self {
             Self::Propose { .. } => PROPOSE,
             Self::Redirect { .. } => REDIRECT,
@@ -370,36 +332,36 @@ fn get_ballot(rest: &mut &[u8]) -> Result<Ballot, Malformed> {
 }
 
 fn put_value(out: &mut impl BufMut, value: &Value) {
-    // A value was received in a frame or will be sent in one: it is far below 4 GiB.
+    // The transport takes no message of 4 GiB, so no value is that long.
     out.put_u32(value.len() as u32);
-    out.put_slice(&value.0);
+    out.put_slice(value.bytes());
 }
 
-fn get_value(rest: &mut &[u8]) -> Result<Value, Malformed> {
+fn get_value(frame: &Bytes, rest: &mut &[u8]) -> Result<Value, Malformed> {
     let len = rest.try_get_u32()? as usize;
     let (value, after) = rest.split_at_checked(len).ok_or(Malformed)?;
     *rest = after;
-    Ok(Value::copy_of(value))
+    Ok(Value::received(frame, value))
 }
 
-fn get_last_value(rest: &mut &[u8]) -> Value {
-    Value::copy_of(std::mem::take(rest))
+fn get_last_value(frame: &Bytes, rest: &mut &[u8]) -> Value {
+    Value::received(frame, std::mem::take(rest))
 }
 
-fn get_values(rest: &mut &[u8]) -> Result<Vec<Value>, Malformed> {
+fn get_values(frame: &Bytes, rest: &mut &[u8]) -> Result<Vec<Value>, Malformed> {
     let mut values = Vec::new();
     while !rest.is_empty() {
-        values.push(get_value(rest)?);
+        values.push(get_value(frame, rest)?);
     }
     Ok(values)
 }
 
-fn get_votes(rest: &mut &[u8]) -> Result<Vec<(u64, Vote)>, Malformed> {
+fn get_votes(frame: &Bytes, rest: &mut &[u8]) -> Result<Vec<(u64, Vote)>, Malformed> {
     let mut votes = Vec::new();
     while !rest.is_empty() {
         let instance = rest.try_get_u64()?;
         let ballot = get_ballot(rest)?;
-        let value = get_value(rest)?;
+        let value = get_value(frame, rest)?;
         votes.push((instance, Vote { ballot, value }));
     }
     Ok(votes)
@@ -461,8 +423,9 @@ mod tests {
         for (sender, message) in from_replica.into_iter().chain(from_clients) {
             let mut frame = Vec::new();
             message.encode(sender, &mut frame);
+            let frame = Bytes::from(frame);
             for end in 0..frame.len() {
-                let _ = Message::decode(&frame[..end]);
+                let _ = Message::decode(&frame.slice(..end));
             }
             assert_eq!(Message::decode(&frame), Ok((sender, message)));
         }
@@ -477,6 +440,6 @@ mod tests {
             last: 0,
         };
         accepted.encode(NodeId::CLIENTS, &mut frame);
-        assert_eq!(Message::decode(&frame), Err(Malformed));
+        assert_eq!(Message::decode(&frame.into()), Err(Malformed));
     }
 }

@@ -19,10 +19,14 @@ use std::{
 
 use fastrand::Rng;
 
-use crate::message::{Ballot, Message, NodeId, REPLICAS, Value, Vote};
+use crate::{
+    message::{Ballot, Message, NodeId, REPLICAS, Vote},
+    value::{Value, repeat_after},
+};
 
 /// A leader that has sent nothing for this long sends a heartbeat. A busy leader never does,
-/// because an `Accept` has the same effect: a hundred busy groups cost no heartbeat at all.
+/// because an `Accept` has the same effect: a hundred busy groups cost no heartbeat at all. An
+/// `Accept` with a long value has not: nobody knows when it will arrive.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// A follower that hears nothing from its leader for this long starts an election. The actual
@@ -33,9 +37,6 @@ const ELECTION_TIMEOUT: Duration = Duration::from_millis(400);
 /// A follower that has heard its leader within this time rejects every `Prepare`, so that a
 /// replica which was cut off cannot replace a leader that works for all the others.
 const TRUST_LEADER: Duration = Duration::from_millis(250);
-
-/// A leader repeats an `Accept`, and a learner a `Fetch`, that had no answer within this time.
-const REPEAT: Duration = Duration::from_millis(200);
 
 /// The most `Accept` messages that a leader repeats at a time: the oldest, because the log cannot
 /// grow before them.
@@ -50,8 +51,8 @@ pub(crate) const WINDOW: usize = 4096;
 /// votes for instances which it is going to fetch in order anyway.
 const HORIZON: u64 = 2 * WINDOW as u64;
 
-/// Bytes of values in one `Promise` or `Learn`. The receiver asks for the remainder, so a long log
-/// travels in several answers and never blocks a link.
+/// Bytes of values in one `Promise` or `Learn`, or a single longer value. The receiver asks for the
+/// remainder, so a long log travels in several answers and never blocks a link.
 const ANSWER_BYTES: usize = 256 * 1024;
 
 /// Approximate size of one value's header in such an answer.
@@ -73,6 +74,8 @@ pub(crate) struct Replica {
     known_commit: u64,
     /// As learner: when it sent the `Fetch` that has no answer yet.
     fetch_sent: Option<Instant>,
+    /// Bytes of the longest value it has received: the answer to a `Fetch` may have one like it.
+    longest: usize,
 }
 
 enum Role {
@@ -120,6 +123,7 @@ impl Replica {
             round: 0,
             known_commit: 0,
             fetch_sent: None,
+            longest: 0,
         };
         if !stand_at_once {
             replica.become_follower(None, now);
@@ -209,7 +213,7 @@ impl Replica {
                 let oldest = proposals.iter_mut().zip(&self.votes).zip(commit..);
                 for ((proposal, vote), instance) in oldest.take(REPEAT_INSTANCES) {
                     let Some(vote) = vote else { continue };
-                    if now.duration_since(proposal.sent) < REPEAT {
+                    if now.duration_since(proposal.sent) < repeat_after(vote.value.len()) {
                         continue;
                     }
                     proposal.sent = now;
@@ -361,7 +365,9 @@ impl Replica {
             accepted: Quorum::default().with(self.me),
             sent: now,
         });
-        *last_sent = now;
+        if !value.is_long() {
+            *last_sent = now;
+        }
         self.votes.push_back(Some(Vote {
             ballot,
             value: value.clone(),
@@ -499,6 +505,7 @@ impl Replica {
 
     fn vote(&mut self, from: NodeId, instance: u64, vote: Vote, out: &mut Outbox) {
         let ballot = vote.ballot;
+        self.longest = self.longest.max(vote.value.len());
         match instance.checked_sub(self.log.len() as u64) {
             Some(ahead) if ahead < HORIZON => {
                 let ahead = ahead as usize;
@@ -561,7 +568,7 @@ impl Replica {
     fn catch_up(&mut self, from: NodeId, commit: u64, now: Instant, out: &mut Outbox) {
         self.known_commit = self.known_commit.max(commit);
         let first = self.log.len() as u64;
-        let waits = |asked| now.duration_since(asked) < REPEAT;
+        let waits = |asked| now.duration_since(asked) < repeat_after(self.longest);
         if first >= self.known_commit || self.fetch_sent.is_some_and(waits) {
             return;
         }
@@ -604,6 +611,7 @@ impl Replica {
             return;
         }
         for value in values.into_iter().skip(known as usize) {
+            self.longest = self.longest.max(value.len());
             self.log.push(value);
             self.votes.pop_front();
         }
@@ -712,7 +720,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Request;
+    use crate::value::Request;
 
     const STEP: Duration = Duration::from_millis(20);
 

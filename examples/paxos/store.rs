@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::message::{Request, Value};
+use crate::value::{Request, Value};
 
 #[derive(Default)]
 pub(crate) struct Store {
