@@ -60,9 +60,11 @@ impl Connection {
             return Ok(());
         };
         let now = time::now();
-        let Some(mut message) = assembly.messages.append(index, bytes, now) else {
-            let held = assembly.messages.held();
-            assembly.share.unfinished(held);
+        let whole = assembly.messages.append(index, bytes, now);
+        // A whole one is not given up any more.
+        let held = assembly.messages.held();
+        assembly.share.unfinished(held);
+        let Some(mut message) = whole else {
             self.deliverer.receive_part();
             return Ok(());
         };

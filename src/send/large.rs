@@ -46,7 +46,8 @@ impl Peer {
     ///
     /// `Ok` means that the system took all of it on one connection, not that it was received. If the connection ends
     /// before that, the message is sent again from its beginning on the next one, twice at most. It arrives once at
-    /// most. Messages on one lane arrive in the order in which their last parts were queued.
+    /// most. Eight messages are sent at the same time on one lane; further ones wait for their turn. They arrive in
+    /// the order in which their last parts were queued.
     ///
     /// Cancelling (dropping the future) ends the message: the receiver drops what it has of it, and counts that as
     /// [`DropReason::Incomplete`](crate::DropReason::Incomplete). May be awaited on any thread and any runtime.
@@ -85,6 +86,8 @@ impl Peer {
             return sent.map_err(|err| LargeError::Refused(err.without_payload()));
         }
         let state = &self.state;
+        // An error would say that it is closed, which nobody does.
+        let _place = state.message_places.acquire().await;
         for _ in 0..MAX_TRIES {
             let takes = state.until_takes().await.map_err(|why| match why {
                 NoLink::Refused(refusal) => refused(refusal),
@@ -137,7 +140,8 @@ enum Outcome {
 impl Message<'_> {
     async fn send(&self, payload: &Bytes, takes: Takes) -> Result<Outcome, LargeError> {
         let (queue, parts) = (&self.state.queue, Parts::default());
-        let room = (takes.frame as usize).saturating_sub(HEADER + PART_HEAD);
+        let longest = queue.longest_frame().min(takes.frame as usize);
+        let room = longest.saturating_sub(HEADER + PART_HEAD);
         let step = PART_BYTES.min(room).max(1);
         for offset in (0..payload.len()).step_by(step) {
             let known = parts

@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -59,6 +59,8 @@ pub(crate) struct PeerState {
     stirred: Notify,
     /// The number of the next message in parts.
     messages: AtomicU64,
+    /// How many more messages in parts may be on their way.
+    pub(super) message_places: Semaphore,
     /// Notified when there may be a link to the node that it dialled, or when it was heard of.
     heard: Notify,
     pub(super) direct_write: DirectWrite,
@@ -80,6 +82,10 @@ pub(crate) struct PeerState {
     /// Cancelled when the peer is forgotten while its writer is at work.
     pub(super) forgotten: CancellationToken,
 }
+
+/// How many messages in parts are sent at the same time on one lane. A receiver puts 16 together on one connection;
+/// some of these may be halves of messages that were cancelled.
+const MAX_MESSAGES: usize = 8;
 
 /// Why no link came.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
@@ -144,6 +150,7 @@ impl PeerState {
             takes: Mutex::new(None),
             stirred: Notify::new(),
             messages: AtomicU64::new(0),
+            message_places: Semaphore::new(MAX_MESSAGES),
             heard: Notify::new(),
             direct_write,
             reporter,

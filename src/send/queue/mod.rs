@@ -294,6 +294,11 @@ impl<To: Copy + Eq> SendQueue<To> {
         self.locked(|state| (state.gate != Gate::Open).then(|| state.gate.refusal()))
     }
 
+    /// Returns how long a frame may be, with its header.
+    pub(crate) fn longest_frame(&self) -> usize {
+        self.limits.frame
+    }
+
     /// Returns how long a frame may wait.
     pub(crate) fn stale_after(&self) -> Duration {
         self.limits.stale_after
