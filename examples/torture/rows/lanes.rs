@@ -16,13 +16,15 @@ mod load;
 mod log;
 mod message;
 mod node;
+mod sums;
 mod verdict;
 
 pub(super) use self::node::ROLE;
 use self::{
     ends::Ends,
     faults::{Fault, Until, messages_on_living_links_arrive, torture},
-    verdict::{Since, Verdict},
+    sums::Since,
+    verdict::Verdict,
 };
 use crate::row::{Failure, Figures, Row, Run};
 

@@ -26,6 +26,9 @@ pub(super) const BEATS: u32 = 20;
 /// Each task that sends large messages has a group of its own, from here on.
 pub(super) const MESSAGES: u32 = 30;
 
+/// A life of a sender: node and incarnation.
+pub(super) type LifeId = (u32, u32);
+
 /// A life of a sender, and the number of a lane.
 pub(super) type LaneOf = (u32, u32, u8);
 

@@ -9,9 +9,10 @@ use super::{
     child::{LaneSent, Outcome, Report, Sent},
     ends::Ends,
     load::LANES,
-    log::{KEYS, Seen},
+    log::{KEYS, LifeId, Seen},
     message::LONGEST,
     node::{BULK_BYTES, INBOUND},
+    sums::{Bulk, Since, Sums},
 };
 use crate::{
     named_child::LONG,
@@ -37,53 +38,13 @@ pub(super) struct Verdict {
     with_kills: [Sums; 3],
     parts_with_kills: u64,
     /// What was known when the row compared last: of each sender and lane, and the parts of all.
-    before: BTreeMap<(u32, u32), [(LaneSent, Seen); 3]>,
+    before: BTreeMap<LifeId, [(LaneSent, Seen); 3]>,
     parts_before: u64,
     /// How often the numbers of the control lane were exact.
     exact: u64,
     one_more: u64,
-    /// What a sender and the receiver held at first.
+    /// What the receiver and a sender held at first.
     memory: Option<(u64, u64)>,
-}
-
-#[derive(Debug, Copy, Clone, Default)]
-struct Sums {
-    accepted: u64,
-    received: u64,
-    missing: u64,
-    stale: u64,
-    evicted: u64,
-    replaced: u64,
-}
-
-impl Sums {
-    fn describe(self, parts: u64) -> String {
-        let Sums {
-            accepted,
-            received,
-            missing,
-            stale,
-            evicted,
-            replaced,
-        } = self;
-        let parts = match parts {
-            0 => String::new(),
-            parts => format!(" + {parts} parts"),
-        };
-        format!(
-            "{accepted} accepted, {received} received{parts} + {missing} told as missing, {stale} stale, \
-            {evicted} evicted, {replaced} replaced"
-        )
-    }
-}
-
-/// What must hold between the sums.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
-pub(super) enum Since {
-    /// The receiver has been the same since the row compared last, and the senders, too.
-    Compared,
-    /// It may have missed what came before it did.
-    Killed,
 }
 
 impl Verdict {
@@ -97,7 +58,7 @@ impl Verdict {
     ) -> Result<(), Failure> {
         ends.tell_all("quiet")?;
         let deadline = Instant::now() + LONG;
-        let late = |sent: &[((u32, u32), Sent)], got: &Report| match Instant::now() > deadline {
+        let late = |sent: &[(LifeId, Sent)], got: &Report| match Instant::now() > deadline {
             true => {
                 let text = format!("not settled: {sent:?}; {}", got.describe());
                 Err(Failure::error(text))
@@ -142,7 +103,7 @@ impl Verdict {
         &mut self,
         ends: &Ends,
         since: Since,
-        all_sent: &[((u32, u32), Sent)],
+        all_sent: &[(LifeId, Sent)],
         got: &Report,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
@@ -350,42 +311,12 @@ impl Verdict {
     }
 }
 
-/// The frames of the bulk lanes of all senders. Which sender the parts are of is not known.
-#[derive(Debug, Default)]
-struct Bulk {
-    accepted: u64,
-    known: u64,
-    begin: (u64, u64),
-}
-
-impl Bulk {
-    fn add(&mut self, accepted: u64, known: u64, begin: (u64, u64)) {
-        self.accepted += accepted;
-        self.known += known;
-        self.begin.0 += begin.0;
-        self.begin.1 += begin.1;
-    }
-
-    /// Returns whether so many parts came, and frames before the receiver did, that it is everything. After kills
-    /// some of the parts may be of a sender that is dead.
-    fn is_explained_by(&self, parts: u64, since: Since) -> bool {
-        let Some(rest) = self.accepted.checked_sub(self.known) else {
-            return false;
-        };
-        let least = match since {
-            Since::Compared => self.begin.0 + parts,
-            Since::Killed => self.begin.0,
-        };
-        (least..=self.begin.1 + parts).contains(&rest)
-    }
-}
-
 /// Returns how many numbers of a lane the receiver knows, without those of parts.
 fn known(seen: Seen) -> u64 {
     seen.all() + seen.missing
 }
 
-fn seen_by_lane(life: (u32, u32), sent: Sent, got: &Report) -> [(LaneSent, Seen); 3] {
+fn seen_by_lane(life: LifeId, sent: Sent, got: &Report) -> [(LaneSent, Seen); 3] {
     let mut lanes = sent.lanes.map(|sent| (sent, Seen::default()));
     for ((_, seen), lane) in lanes.iter_mut().zip(LANES) {
         let of = (life.0, life.1, lane.get());
@@ -395,7 +326,7 @@ fn seen_by_lane(life: (u32, u32), sent: Sent, got: &Report) -> [(LaneSent, Seen)
 }
 
 /// Returns whether the last frame of each lane of a sender, and of each key, has come.
-fn has_last(life: (u32, u32), sent: &Sent, got: &Report) -> bool {
+fn has_last(life: LifeId, sent: &Sent, got: &Report) -> bool {
     let lanes = seen_by_lane(life, *sent, got);
     let has_last = [0, 2].iter().all(|&lane| {
         let (next, seen) = (sent.next[lane], lanes[lane].1);
@@ -410,7 +341,7 @@ fn has_last(life: (u32, u32), sent: &Sent, got: &Report) -> bool {
 }
 
 /// Returns what the senders sent and what the receiver got. Each lane accounts for each of its frames.
-fn reports(ends: &mut Ends) -> Result<(Vec<((u32, u32), Sent)>, Report), Failure> {
+fn reports(ends: &mut Ends) -> Result<(Vec<(LifeId, Sent)>, Report), Failure> {
     let mut sent = Vec::new();
     for sender in &mut ends.senders {
         let report = sender.node.report()?;
