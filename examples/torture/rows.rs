@@ -19,6 +19,7 @@ mod hostile;
 mod hostile_clients;
 mod identity;
 mod killed;
+mod lanes;
 mod loss;
 mod mesh;
 mod migration;
@@ -43,6 +44,7 @@ pub(crate) const ROWS: &[Row] = &[
     cuts::WITH_SESSIONS,
     cuts::WITH_TLS,
     gap::ROW,
+    lanes::ROW,
     identity::ROW,
     every_byte::ROW,
     sigstop::ROW,
@@ -74,6 +76,7 @@ pub(crate) const ROWS: &[Row] = &[
 pub(crate) const ROLES: &[Role] = &[
     sink::ROLE,
     named_node::ROLE,
+    lanes::ROLE,
     sigstop::ROLE,
     killed::ROLE,
     hostile::ROLE,

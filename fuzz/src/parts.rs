@@ -28,6 +28,8 @@ pub fn run(data: &[u8]) {
                 let (shape, len) = (script.number(), script.number() * 4);
                 let part = table.part(message, shape, len);
                 let bytes = vec![now as u8; len];
+                // So that no two have waited equally long.
+                now += 1;
                 let taken = parts.take(part.with(&bytes), now);
                 assert_eq!(taken, table.take(part, &bytes, now));
             }
@@ -111,17 +113,22 @@ impl Table {
         head
     }
 
-    fn take(&mut self, head: Head, bytes: &[u8], now: u64) -> (Option<Vec<u8>>, Dropped) {
-        let Some(open) = self.open.get_mut(&head.message) else {
+    fn take(
+        &mut self,
+        head: Head,
+        bytes: &[u8],
+        now: u64,
+    ) -> (Option<Vec<u8>>, Vec<(GroupId, u64)>) {
+        let Some(open) = self.open.get(&head.message) else {
             if head.offset > 0 {
-                return (None, None);
+                return (None, Vec::new());
             }
-            let others: u64 = self.open.values().map(|open| open.total).sum();
-            let fits = head.total <= (MAX as u64).saturating_sub(others)
-                && bytes.len() as u64 <= head.total
-                && !bytes.is_empty();
-            if !fits || self.open.len() == MAX_MESSAGES || head.group == u32::MAX {
-                return (None, Some((GroupId::new(head.group), bytes.len() as u64)));
+            let mut dropped = self.make_room(head.total);
+            let fits =
+                head.total <= MAX as u64 && bytes.len() as u64 <= head.total && !bytes.is_empty();
+            if !fits || head.group == u32::MAX {
+                dropped.push((GroupId::new(head.group), bytes.len() as u64));
+                return (None, dropped);
             }
             let open = Open {
                 group: head.group,
@@ -130,7 +137,7 @@ impl Table {
                 touched: now,
             };
             self.open.insert(head.message, open);
-            return self.append(head.message, bytes, now);
+            return (self.append(head.message, bytes, now), dropped);
         };
         let follows = open.bytes.len() as u64 == head.offset
             && open.total == head.total
@@ -138,20 +145,36 @@ impl Table {
             && !bytes.is_empty()
             && head.offset + bytes.len() as u64 <= open.total;
         match follows {
-            true => self.append(head.message, bytes, now),
-            false => (None, self.cancel(head.message)),
+            true => (self.append(head.message, bytes, now), Vec::new()),
+            false => (None, self.cancel(head.message).into_iter().collect()),
         }
     }
 
-    fn append(&mut self, message: u64, bytes: &[u8], now: u64) -> (Option<Vec<u8>>, Dropped) {
+    /// Drops those that have waited longest for a part. No two have waited equally long, because the clock goes
+    /// on with each part.
+    fn make_room(&mut self, total: u64) -> Vec<(GroupId, u64)> {
+        let mut dropped = Vec::new();
+        if total > MAX as u64 {
+            return dropped;
+        }
+        let sum = |open: &BTreeMap<u64, Open>| open.values().map(|open| open.total).sum::<u64>();
+        while self.open.len() >= MAX_MESSAGES || sum(&self.open) + total > MAX as u64 {
+            let oldest = self.open.iter().min_by_key(|(_, open)| open.touched);
+            let Some((&oldest, _)) = oldest else { break };
+            dropped.extend(self.cancel(oldest));
+        }
+        dropped
+    }
+
+    fn append(&mut self, message: u64, bytes: &[u8], now: u64) -> Option<Vec<u8>> {
         let open = self.open.get_mut(&message).expect("it is there");
         open.bytes.extend_from_slice(bytes);
         open.touched = now;
         if (open.bytes.len() as u64) < open.total {
-            return (None, None);
+            return None;
         }
         let whole = self.open.remove(&message).expect("it is there");
-        (Some(whole.bytes), None)
+        Some(whole.bytes)
     }
 
     fn cancel(&mut self, message: u64) -> Dropped {

@@ -266,8 +266,8 @@ impl Connection {
         }
     }
 
-    /// Waits until the actors have handled what was delivered. An incomplete frame then has its full time
-    /// again, because the peer is not at fault for the time that our actors take.
+    /// Waits until the actors have handled what was delivered. Incomplete frames and messages then have their
+    /// full time again, because the peer is not at fault for the time that our actors take.
     pub(super) async fn wait_until_handled(&mut self) {
         // Usually they have by now. Then no time is to be accounted for, unless a frame has begun.
         if self.buffer.is_empty() && self.deliverer.settle_now() {

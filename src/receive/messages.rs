@@ -88,6 +88,26 @@ impl Messages {
         held.sum()
     }
 
+    /// Drops messages for one that begins with this part, those first that have waited longest for a part: all
+    /// together may be as long as one may be. A sender that gave a message up may not have been able to say so.
+    pub(crate) fn make_room(&mut self, part: &PartHead) -> Vec<Incomplete> {
+        let mut dropped = Vec::new();
+        let is_known = self.open.iter().any(|it| it.number == part.message);
+        if is_known || part.offset > 0 || part.total > self.max as u64 {
+            return dropped;
+        }
+        let longest = self.max - part.total as usize;
+        let total = |open: &[Message]| open.iter().map(|message| message.total).sum::<usize>();
+        while self.open.len() >= MAX_MESSAGES || total(&self.open) > longest {
+            let open = self.open.iter().enumerate();
+            let Some((oldest, _)) = open.min_by_key(|(_, message)| message.touched) else {
+                break;
+            };
+            dropped.push(self.remove(oldest));
+        }
+        dropped
+    }
+
     /// Finds the place of a part of `len` bytes. A message whose part does not follow the one before is dropped.
     pub(crate) fn place(&mut self, part: &PartHead, len: usize, now: Instant) -> Place {
         let known = self.open.iter().position(|it| it.number == part.message);
@@ -103,12 +123,9 @@ impl Messages {
             return Place::Nowhere(None);
         }
         let total = usize::try_from(part.total).ok();
-        // Together they may be as long as one may be.
-        let others: usize = self.open.iter().map(|message| message.total).sum();
-        let room = self.max.saturating_sub(others);
-        let total = total.filter(|&total| total <= room && (1..=total).contains(&len));
+        let total = total.filter(|&total| total <= self.max && (1..=total).contains(&len));
         match total {
-            Some(total) if self.open.len() < MAX_MESSAGES && part.group != GroupId::RESERVED => {
+            Some(total) if part.group != GroupId::RESERVED => {
                 self.open.push(Message {
                     number: part.message,
                     group: part.group,
@@ -344,12 +361,11 @@ mod tests {
 
     #[test]
     fn there_are_no_more_than_sixteen_at_a_time() {
-        let now = time::now();
         let mut messages = messages();
         for number in 0..1000 {
-            let place = messages.place(&part(number, 9, 0), 1, now);
-            let is_taken = matches!(place, Place::Message(_));
-            assert_eq!(is_taken, number < MAX_MESSAGES as u64);
+            let dropped = messages.make_room(&part(number, 9, 0));
+            assert_eq!(dropped.len(), usize::from(number >= MAX_MESSAGES as u64));
+            take(&mut messages, part(number, 9, 0), b"a");
         }
         assert_eq!(messages.clear().len(), MAX_MESSAGES);
     }
@@ -406,13 +422,21 @@ mod tests {
     }
 
     #[test]
-    fn all_together_are_no_longer_than_one_may_be() {
-        let now = time::now();
+    fn all_together_are_no_longer_than_one_may_be_and_the_newest_has_room() {
         let mut messages = messages();
         take(&mut messages, part(1, 600 << 10, 0), b"abcd");
-        let place = messages.place(&part(2, 500 << 10, 0), 4, now);
-        assert_eq!(place, Place::Nowhere(incomplete(4)));
-        take(&mut messages, part(3, 400 << 10, 0), b"abcd");
+        assert_eq!(messages.make_room(&part(2, 400 << 10, 0)), []);
+        take(&mut messages, part(2, 400 << 10, 0), b"ab");
+        assert_eq!(messages.make_room(&part(2, 400 << 10, 2)), [], "it goes on");
+        assert_eq!(
+            messages.make_room(&part(3, 1 << 63, 0)),
+            [],
+            "it is refused"
+        );
+        let dropped = messages.make_room(&part(3, 500 << 10, 0));
+        assert_eq!(dropped.first().copied(), incomplete(4), "the oldest");
+        take(&mut messages, part(3, 500 << 10, 0), b"abcd");
+        assert_eq!(messages.len(), 2);
     }
 
     #[test]

@@ -34,8 +34,10 @@ impl Connection {
                         Box::new(Assembly::new(messages, budget))
                     }
                 };
+                let dropped = assembly.messages.make_room(&head);
                 let place = assembly.messages.place(&head, bytes.len(), time::now());
                 self.assembly = Some(assembly);
+                self.drop_incomplete(dropped);
                 match place {
                     Place::Message(index) => return self.take_bytes(index, bytes).await,
                     Place::Nowhere(dropped) => self.drop_incomplete(dropped),
@@ -63,9 +65,11 @@ impl Connection {
             return Ok(());
         };
         let now = time::now();
-        let Some(mut message) = assembly.messages.append(index, bytes, now) else {
-            let held = assembly.messages.held();
-            assembly.share.unfinished(held);
+        let whole = assembly.messages.append(index, bytes, now);
+        // A whole one is not given up any more.
+        let held = assembly.messages.held();
+        assembly.share.unfinished(held);
+        let Some(mut message) = whole else {
             self.deliverer.receive_part();
             return Ok(());
         };

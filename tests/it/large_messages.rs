@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix_transport::{
-    Config, DropReason, GroupOverflow, Lane, LargeError, PeerEvent, SendError, Sessions, Shutdown,
-    Transport,
+    Config, DropReason, GroupOverflow, Lane, LaneConfig, LargeError, PeerEvent, SendError,
+    Sessions, Shutdown, Transport,
 };
 use bytes::Bytes;
 use tokio::net::TcpListener;
@@ -150,6 +150,35 @@ fn messages_may_be_sent_at_the_same_time() {
     }
 }
 
+/// More than a receiver puts together at the same time on one connection. The others wait for their turn.
+#[test]
+fn of_many_messages_that_are_sent_at_the_same_time_each_arrives() {
+    const MANY: u32 = 40;
+
+    for config in placements() {
+        run(async {
+            let [a, b] = [1, 2].map(|node| node_of(config.clone(), node));
+            let mut got = serve(&b, 1..=MANY);
+            let peer = a.peer(b.local_addr()).expect("usable").lane(Lane::BULK);
+            let sent = message(2 << 20);
+            let sending = (1..=MANY).map(|index| peer.send_large(group(index), sent.clone()));
+            for sent in futures::future::join_all(sending).await {
+                sent.expect("taken");
+            }
+            let mut groups = Vec::new();
+            for _ in 0..MANY {
+                let got = got.next().await;
+                assert!(got.payload == sent);
+                groups.push(got.group);
+            }
+            groups.sort_unstable();
+            assert!(groups.iter().copied().eq(1..=MANY));
+            assert_eq!(incomplete(&b), 0);
+            end([a, b]).await;
+        });
+    }
+}
+
 #[test]
 fn the_longest_message_is_taken_and_a_longer_one_is_refused_at_once() {
     for config in placements() {
@@ -173,6 +202,25 @@ fn the_longest_message_is_taken_and_a_longer_one_is_refused_at_once() {
             let text = "message of 1048577 bytes is too large: the peer takes 1048576";
             assert_eq!(refused.to_string(), text);
             assert_eq!(peer.stats().frames.written, written, "nothing of it");
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
+fn parts_are_no_longer_than_what_the_lane_of_the_sender_takes() {
+    for config in placements() {
+        run(async {
+            let short = LaneConfig::new().queue_bytes(20 << 10);
+            let a = node_of(config.clone().lane(Lane::BULK, short), 1);
+            let b = node_of(config, 2);
+            let mut got = serve(&b, [1]);
+            let peer = a.peer(b.local_addr()).expect("usable").lane(Lane::BULK);
+            let sent = message(1 << 20);
+            peer.send_large(group(1), sent.clone())
+                .await
+                .expect("taken");
+            assert!(got.next().await.payload == sent);
             end([a, b]).await;
         });
     }
@@ -612,6 +660,31 @@ fn a_message_that_never_completes_is_dropped_after_a_while_and_its_connection_go
             assert_eq!(dropped.bytes, 100_008, "as much as came");
             write(&mut raw.0, &wire(1, b"frame")).await;
             assert_eq!(got.next().await.payload, &b"frame"[..]);
+            end([b]).await;
+        });
+    }
+}
+
+/// As long as handlers are busy, the connection is not read, and the sender is not at fault.
+#[test]
+fn the_time_that_handlers_take_is_not_counted_against_half_a_message() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config.frame_timeout(1000 * MS), 2);
+            let (gate, _held) = hold(&b, 2, GroupOverflow::Wait);
+            let mut got = serve(&b, [1]);
+            let mut raw = begun(&b).await;
+            write(&mut raw.0, &part(1, 1, 9, 0, b"abcd")).await;
+            write(&mut raw.0, &wire(2, b"frame")).await;
+            until("it is held", || gate.came() == 1).await;
+            tokio::time::sleep(1100 * MS).await;
+            gate.open();
+            until("it was handled", || b.stats().inbound.delivered.frames == 1).await;
+            // Less than what a part may take.
+            tokio::time::sleep(50 * MS).await;
+            write(&mut raw.0, &part(1, 1, 9, 4, b"efghi")).await;
+            assert_eq!(got.next().await.payload, &b"abcdefghi"[..]);
+            assert_eq!(incomplete(&b), 0);
             end([b]).await;
         });
     }

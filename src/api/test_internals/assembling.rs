@@ -44,8 +44,8 @@ impl Assembling {
         }
     }
 
-    /// Takes a part at the time `now`, in milliseconds. Returns the message if it is whole, or what was dropped.
-    pub fn take(&mut self, part: Part<'_>, now: u64) -> (Option<Vec<u8>>, Option<Dropped>) {
+    /// Takes a part at the time `now`, in milliseconds. Returns the message if it is whole, and what was dropped.
+    pub fn take(&mut self, part: Part<'_>, now: u64) -> (Option<Vec<u8>>, Vec<Dropped>) {
         let head = PartHead {
             message: part.message,
             group: part.group,
@@ -53,14 +53,23 @@ impl Assembling {
             offset: part.offset,
         };
         let now = self.at(now);
+        let mut dropped: Vec<_> = self
+            .messages
+            .make_room(&head)
+            .into_iter()
+            .map(told)
+            .collect();
         match self.messages.place(&head, part.bytes.len(), now) {
             Place::Message(index) => {
                 let needs = self.messages.needs(index, part.bytes.len());
                 let whole = self.messages.append(index, part.bytes, now);
                 assert!(whole.is_some() || self.messages.held() == needs);
-                (whole.map(|whole| whole[HEADER..].to_vec()), None)
+                (whole.map(|whole| whole[HEADER..].to_vec()), dropped)
             }
-            Place::Nowhere(dropped) => (None, dropped.map(told)),
+            Place::Nowhere(refused) => {
+                dropped.extend(refused.map(told));
+                (None, dropped)
+            }
         }
     }
 
