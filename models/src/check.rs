@@ -47,7 +47,7 @@ pub(crate) fn snapshot(queue: &SendQueue) -> SendStats {
 /// Returns what the batch would put on the wire next.
 pub(crate) fn bytes_of(batch: &Batch) -> Vec<u8> {
     let mut slices = [IoSlice::new(&[]); 64];
-    let filled = batch.slices(&mut slices);
+    let filled = batch.slices(&mut slices, usize::MAX);
     let bytes = slices[..filled].iter().map(|slice| &slice[..]);
     bytes.collect::<Vec<_>>().concat()
 }
