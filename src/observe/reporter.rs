@@ -193,8 +193,9 @@ impl Reporter {
     /// Reports accepted frames that were dropped: those `to` a peer, or datagrams if `None`.
     pub(crate) fn dropped(&self, to: Option<&PeerLane>, dropped: &Dropped) {
         for (reason, count) in dropped.by_reason() {
-            // Who sends the newest value wants the older one to go.
-            if count.is_zero() || reason == DropReason::Replaced {
+            // Who sends the newest value wants the older one to go, and a message that is not whole is sent again.
+            let is_loss = !matches!(reason, DropReason::Replaced | DropReason::Incomplete);
+            if count.is_zero() || !is_loss {
                 continue;
             }
             let news = self.is_news(Place::To(to.cloned()), Cause::Dropped(reason), count);

@@ -2,8 +2,8 @@
 //!
 //! The caller's task puts a few parts at a time into the queue, so that other frames of the lane get between them
 //! and the queue holds little of the message. The receiver puts the parts of one link together. So if a link ends
-//! when some of them have been written, all of them are sent again on the next one, as another message: what the
-//! receiver has of the former one it drops, and never delivers.
+//! before all of them have been written, the queue drops those that are left, and all of them are sent again on the next
+//! one, as another message: what the receiver has of the former one it drops, and never delivers.
 
 use bytes::Bytes;
 

@@ -39,6 +39,9 @@ pub enum DropReason {
     /// It is a message in parts ([`Peer::send_large`](crate::Peer::send_large)), and not all of them came: its sender
     /// gave it up, its connection ended, no part came for [`Config::frame_timeout`](crate::Config::frame_timeout), or
     /// there was no memory for it. Its sender may send it again.
+    ///
+    /// Or the frame is a part of such a message that waited to be written when the connection ended on which the parts
+    /// before it went. Not logged as a loss, because the message is sent again, or its sender gets an error.
     Incomplete,
     /// It had been read, and no handler had it yet, when a later incarnation of its sender came.
     Superseded,

@@ -144,6 +144,8 @@ pub struct Dropped {
     pub overflow: Count,
     /// See [`DropReason::Replaced`].
     pub replaced: Count,
+    /// See [`DropReason::Incomplete`].
+    pub incomplete: Count,
     /// See [`DropReason::Failed`].
     pub failed: Count,
     /// See [`DropReason::CutOff`].
@@ -161,19 +163,21 @@ impl Dropped {
             stale,
             overflow,
             replaced,
+            incomplete,
             failed,
             cut_off,
             peer_forgotten,
             stopped,
         } = *self;
-        stale + overflow + replaced + failed + cut_off + peer_forgotten + stopped
+        stale + overflow + replaced + incomplete + failed + cut_off + peer_forgotten + stopped
     }
 
-    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 7] {
+    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 8] {
         [
             (DropReason::Stale, self.stale),
             (DropReason::Overflow, self.overflow),
             (DropReason::Replaced, self.replaced),
+            (DropReason::Incomplete, self.incomplete),
             (DropReason::Failed, self.failed),
             (DropReason::CutOff, self.cut_off),
             (DropReason::PeerForgotten, self.peer_forgotten),
@@ -187,6 +191,7 @@ impl AddAssign for Dropped {
         self.stale += other.stale;
         self.overflow += other.overflow;
         self.replaced += other.replaced;
+        self.incomplete += other.incomplete;
         self.failed += other.failed;
         self.cut_off += other.cut_off;
         self.peer_forgotten += other.peer_forgotten;

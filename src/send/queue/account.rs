@@ -36,6 +36,7 @@ pub(super) enum SendDrop {
     Stale,
     Overflow,
     Replaced,
+    Incomplete,
     Failed,
     CutOff,
     PeerForgotten,
@@ -120,6 +121,7 @@ fn drop_counter(dropped: &mut Dropped, reason: SendDrop) -> &mut Count {
         SendDrop::Stale => &mut dropped.stale,
         SendDrop::Overflow => &mut dropped.overflow,
         SendDrop::Replaced => &mut dropped.replaced,
+        SendDrop::Incomplete => &mut dropped.incomplete,
         SendDrop::Failed => &mut dropped.failed,
         SendDrop::CutOff => &mut dropped.cut_off,
         SendDrop::PeerForgotten => &mut dropped.peer_forgotten,
@@ -167,6 +169,7 @@ mod tests {
             Place::Dropped(SendDrop::Stale),
             Place::Dropped(SendDrop::Overflow),
             Place::Dropped(SendDrop::Replaced),
+            Place::Dropped(SendDrop::Incomplete),
             Place::Dropped(SendDrop::Failed),
             Place::Dropped(SendDrop::CutOff),
             Place::Dropped(SendDrop::PeerForgotten),
@@ -188,7 +191,7 @@ mod tests {
         assert_eq!(stats.written, FRAME);
         assert_eq!((dropped.stale, dropped.overflow), (FRAME, FRAME));
         assert_eq!((dropped.failed, dropped.stopped), (FRAME, FRAME));
-        assert_eq!(dropped.replaced, FRAME);
+        assert_eq!((dropped.replaced, dropped.incomplete), (FRAME, FRAME));
         assert_eq!((dropped.cut_off, dropped.peer_forgotten), (FRAME, FRAME));
     }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::{
     admission::Limits,
+    parts::QueuedPart,
     terms::{Key, Terms},
     unacked::{Finished, Run},
 };
@@ -176,11 +177,21 @@ impl<To: Copy + Eq> Chunk<To> {
         self.terms.as_ref()?.key
     }
 
-    /// Notes that its frame was written on this link.
-    pub(super) fn written_on(&mut self, link: u64) {
-        if let Some(part) = self.terms.as_mut().and_then(|terms| terms.part.as_mut()) {
-            part.written_on(link);
+    /// Notes that its frame was written.
+    pub(super) fn written(&mut self) {
+        if let Some(part) = self.part() {
+            part.written();
         }
+    }
+
+    /// Returns whether it may be written on this link. A part of a message may not if it is for a former one.
+    #[inline]
+    pub(super) fn is_for(&mut self, link: u64) -> bool {
+        self.terms.is_none() || self.part().is_none_or(|part| part.is_for(link))
+    }
+
+    fn part(&mut self) -> Option<&mut QueuedPart> {
+        self.terms.as_mut()?.part.as_mut()
     }
 
     /// Returns how old its frames may become.

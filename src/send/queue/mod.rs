@@ -266,7 +266,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Taken<To> {
         let (chunks, dropped, behind, [noting, ask]) = self.locked(|state| {
             state.expire(&self.limits, now);
-            let (chunks, dropped) = (state.take_batch(), state.account.take_untold());
+            let (chunks, dropped) = (state.take_batch(&self.limits), state.account.take_untold());
             let (behind, unacked) = (state.first_queued(), &state.unacked);
             let noted = [unacked.is_noting(), unacked.is_long()];
             (chunks, dropped, behind, noted)

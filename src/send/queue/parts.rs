@@ -1,4 +1,7 @@
-//! What became of the parts of one long message: how many left the queue, and on which link they were written.
+//! What became of the parts of one long message: how many left the queue, and whether its link ended before them.
+//!
+//! A part is written on the link that its message is for, or not at all: so either one receiver gets all parts, or none
+//! does, and the sender knows which.
 
 use std::{
     future::poll_fn,
@@ -26,14 +29,15 @@ pub(crate) struct PartsState {
     pub(crate) dropped: bool,
     /// The link that they are for.
     pub(crate) link: u64,
-    /// Whether one was written on another link, so that no receiver gets all of them.
+    /// Whether the link ended before one was written, so that the receiver does not get all of them.
     pub(crate) torn: bool,
 }
 
 /// One part in the queue. Tells what became of it when it leaves.
 pub(crate) struct QueuedPart {
     parts: Parts,
-    written: bool,
+    /// Whether it is known what becomes of it. Otherwise it was dropped.
+    is_settled: bool,
 }
 
 impl Parts {
@@ -52,7 +56,7 @@ impl Parts {
         self.0.lock().state.queued += 1;
         QueuedPart {
             parts: self.clone(),
-            written: false,
+            is_settled: false,
         }
     }
 
@@ -75,11 +79,18 @@ impl Parts {
 }
 
 impl QueuedPart {
-    /// Notes that it was written whole on this link.
-    pub(super) fn written_on(&mut self, link: u64) {
-        self.written = true;
+    /// Notes that it was written whole.
+    pub(super) fn written(&mut self) {
+        self.is_settled = true;
+    }
+
+    /// Returns whether it may be written on this link. If not, notes that its own has ended.
+    pub(super) fn is_for(&mut self, link: u64) -> bool {
         let state = &mut self.parts.0.lock().state;
-        state.torn |= state.link != link;
+        let is_for = state.link == link;
+        state.torn |= !is_for;
+        self.is_settled |= !is_for;
+        is_for
     }
 }
 
@@ -87,7 +98,7 @@ impl Drop for QueuedPart {
     fn drop(&mut self) {
         let mut inner = self.parts.0.lock();
         inner.state.queued -= 1;
-        inner.state.dropped |= !self.written;
+        inner.state.dropped |= !self.is_settled;
         let sender = inner.sender.take();
         drop(inner);
         // The queue drops parts when its lock is released.
@@ -110,15 +121,16 @@ mod tests {
     }
 
     #[test]
-    fn parts_on_two_links_are_torn_and_one_that_is_not_written_is_dropped() {
+    fn a_part_for_another_link_is_torn_and_one_that_is_not_written_is_dropped() {
         let parts = Parts::on(4);
         let [mut first, mut second, third] = [parts.part(), parts.part(), parts.part()];
         let all_gone = parts.until(|state| state.queued == 0);
         let mut all_gone = std::pin::pin!(all_gone);
         assert!(all_gone.as_mut().now_or_never().is_none());
-        first.written_on(4);
+        assert!(first.is_for(4));
+        first.written();
         assert!(!parts.now().torn);
-        second.written_on(5);
+        assert!(!second.is_for(5));
         drop((first, second));
         assert!(parts.now().torn && !parts.now().dropped);
         assert!(all_gone.as_mut().now_or_never().is_none());

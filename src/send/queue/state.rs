@@ -227,12 +227,19 @@ impl<To: Copy + Eq> State<To> {
 
     // ---- frames go ----------------------------------------------------------------------------
 
-    /// Takes the chunks of the next batch. Their frames are in flight then.
-    pub(super) fn take_batch(&mut self) -> VecDeque<Chunk<To>> {
+    /// Takes the chunks of the next batch. Their frames are in flight then. Parts of messages that are for a former link
+    /// are dropped.
+    pub(super) fn take_batch(&mut self, limits: &Limits) -> VecDeque<Chunk<To>> {
         let mut taken = VecDeque::new();
         let mut count = Count::ZERO;
-        while let Some(chunk) = self.chunks.pop_front() {
+        let mut for_former_links = Count::ZERO;
+        while let Some(mut chunk) = self.chunks.pop_front() {
             self.apart.goes(&chunk);
+            if !chunk.is_for(self.links) {
+                for_former_links += chunk.count();
+                self.deferred.discard([chunk]);
+                continue;
+            }
             count += chunk.count();
             taken.push_back(chunk);
             if count.bytes >= BATCH_BYTES as u64 || taken.len() == BATCH_CHUNKS {
@@ -240,6 +247,12 @@ impl<To: Copy + Eq> State<To> {
             }
         }
         self.account.transfer(Place::Queued, Place::InFlight, count);
+        if !for_former_links.is_zero() {
+            let incomplete = Place::Dropped(SendDrop::Incomplete);
+            self.account
+                .transfer(Place::Queued, incomplete, for_former_links);
+            self.frames_left(limits);
+        }
         taken
     }
 
@@ -317,7 +330,7 @@ impl<To: Copy + Eq> State<To> {
         match chunk.into_buffer() {
             Ok(buffer) => self.spare.keep(buffer),
             Err(mut large) => {
-                large.written_on(self.links);
+                large.written();
                 self.deferred.discard([large]);
             }
         }

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::*;
-use crate::send::queue::Terms;
+use crate::send::queue::{Parts, Terms};
 
 const KEY: (GroupId, u64) = (GROUP, 7);
 
@@ -278,4 +278,35 @@ fn what_waits_for_room_keeps_its_terms() {
     assert!(waiting.now_or_never().expect("room").is_ok());
     assert_eq!(keys(&queue), 1);
     assert_eq!(balanced(&queue).queued.frames, 1);
+}
+
+/// Otherwise a message could arrive on a link that its sender believes to have ended before, and then once more.
+#[test]
+fn a_part_for_a_link_that_has_ended_is_not_written_on_the_next() {
+    let queue = queue(limits());
+    queue.link_begins(None);
+    let parts = Parts::on(queue.link());
+    let push_part = || {
+        let terms = Terms {
+            part: Some(parts.part()),
+            ..Terms::default()
+        };
+        let pushed = queue.push_apart((), (GROUP, &b"part"[..]), terms, at(0));
+        drop(pushed.map_err(|(refusal, _)| refusal).expect("room"));
+    };
+    push_part();
+    write(&queue);
+    push_part();
+    push(&queue, b"frame", 0).expect("room");
+    // It was taken, and goes back.
+    drop(take(&queue, 0));
+    queue.link_begins(None);
+    let batch = take(&queue, 0);
+    assert_eq!(wire(&batch), frames(&[b"frame"]));
+    assert_eq!(batch.begins_with(), Some(2), "and 1 is missing");
+    let stats = balanced(&queue);
+    assert_eq!(stats.dropped.incomplete, Count::one(HEADER + 4));
+    let known = parts.until(|known| known.queued == 0).now_or_never();
+    let known = known.expect("both have left");
+    assert!(known.torn && !known.dropped);
 }
