@@ -130,8 +130,8 @@ settings! {
     stale_after: Duration = Duration::from_secs(5);
 
     /// How long an outgoing connection with nothing to send stays open; with sessions, with nothing in either
-    /// direction. Default 60 s (PhxPaxos), 1 ms to 30 days. After the same time again without a connection, a peer is forgotten, unless somebody holds
-    /// a [`Peer`](crate::Peer) handle to it.
+    /// direction. Default 60 s (PhxPaxos), 1 ms to 30 days. After the same time again without a connection, a peer
+    /// is forgotten, unless somebody holds a [`Peer`](crate::Peer) handle to it.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
 
@@ -263,8 +263,8 @@ settings! {
 
     /// The longest message that is received in parts ([`Peer::send_large`](crate::Peer::send_large)), in bytes of its
     /// payload. Default 256 MiB, 0 to 1 GiB; with 0, none is. It is put together within `inbound_bytes`, so the
-    /// longest is three quarters of those less 1 MiB, if that is less: 191 MiB with the default. Senders are told. Needs
-    /// [`Sessions`].
+    /// longest is three quarters of those less 1 MiB, if that is less: 191 MiB with the default. Senders are told.
+    /// Needs [`Sessions`].
     max_message: usize = 256 << 20;
 
     /// Whether a UDP socket is bound on the port of the TCP socket. Default true. With TLS, datagrams must also

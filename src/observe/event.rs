@@ -25,19 +25,19 @@ use crate::{net::tls::Certificate, tls_error::TlsError};
 /// Subscribe with [`Transport::subscribe`](crate::Transport::subscribe). Events about one peer come in
 /// order; the next is sent when the subscriber has handled the one before. For a slow subscriber, events
 /// of the same kind about the same peer or actor merge: it gets the latest, with the counts of dropped
-/// frames and of frames in doubt added up. Drops of received frames merge by their reason only, for all senders and groups. At
-/// most 16,384 events wait for a subscriber. If there are more, the oldest are discarded, and
-/// [`Missed`](PeerEvent::Missed) says how many. When the transport stops, subscribers have 50 ms to handle
-/// what is left. At most 16,384 more events are then queued, added up over all subscribers; of the others
-/// each subscriber gets only the number, as `Missed`.
+/// frames and of frames in doubt added up. Drops of received frames merge by their reason only, for all senders
+/// and groups. At most 16,384 events wait for a subscriber. If there are more, the oldest are discarded, and
+/// [`Missed`](PeerEvent::Missed) says how many. When the transport stops, subscribers have 50 ms to handle what is
+/// left. At most 16,384 more events are then queued, added up over all subscribers; of the others each subscriber
+/// gets only the number, as `Missed`.
 ///
 /// An event displays as one line for a log, such as `peer 10.0.0.2:7000 is unreachable since
 /// 2025-03-01T12:00:00Z, after 3 failed dials: connection refused`. Times are in UTC.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PeerEvent {
-    /// Frames can leave for the peer on a lane: a connection has been made, or one that the peer made is used. If frames wait for the peer's answer to a `Hello`, it has
-    /// answered; see [`Sessions`](crate::Sessions).
+    /// Frames can leave for the peer on a lane: a connection has been made, or one that the peer made is used. If
+    /// frames wait for the peer's answer to a `Hello`, it has answered; see [`Sessions`](crate::Sessions).
     Up {
         /// What the peer is called: its name and port, or its ip and port.
         peer: PeerAddr,
@@ -168,8 +168,8 @@ pub enum PeerEvent {
     },
     /// One of the transport's own actors ended unexpectedly and was started again. Queues, counters and
     /// registrations are kept. A `Reader` loses its connections, whose peers then
-    /// dial again; with sessions, whoever has something to send does. A `Reader` and the `UdpActor` also lose the frames that they had read and not
-    /// delivered; these are counted as [`DropReason::ActorGone`].
+    /// dial again; with sessions, whoever has something to send does. A `Reader` and the `UdpActor` also lose the
+    /// frames that they had read and not delivered; these are counted as [`DropReason::ActorGone`].
     Restarted {
         /// Which actor.
         component: Component,

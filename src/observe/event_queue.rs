@@ -1,8 +1,8 @@
 //! The events that one subscriber has not handled yet.
 //!
 //! Bounded by merging: a newer event replaces a waiting one of the same kind and the same lane of a
-//! peer, or the same component, and goes to the end of the queue. Counts of dropped frames are added up. So a subscriber that
-//! sleeps for an hour gets the present state and not an hour of history.
+//! peer, or the same component, and goes to the end of the queue. Counts of dropped frames are added up. So a
+//! subscriber that sleeps for an hour gets the present state and not an hour of history.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -3,9 +3,10 @@
 //!
 //! Owns the loop: wait until there is something to read, wait until the frames before have been
 //! handled, read once, deliver. Others may write to it (`session/open_link`); here only the answer to a `Hello`
-//! (`introduction`) and a Goodbye are written. Leaves to others: the socket, and the end of a connection whose handlers are busy (`source`), what memory the bytes
-//! take (`read_buffer`), how long a frame may take (`frame_deadline`), who gets the frames (`deliver`), what
-//! is said between them (`link_control`), and how long a link is read that nobody needs (`patience`).
+//! (`introduction`) and a Goodbye are written. Leaves to others: the socket, and the end of a connection whose
+//! handlers are busy (`source`), what memory the bytes take (`read_buffer`), how long a frame may take
+//! (`frame_deadline`), who gets the frames (`deliver`), what is said between them (`link_control`), and how long a
+//! link is read that nobody needs (`patience`).
 
 use std::{
     convert::Infallible,

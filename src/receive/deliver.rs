@@ -114,7 +114,8 @@ impl Deliverer {
     /// Delivers the whole frames at the front of `buffer`, after the frames delivered before have
     /// been handled. Leaves the beginning of a frame in the buffer. Other tasks get their turn in
     /// between, if there are many frames or groups. Stops behind a control frame, for the caller to act
-    /// on, or behind a part of a message; there may be more frames then. Control frames are no frames for the counters.
+    /// on, or behind a part of a message; there may be more frames then. Control frames are no frames for the
+    /// counters.
     ///
     /// May return before the actors have handled the last frames; see
     /// [`wait_until_handled`](Deliverer::wait_until_handled).

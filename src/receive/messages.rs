@@ -1,7 +1,8 @@
 //! [`Messages`]: the messages of which parts have come on one connection, until they are whole.
 //!
 //! Owns which parts belong together, and how much memory they take: never more than the bytes that came and a
-//! quarter, or 4 KiB, and never more than the message. Uses no socket and no clock. Which memory there is for them is decided by
+//! quarter, or 4 KiB, and never more than the message. Uses no socket and no clock. Which memory there is for them
+//! is decided by
 //! `budget`.
 
 use std::{mem, time::Duration};

@@ -2,8 +2,8 @@
 //!
 //! The caller's task puts a few parts at a time into the queue, so that other frames of the lane get between them
 //! and the queue holds little of the message. The receiver puts the parts of one link together. So if a link ends
-//! before all of them have been written, the queue drops those that are left, and all of them are sent again on the next
-//! one, as another message: what the receiver has of the former one it drops, and never delivers.
+//! before all of them have been written, the queue drops those that are left, and all of them are sent again on
+//! the next one, as another message: what the receiver has of the former one it drops, and never delivers.
 
 use bytes::Bytes;
 
@@ -46,10 +46,12 @@ impl Peer {
     ///
     /// `Ok` means that the system took all of it on one connection, not that it was received. If the connection ends
     /// before that, the message is sent again from its beginning on the next one, twice at most. It arrives once at
-    /// most. On each lane of a peer one message is sent at a time; others wait for their turn, and arrive in that order.
+    /// most. On each lane of a peer one message is sent at a time; others wait for their turn, and arrive in that
+    /// order.
     ///
-    /// Cancelling (dropping the future) ends the message, unless all of it is in the queue: the receiver drops what it has of it, and counts that as
-    /// [`DropReason::Incomplete`](crate::DropReason::Incomplete). May be awaited on any thread and any runtime.
+    /// Cancelling (dropping the future) ends the message, unless all of it is in the queue: the receiver drops
+    /// what it has of it, and counts that as [`DropReason::Incomplete`](crate::DropReason::Incomplete). May be
+    /// awaited on any thread and any runtime.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -72,9 +74,9 @@ impl Peer {
     /// # Errors
     ///
     /// If the receiver takes no messages in parts (this is only known on connections on which both nodes have
-    /// introduced themselves; see [`Sessions::Optional`](crate::Sessions)), or none as long as this; if no connection comes in time; if a part
-    /// is dropped, or connections end again and again; and as for [`send`](Peer::send). The payload does not come
-    /// back: keep a clone, which is cheap for [`Bytes`].
+    /// introduced themselves; see [`Sessions::Optional`](crate::Sessions)), or none as long as this; if no
+    /// connection comes in time; if a part is dropped, or connections end again and again; and as for
+    /// [`send`](Peer::send). The payload does not come back: keep a clone, which is cheap for [`Bytes`].
     pub async fn send_large(
         &self,
         group: GroupId,

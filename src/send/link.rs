@@ -33,8 +33,8 @@ const SLICES: usize = 64;
 /// Bytes written on one link before the other links of this arbiter get their turn, also in the middle of a frame.
 ///
 /// On loopback, the kernel takes frames of 10 MiB as fast as it can copy them. While such frames were written in one
-/// turn, the round trips of heartbeats on another lane had a 99th percentile of up to 216 ms, and with this limit of up
-/// to 11 ms, on two busy cores. Half of this limit was no better.
+/// turn, the round trips of heartbeats on another lane had a 99th percentile of up to 216 ms, and with this limit
+/// of up to 11 ms, on two busy cores. Half of this limit was no better.
 const TURN: usize = 1 << 20;
 
 /// A link that is up.

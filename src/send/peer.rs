@@ -141,8 +141,9 @@ impl Peer {
     /// Drops the frames that wait for it, counted as
     /// [`DropReason::PeerForgotten`](crate::DropReason::PeerForgotten), and ends its link
     /// ([`DownReason::Ended`](crate::DownReason::Ended)). Frames that are just being written may still be
-    /// written; otherwise they are dropped, too. When this returns, [`Transport::peers`](crate::Transport::peers) does not list the peer any more; its counts
-    /// stay in [`Stats::tcp`](crate::Stats::tcp). The link ends soon after.
+    /// written; otherwise they are dropped, too. When this returns, [`Transport::peers`](crate::Transport::peers)
+    /// does not list the peer any more; its counts stay in [`Stats::tcp`](crate::Stats::tcp). The link ends soon
+    /// after.
     ///
     /// This handle and all others from before cannot send any more: they return
     /// [`SendError::Forgotten`], and so does a [`send`](Peer::send) that waits for room. Whoever asks the
@@ -187,8 +188,8 @@ impl Peer {
     /// # Errors
     ///
     /// Gives the payload back if the queue is full, the payload is too large, the group is reserved, the peer
-    /// was [forgotten](Peer::forget), or the transport is stopping or has stopped. Frames that others wait to send with
-    /// [`send`](Peer::send) count as if they were in the queue.
+    /// was [forgotten](Peer::forget), or the transport is stopping or has stopped. Frames that others wait to send
+    /// with [`send`](Peer::send) count as if they were in the queue.
     #[inline]
     pub fn try_send<P: Payload>(&self, group: GroupId, payload: P) -> Result<(), SendError<P>> {
         let now = CoarseInstant::now();

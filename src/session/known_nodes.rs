@@ -163,7 +163,8 @@ impl KnownNodes {
     }
 
     /// Returns whether frames may still begin to come on another link of the same lane with the node of this one. They
-    /// may come as soon as one end has answered: before this end has read the answer, or right after it has written it.
+    /// may come as soon as one end has answered: before this end has read the answer, or right after it has
+    /// written it.
     pub(super) fn another_may_begin(&self, link: &OpenLink) -> bool {
         if self.greetings.contains_key(&(link.node, link.lane)) {
             return true;

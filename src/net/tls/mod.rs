@@ -125,8 +125,8 @@ impl Files {
 }
 
 impl Tls {
-    /// Reads the keys from files in PEM format, on the calling thread: the certificates of one or more CAs; the certificate of this
-    /// node, followed by those between it and the CA; and its private key.
+    /// Reads the keys from files in PEM format, on the calling thread: the certificates of one or more CAs; the
+    /// certificate of this node, followed by those between it and the CA; and its private key.
     ///
     /// # Errors
     ///
@@ -177,9 +177,9 @@ impl Tls {
     /// At least one pattern must be given; one that fits suffices. If one is no pattern, `bind` says so.
     ///
     /// `*` alone accepts every certificate of the CA. A pattern with `://` is for URIs, all others are for DNS
-    /// names. Further calls add patterns. In a DNS name and in the host of a URI, `*` stands for any characters within one label, and in
-    /// the path of a URI within one segment. `node-*.svc` accepts `node-2.svc`, but neither `node-2.kv.svc` nor
-    /// a certificate for `*.svc`.
+    /// names. Further calls add patterns. In a DNS name and in the host of a URI, `*` stands for any characters
+    /// within one label, and in the path of a URI within one segment. `node-*.svc` accepts `node-2.svc`, but
+    /// neither `node-2.kv.svc` nor a certificate for `*.svc`.
     #[must_use]
     pub fn allow(mut self, patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let patterns = patterns.into_iter().map(|it| it.as_ref().to_owned());

@@ -1,7 +1,7 @@
 //! What became of the parts of one long message: how many left the queue, and whether its link ended before them.
 //!
-//! A part is written on the link that its message is for, or not at all: so either one receiver gets all parts, or none
-//! does, and the sender knows which.
+//! A part is written on the link that its message is for, or not at all: so either one receiver gets all parts, or
+//! none does, and the sender knows which.
 
 use std::{
     future::poll_fn,

@@ -227,8 +227,8 @@ impl<To: Copy + Eq> State<To> {
 
     // ---- frames go ----------------------------------------------------------------------------
 
-    /// Takes the chunks of the next batch. Their frames are in flight then. Parts of messages that are for a former link
-    /// are dropped.
+    /// Takes the chunks of the next batch. Their frames are in flight then. Parts of messages that are for a
+    /// former link are dropped.
     pub(super) fn take_batch(&mut self, limits: &Limits) -> VecDeque<Chunk<To>> {
         let mut taken = VecDeque::new();
         let mut count = Count::ZERO;

@@ -20,8 +20,8 @@ impl Features {
     /// Takes and sends frames on either end of a link, and takes `Start`, `Gap` and `Goodbye`.
     pub(crate) const LINKS: Features = Features(1);
 
-    /// The same, in the `Hello` of a link of another lane than the normal one. A release that knows no lanes would take
-    /// such a link in the place of the normal one; without `LINKS`, it only reads it.
+    /// The same, in the `Hello` of a link of another lane than the normal one. A release that knows no lanes would
+    /// take such a link in the place of the normal one; without `LINKS`, it only reads it.
     pub(crate) const LANE_LINKS: Features = Features(2);
 
     /// Returns what says so for a lane.
