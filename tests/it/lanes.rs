@@ -136,14 +136,20 @@ fn an_answer_on_the_lane_of_the_question_comes_back_on_its_connection() {
             let [a, b] = [1, 2].map(|node| node_of(config.clone(), node));
             let (mut questions, mut answers) = (serve_known(&b, 1), Ear::of(&a, 1));
             let peer = a.peer(b.local_addr()).expect("usable");
-            for lane in [Lane::NORMAL, Lane::CONTROL, lane(7)] {
+            let lanes = [Lane::NORMAL, Lane::CONTROL, lane(7)];
+            // Each lane goes on on the connection that it had, although others came.
+            for (lane, gap) in lanes
+                .map(|lane| (lane, Some(Gap::FirstContact)))
+                .into_iter()
+                .chain(lanes.map(|lane| (lane, None)))
+            {
                 let question = peer.lane(lane);
                 question.try_send(group(1), numbered(3, 4)).expect("room");
                 let (sender, _) = questions.next().await;
                 let back = sender.expect("introduced").peer().expect("usable");
                 let back = back.lane(lane);
                 back.try_send(group(1), numbered(4, 4)).expect("room");
-                assert_eq!(answers.next().await, (lane, 4, Some(Gap::FirstContact)));
+                assert_eq!(answers.next().await, (lane, 4, gap));
             }
             assert_eq!([&a, &b].map(|node| node.stats().links.dials), [3, 0]);
             end([a, b]).await;
