@@ -418,7 +418,8 @@ pub enum DownReason {
     /// The TLS keys or rules of this node have changed: the certificate of the node at the other end is not accepted
     /// any more, or the connection is not encrypted and must be now. Only with the feature `tls`.
     Untrusted,
-    /// A certificate of the connection has expired. Nothing is lost; the next connection needs certificates
+    /// A certificate of the connection has expired. The node that noticed it later may see [`DownReason::Closed`]
+    /// instead. Nothing is lost; the next connection needs certificates
     /// that are valid. Only with the feature `tls`.
     Expired,
     /// This node has another certificate by now, and the next connection is made with that. Nothing is lost. Only
