@@ -65,7 +65,7 @@ impl Grouping {
     /// Takes whole frames off the front of `buffer`, up to the bounds of a round, and returns those of
     /// each group.
     ///
-    /// A frame with a bad length ends the round, as does a control frame. The frames before it are returned,
+    /// A frame with a bad length ends the round, as do a control frame and a part of a message. The frames before it are returned,
     /// and it stays at the front of the buffer.
     pub(crate) fn round(
         &mut self,
@@ -202,7 +202,7 @@ pub(crate) struct RoundLimits {
     pub(crate) max_frame: usize,
     /// The most frames in one round.
     pub(crate) max_frames: usize,
-    /// Whether a control frame ends the round.
+    /// Whether a control frame, or a part of a message, ends the round.
     pub(crate) control: bool,
 }
 
@@ -261,7 +261,7 @@ pub(crate) enum Round {
     Complete,
     /// It reached one of its bounds: the buffer may begin with more whole frames.
     Bounded,
-    /// The buffer begins with a whole control frame.
+    /// The buffer begins with a whole control frame, or a whole part of a message.
     Control,
 }
 

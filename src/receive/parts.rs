@@ -162,6 +162,10 @@ impl Connection {
     }
 
     fn drop_incomplete(&self, dropped: impl IntoIterator<Item = Incomplete>) {
+        let mut dropped = dropped.into_iter().peekable();
+        if dropped.peek().is_none() {
+            return;
+        }
         let mut intake = Intake::new(&self.accounts, self.from);
         for Incomplete { group, count } in dropped {
             intake.receive(count);

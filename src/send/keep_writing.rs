@@ -89,6 +89,6 @@ impl Drop for KeepWriting {
     /// No frame waits for a writer that is gone. The arbiter may end before the task has started.
     fn drop(&mut self) {
         self.peer.queue.close();
-        self.peer.stir();
+        self.peer.link_wait.stir();
     }
 }

@@ -12,6 +12,7 @@ mod idle_timer;
 mod keep_writing;
 mod large;
 pub(crate) mod link;
+mod link_wait;
 mod numbering;
 pub(crate) mod options;
 pub(crate) mod outgoing_stream;

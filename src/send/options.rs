@@ -53,8 +53,8 @@ impl SendOptions {
         self
     }
 
-    pub(super) fn lane_or(&self, lane: Lane) -> Lane {
-        self.lane.unwrap_or(lane)
+    pub(super) fn on_lane(&self) -> Option<Lane> {
+        self.lane
     }
 
     pub(super) fn terms(&self, group: GroupId) -> Terms {

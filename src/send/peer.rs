@@ -280,7 +280,8 @@ impl Peer {
         payload: P,
         options: SendOptions,
     ) -> Result<(), SendError<P>> {
-        let lane = self.lane(options.lane_or(self.state.to.lane));
+        let other = self.other_lane(&options);
+        let lane = other.as_ref().unwrap_or(self);
         let terms = options.terms(group);
         if !terms.are_own() {
             return lane.try_send(group, payload);
@@ -295,6 +296,12 @@ impl Peer {
         }
     }
 
+    /// Returns the handle that these options ask for, if this is not the one.
+    fn other_lane(&self, options: &SendOptions) -> Option<Peer> {
+        let lane = options.on_lane().filter(|&lane| lane != self.state.to.lane);
+        lane.map(|lane| self.lane(lane))
+    }
+
     /// Queues a frame with these options, waiting for room if the queue is full; see [`send`](Peer::send).
     ///
     /// # Errors
@@ -306,7 +313,8 @@ impl Peer {
         payload: P,
         options: SendOptions,
     ) -> Result<(), SendError<P>> {
-        let lane = self.lane(options.lane_or(self.state.to.lane));
+        let other = self.other_lane(&options);
+        let lane = other.as_ref().unwrap_or(self);
         let terms = options.terms(group);
         if !terms.are_own() {
             return lane.send(group, payload).await;

@@ -3,10 +3,9 @@
 use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -34,6 +33,7 @@ use crate::{
         dial_request::DialRequest,
         direct_write::DirectWrite,
         expiry::expire_while,
+        link_wait::LinkWait,
         outgoing_stream::OutgoingStream,
         queue::{Doorbell, Limits, SendQueue},
     },
@@ -54,16 +54,9 @@ pub(crate) struct PeerState {
     node: Mutex<Option<NodeId>>,
     /// The node that frames here answer: no other may get them.
     answers: Mutex<Option<NodeId>>,
-    /// The number of the last link, and what its far end takes that is longer than a frame.
-    takes: Mutex<(u64, Option<Takes>)>,
-    /// Notified when there is a link, a dial has failed, or there will be no link.
-    stirred: Notify,
-    /// How many wait for a link.
-    waiting: AtomicUsize,
-    /// Whether the writer looks for a link.
-    dialling: AtomicBool,
-    /// The number of the next message in parts. Locked while one is sent, so that they do not take each other's memory
-    /// at the far end.
+    pub(super) link_wait: LinkWait,
+    /// How many messages in parts there were; the next one's number. Whoever sends one holds the lock until it is sent:
+    /// two at a time would take the far end's memory from each other.
     pub(super) messages: tokio::sync::Mutex<u64>,
     /// Notified when there may be a link to the node that it dialled, or when it was heard of.
     heard: Notify,
@@ -85,32 +78,6 @@ pub(crate) struct PeerState {
     unanswered: AtomicU32,
     /// Cancelled when the peer is forgotten while its writer is at work.
     pub(super) forgotten: CancellationToken,
-}
-
-/// Counts somebody who waits for a link, until this is dropped.
-struct Waiting<'p>(&'p AtomicUsize);
-
-impl<'p> Waiting<'p> {
-    fn new(waiting: &'p AtomicUsize) -> Self {
-        waiting.fetch_add(1, Relaxed);
-        Waiting(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// The writer looks for a link.
-pub(super) struct Dialling<'p>(&'p PeerState);
-
-impl Drop for Dialling<'_> {
-    fn drop(&mut self) {
-        self.0.dialling.store(false, Relaxed);
-        self.0.stir();
-    }
 }
 
 /// Why no link came.
@@ -173,10 +140,7 @@ impl PeerState {
             stream,
             node: Mutex::new(node),
             answers: Mutex::new(None),
-            takes: Mutex::new((0, None)),
-            stirred: Notify::new(),
-            waiting: AtomicUsize::new(0),
-            dialling: AtomicBool::new(false),
+            link_wait: LinkWait::default(),
             messages: tokio::sync::Mutex::new(0),
             heard: Notify::new(),
             direct_write,
@@ -250,13 +214,13 @@ impl PeerState {
 
     /// Returns whether the peer must be dialled, if it has no link.
     pub(super) fn needs_link(&self) -> bool {
-        let is_asked = self.dial_request.is_asked() || self.is_waited_for();
+        let is_asked = self.dial_request.is_asked() || self.link_wait.is_waited_for();
         self.queue.has_frames() || is_asked && !self.queue.is_done()
     }
 
     /// Notes that a link is up. Returns its number.
     pub(super) fn connected(&self, end: &LinkEnd, takes: Option<Takes>) -> u64 {
-        *self.takes.lock() = (self.queue.link(), takes);
+        self.link_wait.set_last(self.queue.link(), takes);
         *self.last_end.lock() = Some(end.clone());
         self.dial_request.done();
         self.unanswered.store(0, Relaxed);
@@ -264,7 +228,7 @@ impl PeerState {
         self.connected.store(true, Relaxed);
         self.failures.store(0, Relaxed);
         let epoch = self.next_epoch();
-        self.stir();
+        self.link_wait.stir();
         epoch
     }
 
@@ -278,22 +242,16 @@ impl PeerState {
         self.failures.store(failures, Relaxed);
     }
 
-    /// Tells those who wait for a link to look again. Runs their wakers, which are foreign code: no lock may be held.
-    pub(super) fn stir(&self) {
-        // Whoever calls this is not at fault for a waker that panics.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.stirred.notify_waiters()));
-    }
-
     /// Waits until there is a link, for as long as a frame may wait for one. Returns its number, and what its far end
     /// takes that is longer than a frame.
     pub(super) async fn until_takes(&self) -> Result<(u64, Option<Takes>), NoLink> {
         let begun = CoarseInstant::now();
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = self.link_wait.waits();
         loop {
             // Created before the check, so that a notification between the two is not missed.
-            let stirred = self.stirred.notified();
+            let stirred = self.link_wait.stirred();
             if self.connected.load(Relaxed) {
-                return Ok(*self.takes.lock());
+                return Ok(self.link_wait.last());
             }
             if let Some(refusal) = self.queue.refusal() {
                 return Err(NoLink::Refused(refusal));
@@ -303,29 +261,18 @@ impl PeerState {
                 return Err(NoLink::InTime);
             }
             // A writer that dials goes on as long as somebody waits, and does not wait less for being asked.
-            if !self.dialling.load(Relaxed) {
+            if !self.link_wait.is_dialling() {
                 self.dial_request.ask();
             }
             stirred.await;
         }
     }
 
-    /// Notes that the writer looks for a link, until the guard is dropped.
-    pub(super) fn dials(&self) -> Dialling<'_> {
-        self.dialling.store(true, Relaxed);
-        Dialling(self)
-    }
-
-    /// Returns whether somebody waits for a link who has nothing queued.
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
-    }
-
     /// Notes that the link is down.
     pub(super) fn disconnected(&self) {
         *self.without_link.lock() = time::now();
         self.connected.store(false, Relaxed);
-        self.stir();
+        self.link_wait.stir();
     }
 
     /// Notes that a dial failed, and whether the peer's system answered it.
@@ -338,7 +285,7 @@ impl PeerState {
         self.unanswered.store(unanswered, Relaxed);
         self.unreachable.store(true, Relaxed);
         self.dial_request.done();
-        self.stir();
+        self.link_wait.stir();
     }
 
     /// Returns how many dials in a row have had no answer.

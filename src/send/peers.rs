@@ -263,7 +263,7 @@ impl Peers {
     pub(crate) fn seal(&self) {
         for peer in self.stop() {
             peer.state.queue.seal();
-            peer.state.stir();
+            peer.state.link_wait.stir();
         }
     }
 
@@ -271,7 +271,7 @@ impl Peers {
     pub(crate) fn close(&self) {
         for peer in self.stop() {
             peer.state.queue.close();
-            peer.state.stir();
+            peer.state.link_wait.stir();
         }
     }
 
@@ -338,7 +338,7 @@ impl KnownIn for Peers {
         // Only now, because payloads and wakers are foreign code.
         drop(payloads);
         for lane in lanes {
-            lane.state.stir();
+            lane.state.link_wait.stir();
         }
     }
 

@@ -127,7 +127,7 @@ impl Writing {
     /// went stale, or the queue was closed. A dial that was asked for without a frame is tried once.
     async fn dial(&mut self) -> Option<Wire> {
         let state = self.peer.clone();
-        let _dialling = state.dials();
+        let _dialling = state.link_wait.dials();
         if self.peer.addr().node().is_some() {
             return self.until_claimed().await;
         }

@@ -45,7 +45,7 @@ mod chunk;
 mod deferred;
 mod doorbell;
 mod in_line;
-mod latest;
+mod own_terms;
 mod parts;
 mod receipts;
 mod spare_buffers;
@@ -176,51 +176,6 @@ impl<To: Copy + Eq> SendQueue<To> {
         entered.map(|(doorbell, _)| doorbell)
     }
 
-    /// As [`push`](SendQueue::push), for a frame with terms of its own.
-    pub(crate) fn push_apart<P: Payload>(
-        &self,
-        to: To,
-        (group, payload): (GroupId, P),
-        terms: Terms,
-        now: CoarseInstant,
-    ) -> Result<Doorbell, (Refusal, P)> {
-        // If the frame is refused, they are dropped when the lock is released.
-        let mut terms = Some(terms);
-        let entered = self.locked(|state| {
-            let frame = (group, payload);
-            state.enter_apart(&self.limits, to, frame, &mut terms, now, WhenFull::Refuse)
-        });
-        entered.map(|(doorbell, _)| doorbell)
-    }
-
-    /// As [`push_wait`](SendQueue::push_wait), for a frame with terms of its own.
-    pub(crate) async fn push_apart_wait<P: Payload>(
-        &self,
-        to: To,
-        (group, payload): (GroupId, P),
-        terms: Terms,
-        now: impl Fn() -> CoarseInstant,
-    ) -> Result<Doorbell, (Refusal, P)> {
-        let (at, mut terms) = (now(), Some(terms));
-        let entered = self.locked(|state| {
-            let frame = (group, payload);
-            state.enter_apart(&self.limits, to, frame, &mut terms, at, WhenFull::Wait)
-        });
-        let entered = match entered {
-            Err((Refusal::Full(_), payload)) => {
-                let mut place = InLine::new(self, HEADER + payload.byte_len());
-                poll_fn(|cx| place.poll_granted(cx)).await;
-                let at = now();
-                place.enter(payload, |state, payload| {
-                    let (frame, terms) = ((group, payload), terms.take().unwrap_or_default());
-                    state.put_own(&self.limits, to, frame, terms, at)
-                })
-            }
-            decided => decided,
-        };
-        entered.map(|(doorbell, _)| doorbell)
-    }
-
     /// Counts a frame that was refused before it came to the queue.
     pub(crate) fn refuse(&self, refusal: Refusal, payload: usize) {
         let frame = Count::one(HEADER + payload);
@@ -323,19 +278,6 @@ impl<To: Copy + Eq> SendQueue<To> {
     /// is in flight.
     pub(crate) fn first_queued(&self) -> u64 {
         self.locked(|state| state.first_queued())
-    }
-
-    /// Is ready when a frame with an age limit of its own has come, which may be stale before all others. Only one may
-    /// wait for this at a time.
-    pub(crate) fn poll_sooner(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut waker = Some(cx.waker().clone());
-        self.locked(|state| match mem::take(&mut state.has_sooner) {
-            true => Poll::Ready(()),
-            false => {
-                mem::swap(&mut state.sooner, &mut waker);
-                Poll::Pending
-            }
-        })
     }
 
     /// Returns how long it takes until the oldest queued frame is stale, or `None` if none is queued.

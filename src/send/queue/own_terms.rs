@@ -1,12 +1,19 @@
-//! How frames with terms of their own enter the queue, replace each other and go stale.
+//! Frames with [`Terms`] of their own, from their push on: how they enter the queue, replace each other and go stale.
+//! Which of them are queued is in [`apart`](super::apart).
 
-use std::{collections::VecDeque, mem};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    mem,
+    task::{Context, Poll},
+};
 
 use super::{
-    Doorbell, Entered, WhenFull,
+    Doorbell, Entered, SendQueue, WhenFull,
     account::{Place, SendDrop},
     admission::{self, Entry, Limits},
     chunk::Chunk,
+    in_line::InLine,
     state::State,
     terms::{Key, Terms},
 };
@@ -14,6 +21,66 @@ use crate::{
     error::Refusal, ids::GroupId, net::clock::CoarseInstant, wire::count::Count,
     wire::frame::HEADER, wire::payload::Payload,
 };
+
+impl<To: Copy + Eq> SendQueue<To> {
+    /// As [`push`](SendQueue::push), for a frame with terms of its own.
+    pub(crate) fn push_apart<P: Payload>(
+        &self,
+        to: To,
+        (group, payload): (GroupId, P),
+        terms: Terms,
+        now: CoarseInstant,
+    ) -> Result<Doorbell, (Refusal, P)> {
+        // If the frame is refused, they are dropped when the lock is released.
+        let mut terms = Some(terms);
+        let entered = self.locked(|state| {
+            let frame = (group, payload);
+            state.enter_apart(&self.limits, to, frame, &mut terms, now, WhenFull::Refuse)
+        });
+        entered.map(|(doorbell, _)| doorbell)
+    }
+
+    /// As [`push_wait`](SendQueue::push_wait), for a frame with terms of its own.
+    pub(crate) async fn push_apart_wait<P: Payload>(
+        &self,
+        to: To,
+        (group, payload): (GroupId, P),
+        terms: Terms,
+        now: impl Fn() -> CoarseInstant,
+    ) -> Result<Doorbell, (Refusal, P)> {
+        let (at, mut terms) = (now(), Some(terms));
+        let entered = self.locked(|state| {
+            let frame = (group, payload);
+            state.enter_apart(&self.limits, to, frame, &mut terms, at, WhenFull::Wait)
+        });
+        let entered = match entered {
+            Err((Refusal::Full(_), payload)) => {
+                let mut place = InLine::new(self, HEADER + payload.byte_len());
+                poll_fn(|cx| place.poll_granted(cx)).await;
+                let at = now();
+                place.enter(payload, |state, payload| {
+                    let (frame, terms) = ((group, payload), terms.take().unwrap_or_default());
+                    state.put_own(&self.limits, to, frame, terms, at)
+                })
+            }
+            decided => decided,
+        };
+        entered.map(|(doorbell, _)| doorbell)
+    }
+
+    /// Is ready when a frame with an age limit of its own has come, which may be stale before all others. Only one may
+    /// wait for this at a time.
+    pub(crate) fn poll_sooner(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waker = Some(cx.waker().clone());
+        self.locked(|state| match mem::take(&mut state.has_sooner) {
+            true => Poll::Ready(()),
+            false => {
+                mem::swap(&mut state.sooner, &mut waker);
+                Poll::Pending
+            }
+        })
+    }
+}
 
 impl<To: Copy + Eq> State<To> {
     /// Takes a frame with these terms, and takes them, if it may enter now. The caller drops what this returns or
