@@ -257,7 +257,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// As for [`try_send`](Peer::try_send). The older frame needs no room beside the newer one. If the newer one is
+    /// As for [`try_send`](Peer::try_send). One that is no longer than the older always has room. If the newer one is
     /// longer, and older frames of the queue must make way for it ([`Overflow::DropOldest`](crate::Overflow)), it
     /// goes to the end.
     pub fn try_send_latest<P: Payload>(

@@ -73,7 +73,11 @@ impl List {
         // It gives its room to the newer one, and gets it back if that is refused.
         let older = self.queued.remove(place).expect("it was found");
         let mut without = self.queued.clone();
-        let admitted = self.admit(frame.len());
+        // One that is no longer needs no room.
+        let admitted = match self.open && frame.len() <= older.len() {
+            true => Ok(()),
+            false => self.admit(frame.len()),
+        };
         if admitted.is_err() {
             self.queued.insert(place, older);
             return self.decide(frame, admitted);

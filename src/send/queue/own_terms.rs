@@ -11,7 +11,7 @@ use std::{
 use super::{
     Doorbell, Entered, SendQueue, WhenFull,
     account::{Place, SendDrop},
-    admission::{self, Entry, Limits},
+    admission::{self, Entry, Gate, Limits},
     chunk::Chunk,
     in_line::InLine,
     state::State,
@@ -100,7 +100,13 @@ impl<To: Copy + Eq> State<To> {
         if let Some(index) = older {
             occupancy.held -= self.chunks[index].count();
         }
-        match admission::admit(limits, self.gate, occupancy, group, len) {
+        // One that is no longer than the older needs no room, and takes none from those who wait for some.
+        let fits = |index: usize| len <= self.chunks[index].count().bytes as usize;
+        let admitted = match self.gate == Gate::Open && older.is_some_and(fits) {
+            true => Ok(Entry::Free),
+            false => admission::admit(limits, self.gate, occupancy, group, len),
+        };
+        match admitted {
             Ok(Entry::Free) => {}
             Ok(Entry::Evicting) => {
                 // The oldest make way, and it might be among them.

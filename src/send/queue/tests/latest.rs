@@ -165,6 +165,27 @@ fn the_older_frame_makes_room_for_the_newer() {
     assert_eq!(wire(&batch), frames(&[b"a", b"b", b"c", b"D"]));
 }
 
+#[test]
+fn one_that_is_no_longer_takes_no_room_from_those_who_wait() {
+    let queue = queue(limits());
+    push_own(&queue, b"old", keyed(KEY), 0).expect("room");
+    for payload in [b"a", b"b", b"c"] {
+        push(&queue, payload, 0).expect("room");
+    }
+    let mut waiting = std::pin::pin!(queue.push_wait((), GROUP, &b"waits"[..], || at(0)));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    push_own(&queue, b"new", keyed(KEY), 0).expect("in the place of the older");
+    let longer = push_own(&queue, b"longer", keyed(KEY), 0);
+    assert_eq!(longer, Err(Refusal::Full(QueueLimit::Frames)));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    let batch = take(&queue, 0);
+    assert_eq!(wire(&batch), frames(&[b"new", b"a", b"b", b"c"]));
+    drop(batch);
+    queue.seal();
+    let late = push_own(&queue, b"NEW", keyed(KEY), 0);
+    assert_eq!(late, Err(Refusal::Stopped));
+}
+
 static LONG: [u8; 49_000] = [1; 49_000];
 
 #[test]
