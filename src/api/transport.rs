@@ -353,13 +353,14 @@ impl Transport {
         self.0.receive.groups.stats(group)
     }
 
-    /// Returns a snapshot of one peer's counters, found by a `SocketAddr` or a [`PeerAddr`], or `None` if the peer is not known (any more).
+    /// Returns a snapshot of the counters of a peer's normal lane, found by a `SocketAddr` or a [`PeerAddr`]. `None` if
+    /// nothing was sent on that lane lately. [`peers`](Transport::peers) has all lanes.
     pub fn peer_stats(&self, addr: impl Into<PeerAddr>) -> Option<PeerStats> {
         self.0.peers.peer_stats(&addr.into())
     }
 
-    /// Returns a snapshot of each peer that is known now, ordered by address, with those that have a name at the
-    /// end: its connection and its counters. A peer is known from the first send to it until it is forgotten
+    /// Returns a snapshot of each lane in use of each peer that is known now, ordered by address, with those that have
+    /// a name at the end: its connection and its counters. A peer is known from the first send to it until it is forgotten
     /// ([`Config::idle_timeout`](Config::idle_timeout)).
     pub fn peers(&self) -> Vec<PeerStats> {
         self.0.peers.all_stats()
