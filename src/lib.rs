@@ -124,6 +124,8 @@
 //!   any release.
 
 mod api;
+mod call_error;
+mod calls;
 mod config;
 mod datagrams;
 mod error;
@@ -163,6 +165,7 @@ pub use crate::{
         shutdown::{Shutdown, StopReport},
         transport::Transport,
     },
+    call_error::{CallError, CallPart},
     config::{Config, LaneConfig, Overflow, Placement, Sessions},
     error::{
         BindError, ConfigError, IdentityError, LargeError, PeerError, QueueLimit, RegisterError,
@@ -177,18 +180,20 @@ pub use crate::{
     observe::{
         event::{Component, DownReason, PeerEvent},
         stats::{
-            DatagramErrors, DropReason, Dropped, GroupStats, Imbalance, LinkState, LinkStats,
-            PeerStats, Receipt, ReceiveStats, Rejected, SendStats, Stats, Undelivered,
+            CallFailures, CallStats, DatagramErrors, DropReason, Dropped, GroupStats, Imbalance,
+            LinkState, LinkStats, PeerStats, Receipt, ReceiveStats, Rejected, SendStats,
+            ServedStats, Stats, Undelivered,
         },
     },
     peer_addr::{PeerAddr, PeerAddrError},
     receive::{
+        call::Call,
         groups::GroupOverflow,
         inbound::{Inbound, Via},
         origin::Origin,
         sender::Sender,
     },
-    send::{options::SendOptions, peer::Peer, send_all_error::SendAllError},
+    send::{call::CallFuture, options::SendOptions, peer::Peer, send_all_error::SendAllError},
     session::{identity::Identity, inbound_stream::Gap},
     wire::{control::refused::RefusedReason, count::Count, payload::Payload},
 };

@@ -4,12 +4,27 @@
 
 #[path = "../../src"]
 mod source {
+    pub(crate) mod call_error;
+    pub(crate) mod calls {
+        pub(crate) mod deadlines;
+        pub(crate) mod expire;
+        pub(crate) mod pending;
+        pub(crate) mod queued_call;
+    }
     pub(crate) mod config;
     pub(crate) mod error;
     pub(crate) mod ids;
     pub(crate) mod lane;
     pub(crate) mod net {
         pub(crate) mod clock;
+        // The crate's goes by tokio's clock.
+        pub(crate) mod time {
+            pub(crate) use std::time::Instant;
+
+            pub(crate) fn now() -> Instant {
+                Instant::now()
+            }
+        }
     }
     pub(crate) mod observe {
         pub(crate) mod stats;
@@ -19,6 +34,7 @@ mod source {
         pub(crate) mod queue;
     }
     pub(crate) mod wire {
+        pub(crate) mod call;
         pub(crate) mod count;
         pub(crate) mod frame;
         pub(crate) mod payload;

@@ -12,7 +12,7 @@ use crate::{
     net::names::{Resolve, Resolver},
     observe::event::PeerEvent,
     peer_addr::PeerAddr,
-    receive::{groups::GroupOverflow, inbound::Inbound},
+    receive::{call::Call, groups::GroupOverflow, inbound::Inbound},
     runtime::failpoints::Failpoints,
     session::{identity::Identity, meant::Meant},
 };
@@ -50,6 +50,7 @@ pub struct Builder {
     pub(super) failpoints: Failpoints,
     pub(super) groups: Vec<Registration>,
     pub(super) catch_all: Option<Recipient<Inbound>>,
+    pub(super) services: Vec<(GroupId, Recipient<Call>)>,
     pub(super) subscribers: Vec<Recipient<PeerEvent>>,
     pub(super) identity: Option<Identity>,
     pub(super) meant: Meant,
@@ -97,6 +98,14 @@ impl Builder {
             actor,
             overflow,
         });
+        self
+    }
+
+    /// Lets `actor` serve the calls of `group` from the first one on; see [`Transport::serve_calls`]. If the group is
+    /// reserved or given twice, [`bind`](Builder::bind) says so.
+    #[must_use]
+    pub fn serve_calls(mut self, group: GroupId, actor: Recipient<Call>) -> Self {
+        self.services.push((group, actor));
         self
     }
 

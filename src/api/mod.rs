@@ -1,6 +1,7 @@
 //! What users call, and the order in which the parts of a transport start and stop.
 
 pub(crate) mod builder;
+mod calls;
 pub(crate) mod node;
 mod running;
 pub(crate) mod shutdown;

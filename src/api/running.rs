@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use actix::Addr;
+use futures::future;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
@@ -13,6 +14,7 @@ use crate::{
         node::Node,
         shutdown::{Shutdown, StopReport},
     },
+    calls::keeper::keep_deadlines,
     datagrams::{Outgoing, UdpActor},
     net::{tcp::ListeningSocket, time::sleep},
     observe::{
@@ -63,6 +65,8 @@ impl Running {
             lanes,
             udp: self.outgoing.stats(),
             inbound: self.receive.accounts.stats(),
+            calls: self.receive.calls.pending.stats(),
+            served: self.receive.calls.served.stats(),
             links: self.reporter.link_stats(self.peers.len(), connections),
             #[cfg(feature = "tls")]
             tls: self
@@ -87,6 +91,12 @@ impl Running {
             self.start_listener(worker, socket, readers);
         }
         self.start_node(worker);
+        let (calls, lifecycle) = (self.receive.calls.clone(), self.lifecycle.clone());
+        worker.spawn(move || async move {
+            let mine = keep_deadlines(&*calls.pending);
+            let of_others = keep_deadlines(&*calls.served);
+            lifecycle.run(future::join(mine, of_others)).await;
+        });
         #[cfg(feature = "tls")]
         if let Some(tls) = self.tls.clone() {
             let lifecycle = self.lifecycle.clone();
@@ -196,6 +206,7 @@ impl Running {
         self.outgoing.report_dropped();
         // A registered actor may hold a handle to this transport: this breaks the cycle.
         self.receive.groups.close();
+        self.receive.calls.services.close();
         let report = StopReport {
             undelivered: self.peers.undelivered(),
             datagrams: self.outgoing.stats().dropped.stopped,
@@ -222,12 +233,14 @@ impl Running {
         self.outgoing.close_socket();
         // A registered actor may hold a handle to this transport: this breaks the cycle.
         self.receive.groups.close();
+        self.receive.calls.services.close();
     }
 
     /// Tells everything to end, without waiting for it.
     fn end(&self) {
         self.reporter.subscribers.begin_end();
         self.receive.accounts.stopping();
+        self.receive.calls.pending.stop();
         self.peers.close();
         self.outgoing.close();
         self.lifecycle.end_all();

@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use crate::{api::tls_watch::TlsWatch, net::tls::Tls, tls_error::TlsError};
 use crate::{
     api::{builder::Builder, running::Running, transport::Transport},
+    calls::{lane_calls::LaneCalls, pending::PendingCalls},
     config::{Config, Placement, Sessions},
     datagrams::Outgoing,
     error::{BindError, ConfigError, RegisterError},
@@ -27,9 +28,12 @@ use crate::{
     receive::{
         admission::ConnectionLimits,
         budget::InboundBudget,
+        call_parts::CallParts,
         context::ReceiveContext,
         groups::{Group, Groups},
         link_reading::LinkReading,
+        served::ServedCalls,
+        services::Services,
     },
     runtime::{
         arbiters::{self, Arbiters},
@@ -262,6 +266,12 @@ impl Builder {
         let arbiters = Arbiters::start(config.placement, &lifecycle, subscribers)?;
         let arbiters = Arc::new(arbiters);
 
+        let pending = PendingCalls::new(config.max_call_bytes);
+        let calls = CallParts {
+            pending,
+            services: Services::default(),
+            served: ServedCalls::new(arbiters.readers[0].clone()),
+        };
         let outgoing = Outgoing::new(udp, addr, &config, reporter.clone());
         let limits = connection_limits(&config, &reporter);
         let receive = |peers: &Weak<Peers>| ReceiveContext {
@@ -272,6 +282,7 @@ impl Builder {
             lifecycle: lifecycle.clone(),
             sessions: sessions.cloned(),
             tls: tls.cloned(),
+            calls: calls.clone(),
             peers: peers.clone(),
         };
         // The two know each other: answers go to peers, and links to peers are read.
@@ -329,6 +340,7 @@ impl Builder {
                 links: Arc::new(LinkReading(receive.clone())),
             }),
             tls: receive.tls.clone(),
+            calls: LaneCalls::new(config, receive.calls.pending.clone()),
             reporter: reporter.clone(),
             lifecycle: receive.lifecycle.clone(),
             failpoints: self.failpoints.clone(),
@@ -341,6 +353,9 @@ impl Builder {
             transport.subscribe(subscriber);
         }
         transport.catch_all(self.catch_all);
+        for (group, actor) in self.services {
+            transport.serve_calls(group, actor)?;
+        }
         let rows = self.groups.into_iter().map(|served| {
             let row = Group::new(served.actor, served.overflow);
             (served.group, row)

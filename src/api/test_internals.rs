@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     Config, Dropped, GroupId, Payload, SendError, SendStats,
+    calls::{lane_calls::LaneCalls, pending::PendingCalls},
     lane::{Lane, PeerLane},
     net::clock::CoarseInstant,
     receive::grouping::{Grouping, Round, RoundLimits},
@@ -136,7 +137,7 @@ impl Queue {
         let terms = Terms {
             ttl: ttl.map(Duration::from_millis),
             key: key.map(|key| (group, key)),
-            part: None,
+            ..Terms::default()
         };
         let now = CoarseInstant::from_millis(now);
         let pushed = self.0.push_apart((), (group, payload), terms, now);
@@ -261,6 +262,7 @@ impl Writer {
         let last_direct_write = Arc::new(LastDirectWrite::new(time::now()));
         let direct_write = DirectWrite::new(last_direct_write, failpoints.clone());
         let limits = Limits::of_lane(&config, Lane::NORMAL);
+        let calls = LaneCalls::new(&config, PendingCalls::new(config.max_call_bytes));
         let config = Arc::new(config);
         Writer {
             peer: PeerState::new(
@@ -268,7 +270,7 @@ impl Writer {
                 PeerLane::normal(WRITER.into()),
                 None,
                 Weak::<Peers>::new(),
-                OutgoingStream::new(0, Lane::NORMAL, None),
+                (OutgoingStream::new(0, Lane::NORMAL, None), calls.of_lane(0)),
                 direct_write,
                 reporter.clone(),
             ),
@@ -280,6 +282,7 @@ impl Writer {
                     WRITER,
                 )),
                 config,
+                calls,
                 reporter,
                 sessions: None,
                 tls: None,

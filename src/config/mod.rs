@@ -267,6 +267,33 @@ settings! {
     /// Needs [`Sessions`].
     max_message: usize = 256 << 20;
 
+    /// How long a call ([`Peer::call`](crate::Peer::call)) waits for its answer, unless the caller says otherwise. Default
+    /// 5 s, 1 ms to 30 days.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    call_deadline: Duration = Duration::from_secs(5);
+
+    /// How many calls may wait for answers on one lane of a peer. Default 1 024, 1 to 2³² − 1. Further calls wait, or
+    /// are refused ([`CallError::Full`](crate::CallError::Full)).
+    peer_calls: usize = 1_024;
+
+    /// How many bytes the calls may have together that wait for answers on one lane of a peer. Default 32 MiB, 1 to
+    /// 2³² − 1. A call that is longer than that waits until it is the only one.
+    peer_call_bytes: usize = 32 << 20;
+
+    /// How many calls may wait for answers altogether. Default 16 384, 1 to 2³² − 1.
+    max_calls: usize = 16_384;
+
+    /// How many bytes the calls may have together that wait for answers, of all peers. Default 128 MiB, 1 to 2³² − 1. As
+    /// many bytes of answers may wait for callers that do not look; a call whose answer would be more is
+    /// [`CallError::Lost`](crate::CallError::Lost).
+    max_call_bytes: usize = 128 << 20;
+
+    /// How many bytes the calls of one group may have together that are with its handler or wait for it. Each call
+    /// counts as its payload and 1 KiB. Default 16 MiB, at least 1 KiB: 16 384 short calls. Further ones are refused
+    /// ([`CallError::Refused`](crate::CallError::Refused)). Each sender has a share, so that one who calls too much has
+    /// its own calls refused and not those of others; see [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
+    served_call_bytes: usize = 16 << 20;
+
     /// Whether a UDP socket is bound on the port of the TCP socket. Default true. With TLS, datagrams must also
     /// be allowed (`Tls::allow_datagrams`).
     udp: bool = true;

@@ -58,6 +58,15 @@ impl Config {
             ("frame_floor", self.frame_floor, 1..=MAX),
             ("batch_frames", self.batch_frames, 1..=MAX),
             ("max_message", self.max_message, 0..=1 << 30),
+            ("peer_calls", self.peer_calls, 1..=MAX),
+            ("peer_call_bytes", self.peer_call_bytes, 1..=MAX),
+            ("max_calls", self.max_calls, 1..=MAX),
+            ("max_call_bytes", self.max_call_bytes, 1..=MAX),
+            (
+                "served_call_bytes",
+                self.served_call_bytes,
+                1 << 10..=usize::MAX,
+            ),
             ("max_datagram", self.max_datagram, 1..=MAX_DATAGRAM),
             ("udp_queue_frames", self.udp_queue_frames, 1..=MAX),
             (
@@ -93,6 +102,7 @@ impl Config {
             ("user_timeout", self.user_timeout, MIN..=24 * DAY),
             ("frame_timeout", self.frame_timeout, MIN..=max),
             ("handover_wait", self.handover_wait, MIN..=DAY),
+            ("call_deadline", self.call_deadline, MIN..=max),
             ("restart_window", self.restart_window, MIN..=max),
             ("restart_first", self.restart_first, MIN..=max),
             ("failed_retry", self.failed_retry, MIN..=max),

@@ -2,7 +2,7 @@
 //!
 //! Timers and [`now`] go by tokio's clock, which tests can pause.
 
-pub(crate) use std::time::SystemTime;
+pub(crate) use std::time::{Instant as StdInstant, SystemTime};
 pub(crate) use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 /// Returns the present moment on the monotonic clock.

@@ -194,7 +194,10 @@ impl Reporter {
     pub(crate) fn dropped(&self, to: Option<&PeerLane>, dropped: &Dropped) {
         for (reason, count) in dropped.by_reason() {
             // Who sends the newest value wants the older one to go, and a message that is not whole is sent again.
-            let is_loss = !matches!(reason, DropReason::Replaced | DropReason::Incomplete);
+            let is_loss = !matches!(
+                reason,
+                DropReason::Replaced | DropReason::Incomplete | DropReason::Withdrawn
+            );
             if count.is_zero() || !is_loss {
                 continue;
             }

@@ -111,6 +111,12 @@ pub(crate) struct Charge {
     bytes: usize,
 }
 
+impl Charge {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.bytes == 0
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.held.0.lock().remove(self.from, self.bytes);

@@ -28,6 +28,7 @@ use crate::{
     receive::{
         assembly::Assembly,
         budget::{GivenUp, InboundBudget, Share},
+        call_parts::CallParts,
         context::ReceiveContext,
         deliver::{Delivered, Deliverer, Undeliverable},
         end::End,
@@ -39,7 +40,7 @@ use crate::{
         source::Source,
     },
     runtime::lifecycle::Lifecycle,
-    send::peers::Peers,
+    send::{peer::Peer, peers::Peers},
     session::{context::SessionContext, open_link::OpenLink},
     wire::control::refused::RefusedReason,
 };
@@ -75,6 +76,9 @@ pub(crate) struct Connection {
     /// The messages of which parts have come. `None` if there are none.
     pub(super) assembly: Option<Box<Assembly>>,
     pub(super) budget: InboundBudget,
+    pub(super) calls: CallParts,
+    /// The peer that gets the answers to calls that come here. `None` before the first.
+    pub(super) answer_to: Option<Peer>,
     /// Whether a frame was given up because the peer had closed the connection in the middle of it.
     truncated: bool,
     _receiver: TaskTrackerToken,
@@ -101,6 +105,8 @@ impl Connection {
             patience: Patience::new(&context.config),
             assembly: None,
             budget: context.budget.clone(),
+            calls: context.calls.clone(),
+            answer_to: None,
             truncated: false,
             _receiver: context.lifecycle.receiver(),
         }
@@ -338,6 +344,7 @@ impl Connection {
             match done {
                 Ok(Delivered::All) => break,
                 Ok(Delivered::UpToPart(frame)) => Box::pin(self.take_part(&frame)).await?,
+                Ok(Delivered::UpToCall(frame)) => self.take_call(frame)?,
                 Ok(Delivered::UpTo(control)) => self.obey(control).await?,
                 Err(err) => {
                     delivered = Err(err);

@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     net::tls::Endpoint,
     observe::receive_accounts::ReceiveAccounts,
-    receive::{budget::InboundBudget, groups::Groups},
+    receive::{budget::InboundBudget, call_parts::CallParts, groups::Groups},
     runtime::lifecycle::Lifecycle,
     send::peers::Peers,
     session::context::SessionContext,
@@ -25,6 +25,7 @@ pub(crate) struct ReceiveContext {
     pub(crate) sessions: Option<Arc<SessionContext>>,
     /// `None` if TLS is off.
     pub(crate) tls: Option<Arc<Endpoint>>,
+    pub(crate) calls: CallParts,
     /// For answers to senders.
     pub(crate) peers: Weak<Peers>,
 }

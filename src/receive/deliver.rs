@@ -26,10 +26,11 @@ use crate::{
     receive::inbound::{Arrival, Inbound, Via},
     receive::sender::Sender,
     session::inbound_stream::Turn,
-    wire::control::{BadControl, Control, Front, is_control},
+    wire::control::{BadControl, Control, Front},
     wire::count::Count,
     wire::frame::{self, Malformed},
     wire::part::is_part,
+    wire::{call::is_call, is_own},
 };
 
 /// What a batch in a mailbox costs beside its frames. Charged to groups that have a bound.
@@ -101,9 +102,14 @@ impl Deliverer {
         self.turn = Some(turn);
     }
 
-    /// Notes that a part of a message came, which has a number as frames have.
+    /// Notes that a part of a message or a call came, which has a number as frames have.
     pub(super) fn receive_part(&self) {
         self.accounts.receive_part();
+    }
+
+    /// Returns who sends the frames. `None` if it did not introduce itself.
+    pub(super) fn sender(&self) -> Option<&Arc<Sender>> {
+        self.sender.as_ref()
     }
 
     /// Returns the turn of this connection. `None` if the sender does not number its frames.
@@ -114,7 +120,7 @@ impl Deliverer {
     /// Delivers the whole frames at the front of `buffer`, after the frames delivered before have
     /// been handled. Leaves the beginning of a frame in the buffer. Other tasks get their turn in
     /// between, if there are many frames or groups. Stops behind a control frame, for the caller to act
-    /// on, or behind a part of a message; there may be more frames then. Control frames are no frames for the
+    /// on, or behind a part of a message or a call; there may be more frames then. Control frames are no frames for the
     /// counters.
     ///
     /// May return before the actors have handled the last frames; see
@@ -189,6 +195,11 @@ impl Deliverer {
                     undelivered.will_be_delivered = true;
                     let len = frame::len_at(undelivered.buffer, 0);
                     return Ok(Delivered::UpToPart(undelivered.buffer.split_to(len)));
+                }
+                Round::Control if is_call(undelivered.buffer) => {
+                    undelivered.will_be_delivered = true;
+                    let len = frame::len_at(undelivered.buffer, 0);
+                    return Ok(Delivered::UpToCall(undelivered.buffer.split_to(len)));
                 }
                 Round::Control => {
                     let control = take_control(undelivered.buffer);
@@ -401,6 +412,8 @@ pub(crate) enum Delivered {
     UpTo(Control),
     /// The frames before this part of a message are delivered. There may be more behind it.
     UpToPart(BytesMut),
+    /// The frames before this one about a call are delivered. There may be more behind it.
+    UpToCall(BytesMut),
 }
 
 /// Why there is nothing to deliver any more.
@@ -438,7 +451,7 @@ impl Drop for CountUndelivered<'_> {
             return;
         }
         let whole = frame::whole(self.buffer, self.limits.max_frame, |frame| {
-            !self.limits.control || !(is_control(frame) || is_part(frame))
+            !self.limits.control || !is_own(frame)
         });
         // An intake that is dropped counts its frames as not delivered.
         Intake::new(self.accounts, self.from).receive(whole);

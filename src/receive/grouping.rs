@@ -26,10 +26,9 @@ use crate::{
         group_frames::{GroupFrames, GroupSpans, Span},
         group_hasher::GroupHasher,
     },
-    wire::control::is_control,
     wire::count::Count,
     wire::frame::{self, Malformed},
-    wire::part::is_part,
+    wire::is_own,
 };
 
 /// The most groups in one round. It bounds the messages that exist at the same time, even if a sender
@@ -103,7 +102,7 @@ impl Grouping {
             let mut left = limits.max_frames.saturating_sub(total.frames as usize);
             if limits.control && group == GroupId::RESERVED {
                 let frame = &bytes[whole..whole + head.len];
-                if is_control(frame) || is_part(frame) {
+                if is_own(frame) {
                     return (total, Ok(Round::Control));
                 }
                 // A control frame may follow.

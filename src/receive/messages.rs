@@ -13,6 +13,7 @@ use crate::{
     ids::GroupId,
     net::time::Instant,
     wire::{
+        call,
         count::Count,
         frame::{self, HEADER},
         part::PartHead,
@@ -109,8 +110,9 @@ impl Messages {
         dropped
     }
 
-    /// Finds the place of a part of `len` bytes. A message whose part does not follow the one before is dropped.
-    pub(crate) fn place(&mut self, part: &PartHead, len: usize, now: Instant) -> Place {
+    /// Finds the place of a part with these bytes. A message whose part does not follow the one before is dropped.
+    pub(crate) fn place(&mut self, part: &PartHead, bytes: &[u8], now: Instant) -> Place {
+        let len = bytes.len();
         let known = self.open.iter().position(|it| it.number == part.message);
         if let Some(index) = known {
             let message = &self.open[index];
@@ -126,7 +128,8 @@ impl Messages {
         let total = usize::try_from(part.total).ok();
         let total = total.filter(|&total| total <= self.max && (1..=total).contains(&len));
         match total {
-            Some(total) if part.group != GroupId::RESERVED => {
+            // Of the reserved group only what is about a call may come.
+            Some(total) if part.group != GroupId::RESERVED || call::begins(bytes) => {
                 self.open.push(Message {
                     number: part.message,
                     group: part.group,

@@ -10,7 +10,10 @@ use crate::{
         end::End,
         messages::{Incomplete, Messages, Place},
     },
-    wire::part::{self, Part},
+    wire::{
+        call::is_call,
+        part::{self, Part},
+    },
 };
 
 impl Connection {
@@ -35,7 +38,7 @@ impl Connection {
                     }
                 };
                 let dropped = assembly.messages.make_room(&head);
-                let place = assembly.messages.place(&head, bytes.len(), time::now());
+                let place = assembly.messages.place(&head, bytes, time::now());
                 self.assembly = Some(assembly);
                 self.drop_incomplete(dropped);
                 match place {
@@ -73,6 +76,13 @@ impl Connection {
             self.deliverer.receive_part();
             return Ok(());
         };
+        if is_call(&message) {
+            // Its group has a bound of its own.
+            self.deliverer.receive_part();
+            self.obey_call(message);
+            self.settle_assembly();
+            return Ok(());
+        }
         assembly.share.busy(true);
         self.share.busy(true);
         let delivering = self.deliverer.deliver_message(self.from, &mut message);

@@ -88,10 +88,28 @@ impl Peer {
             let sent = self.send(group, payload).await;
             return sent.map_err(|err| LargeError::Refused(err.without_payload()));
         }
+        if group == GroupId::RESERVED {
+            state.queue.refuse(Refusal::ReservedGroup, payload.len());
+            return Err(refused(Refusal::ReservedGroup));
+        }
+        let message = LargePayload::new(Bytes::new(), payload);
+        state.send_in_parts(group, message, |_| Began::Yes).await
+    }
+}
+
+impl PeerState {
+    /// Sends a message in parts, however short it is. `begins` is called with the number of each link that it is about
+    /// to be sent on.
+    pub(crate) async fn send_in_parts(
+        &self,
+        group: GroupId,
+        payload: LargePayload,
+        begins: impl Fn(u64) -> Began,
+    ) -> Result<(), LargeError> {
         // One at a time: each has the memory of the far end for itself.
-        let mut number = state.messages.lock().await;
+        let mut number = self.messages.lock().await;
         for _ in 0..MAX_TRIES {
-            let (link, takes) = state.until_takes().await.map_err(|why| match why {
+            let (link, takes) = self.until_takes().await.map_err(|why| match why {
                 NoLink::Refused(refusal) => refused(refusal),
                 NoLink::InTime => LargeError::NoConnection,
             })?;
@@ -101,8 +119,13 @@ impl Peer {
                 let (len, max) = (payload.len(), takes.message);
                 return Err(LargeError::TooLarge { len, max });
             }
+            match begins(link) {
+                Began::Yes => {}
+                Began::NotWanted => return Ok(()),
+                Began::Unsupported => return Err(LargeError::Unsupported),
+            }
             let mut message = Message {
-                state,
+                state: self,
                 group,
                 number: *number,
                 parts: Parts::on(link),
@@ -117,6 +140,46 @@ impl Peer {
             }
         }
         Err(LargeError::Cut)
+    }
+}
+
+/// Whether a message may be sent on a link.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) enum Began {
+    Yes,
+    /// Nobody needs it any more.
+    NotWanted,
+    /// The far end does not understand it.
+    Unsupported,
+}
+
+/// The bytes of a message: a short head, and what follows it.
+#[derive(Debug, Clone)]
+pub(crate) struct LargePayload {
+    head: Bytes,
+    body: Bytes,
+}
+
+impl LargePayload {
+    pub(crate) fn new(head: Bytes, body: Bytes) -> Self {
+        LargePayload { head, body }
+    }
+
+    fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// Returns the bytes of one part. Copies them only where the head ends.
+    fn slice(&self, from: usize, to: usize) -> Bytes {
+        let of_body = |at: usize| at.saturating_sub(self.head.len());
+        let body = self.body.slice(of_body(from)..of_body(to));
+        match self.head.get(from..) {
+            None | Some([]) => body,
+            Some(head) => {
+                let head = &head[..head.len().min(to - from)];
+                [head, &body].concat().into()
+            }
+        }
     }
 }
 
@@ -143,7 +206,7 @@ enum Outcome {
 }
 
 impl Message<'_> {
-    async fn send(&self, payload: &Bytes, takes: Takes) -> Result<Outcome, LargeError> {
+    async fn send(&self, payload: &LargePayload, takes: Takes) -> Result<Outcome, LargeError> {
         let (queue, parts) = (&self.state.queue, &self.parts);
         let frame = queue.longest_frame().min(takes.frame as usize);
         let step = PART_BYTES.min(frame.saturating_sub(HEADER + PART_HEAD));
@@ -164,7 +227,7 @@ impl Message<'_> {
                 return Ok(Outcome::Torn);
             }
             let head = self.head(offset).encode();
-            let bytes = payload.slice(offset..payload.len().min(offset + step));
+            let bytes = payload.slice(offset, payload.len().min(offset + step));
             let terms = Terms {
                 part: Some(parts.part()),
                 ..Terms::default()
@@ -210,6 +273,23 @@ impl Drop for Message<'_> {
         let now = CoarseInstant::now();
         if let Ok(doorbell) = self.state.queue.push_apart((), frame, terms, now) {
             self.state.ring(doorbell);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_payload_are_all_of_it() {
+        let (head, body) = (Bytes::from_static(b"head"), Bytes::from_static(b"the body"));
+        let whole = [&head[..], &body].concat();
+        let payload = LargePayload::new(head, body);
+        for step in 1..=whole.len() {
+            let froms = (0..whole.len()).step_by(step);
+            let parts = froms.map(|from| payload.slice(from, whole.len().min(from + step)));
+            assert_eq!(parts.collect::<Vec<_>>().concat(), whole, "{step}");
         }
     }
 }

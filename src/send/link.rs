@@ -51,7 +51,7 @@ pub(crate) struct Link<'w> {
 impl<'w> Link<'w> {
     pub(crate) fn open(context: &'w WriterContext, peer: &'w PeerState, wire: Wire) -> Self {
         let end = peer.far_end(wire.addr(), wire.node(), wire.certificate());
-        peer.queue.link_begins(wire.written());
+        peer.queue.link_begins(wire.written(), wire.call_peer());
         let epoch = peer.connected(&end, wire.takes());
         context.reporter.link_up(&end, epoch);
         Link {
@@ -294,6 +294,8 @@ impl Drop for Link<'_> {
         // Counted while the peer has its link, because then it is not forgotten.
         let receipt = self.peer.queue.link_ended(self.wire.acknowledged());
         self.peer.disconnected();
+        let link = self.peer.queue.link();
+        self.peer.calls.link_ended(link, self.reason);
         if self.context.lifecycle.stops() {
             self.wire.say_goodbye();
         }

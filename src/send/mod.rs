@@ -2,6 +2,7 @@
 
 mod attempt;
 pub(crate) mod back_channel;
+pub(crate) mod call;
 mod dial_places;
 mod dial_request;
 pub(crate) mod dialer;
@@ -10,7 +11,7 @@ pub(crate) mod expiry;
 mod greeting;
 mod idle_timer;
 mod keep_writing;
-mod large;
+pub(crate) mod large;
 pub(crate) mod link;
 mod link_wait;
 mod numbering;

@@ -62,6 +62,7 @@ impl SendOptions {
             ttl: self.ttl,
             key: self.key.map(|key| (group, key)),
             part: None,
+            call: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    calls::lane_calls::LaneCalls,
     error::{Refusal, SendError},
     ids::NodeId,
     lane::{Lane, PeerLane},
@@ -58,6 +59,7 @@ pub(crate) struct PeerState {
     /// How many messages in parts there were; the next one's number. Whoever sends one holds the lock until it is sent:
     /// two at a time would take the far end's memory from each other.
     pub(super) messages: tokio::sync::Mutex<u64>,
+    pub(super) calls: LaneCalls,
     /// Notified when there may be a link to the node that it dialled, or when it was heard of.
     heard: Notify,
     pub(super) direct_write: DirectWrite,
@@ -127,7 +129,7 @@ impl PeerState {
         to: PeerLane,
         meant: Option<NodeId>,
         table: Weak<dyn KnownIn>,
-        stream: OutgoingStream,
+        (stream, calls): (OutgoingStream, LaneCalls),
         direct_write: DirectWrite,
         reporter: Reporter,
     ) -> Self {
@@ -142,6 +144,7 @@ impl PeerState {
             answers: Mutex::new(None),
             link_wait: LinkWait::default(),
             messages: tokio::sync::Mutex::new(0),
+            calls,
             heard: Notify::new(),
             direct_write,
             reporter,
@@ -284,6 +287,7 @@ impl PeerState {
         };
         self.unanswered.store(unanswered, Relaxed);
         self.unreachable.store(true, Relaxed);
+        self.calls.unreachable(self.without_link_for(time::now()));
         self.dial_request.done();
         self.link_wait.stir();
     }
@@ -301,11 +305,14 @@ impl PeerState {
         if self.connected.load(Relaxed) || !(left.is_zero() || self.unreachable.load(Relaxed)) {
             return None;
         }
-        let without_link = now.saturating_duration_since(*self.without_link.lock());
         Some(Dispensable {
             empty: left.is_zero(),
-            without_link,
+            without_link: self.without_link_for(now),
         })
+    }
+
+    pub(super) fn without_link_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.without_link.lock())
     }
 
     /// Lets another peer for the same node go on with the numbers of the frames. Called when the queue accepts

@@ -147,11 +147,9 @@ impl Peers {
     fn make(&self, to: PeerLane) -> Peer {
         let sessions = self.context.sessions.as_ref();
         let meant = sessions.and_then(|sessions| sessions.context.demand(&to.peer).node);
-        let stream = OutgoingStream::new(
-            self.streams.fetch_add(1, Relaxed),
-            to.lane,
-            sessions.map(|parts| parts.context.clone()),
-        );
+        let number = self.streams.fetch_add(1, Relaxed);
+        let stream =
+            OutgoingStream::new(number, to.lane, sessions.map(|parts| parts.context.clone()));
         let direct_write = DirectWrite::new(
             self.last_direct_write.clone(),
             self.context.failpoints.clone(),
@@ -161,7 +159,7 @@ impl Peers {
             to,
             meant,
             self.this.clone(),
-            stream,
+            (stream, self.context.calls.of_lane(number)),
             direct_write,
             self.context.reporter.clone(),
         )))
@@ -339,6 +337,7 @@ impl KnownIn for Peers {
         drop(payloads);
         for lane in lanes {
             lane.state.link_wait.stir();
+            lane.state.calls.forget();
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    calls::pending::CallPeer,
     ids::NodeId,
     net::{
         halves::{Readiness, WriteHalf},
@@ -68,6 +69,14 @@ impl Wire {
         match &self.far_end {
             FarEnd::Watched(back_channel) => back_channel.node(),
             FarEnd::Read(link) => Some(link.node),
+        }
+    }
+
+    /// Returns who is at the far end, if it takes calls.
+    pub(super) fn call_peer(&self) -> Option<CallPeer> {
+        match &self.far_end {
+            FarEnd::Watched(_) => None,
+            FarEnd::Read(link) => link.call_peer(),
         }
     }
 

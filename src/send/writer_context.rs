@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    calls::lane_calls::LaneCalls,
     config::Config,
     net::tls::Endpoint,
     observe::reporter::Reporter,
@@ -20,6 +21,8 @@ pub(crate) struct WriterContext {
     pub(crate) sessions: Option<SessionParts>,
     /// `None` if TLS is off.
     pub(crate) tls: Option<Arc<Endpoint>>,
+    /// What the calls of each lane are made of.
+    pub(crate) calls: LaneCalls,
     pub(crate) reporter: Reporter,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) failpoints: Failpoints,

@@ -99,7 +99,7 @@ impl SessionContext {
                     port,
                     max_frame: u32::try_from(max_frame).ok(),
                     max_message: None,
-                    features: Features::LINKS,
+                    features: Features::LINKS.and(Features::CALLS),
                 },
             }),
             known: Mutex::default(),
@@ -137,7 +137,7 @@ impl SessionContext {
     /// Returns who this node is, for a link of a lane that carries frames both ways or only to the far end.
     pub(crate) fn me_for(&self, lane: Lane, both_ways: bool) -> NodeInfo {
         let mut me = self.me();
-        me.features = Features::links_of(lane);
+        me.features = Features::links_of(lane).and(Features::CALLS);
         if !both_ways {
             me.features = Features::default();
             me.max_message = None;

@@ -23,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "tls")]
 use crate::net::time::{self, Instant};
 use crate::{
+    calls::pending::CallPeer,
     ids::{Incarnation, NodeId},
     lane::Lane,
     net::{halves::WriteHalf, tls::Secured},
     observe::event::DownReason,
     session::admitted::Session,
-    wire::control::node_info::NodeInfo,
+    wire::control::node_info::{Features, NodeInfo},
 };
 
 /// Which of several links with the same node is written to: the greatest. Both ends see the same order.
@@ -69,6 +70,8 @@ pub(crate) struct OpenLink {
     pub(crate) lane: Lane,
     /// How long a message in parts the far end takes.
     pub(crate) takes: Option<Takes>,
+    /// Whether the far end takes calls.
+    takes_calls: bool,
     /// Where the far end is.
     pub(crate) addr: SocketAddr,
     pub(super) rank: Rank,
@@ -118,6 +121,7 @@ impl OpenLink {
             incarnation: far.incarnation,
             lane,
             takes: Takes::of(far),
+            takes_calls: far.features.has(Features::CALLS),
             addr,
             rank,
             dialled,
@@ -137,6 +141,19 @@ impl OpenLink {
             has_begun: AtomicBool::new(false),
             active: AtomicBool::new(false),
         }
+    }
+
+    /// Returns who is at the far end.
+    pub(crate) fn peer(&self) -> CallPeer {
+        CallPeer {
+            node: self.node,
+            incarnation: self.incarnation,
+        }
+    }
+
+    /// Returns who is at the far end, if it takes calls.
+    pub(crate) fn call_peer(&self) -> Option<CallPeer> {
+        self.takes_calls.then(|| self.peer())
     }
 
     /// Returns what is cancelled when the link must end at once: a later incarnation of the node has come, or

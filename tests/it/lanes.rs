@@ -403,7 +403,8 @@ fn a_link_of_another_lane_does_not_ask_an_older_release_to_write_on_it() {
             let a = node_of(config.clone(), 1);
             let (listener, to) = listener();
             let peer = a.peer(to).expect("usable");
-            for (lane, says) in [(Lane::NORMAL, 1u32), (Lane::BULK, 2)] {
+            // Beside what says that it takes calls.
+            for (lane, says) in [(Lane::NORMAL, 1u32 | 4), (Lane::BULK, 2 | 4)] {
                 peer.lane(lane).try_send(group(1), "x").expect("room");
                 let (_, hello) = Tap::accept(&listener).await.frame().await.expect("a Hello");
                 let features = field(10, &says.to_be_bytes());

@@ -4,6 +4,7 @@ mod addresses;
 mod backpressure;
 mod both_ways;
 mod bursts;
+mod calls;
 #[cfg(feature = "serde")]
 mod config_files;
 mod crowding;

@@ -59,7 +59,7 @@ impl Assembling {
             .into_iter()
             .map(told)
             .collect();
-        match self.messages.place(&head, part.bytes.len(), now) {
+        match self.messages.place(&head, part.bytes, now) {
             Place::Message(index) => {
                 let needs = self.messages.needs(index, part.bytes.len());
                 let whole = self.messages.append(index, part.bytes, now);

@@ -20,6 +20,9 @@ pub enum DropReason {
     /// A newer frame with the same group and key was sent before this one was written
     /// ([`Peer::try_send_latest`](crate::Peer::try_send_latest)). Not logged as a loss.
     Replaced,
+    /// It is a call ([`Peer::call`](crate::Peer::call)) that was given up before it was written: its caller went away,
+    /// or it was too late. The caller knows. Not logged as a loss.
+    Withdrawn,
     /// It is a datagram, and the system refused to send it.
     Failed,
     /// Three connections ended while it was being written. Most likely it is longer than the
@@ -53,6 +56,7 @@ impl fmt::Display for DropReason {
             DropReason::Stale => "waited too long to be written",
             DropReason::Overflow => "the queue or the group was full",
             DropReason::Replaced => "a newer frame with the same key was sent",
+            DropReason::Withdrawn => "the call was given up",
             DropReason::Failed => "the system refused to send",
             DropReason::CutOff => "three connections ended while it was being written",
             DropReason::PeerForgotten => "its peer was forgotten",

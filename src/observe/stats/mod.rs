@@ -4,6 +4,7 @@
 //! under one lock, so each snapshot balances; a sum of balanced snapshots balances as well.
 
 mod balance;
+mod call_stats;
 mod drop_reason;
 mod group_stats;
 mod link_state;
@@ -22,6 +23,7 @@ use crate::{ids::NodeId, lane::Lane, peer_addr::PeerAddr};
 
 pub use self::{
     balance::Imbalance,
+    call_stats::{CallFailures, CallStats, ServedStats},
     drop_reason::DropReason,
     group_stats::GroupStats,
     link_state::LinkState,
@@ -46,6 +48,10 @@ pub struct Stats {
     pub udp: SendStats,
     /// Frames received over connections and as datagrams.
     pub inbound: ReceiveStats,
+    /// Calls that this node has made.
+    pub calls: CallStats,
+    /// Calls of other nodes that this node has received.
+    pub served: ServedStats,
     /// Connections and actors.
     pub links: LinkStats,
     /// TLS handshakes.
@@ -54,12 +60,14 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Checks that every frame is counted in exactly one place.
+    /// Checks that every frame, and every call, is counted in exactly one place.
     ///
     /// # Errors
     ///
     /// Returns the equation that does not hold. That would be a bug in this crate.
     pub fn balance(&self) -> Result<(), Imbalance> {
+        self.calls.balance()?;
+        self.served.balance()?;
         self.tcp.balance("tcp")?;
         for lane in &self.lanes {
             lane.balance("lane")?;

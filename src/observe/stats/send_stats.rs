@@ -146,6 +146,8 @@ pub struct Dropped {
     pub replaced: Count,
     /// See [`DropReason::Incomplete`].
     pub incomplete: Count,
+    /// See [`DropReason::Withdrawn`].
+    pub withdrawn: Count,
     /// See [`DropReason::Failed`].
     pub failed: Count,
     /// See [`DropReason::CutOff`].
@@ -164,20 +166,23 @@ impl Dropped {
             overflow,
             replaced,
             incomplete,
+            withdrawn,
             failed,
             cut_off,
             peer_forgotten,
             stopped,
         } = *self;
-        stale + overflow + replaced + incomplete + failed + cut_off + peer_forgotten + stopped
+        let given_up = replaced + incomplete + withdrawn;
+        stale + overflow + given_up + failed + cut_off + peer_forgotten + stopped
     }
 
-    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 8] {
+    pub(crate) fn by_reason(&self) -> [(DropReason, Count); 9] {
         [
             (DropReason::Stale, self.stale),
             (DropReason::Overflow, self.overflow),
             (DropReason::Replaced, self.replaced),
             (DropReason::Incomplete, self.incomplete),
+            (DropReason::Withdrawn, self.withdrawn),
             (DropReason::Failed, self.failed),
             (DropReason::CutOff, self.cut_off),
             (DropReason::PeerForgotten, self.peer_forgotten),
@@ -192,6 +197,7 @@ impl AddAssign for Dropped {
         self.overflow += other.overflow;
         self.replaced += other.replaced;
         self.incomplete += other.incomplete;
+        self.withdrawn += other.withdrawn;
         self.failed += other.failed;
         self.cut_off += other.cut_off;
         self.peer_forgotten += other.peer_forgotten;

@@ -27,7 +27,7 @@ fn incomplete(received: usize) -> Option<Incomplete> {
 /// Takes a part. Returns the message if it is whole by then.
 fn take(messages: &mut Messages, part: PartHead, bytes: &[u8]) -> Option<BytesMut> {
     let now = time::now();
-    let Place::Message(index) = messages.place(&part, bytes.len(), now) else {
+    let Place::Message(index) = messages.place(&part, bytes, now) else {
         panic!("no place for {part:?}");
     };
     let needs = messages.needs(index, bytes.len());
@@ -79,10 +79,10 @@ fn a_part_that_does_not_follow_drops_the_whole_message() {
     ] {
         let mut messages = messages();
         take(&mut messages, part(1, 9, 0), b"abcd");
-        let place = messages.place(&wrong, len, now);
+        let place = messages.place(&wrong, &[0; 9][..len], now);
         assert_eq!(place, Place::Nowhere(incomplete(4)), "{wrong:?}");
         // It was counted, and what follows belongs to nothing.
-        let rest = messages.place(&part(1, 9, 4), 5, now);
+        let rest = messages.place(&part(1, 9, 4), b"efghi", now);
         assert_eq!(rest, Place::Nowhere(None));
     }
 }
@@ -97,7 +97,7 @@ fn what_cannot_be_taken_is_refused_at_its_first_part() {
         (part(1, 3, 0), 4),
         (part(1, 3, 0), 0),
     ] {
-        let place = messages.place(&refused, len, now);
+        let place = messages.place(&refused, &[0; 4][..len], now);
         assert_eq!(place, Place::Nowhere(incomplete(len)), "{refused:?}");
     }
     let reserved = PartHead {
@@ -105,7 +105,7 @@ fn what_cannot_be_taken_is_refused_at_its_first_part() {
         ..part(1, 9, 0)
     };
     assert!(matches!(
-        messages.place(&reserved, 4, now),
+        messages.place(&reserved, b"atpd", now),
         Place::Nowhere(Some(_))
     ));
     assert_eq!(messages.held(), 0);
@@ -140,7 +140,7 @@ fn memory_follows_what_came() {
 fn a_message_that_waits_too_long_for_a_part_is_dropped() {
     let begun = time::now();
     let mut messages = messages();
-    let Place::Message(index) = messages.place(&part(1, 9, 0), 1, begun) else {
+    let Place::Message(index) = messages.place(&part(1, 9, 0), b"a", begun) else {
         panic!("it is the first");
     };
     messages.append(index, b"a", begun);
@@ -161,7 +161,7 @@ fn a_message_that_comes_too_slowly_is_dropped_although_it_goes_on() {
     let mut messages = messages();
     let mut offset = 0;
     while now < end {
-        let Place::Message(index) = messages.place(&part(1, 3 << 10, offset), 1, now) else {
+        let Place::Message(index) = messages.place(&part(1, 3 << 10, offset), b"a", now) else {
             panic!("it was dropped before");
         };
         messages.append(index, b"a", now);

@@ -37,6 +37,7 @@ pub(super) enum SendDrop {
     Overflow,
     Replaced,
     Incomplete,
+    Withdrawn,
     Failed,
     CutOff,
     PeerForgotten,
@@ -79,9 +80,9 @@ impl Account {
         self.stats.queued + self.stats.in_flight
     }
 
-    /// Counts a frame that was accepted in the place of a queued one, and gets its number.
-    pub(super) fn replace(&mut self, older: Count, newer: Count) {
-        self.transfer(Place::Queued, Place::Dropped(SendDrop::Replaced), older);
+    /// Counts a frame that was accepted in the place of a queued one, which is dropped, and gets its number.
+    pub(super) fn replace(&mut self, older: Count, why: SendDrop, newer: Count) {
+        self.transfer(Place::Queued, Place::Dropped(why), older);
         self.offer(Ok(()), newer);
         self.in_place += 1;
     }
@@ -122,6 +123,7 @@ fn drop_counter(dropped: &mut Dropped, reason: SendDrop) -> &mut Count {
         SendDrop::Overflow => &mut dropped.overflow,
         SendDrop::Replaced => &mut dropped.replaced,
         SendDrop::Incomplete => &mut dropped.incomplete,
+        SendDrop::Withdrawn => &mut dropped.withdrawn,
         SendDrop::Failed => &mut dropped.failed,
         SendDrop::CutOff => &mut dropped.cut_off,
         SendDrop::PeerForgotten => &mut dropped.peer_forgotten,
@@ -199,7 +201,7 @@ mod tests {
     fn a_frame_in_the_place_of_another_has_its_number() {
         let mut account = Account::default();
         account.offer(Ok(()), FRAME);
-        account.replace(FRAME, Count::one(30));
+        account.replace(FRAME, SendDrop::Replaced, Count::one(30));
         assert_eq!(account.next_number(), 1);
         let stats = balanced(&account);
         assert_eq!((stats.accepted.frames, stats.queued), (2, Count::one(30)));

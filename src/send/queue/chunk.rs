@@ -18,6 +18,7 @@ use super::{
     unacked::{Finished, Run},
 };
 use crate::{
+    calls::queued_call::QueuedCall,
     ids::GroupId,
     net::clock::CoarseInstant,
     wire::count::Count,
@@ -182,16 +183,26 @@ impl<To: Copy + Eq> Chunk<To> {
         if let Some(part) = self.part() {
             part.written();
         }
+        if let Some(call) = self.call() {
+            call.written();
+        }
     }
 
-    /// Returns whether it may be written on this link. A part of a message may not if it is for a former one.
-    #[inline]
-    pub(super) fn is_for(&mut self, link: u64) -> bool {
-        self.terms.is_none() || self.part().is_none_or(|part| part.is_for(link))
-    }
-
-    fn part(&mut self) -> Option<&mut QueuedPart> {
+    pub(super) fn part(&mut self) -> Option<&mut QueuedPart> {
         self.terms.as_mut()?.part.as_mut()
+    }
+
+    pub(super) fn call(&mut self) -> Option<&mut QueuedCall> {
+        self.terms.as_mut()?.call.as_mut()
+    }
+
+    /// Replaces its first piece by another one of the same length.
+    pub(super) fn set_head(&mut self, change: impl FnOnce(&[u8]) -> Bytes) {
+        if let Body::Large { payload, .. } = &mut self.body {
+            let head = change(&payload.0[0]);
+            debug_assert_eq!(head.len(), payload.0[0].len());
+            payload.0[0] = head;
+        }
     }
 
     /// Returns how old its frames may become.

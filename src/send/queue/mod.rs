@@ -41,13 +41,16 @@ mod admission;
 mod apart;
 mod batch;
 mod burst;
+mod calls;
 mod chunk;
 mod deferred;
 mod doorbell;
 mod in_line;
+mod may_go;
 mod own_terms;
 mod parts;
 mod receipts;
+mod reserved;
 mod spare_buffers;
 mod staged;
 mod state;
@@ -221,7 +224,8 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Taken<To> {
         let (chunks, dropped, behind, [noting, ask]) = self.locked(|state| {
             state.expire(&self.limits, now);
-            let (chunks, dropped) = (state.take_batch(&self.limits), state.account.take_untold());
+            let chunks = state.take_batch(&self.limits, now);
+            let dropped = state.account.take_untold();
             let (behind, unacked) = (state.first_queued(), &state.unacked);
             let noted = [unacked.is_noting(), unacked.is_long()];
             (chunks, dropped, behind, noted)

@@ -14,6 +14,7 @@ use super::{
     admission::{self, Entry, Gate, Limits},
     chunk::Chunk,
     in_line::InLine,
+    reserved::ANY,
     state::State,
     terms::{Key, Terms},
 };
@@ -27,15 +28,27 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn push_apart<P: Payload>(
         &self,
         to: To,
+        frame: (GroupId, P),
+        terms: Terms,
+        now: CoarseInstant,
+    ) -> Result<Doorbell, (Refusal, P)> {
+        self.push_apart_if(to, frame, terms, now, WhenFull::Refuse)
+    }
+
+    /// As [`push_apart`](SendQueue::push_apart), by a sender that may wait if the queue is full.
+    pub(crate) fn push_apart_if<P: Payload>(
+        &self,
+        to: To,
         (group, payload): (GroupId, P),
         terms: Terms,
         now: CoarseInstant,
+        when_full: WhenFull,
     ) -> Result<Doorbell, (Refusal, P)> {
         // If the frame is refused, they are dropped when the lock is released.
         let mut terms = Some(terms);
         let entered = self.locked(|state| {
             let frame = (group, payload);
-            state.enter_apart(&self.limits, to, frame, &mut terms, now, WhenFull::Refuse)
+            state.enter_apart(&self.limits, to, frame, &mut terms, now, when_full)
         });
         entered.map(|(doorbell, _)| doorbell)
     }
@@ -104,7 +117,11 @@ impl<To: Copy + Eq> State<To> {
         let fits = |index: usize| len <= self.chunks[index].count().bytes as usize;
         let admitted = match self.gate == Gate::Open && older.is_some_and(fits) {
             true => Ok(Entry::Free),
-            false => admission::admit(limits, self.gate, occupancy, group, len),
+            false => {
+                let may_be_reserved = terms.as_ref().is_some_and(Terms::are_for_the_transport);
+                let asked = if may_be_reserved { ANY } else { group };
+                admission::admit(limits, self.gate, occupancy, asked, len)
+            }
         };
         match admitted {
             Ok(Entry::Free) => {}
@@ -130,24 +147,28 @@ impl<To: Copy + Eq> State<To> {
         limits: &Limits,
         to: To,
         (group, payload): (GroupId, P),
-        terms: Terms,
+        mut terms: Terms,
         now: CoarseInstant,
     ) -> (Doorbell, Option<P>) {
         if terms.ttl.is_some() {
             self.has_sooner = true;
             self.deferred.wake(self.sooner.take());
         }
+        if let Some(call) = &mut terms.call {
+            call.is_queued();
+        }
         let len = Count::one(HEADER + payload.byte_len());
         let pieces = payload.into_pieces();
-        let group = match terms.part {
-            Some(_) => GroupId::RESERVED,
-            None => group,
+        let group = match terms.are_for_the_transport() {
+            true => GroupId::RESERVED,
+            false => group,
         };
         if let Some(index) = self.older(terms.key) {
             let place = &mut self.chunks[index];
             let newer = Chunk::large(to, place.first, now, terms, group, pieces);
             let older = mem::replace(place, newer);
-            self.account.replace(older.count(), len);
+            let why = SendDrop::Replaced;
+            self.account.replace(older.count(), why, len);
             self.deferred.discard([older]);
             // It may be shorter.
             self.grant_room(limits);

@@ -4,14 +4,17 @@
 //! acknowledged.
 
 use super::SendQueue;
-use crate::observe::stats::Receipt;
+use crate::{calls::pending::CallPeer, observe::stats::Receipt};
 
 impl<To: Copy + Eq> SendQueue<To> {
     /// Notes that a link begins, after `written` bytes of its connection. From now on, only the frames of
     /// this queue may be written on it. `None` if the system does not tell what is acknowledged.
-    pub(crate) fn link_begins(&self, written: Option<u64>) {
+    ///
+    /// `call_peer` is who is at the far end, if it takes calls.
+    pub(crate) fn link_begins(&self, written: Option<u64>, call_peer: Option<CallPeer>) {
         self.locked(|state| {
             state.links += 1;
+            state.call_peer = call_peer;
             state.unacked.link_begins(written);
         });
     }

@@ -14,14 +14,15 @@ use super::{
     chunk::{Chunk, Offered},
     deferred::Deferred,
     doorbell::Doorbell,
+    may_go::MayGo,
     spare_buffers::SpareBuffers,
     terms::Terms,
     unacked::Unacked,
     waiters::Waiters,
 };
 use crate::{
-    error::Refusal, ids::GroupId, net::clock::CoarseInstant, wire::count::Count,
-    wire::frame::HEADER, wire::payload::Payload,
+    calls::pending::CallPeer, error::Refusal, ids::GroupId, net::clock::CoarseInstant,
+    wire::count::Count, wire::frame::HEADER, wire::payload::Payload,
 };
 
 /// The longest chunk of copied frames. This is worth a system call of its own, and small enough that the
@@ -45,6 +46,8 @@ pub(super) struct State<To> {
     pub(super) apart: Apart,
     /// How many links there have been.
     pub(super) links: u64,
+    /// Who is at the far end of the link, if it takes calls.
+    pub(super) call_peer: Option<CallPeer>,
     /// Whether a frame with an age limit of its own has come, and whom to wake when one comes.
     pub(super) has_sooner: bool,
     pub(super) sooner: Option<Waker>,
@@ -64,6 +67,7 @@ impl<To> Default for State<To> {
             unacked: Unacked::default(),
             apart: Apart::default(),
             links: 0,
+            call_peer: None,
             has_sooner: false,
             sooner: None,
         }
@@ -227,18 +231,34 @@ impl<To: Copy + Eq> State<To> {
 
     // ---- frames go ----------------------------------------------------------------------------
 
-    /// Takes the chunks of the next batch. Their frames are in flight then. Parts of messages that are for a
-    /// former link are dropped.
-    pub(super) fn take_batch(&mut self, limits: &Limits) -> VecDeque<Chunk<To>> {
+    /// Takes the chunks of the next batch. Their frames are in flight then. Those that may not be written on this link
+    /// are dropped.
+    pub(super) fn take_batch(
+        &mut self,
+        limits: &Limits,
+        now: CoarseInstant,
+    ) -> VecDeque<Chunk<To>> {
         let mut taken = VecDeque::new();
         let mut count = Count::ZERO;
         let mut for_former_links = Count::ZERO;
+        let mut unsupported = Count::ZERO;
         while let Some(mut chunk) = self.chunks.pop_front() {
             self.apart.goes(&chunk);
-            if !chunk.is_for(self.links) {
-                for_former_links += chunk.count();
-                self.deferred.discard([chunk]);
-                continue;
+            match chunk.may_go(self.links, self.call_peer, now) {
+                MayGo::Yes => {}
+                MayGo::GivenUp(id) => {
+                    let nothing = Chunk::nothing(&chunk, id);
+                    let call = mem::replace(&mut chunk, nothing);
+                    self.give_up(call, chunk.count());
+                }
+                may_not => {
+                    *match may_not {
+                        MayGo::ForFormerLink => &mut for_former_links,
+                        _ => &mut unsupported,
+                    } += chunk.count();
+                    self.deferred.discard([chunk]);
+                    continue;
+                }
             }
             count += chunk.count();
             taken.push_back(chunk);
@@ -247,10 +267,14 @@ impl<To: Copy + Eq> State<To> {
             }
         }
         self.account.transfer(Place::Queued, Place::InFlight, count);
-        if !for_former_links.is_zero() {
-            let incomplete = Place::Dropped(SendDrop::Incomplete);
-            self.account
-                .transfer(Place::Queued, incomplete, for_former_links);
+        if !(for_former_links + unsupported).is_zero() {
+            for (why, count) in [
+                (SendDrop::Incomplete, for_former_links),
+                (SendDrop::Withdrawn, unsupported),
+            ] {
+                let dropped = Place::Dropped(why);
+                self.account.transfer(Place::Queued, dropped, count);
+            }
             self.frames_left(limits);
         }
         taken
@@ -269,7 +293,10 @@ impl<To: Copy + Eq> State<To> {
         let place = self.gate.drops().map_or(Place::Queued, Place::Dropped);
         self.account.transfer(Place::InFlight, place, count);
         if place == Place::Queued {
-            while let Some(chunk) = chunks.pop_back() {
+            while let Some(mut chunk) = chunks.pop_back() {
+                if let Some(call) = chunk.call() {
+                    call.is_back();
+                }
                 self.apart.comes(&chunk);
                 self.chunks.push_front(chunk);
             }

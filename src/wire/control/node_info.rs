@@ -24,12 +24,19 @@ impl Features {
     /// take such a link in the place of the normal one; without `LINKS`, it only reads it.
     pub(crate) const LANE_LINKS: Features = Features(2);
 
-    /// Returns what says so for a lane.
+    /// Takes and answers calls.
+    pub(crate) const CALLS: Features = Features(4);
+
+    /// Returns what says that a link of a lane carries frames both ways.
     pub(crate) fn links_of(lane: Lane) -> Self {
         match lane {
             Lane::NORMAL => Self::LINKS,
             _ => Self::LANE_LINKS,
         }
+    }
+
+    pub(crate) fn and(self, other: Features) -> Features {
+        Features(self.0 | other.0)
     }
 
     pub(crate) fn has(self, other: Features) -> bool {

@@ -305,7 +305,7 @@ fn what_waits_for_room_keeps_its_terms() {
 #[test]
 fn a_part_for_a_link_that_has_ended_is_not_written_on_the_next() {
     let queue = queue(limits());
-    queue.link_begins(None);
+    queue.link_begins(None, None);
     let parts = Parts::on(queue.link());
     let push_part = || {
         let terms = Terms {
@@ -321,7 +321,7 @@ fn a_part_for_a_link_that_has_ended_is_not_written_on_the_next() {
     push(&queue, b"frame", 0).expect("room");
     // It was taken, and goes back.
     drop(take(&queue, 0));
-    queue.link_begins(None);
+    queue.link_begins(None, None);
     let batch = take(&queue, 0);
     assert_eq!(wire(&batch), frames(&[b"frame"]));
     assert_eq!(batch.begins_with(), Some(2), "and 1 is missing");

@@ -1,0 +1,89 @@
+//! [`CallError`]: why a call got no answer.
+
+use std::time::Duration;
+
+/// Why a call got no answer.
+///
+/// `sent: false` guarantees that no handler has seen the call and none will: it may be made again. Otherwise nobody
+/// knows whether it was served.
+#[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The time was over before an answer came.
+    #[error("no answer in time ({})", sent_text(*.sent))]
+    Deadline {
+        /// Whether the call was sent.
+        sent: bool,
+    },
+    /// The peer could not be reached: a dial failed while the call waited for a connection. The call was not sent.
+    #[error("the peer has not been reachable for {since:?}")]
+    Unreachable {
+        /// For how long there has been no connection.
+        since: Duration,
+    },
+    /// The connection ended before an answer came, or the call was dropped before it was written.
+    #[error("the call was lost ({})", sent_text(*.sent))]
+    Lost {
+        /// Whether the call was sent.
+        sent: bool,
+    },
+    /// The call is longer than the peer takes, or the answer is longer than this node takes.
+    #[error("{what} is too large")]
+    TooLarge {
+        /// Which of the two.
+        what: CallPart,
+    },
+    /// As many calls as allowed wait for answers from this peer, or of all peers: [`Config::calls`](crate::Config::calls)
+    /// and the settings beside it. The call was not sent. Only [`Peer::try_call`](crate::Peer::try_call) returns this.
+    #[error("too many calls wait for answers")]
+    Full,
+    /// Nobody serves the calls of this group on the other node.
+    #[error("nobody serves the calls of the group")]
+    NoHandler,
+    /// The other node serves as many calls as it may. No handler has seen this one.
+    #[error("the other node serves too many calls")]
+    Refused,
+    /// The handler has dropped the call without an answer: it panicked, or its actor ended, or it has a defect.
+    #[error("the handler dropped the call")]
+    Unanswered,
+    /// The handler says that the call has failed.
+    #[error("the call failed with code {code}: {text}")]
+    Failed {
+        /// What the handler says, as a number.
+        code: u32,
+        /// What the handler says, in words.
+        text: String,
+    },
+    /// The peer cannot be called: it has no identity, or this node has none, or its release knows no calls. The call
+    /// was not sent.
+    #[error("the peer takes no calls: both nodes need an identity")]
+    Unsupported,
+    /// The transport is stopping or has stopped, or the peer was forgotten.
+    #[error("the transport has stopped, or the peer was forgotten")]
+    Stopped,
+}
+
+/// A part of a call.
+#[derive(Debug, Copy, Clone, Eq, PartialEq, Hash)]
+pub enum CallPart {
+    /// What the caller sent.
+    Call,
+    /// What the handler answered.
+    Answer,
+}
+
+impl std::fmt::Display for CallPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            CallPart::Call => "the call",
+            CallPart::Answer => "the answer",
+        })
+    }
+}
+
+fn sent_text(sent: bool) -> &'static str {
+    match sent {
+        true => "it was sent",
+        false => "it was not sent",
+    }
+}

@@ -1,0 +1,149 @@
+//! [`Call`], the message that the handler of a group's calls receives.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use actix::Message;
+use bytes::Bytes;
+
+use crate::{
+    ids::GroupId,
+    lane::Lane,
+    net::time::{self, StdInstant},
+    receive::{
+        charge::Charge,
+        sender::Sender,
+        served::{Ending, Served},
+    },
+    wire::call::{CallFrame, MAX_TEXT, NotServed},
+};
+
+/// A call from another node, or from this one: a question that waits for an answer. The other side is
+/// [`Peer::call`](crate::Peer::call).
+///
+/// Answer it with [`reply`](Call::reply) or [`fail`](Call::fail), in the handler or later, on any thread. Each call has
+/// one answer at most. A call that is dropped without one, as by a panic or in the mailbox of an actor that ends, fails
+/// at once for its caller ([`CallError::Unanswered`](crate::CallError::Unanswered)).
+///
+/// A call does not hold back its connection: while it is served, others come. How many may be served is bounded
+/// ([`Config::served_call_bytes`](crate::Config::served_call_bytes)).
+///
+/// No handler gets a call that is too late or was given up; actix skips it in the mailbox. One that becomes so while it
+/// is served tells by [`is_cancelled`](Call::is_cancelled) and [`cancelled`](Call::cancelled), and answering it does
+/// nothing.
+pub struct Call {
+    payload: Bytes,
+    served: Arc<Served>,
+    /// Its part of the group's bound, given back when its memory is.
+    charge: Option<Charge>,
+}
+
+impl Message for Call {
+    type Result = ();
+}
+
+impl Call {
+    pub(super) fn new(payload: Bytes, served: Arc<Served>, charge: Charge) -> Self {
+        Call {
+            payload,
+            served,
+            charge: Some(charge),
+        }
+    }
+
+    /// Returns the bytes of the call.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Returns the group that the call is for.
+    pub fn group(&self) -> GroupId {
+        self.served.group
+    }
+
+    /// Returns who calls.
+    pub fn sender(&self) -> &Sender {
+        &self.served.sender
+    }
+
+    /// Returns the lane that the call came on. The answer goes the same way.
+    pub fn lane(&self) -> Lane {
+        self.served.sender.lane()
+    }
+
+    /// Returns when the answer is too late, by this machine's clock.
+    pub fn deadline(&self) -> StdInstant {
+        self.served.deadline.into_std()
+    }
+
+    /// Returns how much time is left for the answer. Zero if it is too late.
+    pub fn left(&self) -> Duration {
+        self.served.deadline.saturating_duration_since(time::now())
+    }
+
+    /// Returns whether nobody waits for the answer any more: the caller gave the call up, or it is too late.
+    pub fn is_cancelled(&self) -> bool {
+        self.served.is_over() || self.left().is_zero()
+    }
+
+    /// Returns a future that is ready when nobody waits for the answer any more. It does not borrow the call. May be
+    /// awaited on any thread and any runtime.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let served = self.served.clone();
+        async move { served.over().await }
+    }
+
+    /// Answers the call. Returns at once.
+    ///
+    /// If the queue to the caller's node is full, the answer waits for room until the deadline. An answer that is longer
+    /// than a frame is sent in parts. If it cannot be sent, that is counted
+    /// ([`ServedStats::lost_answers`](crate::ServedStats::lost_answers)), and the caller is told, or hears nothing until
+    /// its deadline. Does nothing if nobody waits any more. May be called on any thread.
+    pub fn reply(mut self, payload: impl Into<Bytes>) {
+        let payload = payload.into();
+        if self.served.end(Ending::Answered) {
+            let charge = self.charge.take();
+            self.served.say(CallFrame::Answer, payload, charge);
+        }
+    }
+
+    /// Tells the caller that the call has failed: it gets [`CallError::Failed`](crate::CallError::Failed) with this code
+    /// and this text, of which the first 1 024 bytes are sent. Otherwise as [`reply`](Call::reply).
+    pub fn fail(mut self, code: u32, text: impl Into<String>) {
+        let mut text = text.into();
+        let at = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(at.unwrap_or(0));
+        if self.served.end(Ending::Failed) {
+            let charge = self.charge.take();
+            self.served
+                .say(CallFrame::Failure { code }, text.into(), charge);
+        }
+    }
+
+    /// Tells the caller that too many calls are being served.
+    pub(super) fn refuse(self) {
+        if self.served.end(Ending::Refused) {
+            let says = CallFrame::NotServed(NotServed::Busy);
+            self.served.say(says, Bytes::new(), None);
+        }
+    }
+}
+
+impl Drop for Call {
+    /// Tells the caller at once if the call was not answered.
+    fn drop(&mut self) {
+        if !self.served.is_over() && self.served.end(Ending::Unanswered) {
+            let says = CallFrame::NotServed(NotServed::Unanswered);
+            self.served.say(says, Bytes::new(), None);
+        }
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("group", &self.group())
+            .field("sender", self.sender())
+            .field("bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}

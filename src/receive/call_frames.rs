@@ -1,0 +1,145 @@
+//! What a connection does with frames about calls: hands calls to their handlers, and answers to their callers.
+
+use std::time::Duration;
+
+use actix::Recipient;
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+
+use crate::{
+    call_error::{CallError, CallPart},
+    calls::deadlines::LATEST,
+    ids::GroupId,
+    net::time,
+    receive::{
+        call::Call,
+        connection::Connection,
+        end::End,
+        served::{CallKey, Served, Unserved, say_not_served},
+        services::CallHandler,
+    },
+    wire::call::{self, CallFrame, NotServed},
+};
+
+/// What a call costs beside its payload. Charged to its group.
+const CALL_OVERHEAD: usize = 1 << 10;
+
+/// A payload that is longer is not copied, and keeps the buffer that it was read into.
+const COPIED: usize = 64 << 10;
+
+impl Connection {
+    /// Takes a whole frame about a call.
+    pub(super) fn take_call(&mut self, frame: BytesMut) -> Result<(), End> {
+        if self.deliverer.turn().is_none() {
+            let text = "a call came before the start of the frames";
+            return Err(End::BadHandshake(text.into()));
+        }
+        // It has a number, as frames have.
+        self.deliverer.receive_part();
+        self.obey_call(frame);
+        Ok(())
+    }
+
+    /// Does what a frame about a call says. It may have come in parts.
+    pub(super) fn obey_call(&mut self, frame: BytesMut) {
+        let (Some(link), Some(received)) = (&self.link, call::read(&frame)) else {
+            return;
+        };
+        let (peer, id, payload_at) = (link.peer(), received.id, received.payload_at);
+        let says = match received.says {
+            CallFrame::Call { group, left } => {
+                let payload = payload_of(frame, payload_at);
+                return self.serve_call((peer, id), group, left, payload);
+            }
+            CallFrame::Cancel => return self.calls.served.cancel((peer, id)),
+            CallFrame::Nothing => return,
+            CallFrame::Answer => Ok(payload_of(frame, payload_at)),
+            CallFrame::NotServed(why) => Err(reason(why)),
+            CallFrame::Failure { code } => {
+                let text = String::from_utf8_lossy(&frame[payload_at..]).into_owned();
+                Err(CallError::Failed { code, text })
+            }
+        };
+        self.calls.pending.answer(id, peer, says);
+    }
+
+    /// Hands a call to the handler of its group, if there is one and it has room.
+    fn serve_call(&mut self, key: CallKey, group: GroupId, left: Duration, payload: Bytes) {
+        let calls = &self.calls;
+        if left.is_zero() {
+            // Its caller knows.
+            return calls.served.refuse(Unserved::Expired);
+        }
+        let Some(sender) = self.deliverer.sender().cloned() else {
+            return calls.served.refuse(Unserved::Refused);
+        };
+        let answer_to = match &self.answer_to {
+            Some(known) if known.state.queue.refusal().is_none() => known.clone(),
+            _ => match sender.peer() {
+                Ok(peer) => self.answer_to.insert(peer.lane(sender.lane())).clone(),
+                // Nobody can be answered any more.
+                Err(_) => return calls.served.refuse(Unserved::Refused),
+            },
+        };
+        let services = calls.services.snapshot();
+        let service = services
+            .get(group)
+            .filter(|service| service.handler.is_there());
+        let Some(service) = service else {
+            calls.served.refuse(Unserved::NoHandler);
+            return say_not_served(&answer_to, key.1, NotServed::NoHandler);
+        };
+        let (cost, max) = (CALL_OVERHEAD + payload.len(), self.config.served_call_bytes);
+        let charge = service
+            .held
+            .charge(self.from, max, |room| match cost <= room {
+                true => cost,
+                false => 0,
+            });
+        if charge.is_nothing() {
+            calls.served.refuse(Unserved::Refused);
+            return say_not_served(&answer_to, key.1, NotServed::Busy);
+        }
+        let now = time::now();
+        let due = now.checked_add(left).unwrap_or(now + LATEST);
+        let served = calls.served.begin(key, group, sender, answer_to, due);
+        let Some(served) = served else {
+            return;
+        };
+        let call = Call::new(payload, served.clone(), charge);
+        match &service.handler {
+            CallHandler::Actor(actor) => hand_to(actor, call, &served),
+            CallHandler::Function(begin) => begin(call),
+        }
+    }
+}
+
+/// Puts the call into the mailbox of an actor, even into a full one: the bound of the group is the bound.
+fn hand_to(actor: &Recipient<Call>, call: Call, served: &Served) {
+    let mut request = Box::pin(actor.send(call));
+    // If it is ready, the handler is done with it already, or the mailbox has dropped it.
+    if request.as_mut().now_or_never().is_none() {
+        served.keep(request);
+    }
+}
+
+/// Returns the payload of a frame. Copies a short one, so that it does not keep the buffer that it was read into.
+fn payload_of(mut frame: BytesMut, at: usize) -> Bytes {
+    match frame.len() - at {
+        0 => Bytes::new(),
+        1..=COPIED => Bytes::copy_from_slice(&frame[at..]),
+        _ => frame.split_off(at).freeze(),
+    }
+}
+
+fn reason(why: NotServed) -> CallError {
+    match why {
+        NotServed::NoHandler => CallError::NoHandler,
+        NotServed::Busy => CallError::Refused,
+        NotServed::Unanswered => CallError::Unanswered,
+        NotServed::TooLarge => CallError::TooLarge {
+            what: CallPart::Answer,
+        },
+        NotServed::Lost | NotServed::Other => CallError::Lost { sent: true },
+    }
+}

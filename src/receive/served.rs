@@ -1,0 +1,320 @@
+//! [`ServedCalls`]: the calls of other nodes that handlers have not answered.
+//!
+//! Everything that can end a call comes here: the handler, its deadline, the caller that goes away, the end of the
+//! handler's actor. The first of them decides, under one lock, so each call is answered once at most and counted once.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use actix::MailboxError;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    calls::{deadlines::Deadlines, expire::Expire, pending::CallPeer},
+    error::{LargeError, Refusal},
+    ids::GroupId,
+    net::{
+        clock::CoarseInstant,
+        time::{self, Instant, timeout},
+    },
+    observe::stats::ServedStats,
+    receive::{charge::Charge, sender::Sender},
+    runtime::worker::Worker,
+    send::{
+        large::{Began, LargePayload},
+        peer::Peer,
+        queue::WhenFull,
+    },
+    wire::{
+        call::{CallFrame, CallId, NotServed},
+        frame::HEADER,
+    },
+};
+
+/// Which call of which life of which node.
+pub(super) type CallKey = (CallPeer, CallId);
+
+/// The calls that are being served.
+#[derive(Debug)]
+pub(crate) struct ServedCalls {
+    table: Mutex<Table>,
+    /// Where answers wait that find no room in the queue.
+    worker: Worker,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    calls: HashMap<CallKey, Arc<Served>>,
+    deadlines: Deadlines<CallKey>,
+    stats: ServedStats,
+}
+
+/// A call in the mailbox of an actor. When this is dropped, actix skips the message, if no handler has it yet.
+pub(super) type HandlerRequest = Pin<Box<dyn Future<Output = Result<(), MailboxError>> + Send>>;
+
+/// How a call ends.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum Ending {
+    Answered,
+    Failed,
+    Unanswered,
+    Refused,
+    Expired,
+    Cancelled,
+}
+
+/// Why a call is not served.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum Unserved {
+    NoHandler,
+    Refused,
+    Expired,
+}
+
+/// One call that is being served, as all see it who may end it.
+pub(super) struct Served {
+    calls: Arc<ServedCalls>,
+    key: CallKey,
+    pub(super) group: GroupId,
+    pub(super) sender: Arc<Sender>,
+    /// The lane of the caller's node that the call came on.
+    answer_to: Peer,
+    pub(super) deadline: Instant,
+    is_over: AtomicBool,
+    over: Notify,
+    /// The request to the handler's actor, if it has one.
+    request: Mutex<Option<HandlerRequest>>,
+}
+
+impl ServedCalls {
+    pub(crate) fn new(worker: Worker) -> Arc<Self> {
+        Arc::new(ServedCalls {
+            table: Mutex::default(),
+            worker,
+        })
+    }
+
+    /// Notes that a call is about to be served. `None` if it is being served already, which counts as refused.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        key: CallKey,
+        group: GroupId,
+        sender: Arc<Sender>,
+        answer_to: Peer,
+        deadline: Instant,
+    ) -> Option<Arc<Served>> {
+        let served = Arc::new(Served {
+            calls: self.clone(),
+            key,
+            group,
+            sender,
+            answer_to,
+            deadline,
+            is_over: AtomicBool::new(false),
+            over: Notify::new(),
+            request: Mutex::new(None),
+        });
+        let mut table = self.table.lock();
+        table.stats.received += 1;
+        if table.calls.contains_key(&key) {
+            table.stats.refused += 1;
+            return None;
+        }
+        table.stats.serving += 1;
+        table.calls.insert(key, served.clone());
+        let looks = table.deadlines.add(deadline, key);
+        drop(table);
+        looks.into_iter().for_each(std::task::Waker::wake);
+        Some(served)
+    }
+
+    /// Counts a call that no handler gets.
+    pub(super) fn refuse(&self, why: Unserved) {
+        let stats = &mut self.table.lock().stats;
+        stats.received += 1;
+        match why {
+            Unserved::NoHandler => stats.no_handler += 1,
+            Unserved::Refused => stats.refused += 1,
+            Unserved::Expired => stats.expired += 1,
+        }
+    }
+
+    /// Notes that nobody waits for the answer any more.
+    pub(super) fn cancel(&self, key: CallKey) {
+        let served = self.table.lock().end(key, Ending::Cancelled);
+        served.into_iter().for_each(|served| served.tell_over());
+    }
+
+    pub(crate) fn stats(&self) -> ServedStats {
+        self.table.lock().stats
+    }
+
+    fn count_lost_answer(&self) {
+        self.table.lock().stats.lost_answers += 1;
+    }
+}
+
+impl Table {
+    /// Ends a call that is being served. Returns it if this is its end.
+    fn end(&mut self, key: CallKey, ending: Ending) -> Option<Arc<Served>> {
+        let served = self.calls.remove(&key)?;
+        self.deadlines.remove(served.deadline, key);
+        self.stats.serving -= 1;
+        match ending {
+            Ending::Answered => self.stats.answered += 1,
+            Ending::Failed => self.stats.failed += 1,
+            Ending::Unanswered => self.stats.unanswered += 1,
+            Ending::Refused => self.stats.refused += 1,
+            Ending::Expired => self.stats.expired += 1,
+            Ending::Cancelled => self.stats.cancelled += 1,
+        }
+        served.is_over.store(true, Relaxed);
+        Some(served)
+    }
+}
+
+impl Expire for ServedCalls {
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut table = self.table.lock();
+        let due = table.deadlines.take_due(now);
+        let ended = due
+            .into_iter()
+            .filter_map(|key| table.end(key, Ending::Expired));
+        let ended: Vec<_> = ended.collect();
+        let next = table.deadlines.arm();
+        drop(table);
+        ended.iter().for_each(|served| served.tell_over());
+        next
+    }
+
+    fn poll_sooner(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waker = Some(cx.waker().clone());
+        self.table.lock().deadlines.poll_sooner(&mut waker)
+    }
+}
+
+impl Served {
+    /// Ends it. Returns whether this is its end, so that the caller must be told.
+    pub(super) fn end(&self, ending: Ending) -> bool {
+        let ended = self.calls.table.lock().end(self.key, ending);
+        // The actor is at work on it, or has ended: no message needs to be skipped.
+        drop(self.request.lock().take());
+        self.over.notify_waiters();
+        ended.is_some()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
+    /// Waits until it has ended.
+    pub(super) async fn over(&self) {
+        loop {
+            // Created before the check, so that a notification between the two is not missed.
+            let over = self.over.notified();
+            if self.is_over() {
+                return;
+            }
+            over.await;
+        }
+    }
+
+    /// Keeps the request to the handler's actor until the call has ended.
+    pub(super) fn keep(&self, request: HandlerRequest) {
+        let mut kept = self.request.lock();
+        // It may have ended meanwhile.
+        if !self.is_over() {
+            *kept = Some(request);
+        }
+    }
+
+    /// Drops the request, so that no handler gets the call if none has it yet, and tells the handler that has it.
+    fn tell_over(&self) {
+        drop(self.request.lock().take());
+        self.over.notify_waiters();
+    }
+
+    /// Sends what the caller is told. `charge` is kept until it is in the queue.
+    pub(super) fn say(&self, says: CallFrame, payload: Bytes, charge: Option<Charge>) {
+        let head = says.encode(self.key.1);
+        let state = &self.answer_to.state;
+        if HEADER + head.len() + payload.len() > state.queue.longest_frame() {
+            return self.say_in_parts(head, payload, charge);
+        }
+        let (frame, now) = ((head, payload), CoarseInstant::now());
+        match state.queue.push_reserved((), frame, now, WhenFull::Wait) {
+            Ok(doorbell) => state.ring(doorbell),
+            Err((Refusal::Full(_), frame)) => self.say_later(frame, charge),
+            Err(_) => self.calls.count_lost_answer(),
+        }
+    }
+
+    /// Waits for room in the queue, at most until the deadline.
+    fn say_later(&self, frame: (Bytes, Bytes), charge: Option<Charge>) {
+        let (calls, peer) = (self.calls.clone(), self.answer_to.clone());
+        let left = self.deadline.saturating_duration_since(time::now());
+        self.calls.worker.spawn_untracked(async move {
+            let queue = &peer.state.queue;
+            let pushed = queue.push_reserved_wait((), frame, CoarseInstant::now);
+            match timeout(left, pushed).await {
+                Ok(Ok(doorbell)) => peer.state.ring(doorbell),
+                Ok(Err(_)) | Err(_) => calls.count_lost_answer(),
+            }
+            drop(charge);
+        });
+    }
+
+    fn say_in_parts(&self, head: Bytes, payload: Bytes, charge: Option<Charge>) {
+        let (calls, peer, id) = (self.calls.clone(), self.answer_to.clone(), self.key.1);
+        let left = self.deadline.saturating_duration_since(time::now());
+        self.calls.worker.spawn_untracked(async move {
+            let message = LargePayload::new(head, payload);
+            let sent = peer
+                .state
+                .send_in_parts(GroupId::RESERVED, message, |_| Began::Yes);
+            let why = match timeout(left, sent).await {
+                Ok(Ok(())) => None,
+                Ok(Err(LargeError::TooLarge { .. } | LargeError::Unsupported)) => {
+                    Some(NotServed::TooLarge)
+                }
+                Ok(Err(_)) | Err(_) => Some(NotServed::Lost),
+            };
+            if let Some(why) = why {
+                calls.count_lost_answer();
+                say_not_served(&peer, id, why);
+            }
+            drop(charge);
+        });
+    }
+}
+
+/// Tells the caller that its call is not served. If there is no room for that, it finds out at its deadline.
+pub(super) fn say_not_served(to: &Peer, id: CallId, why: NotServed) {
+    let (frame, now) = (CallFrame::NotServed(why).encode(id), CoarseInstant::now());
+    let pushed = to
+        .state
+        .queue
+        .push_reserved((), frame, now, WhenFull::Refuse);
+    if let Ok(doorbell) = pushed {
+        to.state.ring(doorbell);
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("key", &self.key)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}

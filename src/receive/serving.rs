@@ -1,0 +1,51 @@
+//! Functions that serve calls: how many at a time, and for how long.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::receive::call::Call;
+
+/// A call with its place among those that are served at the same time.
+pub(crate) struct Placed {
+    call: Call,
+    place: OwnedSemaphorePermit,
+}
+
+/// Returns what takes calls for `begin`, at most `limit` at a time, and refuses those beyond.
+pub(crate) fn serving(
+    limit: usize,
+    begin: impl Fn(Placed) + Send + Sync + 'static,
+) -> impl Fn(Call) + Send + Sync + 'static {
+    let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+    move |call| match places.clone().try_acquire_owned() {
+        Ok(place) => begin(Placed { call, place }),
+        Err(_) => call.refuse(),
+    }
+}
+
+/// Returns a future that serves a call until nobody waits for the answer any more. A panic of the function costs the
+/// call only.
+pub(crate) fn until_over<S, F>(
+    Placed { call, place }: Placed,
+    serve: &S,
+) -> impl Future<Output = ()> + use<S, F>
+where
+    S: Fn(Call) -> F,
+    F: Future<Output = ()>,
+{
+    let over = call.cancelled();
+    // The function is foreign code, and this runs in the task that reads the connection.
+    let serving = std::panic::catch_unwind(AssertUnwindSafe(|| serve(call)));
+    async move {
+        if let Ok(serving) = serving {
+            let serving = AssertUnwindSafe(serving).catch_unwind();
+            tokio::select! {
+                _ = serving => {}
+                () = over => {}
+            }
+        }
+        drop(place);
+    }
+}

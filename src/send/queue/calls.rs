@@ -1,0 +1,117 @@
+//! Calls in the queue: whether they may still be written when their turn comes, and how they are given up before.
+//!
+//! A call that is given up leaves an empty frame in its place, or the receiver would find that a frame is missing. Who
+//! waits for a call is known in [`PendingCalls`](crate::calls::pending::PendingCalls), which decides.
+
+use bytes::Bytes;
+
+use super::{
+    SendQueue, account::SendDrop, chunk::Chunk, may_go::MayGo, state::State, terms::Terms,
+};
+use crate::{
+    calls::pending::{Asked, CallPeer},
+    ids::GroupId,
+    net::clock::CoarseInstant,
+    wire::call::{self, CallFrame, CallId},
+    wire::count::Count,
+};
+
+impl<To: Copy + Eq> SendQueue<To> {
+    /// Returns whom a call is put to that is written on this link. `None` if the link has ended, or if its far end
+    /// takes no calls.
+    pub(crate) fn asked_on(&self, link: u64) -> Option<Asked> {
+        let peer = self.locked(|state| state.call_peer.filter(|_| state.links == link));
+        peer.map(|peer| peer.on(link))
+    }
+
+    /// Gives up a call if it is still queued.
+    pub(crate) fn withdraw(&self, id: CallId) {
+        self.locked(|state| {
+            if !state.apart.is_empty() {
+                state.withdraw(id);
+                // The empty frame is shorter.
+                state.grant_room(&self.limits);
+            }
+        });
+    }
+}
+
+impl<To: Copy + Eq> State<To> {
+    fn withdraw(&mut self, id: CallId) {
+        let is_it = |chunk: &mut Chunk<To>| chunk.call().is_some_and(|call| call.id() == id);
+        if let Some(index) = self.chunks.iter_mut().position(is_it) {
+            let nothing = Chunk::nothing(&self.chunks[index], id);
+            let call = std::mem::replace(&mut self.chunks[index], nothing);
+            self.apart.goes(&call);
+            self.give_up(call, self.chunks[index].count());
+        }
+    }
+
+    /// Counts a queued call that is given up, and the empty frame that gets its place.
+    pub(super) fn give_up(&mut self, call: Chunk<To>, nothing: Count) {
+        self.account
+            .replace(call.count(), SendDrop::Withdrawn, nothing);
+        self.deferred.discard([call]);
+    }
+}
+
+impl<To: Copy + Eq> Chunk<To> {
+    /// Returns whether it may be written on this link. A part of a message may not if it is for a former one, and a
+    /// call if nobody waits for its answer any more.
+    #[inline]
+    pub(super) fn may_go(&mut self, link: u64, far: Option<CallPeer>, now: CoarseInstant) -> MayGo {
+        match self.terms {
+            None => MayGo::Yes,
+            Some(_) => self.may_go_by_its_terms(link, far, now),
+        }
+    }
+
+    fn may_go_by_its_terms(
+        &mut self,
+        link: u64,
+        far: Option<CallPeer>,
+        now: CoarseInstant,
+    ) -> MayGo {
+        if let Some(part) = self.part() {
+            return match part.is_for(link) {
+                true => MayGo::Yes,
+                false => MayGo::ForFormerLink,
+            };
+        }
+        self.may_go_as_call(link, far, now)
+    }
+
+    /// Makes the empty frame that gets the place of a call.
+    pub(super) fn nothing(call: &Chunk<To>, id: CallId) -> Self {
+        let pieces = [CallFrame::Nothing.encode(id), Bytes::new()];
+        let terms = Terms::default();
+        Chunk::large(
+            call.to,
+            call.first,
+            call.at,
+            terms,
+            GroupId::RESERVED,
+            pieces,
+        )
+    }
+
+    /// Returns whether a call may be written now. If it may, its caller learns that it was sent, and its head says how
+    /// much of its time is left.
+    fn may_go_as_call(&mut self, link: u64, far: Option<CallPeer>, now: CoarseInstant) -> MayGo {
+        let waited = now.since(self.at);
+        let Some(call) = self.call() else {
+            return MayGo::Yes;
+        };
+        let id = call.id();
+        match (call.is_taken(far.map(|far| far.on(link))), far) {
+            (true, _) => {
+                if !waited.is_zero() {
+                    self.set_head(|head| call::after_waiting(head, waited));
+                }
+                MayGo::Yes
+            }
+            (false, Some(_)) => MayGo::GivenUp(id),
+            (false, None) => MayGo::Unsupported,
+        }
+    }
+}
