@@ -9,7 +9,7 @@
 
 use std::{
     collections::HashMap,
-    mem,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -52,7 +52,6 @@ impl CallPeer {
 }
 
 /// The calls of one transport.
-#[derive(Debug)]
 pub(crate) struct PendingCalls {
     table: Mutex<Table>,
     /// How many bytes of answers may wait for their callers.
@@ -99,7 +98,7 @@ pub(crate) struct Ticket {
 impl PendingCalls {
     pub(crate) fn new(max_answers: usize) -> Arc<Self> {
         Arc::new(PendingCalls {
-            table: Mutex::default(),
+            table: Mutex::new(Table::default()),
             max_answers,
         })
     }
@@ -282,6 +281,12 @@ impl PendingCalls {
         }
         drop(table);
         wakers.wake();
+    }
+}
+
+impl fmt::Debug for PendingCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingCalls").finish_non_exhaustive()
     }
 }
 
