@@ -22,7 +22,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use loom::{
@@ -30,10 +30,20 @@ use loom::{
     thread::{self, JoinHandle},
 };
 
+use bytes::Bytes;
+
 use crate::{
+    call_error::CallError,
+    calls::{
+        deadlines::LATEST,
+        pending::{CallLane, CallPeer, PendingCalls, Ticket},
+        queued_call::QueuedCall,
+    },
     check::{GROUP, STALE_AFTER, at, bytes_of, limits, payloads, snapshot},
     config::Overflow,
+    ids::{Incarnation, NodeId},
     send::queue::{SendQueue, Terms},
+    wire::call::CallFrame,
 };
 
 include!("mechanism.rs");
@@ -71,6 +81,8 @@ const MODELS: &[(&str, fn())] = &[
         two_wait_and_one_is_refused_though_it_was_granted_room,
     ),
     ("replaces", two_replace_the_same_frame_while_one_writes),
+    ("calls", one_gives_a_call_up_while_one_writes_it),
+    ("answers", one_waits_for_an_answer_while_its_link_ends),
     (
         "rehangs",
         a_sender_writes_its_own_frame_and_rehangs_the_doorbell,
@@ -377,6 +389,107 @@ fn two_wait_and_one_is_refused_though_it_was_granted_room() {
     let stats = snapshot(&queue);
     assert_eq!((stats.queued.frames, pushed), (pushed, pushed.min(1)));
     assert_eq!(stats.rejected.stopped.frames, 2 - pushed);
+}
+
+/// What is at the far end of the link.
+const FAR: CallPeer = CallPeer {
+    node: NodeId::new(2),
+    incarnation: Incarnation::new(1),
+};
+
+/// Queues a call.
+fn call(queue: &SendQueue, calls: &Arc<PendingCalls>) -> Ticket {
+    let now = net::time::now();
+    let ticket = calls.begin(CallLane(1), now, now + LATEST);
+    let ticket = ticket.expect("not stopped");
+    let left = LATEST;
+    let head = CallFrame::Call { group: GROUP, left }.encode(ticket.id);
+    let terms = Terms {
+        call: Some(QueuedCall::new(calls.clone(), ticket.id)),
+        ..Terms::default()
+    };
+    let pushed = queue.push_apart((), (GROUP, (head, Bytes::new())), terms, at(0));
+    assert!(pushed.map(drop).is_ok(), "there is room");
+    ticket
+}
+
+/// Takes a frame and writes it. Returns whether it was a call.
+fn write_call(queue: &Arc<SendQueue>) -> bool {
+    let Some(mut batch) = queue.take(at(0)).batch else {
+        panic!("a call or what took its place");
+    };
+    let wire = bytes_of(&batch);
+    batch.advance(wire.len());
+    snapshot(queue);
+    let says = wire::call::read(&wire).expect("about a call").says;
+    matches!(says, CallFrame::Call { .. })
+}
+
+fn queue_and_calls() -> (Arc<SendQueue>, Arc<PendingCalls>) {
+    let queue = queue(2, Overflow::RejectNewest);
+    queue.link_begins(None, Some(FAR));
+    (queue, PendingCalls::new(100))
+}
+
+fn one_gives_a_call_up_while_one_writes_it() {
+    let (queue, calls) = queue_and_calls();
+    let ticket = call(&queue, &calls);
+    let writer = thread::spawn({
+        let queue = queue.clone();
+        move || {
+            // The first link takes nothing.
+            drop(queue.take(at(0)).batch);
+            snapshot(&queue);
+            write_call(&queue)
+        }
+    });
+    let id = ticket.id;
+    let was_asked = ticket.is_asked();
+    drop(ticket);
+    if !was_asked {
+        queue.withdraw(id);
+        snapshot(&queue);
+    }
+    let written = joined(writer);
+    let stats = snapshot(&queue);
+    assert_eq!(stats.written.frames, 1);
+    assert_eq!(stats.dropped.withdrawn.frames, u64::from(!written));
+    let calls = calls.stats();
+    assert_eq!((calls.pending, calls.failed.cancelled), (0, 1));
+}
+
+fn one_waits_for_an_answer_while_its_link_ends() {
+    let (queue, calls) = queue_and_calls();
+    let ticket = call(&queue, &calls);
+    let id = ticket.id;
+    let writer = thread::spawn({
+        let (queue, calls) = (queue.clone(), calls.clone());
+        move || {
+            let written = write_call(&queue);
+            if written {
+                calls.answer(id, FAR, Ok(Bytes::from_static(b"yes")));
+            }
+            written
+        }
+    });
+    let link = thread::spawn({
+        let calls = calls.clone();
+        move || {
+            calls.link_ended(CallLane(1), 1);
+            calls.unreachable(CallLane(1), Duration::ZERO);
+        }
+    });
+    let ended = block_on(poll_fn(|cx| ticket.poll_ended(cx)));
+    let written = joined(writer);
+    joined(link);
+    match ended {
+        Ok(_) | Err(CallError::Lost { sent: true }) => assert!(written),
+        Err(CallError::Unreachable { .. }) => assert!(!written, "said that it was not sent"),
+        Err(err) => panic!("{err}"),
+    }
+    let stats = calls.stats();
+    assert_eq!((stats.pending, stats.called), (0, 1));
+    assert_eq!(stats.answered + stats.failed.total(), 1);
 }
 
 fn a_sender_writes_its_own_frame_and_rehangs_the_doorbell() {
