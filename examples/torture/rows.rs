@@ -3,6 +3,7 @@
 mod bad_keys;
 mod bad_keys_clients;
 mod black_holes;
+mod calls;
 mod clean;
 mod cuts;
 mod cuts_share;
@@ -45,6 +46,7 @@ pub(crate) const ROWS: &[Row] = &[
     cuts::WITH_TLS,
     gap::ROW,
     lanes::ROW,
+    calls::ROW,
     identity::ROW,
     every_byte::ROW,
     sigstop::ROW,
@@ -77,6 +79,7 @@ pub(crate) const ROLES: &[Role] = &[
     sink::ROLE,
     named_node::ROLE,
     lanes::ROLE,
+    calls::ROLE,
     sigstop::ROLE,
     killed::ROLE,
     hostile::ROLE,
