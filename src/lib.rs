@@ -39,7 +39,8 @@
 //! # }
 //! ```
 //!
-//! Start with [`Transport`]. A group's actor receives [`Inbound`]; a subscriber receives [`PeerEvent`];
+//! Start with [`Transport`]. A group's actor receives [`Inbound`]; [`Peer::call`] asks another node, whose handler receives
+//! a [`Call`]; a subscriber receives [`PeerEvent`];
 //! [`Stats`] are the counters; [`Config`] has the settings. How to do common things is in [`guide`], and
 //! what happens when a node restarts in [`guide::restarts`]. [`prelude`] is for a glob import beside
 //! actix' own, which has another `SendError`.
@@ -70,12 +71,13 @@
 //! receive/    receiving: listener, admission, reader, connection, grouping, delivery, groups, inbound
 //! send/       sending: peers, peer, queue/, writer, link, direct writes
 //! session/    who is at the other end: identity, handshake, known nodes, links with them, numbers of frames
+//! calls/      calls that wait for their answers: how each ends, deadlines, bounds
 //! runtime/    arbiters, supervision, the end of a transport, failpoints
 //! observe/    counters, receive accounts, events, logs
 //! net/        sockets, TLS, time and random numbers: no other folder asks the operating system for them
 //! config/     the settings and their bounds
 //! wire/       bytes without I/O: frame, control frames, payload
-//! error.rs, ids.rs, lane.rs, peer_addr.rs   words that every folder uses
+//! error.rs, call_error.rs, ids.rs, lane.rs, peer_addr.rs   words that every folder uses
 //! ```
 //!
 //! # The actors
@@ -105,7 +107,8 @@
 //! that is there, whoever dialled it, and dials only if there is none. The frames of a queue are numbered, so
 //! a receiver knows which are missing ([`Inbound::gap`]). All of this is said in frames of
 //! [`GroupId::RESERVED`], which PhxPaxos nodes ignore; `wire/control` has their layout. A message longer than a frame
-//! ([`Peer::send_large`]) travels in parts on that group, too; `wire/part` has theirs. Each [`Lane`] of a peer is a
+//! ([`Peer::send_large`]) travels in parts on that group, too; `wire/part` has theirs. So do calls ([`Peer::call`]) and
+//! their answers; `wire/call` has theirs. Each [`Lane`] of a peer is a
 //! connection and a queue of its own.
 //!
 //! # Threads

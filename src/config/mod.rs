@@ -289,10 +289,11 @@ settings! {
     max_call_bytes: usize = 128 << 20;
 
     /// How many bytes the calls of one group may have together that are with its handler or wait for it. Each call
-    /// counts as its payload and 1 KiB. Default 16 MiB, at least 1 KiB: 16 384 short calls. Further ones are refused
+    /// counts as its payload and 1 KiB. Default 64 MiB, at least 1 KiB: 65 536 short calls. Further ones are refused
     /// ([`CallError::Refused`](crate::CallError::Refused)). Each sender has a share, so that one who calls too much has
-    /// its own calls refused and not those of others; see [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
-    served_call_bytes: usize = 16 << 20;
+    /// its own calls refused and not those of others: a connection may hold four fifths of it at most, so a longer call is
+    /// always refused; see [`GroupOverflow::Drop`](crate::GroupOverflow::Drop).
+    served_call_bytes: usize = 64 << 20;
 
     /// Whether a UDP socket is bound on the port of the TCP socket. Default true. With TLS, datagrams must also
     /// be allowed (`Tls::allow_datagrams`).

@@ -42,7 +42,7 @@ use crate::{
     runtime::lifecycle::Lifecycle,
     send::{peer::Peer, peers::Peers},
     session::{context::SessionContext, open_link::OpenLink},
-    wire::control::refused::RefusedReason,
+    wire::{call, control::refused::RefusedReason},
 };
 
 /// How long the far end of a link has to notice that this node stops.
@@ -337,18 +337,25 @@ impl Connection {
         let received = self.buffer.len();
         let (mut delivered, mut between) = (Ok(()), 0);
         while let Some(bytes) = self.buffer.deliverable() {
-            self.share.busy(true);
-            let delivering = self.deliverer.deliver(self.from, bytes);
-            let done = self.source.watch_during(delivering, |_| {}).await;
-            self.share.busy(false);
-            match done {
-                Ok(Delivered::All) => break,
-                Ok(Delivered::UpToPart(frame)) => Box::pin(self.take_part(&frame)).await?,
-                Ok(Delivered::UpToCall(frame)) => self.take_call(frame)?,
-                Ok(Delivered::UpTo(control)) => self.obey(control).await?,
-                Err(err) => {
-                    delivered = Err(err);
-                    break;
+            // Calls and answers often come one behind the other, and need nothing of what frames of groups need.
+            if self.sessions.is_some()
+                && let Some(frame) = call::take_first(bytes, self.max_frame)
+            {
+                self.take_call(frame)?;
+            } else {
+                self.share.busy(true);
+                let delivering = self.deliverer.deliver(self.from, bytes);
+                let done = self.source.watch_during(delivering, |_| {}).await;
+                self.share.busy(false);
+                match done {
+                    Ok(Delivered::All) => break,
+                    Ok(Delivered::UpToPart(frame)) => Box::pin(self.take_part(&frame)).await?,
+                    Ok(Delivered::UpToCall) => continue,
+                    Ok(Delivered::UpTo(control)) => self.obey(control).await?,
+                    Err(err) => {
+                        delivered = Err(err);
+                        break;
+                    }
                 }
             }
             between += 1;

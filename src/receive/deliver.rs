@@ -198,8 +198,7 @@ impl Deliverer {
                 }
                 Round::Control if is_call(undelivered.buffer) => {
                     undelivered.will_be_delivered = true;
-                    let len = frame::len_at(undelivered.buffer, 0);
-                    return Ok(Delivered::UpToCall(undelivered.buffer.split_to(len)));
+                    return Ok(Delivered::UpToCall);
                 }
                 Round::Control => {
                     let control = take_control(undelivered.buffer);
@@ -412,8 +411,8 @@ pub(crate) enum Delivered {
     UpTo(Control),
     /// The frames before this part of a message are delivered. There may be more behind it.
     UpToPart(BytesMut),
-    /// The frames before this one about a call are delivered. There may be more behind it.
-    UpToCall(BytesMut),
+    /// The frames before one about a call are delivered. It is at the front of the buffer.
+    UpToCall,
 }
 
 /// Why there is nothing to deliver any more.

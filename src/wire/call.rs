@@ -33,7 +33,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     ids::GroupId,
-    wire::frame::{HEADER, PREFIX},
+    wire::frame::{self, HEADER, PREFIX},
 };
 
 /// What follows the length: the reserved group and the magic.
@@ -124,6 +124,13 @@ pub(crate) fn is_call(frame: &[u8]) -> bool {
 /// Returns whether what follows the header of a frame is about a call.
 pub(crate) fn begins(payload: &[u8]) -> bool {
     payload.starts_with(&MARK[HEADER - PREFIX..])
+}
+
+/// Takes a frame about a call off the front of a buffer, if there is a whole one.
+pub(crate) fn take_first(buffer: &mut BytesMut, limit: usize) -> Option<BytesMut> {
+    let head = frame::peek(buffer, limit).ok()??;
+    let is_call = head.group == GroupId::RESERVED && is_call(&buffer[..head.len]);
+    is_call.then(|| buffer.split_to(head.len))
 }
 
 impl CallFrame {

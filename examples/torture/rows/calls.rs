@@ -43,6 +43,7 @@ fn run(run: &Run) -> Result<Figures, Failure> {
     // Without faults, towards one life of the other node.
     ends.replace_server(Duration::ZERO)?;
     callers.one_answered()?;
+    ends.all_ended(&callers)?;
     let (before, served_before) = (callers.stats(), ends.stats()?);
     callers.set_on(true)?;
     callers.wait_for_calls(run.tier.pick(3_000, 30_000))?;

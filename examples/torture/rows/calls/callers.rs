@@ -21,6 +21,7 @@ use super::server::{self, BY_ACTOR, BY_FUNCTION, PLANS, Plan};
 use crate::{row::Failure, world, world::pause};
 
 const CALLERS: u64 = 64;
+const LANES: [Lane; 2] = [Lane::NORMAL, Lane::CONTROL];
 const MS: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(60);
 
@@ -44,6 +45,7 @@ pub(super) enum Outcome {
 pub(super) struct Callers {
     shared: Arc<Shared>,
     transport: Transport,
+    peer: Peer,
     end: oneshot::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
@@ -84,6 +86,7 @@ impl Callers {
             thread.spawn(move || world::system(call(to, seed, of_thread, ready, ended)))?;
         let transport = transport.recv()?;
         Ok(Callers {
+            peer: transport.peer(to)?,
             shared,
             transport,
             end,
@@ -117,6 +120,24 @@ impl Callers {
         self.set_on(true)?;
         wait_until("an answer", || answered() > before)?;
         self.set_on(false)
+    }
+
+    /// Makes a call on each lane, and waits for the answers.
+    pub(super) fn one_on_each_lane(&self) -> Result<(), Failure> {
+        for lane in LANES {
+            let id = self.shared.next.fetch_add(1, SeqCst);
+            let question = server::question(id, Plan::Answer, 0);
+            let call = self.peer.call(BY_FUNCTION, question).lane(lane);
+            let answer = futures::executor::block_on(call)?;
+            let is_right = answer == server::answer(id, Plan::Answer);
+            let outcome = if is_right {
+                Outcome::Answered
+            } else {
+                Outcome::Wrong
+            };
+            self.shared.log.lock().outcomes.insert(id, outcome);
+        }
+        Ok(())
     }
 
     pub(super) fn stats(&self) -> CallStats {
@@ -194,7 +215,7 @@ async fn one_call(peer: &Peer, draw: &mut fastrand::Rng, shared: &Shared) {
     debug_assert!(PLANS.contains(&plan));
     let question = server::question(id, plan, draw.u8(..60));
     let group = [BY_ACTOR, BY_FUNCTION][draw.usize(..2)];
-    let lane = [Lane::NORMAL, Lane::CONTROL][usize::from(draw.u8(..4) == 0)];
+    let lane = LANES[usize::from(draw.u8(..4) == 0)];
     let deadline = MS * draw.u32(1..400);
     let began = Instant::now();
     let call = ask(peer, group, question, draw)
