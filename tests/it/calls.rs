@@ -348,6 +348,35 @@ fn a_call_that_is_dropped_in_the_queue_is_not_sent_and_leaves_no_gap() {
     });
 }
 
+#[test]
+fn the_time_that_a_call_waits_in_the_queue_is_taken_off() {
+    run(async {
+        let [a, b] = pair(&Config::default());
+        let mut at_b = desk(&b);
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let peer = a.peer(free.local_addr().expect("bound")).expect("usable");
+        let (waits, deadline) = (200 * MS, Duration::from_secs(60));
+        let asked = actix::spawn(peer.call(group(CALLS), "").deadline(deadline));
+        // The node at the other end answers the `Hello` only then.
+        let queued = Instant::now();
+        until("it is queued", || peer.stats().frames.queued.frames == 1).await;
+        while queued.elapsed() < waits {
+            tokio::time::sleep(MS).await;
+        }
+        forward(free, b.local_addr());
+        let call = at_b.recv().await.expect("comes");
+        // The clock of the queue has steps of up to 10 ms.
+        assert!(
+            call.left() < deadline - waits + 20 * MS,
+            "{:?}",
+            call.left()
+        );
+        call.reply("");
+        asked.await.expect("no panic").expect("answered");
+        end([a, b]).await;
+    });
+}
+
 /// Polls once.
 async fn is_ready(mut call: Pin<&mut CallFuture>) -> bool {
     poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await
