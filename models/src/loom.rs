@@ -444,13 +444,13 @@ fn one_gives_a_call_up_while_one_writes_it() {
         }
     });
     let id = ticket.id;
-    let was_asked = ticket.is_asked();
-    drop(ticket);
-    if !was_asked {
+    let was_sent = ticket.give_up();
+    if !was_sent {
         queue.withdraw(id);
         snapshot(&queue);
     }
     let written = joined(writer);
+    assert!(was_sent || !written, "given up before it was sent");
     let stats = snapshot(&queue);
     assert_eq!(stats.written.frames, 1);
     assert_eq!(stats.dropped.withdrawn.frames, u64::from(!written));

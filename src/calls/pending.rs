@@ -389,11 +389,24 @@ impl Ticket {
         ended.and_then(Result::err).unwrap_or(why)
     }
 
-    /// Returns whether the call was sent, and nobody has answered it yet.
-    pub(crate) fn is_asked(&self) -> bool {
+    /// Gives the call up, if it is open. Returns whether its receiver should be told: it was sent, and nobody has
+    /// answered. If it was not sent, it never is.
+    pub(crate) fn give_up(&self) -> bool {
         let mut table = self.calls.table.lock();
-        let pending = table.open(self.id);
-        pending.is_some_and(|pending| pending.asked.is_some())
+        let Some(pending) = table.calls.remove(&self.id) else {
+            return false;
+        };
+        let was_open = pending.is_open();
+        match &pending.state {
+            State::Open(_) => {
+                table.deadlines.remove(pending.deadline, self.id);
+                table.stats.pending -= 1;
+                table.stats.failed.cancelled += 1;
+            }
+            State::Ended(how) => table.answers -= how.as_ref().map_or(0, Bytes::len),
+        }
+        drop(table);
+        was_open && pending.asked.is_some()
     }
 }
 
@@ -411,19 +424,6 @@ impl Table {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut table = self.calls.table.lock();
-        let Some(pending) = table.calls.remove(&self.id) else {
-            return;
-        };
-        match &pending.state {
-            State::Open(_) => {
-                table.deadlines.remove(pending.deadline, self.id);
-                table.stats.pending -= 1;
-                table.stats.failed.cancelled += 1;
-            }
-            State::Ended(how) => table.answers -= how.as_ref().map_or(0, Bytes::len),
-        }
-        drop(table);
-        drop(pending);
+        self.give_up();
     }
 }

@@ -222,9 +222,9 @@ impl Drop for CallFuture {
             return;
         };
         let (id, state) = (ticket.id, &self.peer.state);
-        let is_asked = ticket.is_asked();
+        let must_be_told = ticket.give_up();
         drop(stage);
-        if !is_asked {
+        if !must_be_told {
             return state.queue.withdraw(id);
         }
         let cancel = CallFrame::Cancel.encode(id);
