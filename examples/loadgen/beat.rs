@@ -17,7 +17,7 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler};
-use actix_transport::{GroupId, Inbound, Lane, Peer, PeerAddr};
+use actix_transport::{Config, GroupId, Inbound, Lane, Peer, PeerAddr};
 use clap::value_parser;
 use hdrhistogram::Histogram;
 use tokio::{
@@ -90,12 +90,13 @@ pub(crate) struct Args {
     #[arg(long)]
     latest: bool,
 
-    /// How many bulk frames to keep on their way to the same peer: queued, waiting for room, or being
+    /// How many bulk frames or messages to keep on their way to the same peer: queued, waiting for room, or being
     /// written. Echo counts them and does not answer.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(..=10_000))]
     beside: u32,
 
-    /// Bytes of a bulk frame's payload, at least 8192. By default the frame is 10 MiB long with its header.
+    /// Bytes of a bulk frame's payload, at least 8192. By default the frame is 10 MiB long with its header. What is
+    /// longer than a frame may be is sent as a message in parts, which needs `--node`.
     #[arg(long, value_name = "BYTES", default_value_t = (10 << 20) - 8, value_parser = bulk_size)]
     beside_size: usize,
 
@@ -134,7 +135,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if args.node.udp {
         return Err("--udp cannot be used: datagrams have no lanes".into());
     }
-    let mut node = Node::bind_for_answers(&args.node, args.node.config())?;
+    let config = args.node.config();
+    let mut node = Node::bind_for_answers(&args.node, config.clone())?;
     let peer = node.transport.peer(&args.to)?;
     let clock = Clock::start();
     let (answer_tx, answers) = mpsc::channel(ANSWER_CAPACITY);
@@ -144,12 +146,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 
     let mut beats = Beats::new(&args, &peer, clock, answers)?;
     let measured = tokio::select! {
-        measured = measure(&args, &peer, &mut beats) => measured,
-        () = &mut node.interrupt => Ok(0),
+        measured = measure(&args, &config, &peer, &mut beats) => measured,
+        () = &mut node.interrupt => Ok(BesideSent::default()),
     };
     let replaced = beats.replaced();
     let stats = node.finish().await;
-    let beside_rate = *measured.as_ref().unwrap_or(&0);
+    let beside = *measured.as_ref().unwrap_or(&BesideSent::default());
     let mut report = Report::new("beat", stats)
         .with("lane", args.lane.to_string())
         .with("beats", beats.accepted + beats.refused)
@@ -162,22 +164,36 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         .with("max_us", beats.micros(1.0))
         .with("beside", args.beside)
         .with("beside_lane", args.beside_lane.to_string())
-        .with("beside_bytes_per_second", beside_rate);
+        .with("beside_written", beside.written)
+        .with("beside_bytes_per_second", beside.rate);
     if let Err(err) = measured {
         report.fail(err.to_string());
     }
     report.print(&args.node)
 }
 
-/// Returns how many bytes of bulk frames were written in a second.
-async fn measure(args: &Args, peer: &Peer, beats: &mut Beats) -> Result<u64, Failure> {
+/// What was sent beside the heartbeats.
+#[derive(Copy, Clone, Default)]
+struct BesideSent {
+    /// Whole frames or messages.
+    written: u64,
+    /// Bytes per second.
+    rate: u64,
+}
+
+async fn measure(
+    args: &Args,
+    config: &Config,
+    peer: &Peer,
+    beats: &mut Beats,
+) -> Result<BesideSent, Failure> {
     if timeout(args.give_up, beats.warm_up()).await.is_err() {
         return Err(format!("no answer for {:?}", args.give_up).into());
     }
     let bulk = peer.lane(args.beside_lane);
     let written = || bulk.stats().frames.written.bytes;
     let (begun, written_before) = (Instant::now(), written());
-    let beside = Beside::start(&bulk, args.beside, args.beside_size);
+    let mut beside = Beside::start(&bulk, args.beside, args.beside_size, config);
     let mut due = interval(args.every);
     // If this process was late, the next heartbeat keeps its distance.
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -188,15 +204,21 @@ async fn measure(args: &Args, peer: &Peer, beats: &mut Beats) -> Result<u64, Fai
             () = &mut end => break,
             _ = due.tick() => beats.send(),
             Some(answer) = beats.answers.recv() => beats.note(answer),
+            failure = beside.failure() => return Err(format!("nothing more is sent beside: {failure}").into()),
         }
     }
     let rate = (written() - written_before) as f64 / begun.elapsed().as_secs_f64();
+    let rate = if args.beside == 0 { 0 } else { rate as u64 };
+    let sent = BesideSent {
+        written: beside.written(),
+        rate,
+    };
     drop(beside);
     // What is still missing then counts as lost.
     let _ = timeout(LAST_ANSWERS, beats.until_answered()).await;
     match beats.times.is_empty() && beats.accepted > 0 {
         true => Err("no answer at all".into()),
-        false => Ok(if args.beside == 0 { 0 } else { rate as u64 }),
+        false => Ok(sent),
     }
 }
 

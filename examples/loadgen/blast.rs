@@ -1,6 +1,12 @@
 //! The blast: sends as fast as the link takes it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use actix::Arbiter;
 use actix_transport::{
@@ -19,6 +25,9 @@ use crate::{
 
 /// From this size on, the queue keeps an owned payload where it is instead of copying it.
 const GIVE_AWAY: usize = 8 << 10;
+
+/// The longest message that is sent as one frame.
+const LONGEST_WHOLE: usize = 64 << 10;
 
 /// How often to check for progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -41,13 +50,19 @@ pub(crate) struct Args {
           conflicts_with = "udp")]
     lane: Lane,
 
-    /// How many frames to send in all.
+    /// How many frames or messages to send in all.
     #[arg(long, value_name = "N")]
     frames: u64,
 
     /// Bytes of a payload.
     #[arg(long, value_name = "BYTES")]
     size: usize,
+
+    /// Sends each payload as a message, which may be longer than a frame, and waits until it is written before it makes
+    /// the next one. A message of more than 64 KiB is sent in parts, which needs `--node`. Best on `--lane bulk`. The
+    /// report counts messages, and the bytes of their parts.
+    #[arg(long, conflicts_with_all = ["udp", "burst"])]
+    large: bool,
 
     /// Frames that are given to the transport in one call.
     #[arg(long, value_name = "N", default_value_t = 1,
@@ -65,9 +80,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    if args.large && args.size > LONGEST_WHOLE && !args.node.identity.has_sessions() {
+        return Err("--node is missing: with --large, messages go in parts to known nodes".into());
+    }
     let mut node = Node::start(&args.node, config(&args))?;
     let transport = node.transport.clone();
     let producer = Producer::new(&args, &transport)?;
+    let messages = producer.messages.clone();
     node.announce();
 
     let begun = Instant::now();
@@ -87,21 +106,30 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let time = begun.elapsed();
 
     let stats = node.finish().await;
-    let written = written(&stats);
+    let mut written = written(&stats);
+    if args.large {
+        written.frames = messages.load(Relaxed);
+    }
     let missing = args.frames - written.frames;
     let mut report = Report::new("blast", stats)
         .measured(written, time)
         .with("undelivered", missing);
-    match sent {
-        Some(Err(err)) => report.fail(format!("{err}, {missing} frames are undelivered")),
-        Some(Ok(())) if missing > 0 => report.fail(format!("{missing} frames are undelivered")),
-        // Frames that the kernel held for a broken link count as written.
-        Some(Ok(())) if stats.links.connects > stats.links.peers => {
-            report.fail("a link was lost and connected again, frames may be missing".to_string());
-        }
-        Some(Ok(())) | None => {}
+    if let Some(failure) = failure(sent, missing, &stats) {
+        report.fail(failure);
     }
     report.print(&args.node)
+}
+
+fn failure(sent: Option<Result<(), Failure>>, missing: u64, stats: &Stats) -> Option<String> {
+    match sent? {
+        Err(err) => Some(format!("{err}, {missing} frames are undelivered")),
+        Ok(()) if missing > 0 => Some(format!("{missing} frames are undelivered")),
+        // Frames that the kernel held for a broken link count as written.
+        Ok(()) if stats.links.connects > stats.links.peers => {
+            Some("a link was lost and connected again, frames may be missing".to_string())
+        }
+        Ok(()) => None,
+    }
 }
 
 /// At full speed the queue is always full, and on a slow link frames wait in it for long. So no frame ever goes
@@ -141,6 +169,9 @@ struct Producer {
     frames: u64,
     size: usize,
     burst: u64,
+    large: bool,
+    /// With `large`: how many messages were written.
+    messages: Arc<AtomicU64>,
 }
 
 impl Producer {
@@ -153,6 +184,8 @@ impl Producer {
             frames: args.frames,
             size: args.size,
             burst: args.burst.into(),
+            large: args.large,
+            messages: Arc::default(),
         })
     }
 
@@ -166,6 +199,7 @@ impl Producer {
         arbiter.spawn(async move {
             // Fails if the role was interrupted and no longer waits.
             let _ = done_tx.send(match self.burst {
+                _ if self.large => self.send_messages().await,
                 1 => self.send_single().await,
                 _ => self.send_bursts().await,
             });
@@ -173,10 +207,26 @@ impl Producer {
         done
     }
 
-    async fn send_single(self) -> Result<(), Failure> {
+    /// Returns each group on each link.
+    fn routes(&self) -> Vec<(GroupId, &Link)> {
         let groups = (0..self.groups).map(GroupId::new);
         let routes = groups.flat_map(|group| self.links.iter().map(move |link| (group, link)));
-        let routes: Vec<_> = routes.collect();
+        routes.collect()
+    }
+
+    async fn send_messages(self) -> Result<(), Failure> {
+        let routes = self.routes();
+        for (number, &(group, link)) in (0..self.frames).zip(routes.iter().cycle()) {
+            let mut payload = vec![0; self.size];
+            fill(&mut payload, number);
+            link.send_large(group, payload).await?;
+            self.messages.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn send_single(self) -> Result<(), Failure> {
+        let routes = self.routes();
         let mut buffer = vec![0; self.size];
         for (number, &(group, link)) in (0..self.frames).zip(routes.iter().cycle()) {
             // Only a frame that has to wait becomes a future, because a future takes longer than

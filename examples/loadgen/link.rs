@@ -83,6 +83,14 @@ impl Link {
         }
     }
 
+    /// Sends a message, which may be longer than a frame, and waits until it is written.
+    pub(crate) async fn send_large(&self, group: GroupId, payload: Vec<u8>) -> Result<(), Failure> {
+        match self {
+            Link::Tcp(peer) => Ok(peer.send_large(group, payload).await?),
+            Link::Udp(..) => Err("a message in parts cannot be sent by datagrams".into()),
+        }
+    }
+
     /// Sends a refused frame as soon as there is room for it. Fails if there was another reason.
     pub(crate) async fn retry<P: Payload>(
         &self,

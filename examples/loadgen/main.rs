@@ -15,10 +15,14 @@
 //!
 //! cargo run --release --example loadgen -- beat --to localhost:7001 --node 2 --seconds 5 \
 //!     --lane control --beside 40 --beside-lane bulk
+//!
+//! cargo run --release --example loadgen -- sink --listen 127.0.0.1:7001 --node 1 --frames 10
+//! cargo run --release --example loadgen -- blast --node 2 --to 127.0.0.1:7001 --large \
+//!     --frames 10 --size 200000000 --lane bulk
 //! ```
 //!
-//! In the last three lines nodes introduce themselves (`--node`), so that one connection carries both
-//! questions and answers, and ping and beat need to listen nowhere.
+//! In the lines with `--node` nodes introduce themselves (`--node`), so that one connection carries both
+//! questions and answers, and ping and beat need to listen nowhere. Messages that are longer than a frame need that, too.
 //!
 //! Beat sends heartbeats at a fixed pace, and bulk frames beside them: how long do heartbeats wait behind long
 //! frames, on the same lane or another one?
@@ -32,8 +36,8 @@
 //!
 //! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is stopped), `identity.rs`
 //! (who it is), `tls.rs` (its keys), `link.rs` (sending to another node), `payload.rs` (the payload's format), `bulk.rs`
-//! (bulk frames), `received.rs` (counts what was received), `report.rs` (the report). Keys are made in
-//! `../support/keys.rs`.
+//! (bulk frames and messages), `received.rs` (counts what was received), `report.rs` (the report), `memory.rs` (what the
+//! process holds). Keys are made in `../support/keys.rs`.
 
 // Also used by tests and other programs; loadgen needs only a part of it.
 #[allow(dead_code)]
@@ -47,6 +51,7 @@ mod echo;
 mod identity;
 mod keys;
 mod link;
+mod memory;
 mod node;
 mod payload;
 mod ping;

@@ -9,7 +9,7 @@ use actix_transport::{Count, Lane, LinkStats, ReceiveStats, SendStats, Stats, Tl
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Value, json};
 
-use crate::{Failure, bench::value_name, node::NodeArgs};
+use crate::{Failure, bench::value_name, memory::memory, node::NodeArgs};
 
 pub(crate) struct Report {
     /// In the order of output.
@@ -63,6 +63,9 @@ impl Report {
         }
         if let Some(failure) = &self.failure {
             self.fields.push(("failure", failure.as_str().into()));
+        }
+        if let Some(peak) = memory("VmHWM") {
+            self.fields.push(("peak_memory", (peak as u64).into()));
         }
         self.fields.push(("stats", counters(&self.stats)));
         let text = match node.json {
@@ -168,6 +171,7 @@ fn received(stats: &ReceiveStats) -> Value {
             "overflow": count(dropped.overflow),
             "actor_gone": count(dropped.actor_gone),
             "superseded": count(dropped.superseded),
+            "incomplete": count(dropped.incomplete),
             "stopped": count(dropped.stopped),
         },
         "in_delivery": count(stats.in_delivery),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::figures::Figures;
+use crate::memory::memory;
 
 /// Created when the setup is done, read when the work is done.
 pub(super) struct Cost {
@@ -39,13 +40,4 @@ fn cpu() -> Option<Duration> {
 #[cfg(not(target_os = "linux"))]
 fn cpu() -> Option<Duration> {
     None
-}
-
-/// Returns one of the sizes in this process' status, in bytes. Not from `getrusage`, whose
-/// peak a process inherits from its parent.
-pub(super) fn memory(name: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024.0)
 }

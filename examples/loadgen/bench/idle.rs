@@ -11,13 +11,13 @@ use actix_transport::Inbound;
 use tokio::time::sleep;
 
 use super::{
-    cost::{Cost, memory},
+    cost::Cost,
     figures::Figures,
     ours,
     started::announce,
     work::{HEADER, Work, header},
 };
-use crate::Failure;
+use crate::{Failure, memory::memory};
 
 /// How often to check whether all have arrived.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
