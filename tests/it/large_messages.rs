@@ -6,52 +6,14 @@ use actix_transport::{
     Config, DropReason, GroupOverflow, Lane, LaneConfig, LargeError, PeerEvent, SendError,
     Sessions, Shutdown, Transport,
 };
-use bytes::Bytes;
 use tokio::net::TcpListener;
 
-use crate::support::*;
+use crate::support::{large::*, *};
 
 const MS: Duration = Duration::from_millis(1);
 
 /// More than the longest frame.
 const LEN: usize = 24 << 20;
-
-fn node_of(config: Config, node: u64) -> Transport {
-    let builder = Transport::builder().config(config).identity(identity(node));
-    builder.bind("127.0.0.1:0").expect("free port")
-}
-
-/// Bytes that show when a part is missing, twice or at another place.
-fn message(len: usize) -> Bytes {
-    (0..len / 4 + 1)
-        .flat_map(|word| (word as u32).wrapping_mul(2_654_435_761).to_be_bytes())
-        .take(len)
-        .collect::<Vec<_>>()
-        .into()
-}
-
-/// The payload of a part.
-fn part(number: u64, to: u32, total: u64, offset: u64, bytes: &[u8]) -> Vec<u8> {
-    let head = [
-        b"atpm\x01\0\0\0".to_vec(),
-        number.to_be_bytes().to_vec(),
-        to.to_be_bytes().to_vec(),
-        total.to_be_bytes().to_vec(),
-        offset.to_be_bytes().to_vec(),
-    ];
-    wire(RESERVED, &[head.concat(), bytes.to_vec()].concat())
-}
-
-/// A connection of node 1 whose frames are numbered from 0 on.
-async fn begun(b: &Transport) -> Raw {
-    let mut raw = Raw::welcomed(b, 1, 4).await;
-    write(&mut raw.0, &start_at(0, 0)).await;
-    raw
-}
-
-fn incomplete(node: &Transport) -> u64 {
-    node.stats().inbound.dropped.incomplete.frames
-}
 
 #[test]
 fn a_message_longer_than_a_frame_arrives_as_one_payload_in_both_directions() {

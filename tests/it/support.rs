@@ -4,6 +4,7 @@
 mod by_hand;
 mod control;
 pub(crate) mod keys;
+pub(crate) mod large;
 mod log;
 mod name_book;
 mod process;
