@@ -32,6 +32,7 @@ use crate::{
         context::ReceiveContext,
         groups::{Group, Groups},
         link_reading::LinkReading,
+        node_memory::NodeMemory,
         served::ServedCalls,
         services::Services,
     },
@@ -276,6 +277,7 @@ impl Builder {
         let limits = connection_limits(&config, &reporter);
         let receive = |peers: &Weak<Peers>| ReceiveContext {
             budget: InboundBudget::new(config.inbound_bytes),
+            node_memory: NodeMemory::new(config.longest_message()),
             config: config.clone(),
             groups: Groups::default(),
             accounts: ReceiveAccounts::new(reporter.clone()),

@@ -265,6 +265,10 @@ settings! {
     /// payload. Default 256 MiB, 0 to 1 GiB; with 0, none is. It is put together within `inbound_bytes`, so the
     /// longest is three quarters of those less 1 MiB, if that is less: 191 MiB with the default. Senders are told.
     /// Needs [`Sessions`].
+    ///
+    /// All messages of one node together that are not whole or not handled are no longer than this, over all its
+    /// connections. If a further one does not fit, its connection is not read until it does. After `frame_timeout`, or if
+    /// others need the memory, it is dropped as [`DropReason::Incomplete`](crate::DropReason::Incomplete).
     max_message: usize = 256 << 20;
 
     /// How long a call ([`Peer::call`](crate::Peer::call)) waits for its answer, unless the caller says otherwise. Default

@@ -1,5 +1,5 @@
-//! [`Assembly`]: the messages of one connection that are not whole, and what they hold of the memory of all
-//! connections.
+//! [`Assembly`]: the messages of one connection that are not whole, what they hold of the memory of all connections, and
+//! what they have of the length that their node may have.
 
 use std::future::pending;
 
@@ -7,10 +7,7 @@ use futures::future::OptionFuture;
 
 use crate::{
     net::time::{Instant, sleep_until},
-    receive::{
-        budget::{InboundBudget, Share},
-        messages::Messages,
-    },
+    receive::{budget::Share, messages::Messages, node_memory::NodeShare},
 };
 
 /// The messages of one connection and their memory.
@@ -18,13 +15,15 @@ use crate::{
 pub(super) struct Assembly {
     pub(super) messages: Messages,
     pub(super) share: Share,
+    pub(super) of_node: NodeShare,
 }
 
 impl Assembly {
-    pub(super) fn new(messages: Messages, budget: &InboundBudget) -> Self {
+    pub(super) fn new(messages: Messages, share: Share, of_node: NodeShare) -> Self {
         Assembly {
             messages,
-            share: budget.share(),
+            share,
+            of_node,
         }
     }
 

@@ -34,6 +34,7 @@ use crate::{
         end::End,
         frame_deadline::FrameDeadline,
         inbound::Via,
+        node_memory::NodeMemory,
         patience::Patience,
         read_buffer::{REVIEW_INTERVAL, ReadBuffer},
         sender::Sender,
@@ -76,6 +77,7 @@ pub(crate) struct Connection {
     /// The messages of which parts have come. `None` if there are none.
     pub(super) assembly: Option<Box<Assembly>>,
     pub(super) budget: InboundBudget,
+    pub(super) node_memory: NodeMemory,
     pub(super) calls: CallParts,
     /// The peer that gets the answers to calls that come here. `None` before the first.
     pub(super) answer_to: Option<Peer>,
@@ -105,6 +107,7 @@ impl Connection {
             patience: Patience::new(&context.config),
             assembly: None,
             budget: context.budget.clone(),
+            node_memory: context.node_memory.clone(),
             calls: context.calls.clone(),
             answer_to: None,
             truncated: false,

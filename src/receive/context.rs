@@ -6,18 +6,21 @@ use crate::{
     config::Config,
     net::tls::Endpoint,
     observe::receive_accounts::ReceiveAccounts,
-    receive::{budget::InboundBudget, call_parts::CallParts, groups::Groups},
+    receive::{
+        budget::InboundBudget, call_parts::CallParts, groups::Groups, node_memory::NodeMemory,
+    },
     runtime::lifecycle::Lifecycle,
     send::peers::Peers,
     session::context::SessionContext,
 };
 
-/// The settings, the memory budget, who serves which group, where received frames are counted, when
+/// The settings, the memory budgets, who serves which group, where received frames are counted, when
 /// receiving ends, and what is needed to know and answer senders. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceiveContext {
     pub(crate) config: Arc<Config>,
     pub(crate) budget: InboundBudget,
+    pub(crate) node_memory: NodeMemory,
     pub(crate) groups: Groups,
     pub(crate) accounts: ReceiveAccounts,
     pub(crate) lifecycle: Lifecycle,

@@ -90,6 +90,11 @@ impl Messages {
         held.sum()
     }
 
+    /// Returns how long all are together when they are whole.
+    pub(crate) fn total(&self) -> usize {
+        self.open.iter().map(|message| message.total).sum()
+    }
+
     /// Drops messages for one that begins with this part, those first that have waited longest for a part: all
     /// together may be as long as one may be. A sender that gave a message up may not have been able to say so.
     pub(crate) fn make_room(&mut self, part: &PartHead) -> Vec<Incomplete> {
@@ -99,8 +104,7 @@ impl Messages {
             return dropped;
         }
         let longest = self.max - part.total as usize;
-        let total = |open: &[Message]| open.iter().map(|message| message.total).sum::<usize>();
-        while self.open.len() >= MAX_MESSAGES || total(&self.open) > longest {
+        while self.open.len() >= MAX_MESSAGES || self.total() > longest {
             let open = self.open.iter().enumerate();
             let Some((oldest, _)) = open.min_by_key(|(_, message)| message.touched) else {
                 break;
@@ -181,6 +185,14 @@ impl Messages {
     /// Drops the message at this position.
     pub(crate) fn remove(&mut self, index: usize) -> Incomplete {
         self.open.swap_remove(index).incomplete()
+    }
+
+    /// Drops all but the one at this position, which is the first then.
+    pub(crate) fn keep_only(&mut self, index: usize) -> Vec<Incomplete> {
+        let kept = self.open.swap_remove(index);
+        let dropped = self.clear();
+        self.open.push(kept);
+        dropped
     }
 
     /// Drops all.

@@ -26,6 +26,7 @@ mod link_control;
 pub(crate) mod link_reading;
 pub(crate) mod listener;
 pub(crate) mod messages;
+pub(crate) mod node_memory;
 pub(crate) mod origin;
 mod parts;
 mod patience;

@@ -19,22 +19,23 @@ use crate::{
 impl Connection {
     /// Takes a part, as a whole frame.
     pub(super) async fn take_part(&mut self, frame: &[u8]) -> Result<(), End> {
-        if self.deliverer.turn().is_none() {
+        let (Some(_), Some(link)) = (self.deliverer.turn(), &self.link) else {
             let text = "a part of a message came before the start of the frames";
             return Err(End::BadHandshake(text.into()));
-        }
+        };
         match part::read(frame) {
             Part::Bytes(head, bytes) => {
                 let mut assembly = match self.assembly.take() {
                     Some(assembly) => assembly,
                     None => {
-                        let (config, budget) = (&self.config, &self.budget);
+                        let config = &self.config;
                         let messages = Messages::new(
                             config.longest_message(),
                             config.frame_timeout,
                             config.frame_floor,
                         );
-                        Box::new(Assembly::new(messages, budget))
+                        let of_node = self.node_memory.share(link.node);
+                        Box::new(Assembly::new(messages, self.budget.share(), of_node))
                     }
                 };
                 let dropped = assembly.messages.make_room(&head);
@@ -60,10 +61,13 @@ impl Connection {
 
     /// Adds bytes to a message, and delivers it if it is whole.
     async fn take_bytes(&mut self, index: usize, bytes: &[u8]) -> Result<(), End> {
-        if !self.take_message_memory(index, bytes.len()).await? {
-            self.deliverer.receive_part();
-            return Ok(());
-        }
+        let index = match self.take_length(index).await? {
+            Some(index) if self.take_message_memory(index, bytes.len()).await? => index,
+            _ => {
+                self.deliverer.receive_part();
+                return Ok(());
+            }
+        };
         let Some(assembly) = &mut self.assembly else {
             return Ok(());
         };
@@ -96,6 +100,42 @@ impl Connection {
         }
         self.settle_assembly();
         Ok(())
+    }
+
+    /// Takes the length of a message that begins of what its node may have. Waits until other connections of the node
+    /// give it back. Returns the position of the message then, or `None` if they do not in time, and it was dropped.
+    async fn take_length(&mut self, index: usize) -> Result<Option<usize>, End> {
+        let Some(assembly) = &mut self.assembly else {
+            return Ok(None);
+        };
+        if assembly.of_node.try_raise(assembly.messages.total()) {
+            return Ok(Some(index));
+        }
+        // Whoever waits must keep no others waiting.
+        let dropped = assembly.messages.keep_only(index);
+        self.drop_incomplete(dropped);
+        self.settle_assembly();
+        let Some(assembly) = &mut self.assembly else {
+            return Ok(None);
+        };
+        let total = assembly.messages.total();
+        let lifecycle = self.lifecycle.clone();
+        let taken = timeout(self.config.frame_timeout, assembly.of_node.wait_for(total));
+        let taken = self.source.watch_during(taken, |_| {});
+        let taken = tokio::select! {
+            taken = taken => taken,
+            () = lifecycle.receiving_ends() => return Err(End::Closing),
+        };
+        let now = time::now();
+        self.frame_deadline.restart(now);
+        assembly.messages.restart(now);
+        if taken.is_ok() {
+            return Ok(Some(0));
+        }
+        let late = assembly.messages.remove(0);
+        self.drop_incomplete([late]);
+        self.settle_assembly();
+        Ok(None)
     }
 
     /// Takes the memory for more bytes of a message. Returns false if there is none, and the message was dropped.
@@ -168,6 +208,7 @@ impl Connection {
             let held = assembly.messages.held();
             assembly.share.unfinished(held);
             assembly.share.shrink(held);
+            assembly.of_node.lower(assembly.messages.total());
         }
     }
 

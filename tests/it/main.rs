@@ -16,6 +16,7 @@ mod dialling;
 mod draining;
 mod events;
 mod groups;
+mod half_messages;
 #[cfg(target_os = "linux")]
 mod in_doubt;
 mod lanes;

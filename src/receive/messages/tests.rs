@@ -192,6 +192,19 @@ fn all_together_are_no_longer_than_one_may_be_and_the_newest_has_room() {
 }
 
 #[test]
+fn one_can_be_kept_alone() {
+    let mut messages = messages();
+    for number in 1..=3 {
+        take(&mut messages, part(number, 9, 0), b"abcd");
+    }
+    assert_eq!(messages.total(), 27);
+    assert_eq!(messages.keep_only(1).len(), 2);
+    assert_eq!(messages.total(), 9);
+    let whole = take(&mut messages, part(2, 9, 4), b"efghi");
+    assert_eq!(whole.expect("whole"), framed(b"abcdefghi"));
+}
+
+#[test]
 fn a_message_can_be_cancelled() {
     let mut messages = messages();
     take(&mut messages, part(1, 9, 0), b"abcd");
