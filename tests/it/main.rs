@@ -9,6 +9,7 @@ mod calls;
 mod config_files;
 mod crowding;
 mod cut_frames;
+mod cut_messages;
 mod datagrams;
 mod delivery;
 #[cfg(target_os = "linux")]
