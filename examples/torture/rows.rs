@@ -33,6 +33,7 @@ mod sigstop;
 mod soak;
 mod stop;
 mod storm;
+mod torn;
 mod unfinished;
 mod unserved;
 
@@ -47,6 +48,7 @@ pub(crate) const ROWS: &[Row] = &[
     gap::ROW,
     lanes::ROW,
     calls::ROW,
+    torn::ROW,
     identity::ROW,
     every_byte::ROW,
     sigstop::ROW,

@@ -19,13 +19,13 @@ mod node;
 mod sums;
 mod verdict;
 
-pub(super) use self::node::ROLE;
 use self::{
     ends::Ends,
     faults::{Fault, Until, messages_on_living_links_arrive, torture},
     sums::Since,
     verdict::Verdict,
 };
+pub(super) use self::{message::MessageId, node::ROLE};
 use crate::row::{Failure, Figures, Row, Run};
 
 pub(crate) const ROW: Row = Row {

@@ -21,15 +21,15 @@ const LENS: Range<usize> = 200 << 10..20 << 20;
 
 /// Which message of which life of a sender.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
-pub(super) struct MessageId {
-    pub(super) sender: u32,
-    pub(super) incarnation: u32,
-    pub(super) number: u64,
+pub(in crate::rows) struct MessageId {
+    pub(in crate::rows) sender: u32,
+    pub(in crate::rows) incarnation: u32,
+    pub(in crate::rows) number: u64,
 }
 
 impl MessageId {
     /// Returns a message of `len` bytes.
-    pub(super) fn payload(self, len: usize) -> Vec<u8> {
+    pub(in crate::rows) fn payload(self, len: usize) -> Vec<u8> {
         let mut payload = vec![0; len];
         let (head, filler) = payload.split_at_mut(HEAD);
         head[..4].copy_from_slice(&self.sender.to_le_bytes());
@@ -43,7 +43,7 @@ impl MessageId {
     }
 
     /// Returns which message this is, or `None` if it is not whole and as its sender made it.
-    pub(super) fn check(payload: &[u8]) -> Option<MessageId> {
+    pub(in crate::rows) fn check(payload: &[u8]) -> Option<MessageId> {
         let (head, filler) = payload.split_at_checked(HEAD)?;
         let id = MessageId {
             sender: u32::from_le_bytes(*head.first_chunk()?),
