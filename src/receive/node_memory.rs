@@ -98,8 +98,9 @@ impl NodeShare {
     /// Lowers what this connection has to `bytes`, if it is more.
     pub(super) fn lower(&mut self, bytes: usize) {
         let less = self.taken().saturating_sub(bytes);
-        if let Some(taken) = &mut self.taken {
-            drop(taken.split(less));
+        if less > 0 {
+            let given_back = self.taken.as_mut().and_then(|taken| taken.split(less));
+            drop(given_back);
         }
     }
 

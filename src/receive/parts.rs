@@ -108,7 +108,10 @@ impl Connection {
         let Some(assembly) = &mut self.assembly else {
             return Ok(None);
         };
-        if assembly.of_node.try_raise(assembly.messages.total()) {
+        let total = assembly.messages.total();
+        // Messages may have been dropped for this one.
+        assembly.of_node.lower(total);
+        if assembly.of_node.try_raise(total) {
             return Ok(Some(index));
         }
         // Whoever waits must keep no others waiting.

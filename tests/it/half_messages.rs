@@ -165,6 +165,26 @@ fn what_a_whole_message_took_is_free_although_another_one_of_its_connection_is_n
 }
 
 #[test]
+fn a_message_that_was_dropped_for_a_newer_one_takes_no_room_from_other_connections() {
+    for config in placements() {
+        run(async {
+            let b = node_of(small(config), 2);
+            let mut got = serve(&b, [1]);
+            let mut first = connection(&b, 1, 0).await;
+            for (number, total) in [(7, LONGEST), (8, 300 * KIB)] {
+                write(&mut first.0, &part(number, 1, total as u64, 0, b"half")).await;
+            }
+            until("the first one was dropped", || incomplete(&b) == 1).await;
+            let mut second = connection(&b, 1, 1).await;
+            write(&mut second.0, &parts(TOTAL, 0, TOTAL)).await;
+            assert!(got.next().await.payload == message(TOTAL));
+            assert_eq!(incomplete(&b), 1);
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
 fn messages_that_a_node_sends_on_many_lanes_at_once_all_arrive() {
     const EACH: u64 = 10;
 
