@@ -561,6 +561,69 @@ fn calls_in_flight_are_bounded_and_the_next_waits_or_is_refused() {
 }
 
 #[test]
+fn a_call_has_a_deadline_although_its_caller_sets_none() {
+    run(async {
+        let a = node_of(Config::default().call_deadline(50 * MS), 1);
+        let mute = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let peer = a.peer(mute.local_addr().expect("bound")).expect("usable");
+        let begun = Instant::now();
+        let late = peer.call(group(CALLS), "").await;
+        assert_eq!(late, Err(CallError::Deadline { sent: false }));
+        assert!(begun.elapsed() >= 50 * MS);
+        end([a]).await;
+    });
+}
+
+#[test]
+fn the_bytes_of_calls_in_flight_are_bounded_but_for_a_single_one() {
+    run(async {
+        let [a, b] = pair(&Config::default().peer_call_bytes(1_000));
+        let mut at_b = desk(&b);
+        let peer = a.peer(b.local_addr()).expect("usable");
+        let asked = actix::spawn(peer.call(group(CALLS), vec![0; 600]));
+        let call = at_b.recv().await.expect("comes");
+        let full = peer.try_call(group(CALLS), vec![0; 401]).await;
+        assert_eq!(full, Err(CallError::Full));
+        call.reply("");
+        asked.await.expect("no panic").expect("answered");
+        let long = actix::spawn(peer.try_call(group(CALLS), vec![0; 5_000]));
+        at_b.recv().await.expect("comes").reply("");
+        long.await.expect("no panic").expect("answered");
+        end([a, b]).await;
+    });
+}
+
+#[test]
+fn calls_in_flight_to_all_peers_together_are_bounded() {
+    let [one, two] = [
+        Config::default().max_calls(2),
+        Config::default().max_call_bytes(20),
+    ];
+    for config in [one, two] {
+        run(async {
+            let [a, b] = pair(&config);
+            let mut at_b = desk(&b);
+            let peer = a.peer(b.local_addr()).expect("usable");
+            let on = |lane| peer.try_call(group(CALLS), "ten bytes!").lane(lane);
+            let asked = [Lane::NORMAL, Lane::CONTROL].map(|lane| actix::spawn(on(lane)));
+            let mut calls = Vec::new();
+            for _ in 0..2 {
+                calls.push(at_b.recv().await.expect("comes"));
+            }
+            assert_eq!(on(Lane::BULK).await, Err(CallError::Full));
+            calls.drain(..).for_each(|call| call.reply(""));
+            for asked in asked {
+                asked.await.expect("no panic").expect("answered");
+            }
+            let again = actix::spawn(on(Lane::BULK));
+            at_b.recv().await.expect("comes").reply("");
+            again.await.expect("no panic").expect("answered");
+            end([a, b]).await;
+        });
+    }
+}
+
+#[test]
 fn calls_being_served_are_bounded_and_others_are_refused() {
     run(async {
         let [a, b] = pair(&Config::default().served_call_bytes(10 << 10));

@@ -82,7 +82,7 @@ fn the_node_that_dials_says_hello_and_its_frames_follow_the_welcome() {
             send(&a, to, "frame");
             let mut tap = Tap::accept(&listener).await;
             let mut fields = about(1, 7, "kv", port(&a));
-            fields.extend([takes_messages(), both_ways()]);
+            fields.extend([takes_messages(), all_features()]);
             fields.push(field(7, &2u64.to_be_bytes()));
             let (group, payload) = tap.frame().await.expect("a Hello");
             assert_eq!(wire(group, &payload), control(HELLO, &fields));
@@ -121,7 +121,7 @@ fn the_node_that_accepts_answers_with_a_welcome_and_takes_frames() {
             let mut raw = Raw::saying(&b, &hello(1, 4)).await;
             let mut fields = about(2, 7, "kv", port(&b));
             fields.insert(3, field(4, b"10.0.0.2:7000"));
-            fields.extend([takes_messages(), both_ways()]);
+            fields.extend([takes_messages(), all_features()]);
             let answer = raw.read_control(WELCOME).await;
             assert_eq!(answer, control(WELCOME, &fields));
             write(&mut raw.0, &wire(1, b"frame")).await;

@@ -27,6 +27,12 @@
 //! | `batch_frames`           | `backpressure`: no more than batch_frames…                           |
 //! | `udp`                    | `datagrams`: with datagrams switched off…                            |
 //! | `max_message`            | `large_messages`: the longest message is…                            |
+//! | `call_deadline`          | `calls`: a call has a deadline although…                             |
+//! | `peer_calls`             | `calls`: calls in flight are bounded…                                |
+//! | `peer_call_bytes`        | `calls`: the bytes of calls in flight…                               |
+//! | `max_calls`              | `calls`: calls in flight to all peers…                               |
+//! | `max_call_bytes`         | `calls`: calls in flight to all peers…                               |
+//! | `served_call_bytes`      | `calls`: calls being served are bounded…                             |
 //! | `max_datagram`           | `datagrams`: the longest payload is sent…                            |
 //! | `udp_queue_frames`       | `datagrams`: the datagram queue is bounded in frames                 |
 //! | `udp_queue_bytes`        | `datagrams`: the datagram queue is bounded in bytes                  |
@@ -350,6 +356,12 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("frame_floor", config().frame_floor(0)),
         ("batch_frames", config().batch_frames(0)),
         ("max_message", config().max_message((1 << 30) + 1)),
+        ("call_deadline", config().call_deadline(none)),
+        ("peer_calls", config().peer_calls(0)),
+        ("peer_call_bytes", config().peer_call_bytes(0)),
+        ("max_calls", config().max_calls(0)),
+        ("max_call_bytes", config().max_call_bytes(0)),
+        ("served_call_bytes", config().served_call_bytes(1_023)),
         ("max_datagram", config().max_datagram(0)),
         ("max_datagram", config().max_datagram(65_504)),
         ("udp_queue_frames", config().udp_queue_frames(0)),
@@ -516,6 +528,12 @@ mod files {
             .batch_frames(35)
             .udp(false)
             .max_message(40)
+            .call_deadline(41 * MS)
+            .peer_calls(42)
+            .peer_call_bytes(43)
+            .max_calls(44)
+            .max_call_bytes(45)
+            .served_call_bytes(46_000)
             .max_datagram(28)
             .udp_queue_frames(29)
             .udp_queue_bytes(30_000)

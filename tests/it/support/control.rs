@@ -44,6 +44,11 @@ pub(crate) fn both_ways() -> Vec<u8> {
     field(10, &1u32.to_be_bytes())
 }
 
+/// Says that too, and that the node takes calls, as all nodes of this release do.
+pub(crate) fn all_features() -> Vec<u8> {
+    field(10, &(1u32 | 4).to_be_bytes())
+}
+
 /// The first frame that this node sends to a peer of its own comes next.
 pub(crate) fn start() -> (u32, Bytes) {
     let fields = [field(12, &[0; 8]), field(13, &[0; 8])].concat();
