@@ -6,6 +6,7 @@
 mod source {
     pub(crate) mod call_error;
     pub(crate) mod calls {
+        mod call_table;
         pub(crate) mod deadlines;
         pub(crate) mod expire;
         pub(crate) mod pending;

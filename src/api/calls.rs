@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix::Recipient;
+use futures::FutureExt;
 
 use crate::{
     api::transport::Transport,
@@ -75,7 +76,11 @@ impl Transport {
         F: Future<Output = ()> + 'static,
     {
         let begin = serving(limit, move |call| {
-            actix_rt::spawn(until_over(call, &serve));
+            let mut serving = Box::pin(until_over(call, &serve));
+            // Most answer at once, and a task would take longer to make.
+            if serving.as_mut().now_or_never().is_none() {
+                actix_rt::spawn(serving);
+            }
         });
         self.serve_with(group, begin)
     }

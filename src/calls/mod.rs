@@ -4,6 +4,7 @@
 //! others: the frames of calls (`wire/call`), how they are sent (`send/call`), and how calls of others are served
 //! (`receive/calls`).
 
+mod call_table;
 pub(crate) mod deadlines;
 pub(crate) mod expire;
 pub(crate) mod keeper;

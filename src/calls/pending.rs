@@ -8,7 +8,6 @@
 //! Wakers are foreign code: they are woken and dropped when the lock is released.
 
 use std::{
-    collections::HashMap,
     fmt, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -20,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::{
     call_error::CallError,
-    calls::{deadlines::Deadlines, expire::Expire},
+    calls::{call_table::CallTable, deadlines::Deadlines, expire::Expire},
     ids::{Incarnation, NodeId},
     net::time::{self, Instant},
     observe::stats::CallStats,
@@ -60,7 +59,7 @@ pub(crate) struct PendingCalls {
 
 #[derive(Debug, Default)]
 struct Table {
-    calls: HashMap<CallId, Pending>,
+    calls: CallTable<Pending>,
     deadlines: Deadlines<CallId>,
     last: u64,
     stats: CallStats,

@@ -12,6 +12,7 @@ use crate::{
     ids::GroupId,
     net::time,
     receive::{
+        answers::Answers,
         call::Call,
         connection::Connection,
         end::End,
@@ -74,13 +75,19 @@ impl Connection {
             return calls.served.refuse(Unserved::Refused);
         };
         let answer_to = match &self.answer_to {
-            Some(known) if known.state.queue.refusal().is_none() => known.clone(),
+            Some(known) if known.peer.state.queue.refusal().is_none() => known.clone(),
             _ => match sender.peer() {
-                Ok(peer) => self.answer_to.insert(peer.lane(sender.lane())).clone(),
+                Ok(peer) => {
+                    self.held_back = None;
+                    let answers = Answers::to(peer.lane(sender.lane()));
+                    self.answer_to.insert(answers).clone()
+                }
                 // Nobody can be answered any more.
                 Err(_) => return calls.served.refuse(Unserved::Refused),
             },
         };
+        // Until the connection waits for something.
+        self.held_back.get_or_insert_with(|| answer_to.hold_back());
         let services = calls.services.snapshot();
         let service = services
             .get(group)

@@ -26,6 +26,7 @@ use crate::{
     net::time::{self, Instant, Sleep, sleep, sleep_until, timeout},
     observe::receive_accounts::ReceiveAccounts,
     receive::{
+        answers::{Answers, HeldBack},
         assembly::Assembly,
         budget::{GivenUp, InboundBudget, Share},
         call_parts::CallParts,
@@ -41,7 +42,7 @@ use crate::{
         source::Source,
     },
     runtime::lifecycle::Lifecycle,
-    send::{peer::Peer, peers::Peers},
+    send::peers::Peers,
     session::{context::SessionContext, open_link::OpenLink},
     wire::{call, control::refused::RefusedReason},
 };
@@ -79,8 +80,10 @@ pub(crate) struct Connection {
     pub(super) budget: InboundBudget,
     pub(super) node_memory: NodeMemory,
     pub(super) calls: CallParts,
-    /// The peer that gets the answers to calls that come here. `None` before the first.
-    pub(super) answer_to: Option<Peer>,
+    /// Where the answers to the calls go that come here. `None` before the first.
+    pub(super) answer_to: Option<Arc<Answers>>,
+    /// Keeps them until all calls of one read are handed over.
+    pub(super) held_back: Option<HeldBack>,
     /// Whether a frame was given up because the peer had closed the connection in the middle of it.
     truncated: bool,
     _receiver: TaskTrackerToken,
@@ -110,6 +113,7 @@ impl Connection {
             node_memory: context.node_memory.clone(),
             calls: context.calls.clone(),
             answer_to: None,
+            held_back: None,
             truncated: false,
             _receiver: context.lifecycle.receiver(),
         }
@@ -346,6 +350,7 @@ impl Connection {
             {
                 self.take_call(frame)?;
             } else {
+                self.held_back = None;
                 self.share.busy(true);
                 let delivering = self.deliverer.deliver(self.from, bytes);
                 let done = self.source.watch_during(delivering, |_| {}).await;
@@ -363,9 +368,11 @@ impl Connection {
             }
             between += 1;
             if between % BETWEEN_PER_TURN == 0 {
+                self.held_back = None;
                 tokio::task::yield_now().await;
             }
         }
+        self.held_back = None;
         self.buffer.settle(self.max_frame);
         self.share.cover(self.buffer.held());
         self.share.unfinished(self.buffer.len());

@@ -2,6 +2,7 @@
 
 mod accept_errors;
 pub(crate) mod admission;
+mod answers;
 mod assembly;
 pub(crate) mod budget;
 pub(crate) mod call;

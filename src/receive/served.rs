@@ -28,11 +28,10 @@ use crate::{
         time::{self, Instant, timeout},
     },
     observe::stats::ServedStats,
-    receive::{charge::Charge, sender::Sender},
+    receive::{answers::Answers, charge::Charge, sender::Sender},
     runtime::worker::Worker,
     send::{
         large::{Began, LargePayload},
-        peer::Peer,
         queue::WhenFull,
     },
     wire::{
@@ -88,7 +87,7 @@ pub(super) struct Served {
     pub(super) group: GroupId,
     pub(super) sender: Arc<Sender>,
     /// The lane of the caller's node that the call came on.
-    answer_to: Peer,
+    answer_to: Arc<Answers>,
     pub(super) deadline: Instant,
     is_over: AtomicBool,
     over: Notify,
@@ -110,7 +109,7 @@ impl ServedCalls {
         key: CallKey,
         group: GroupId,
         sender: Arc<Sender>,
-        answer_to: Peer,
+        answer_to: Arc<Answers>,
         deadline: Instant,
     ) -> Option<Arc<Served>> {
         let served = Arc::new(Served {
@@ -247,13 +246,13 @@ impl Served {
     /// Sends what the caller is told. `charge` is kept until it is in the queue.
     pub(super) fn say(&self, says: CallFrame, payload: Bytes, charge: Option<Charge>) {
         let head = says.encode(self.key.1);
-        let state = &self.answer_to.state;
+        let state = &self.answer_to.peer.state;
         if HEADER + head.len() + payload.len() > state.queue.longest_frame() {
             return self.say_in_parts(head, payload, charge);
         }
         let (frame, now) = ((head, payload), CoarseInstant::now());
         match state.queue.push_reserved((), frame, now, WhenFull::Wait) {
-            Ok(doorbell) => state.ring(doorbell),
+            Ok(doorbell) => self.answer_to.ring(doorbell),
             Err((Refusal::Full(_), frame)) => self.say_later(frame, charge),
             Err(_) => self.calls.count_lost_answer(),
         }
@@ -261,7 +260,7 @@ impl Served {
 
     /// Waits for room in the queue, at most until the deadline.
     fn say_later(&self, frame: (Bytes, Bytes), charge: Option<Charge>) {
-        let (calls, peer) = (self.calls.clone(), self.answer_to.clone());
+        let (calls, peer) = (self.calls.clone(), self.answer_to.peer.clone());
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {
             let queue = &peer.state.queue;
@@ -275,7 +274,7 @@ impl Served {
     }
 
     fn say_in_parts(&self, head: Bytes, payload: Bytes, charge: Option<Charge>) {
-        let (calls, peer, id) = (self.calls.clone(), self.answer_to.clone(), self.key.1);
+        let (calls, peer, id) = (self.calls.clone(), self.answer_to.peer.clone(), self.key.1);
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {
             let message = LargePayload::new(head, payload);
@@ -291,7 +290,7 @@ impl Served {
             };
             if let Some(why) = why {
                 calls.count_lost_answer();
-                say_not_served(&peer, id, why);
+                say_not_served(&Answers::to(peer), id, why);
             }
             drop(charge);
         });
@@ -299,14 +298,11 @@ impl Served {
 }
 
 /// Tells the caller that its call is not served. If there is no room for that, it finds out at its deadline.
-pub(super) fn say_not_served(to: &Peer, id: CallId, why: NotServed) {
+pub(super) fn say_not_served(to: &Answers, id: CallId, why: NotServed) {
     let (frame, now) = (CallFrame::NotServed(why).encode(id), CoarseInstant::now());
-    let pushed = to
-        .state
-        .queue
-        .push_reserved((), frame, now, WhenFull::Refuse);
-    if let Ok(doorbell) = pushed {
-        to.state.ring(doorbell);
+    let queue = &to.peer.state.queue;
+    if let Ok(doorbell) = queue.push_reserved((), frame, now, WhenFull::Refuse) {
+        to.ring(doorbell);
     }
 }
 

@@ -42,6 +42,7 @@ where
         if let Ok(serving) = serving {
             let serving = AssertUnwindSafe(serving).catch_unwind();
             tokio::select! {
+                biased;
                 _ = serving => {}
                 () = over => {}
             }

@@ -274,7 +274,7 @@ impl Request {
             Some(room) if !call.is_large() => room,
             room => return Ok(Stage::Entering(ticket, Box::pin(call.enter(room)))),
         };
-        match call.push(self.when_full) {
+        match call.push(limit, self.when_full) {
             Ok(()) => Ok(Stage::Asked(ticket, room)),
             Err((Refusal::Full(_), call)) if self.when_full == WhenFull::Wait => {
                 let entering = Box::pin(call.enter(Some(room)));
@@ -320,8 +320,7 @@ impl Entry {
     }
 
     /// Puts it into the queue if there is room.
-    fn push(self, when_full: WhenFull) -> Result<(), (Refusal, Self)> {
-        let left = self.left();
+    fn push(self, left: Duration, when_full: WhenFull) -> Result<(), (Refusal, Self)> {
         let frame = (self.group, (self.head(left), self.payload.clone()));
         let (state, now) = (&self.peer.state, CoarseInstant::now());
         let pushed = state

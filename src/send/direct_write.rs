@@ -45,6 +45,9 @@ use crate::{
 /// A longer batch is left to the writer, so that a sender is not held up for long.
 const MAX_BYTES: u64 = 8 << 10;
 
+/// The same for a batch that its sender has collected.
+const MAX_BURST_BYTES: u64 = 64 << 10;
+
 /// Slices of one vectored write: two for each of the few chunks that so short a batch may have.
 const SLICES: usize = 4;
 
@@ -54,6 +57,15 @@ pub(crate) struct DirectWrite {
     last: Arc<LastDirectWrite>,
     /// If a failpoint is armed, senders do not write: the failpoints are in the writer.
     failpoints: Failpoints,
+}
+
+/// How the frames come that a sender may write.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(super) enum Comes {
+    /// More may follow soon.
+    OneByOne,
+    /// The sender has collected them: no more follow soon.
+    Together,
 }
 
 /// Who may write to the link.
@@ -103,9 +115,14 @@ impl DirectWrite {
 
     /// Writes what is queued, if that is at most 8 KiB and frames have been coming alone. Otherwise wakes
     /// the writer. Called by the sender that was given the doorbell. Returns what was dropped as stale.
-    pub(super) fn write_or_ring(&self, queue: &Arc<SendQueue>, doorbell: Doorbell) -> Dropped {
+    pub(super) fn write_or_ring(
+        &self,
+        queue: &Arc<SendQueue>,
+        doorbell: Doorbell,
+        comes: Comes,
+    ) -> Dropped {
         let mut state = self.state.lock();
-        let (dropped, doorbell) = self.try_write(&mut state, queue, doorbell);
+        let (dropped, doorbell) = self.try_write(&mut state, queue, doorbell, comes);
         drop(state);
         // Dropping the doorbell runs the writer's waker, so the lock is released before.
         drop(doorbell);
@@ -118,11 +135,16 @@ impl DirectWrite {
         state: &mut LinkState,
         queue: &Arc<SendQueue>,
         doorbell: Doorbell,
+        comes: Comes,
     ) -> (Dropped, Option<Doorbell>) {
         let LinkState::Idle(link) = state else {
             return (Dropped::default(), Some(doorbell));
         };
-        if !self.failpoints.spent() || !link.is_for_sender(&self.last) {
+        let is_for_sender = match comes {
+            Comes::OneByOne => link.is_for_sender(&self.last),
+            Comes::Together => !link.wire.may_be_over(),
+        };
+        if !self.failpoints.spent() || !is_for_sender {
             return (Dropped::default(), Some(doorbell));
         }
         let taken = queue.take(CoarseInstant::now());
@@ -132,7 +154,11 @@ impl DirectWrite {
         let Some(mut batch) = taken.batch else {
             return (taken.dropped, Some(doorbell));
         };
-        if batch.count().bytes <= MAX_BYTES {
+        let most = match comes {
+            Comes::OneByOne => MAX_BYTES,
+            Comes::Together => MAX_BURST_BYTES,
+        };
+        if batch.count().bytes <= most {
             link.write(&mut batch, &self.last);
         }
         if batch.is_empty() {
@@ -336,9 +362,9 @@ mod tests {
 
         // Too long for the sender, so that it is left to the writer.
         let first = push(&queue, vec![0; MAX_BYTES as usize]);
-        direct_write.write_or_ring(&queue, first);
+        direct_write.write_or_ring(&queue, first, Comes::OneByOne);
         let late = push(&queue, vec![1]);
-        direct_write.write_or_ring(&queue, late);
+        direct_write.write_or_ring(&queue, late, Comes::OneByOne);
         assert_eq!(queue.stats().written.frames, 0);
         let Idle { unfinished, .. } = idle.end();
         assert_eq!(unfinished.map(|batch| batch.count().frames), Some(1));

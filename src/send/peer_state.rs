@@ -32,7 +32,7 @@ use crate::{
     peer_addr::PeerAddr,
     send::{
         dial_request::DialRequest,
-        direct_write::DirectWrite,
+        direct_write::{Comes, DirectWrite},
         expiry::expire_while,
         link_wait::LinkWait,
         outgoing_stream::OutgoingStream,
@@ -384,9 +384,22 @@ impl PeerState {
     #[inline]
     pub(crate) fn ring(&self, doorbell: Doorbell) {
         if !doorbell.is_silent() {
-            let dropped = self.direct_write.write_or_ring(&self.queue, doorbell);
-            self.report_dropped(&dropped);
+            self.write_or_ring(doorbell, Comes::OneByOne);
         }
+    }
+
+    /// The same for a sender that has collected frames, of which no more follow soon.
+    pub(crate) fn ring_for_burst(&self, doorbell: Doorbell) {
+        if !doorbell.is_silent() {
+            self.write_or_ring(doorbell, Comes::Together);
+        }
+    }
+
+    fn write_or_ring(&self, doorbell: Doorbell, comes: Comes) {
+        let dropped = self
+            .direct_write
+            .write_or_ring(&self.queue, doorbell, comes);
+        self.report_dropped(&dropped);
     }
 
     /// Runs `work` to its end. Meanwhile drops and reports the frames that go stale.
