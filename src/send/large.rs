@@ -213,7 +213,7 @@ impl Message<'_> {
         if step == 0 {
             return Err(LargeError::Unsupported);
         }
-        // No more than half of the queue, or parts could push each other out of it.
+        // No more than half of the queue, or of what one group may have of it, or parts could push each other out of it.
         let at_once = queue.half_of_frames(HEADER + PART_HEAD + step);
         let at_once = PARTS_QUEUED.min(at_once).max(1);
         for offset in (0..payload.len()).step_by(step) {
