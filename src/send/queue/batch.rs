@@ -188,9 +188,9 @@ impl<To: Copy + Eq> Batch<To> {
     /// written stays: without its rest the receiver could not read what follows. So does one of which a part
     /// is encrypted.
     pub(crate) fn expire(&mut self, now: CoarseInstant) {
+        let mut leaving = self.leaving();
         let mut stale = Count::ZERO;
         let mut dropped = Vec::new();
-        let mut leaving = self.leaving();
         let mut begun = self.cursor + self.encrypted;
         for mut chunk in std::mem::take(&mut self.chunks) {
             let of_chunk = begun.min(chunk.count().bytes as usize);
@@ -224,6 +224,7 @@ impl<To: Copy + Eq> Batch<To> {
     /// part if that has happened to it on [`MAX_CUTS`] links, so that those behind it can go on. A peer
     /// ends every link on which it gets a frame that is longer than its limit.
     pub(crate) fn link_ended(&mut self) {
+        let mut leaving = self.leaving();
         let Some(chunk) = self.chunks.front_mut().filter(|_| self.cursor > 0) else {
             return;
         };
@@ -231,7 +232,6 @@ impl<To: Copy + Eq> Batch<To> {
         if chunk.cuts < MAX_CUTS {
             return;
         }
-        let mut leaving = self.queue.limits.share.map(|_| Leaving::default());
         let first = chunk.first_len();
         leaving.iter_mut().for_each(|it| _ = it.add(chunk, first));
         let frame = chunk.pop_frame();
