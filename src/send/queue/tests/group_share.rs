@@ -2,7 +2,17 @@
 
 use std::pin::Pin;
 
+use bytes::Bytes;
+
 use super::*;
+use crate::{
+    calls::{
+        pending::{CallLane, CallPeer, PendingCalls},
+        queued_call::QueuedCall,
+    },
+    ids::{Incarnation, NodeId},
+    wire::call::CallFrame,
+};
 
 const NOISY: GroupId = GroupId::new(7);
 const QUIET: GroupId = GroupId::new(8);
@@ -325,6 +335,44 @@ fn parts_of_a_message_count_for_the_group_of_the_message() {
     write_all(&queue);
     assert_eq!(groups(&queue), 0);
     assert_eq!(balanced(&queue).dropped.incomplete.frames, 2);
+}
+
+/// What takes the place of a call that is given up is a frame of the reserved group, as answers are.
+#[test]
+fn a_call_counts_for_its_group_until_it_is_given_up() {
+    let far = CallPeer {
+        node: NodeId::new(2),
+        incarnation: Incarnation::new(1),
+    };
+    let queue = shared(Overflow::RejectNewest);
+    queue.link_begins(None, Some(far));
+    let (calls, left) = (PendingCalls::new(100), Duration::from_secs(60));
+    let now = crate::net::time::now();
+    let ticket = calls.begin(CallLane(1), now, now + left);
+    let ticket = ticket.expect("not stopped");
+    let head = CallFrame::Call { group: NOISY, left }.encode(ticket.id);
+    let terms = Terms {
+        call: Some(QueuedCall::new(calls.clone(), ticket.id)),
+        ..Terms::default()
+    };
+    let call = (NOISY, (head, Bytes::from(vec![0; 200])));
+    let pushed = queue.push_apart((), call, terms, at(0));
+    drop(pushed.expect("room"));
+    assert_eq!(push_to(&queue, NOISY, &[0; 92]), Err(SHARE_FULL));
+    queue.withdraw(ticket.id);
+    assert_eq!(push_to(&queue, NOISY, &[0; 192]), Ok(()));
+    assert_eq!(groups(&queue), 2);
+    let answer = || {
+        let pushed = queue.push_reserved((), b"answer", at(0), WhenFull::Refuse);
+        pushed.map(drop).map_err(|(refusal, _)| refusal)
+    };
+    assert_eq!(
+        [answer(), answer(), answer()],
+        [Ok(()), Ok(()), Err(SHARE_FULL)]
+    );
+    write_all(&queue);
+    assert_eq!(groups(&queue), 0);
+    balanced(&queue);
 }
 
 #[test]
