@@ -73,6 +73,14 @@ fn push_and_take(c: &mut Criterion) {
             let push = |payload: &[u8]| queue.push(GroupId::new(1), payload).is_ok();
             b.iter_custom(|frames| race(frames, producers, &push, &|| queue.write()));
         });
+        group.bench_function(
+            BenchmarkId::new("queue, groups have shares", producers),
+            |b| {
+                let queue = Queue::new(&Config::default().group_share(0.5));
+                let push = |payload: &[u8]| queue.push(GroupId::new(1), payload).is_ok();
+                b.iter_custom(|frames| race(frames, producers, &push, &|| queue.write()));
+            },
+        );
         group.bench_function(BenchmarkId::new("queue, bursts of 32", producers), |b| {
             let queue = Queue::new(&Config::default());
             let push = |payloads: &[[u8; SIZE]]| {

@@ -94,6 +94,9 @@ pub enum QueueLimit {
     /// The number of bytes: [`Config::queue_bytes`](crate::Config::queue_bytes), or
     /// [`Config::udp_queue_bytes`](crate::Config::udp_queue_bytes) for datagrams.
     Bytes,
+    /// What one group may have of the queue, in frames or in bytes:
+    /// [`Config::group_share`](crate::Config::group_share). Other groups may still have room.
+    GroupShare,
 }
 
 impl std::fmt::Display for QueueLimit {
@@ -101,6 +104,7 @@ impl std::fmt::Display for QueueLimit {
         f.write_str(match self {
             QueueLimit::Frames => "frames",
             QueueLimit::Bytes => "bytes",
+            QueueLimit::GroupShare => "frames of this group, which has used up its share",
         })
     }
 }
@@ -109,7 +113,7 @@ impl std::fmt::Display for QueueLimit {
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError<P> {
-    /// The send queue is full. [`Transport::send`](crate::Transport::send) and
+    /// The send queue is full, or its part for this group is. [`Transport::send`](crate::Transport::send) and
     /// [`Peer::send`](crate::Peer::send) never return this: they wait for room.
     #[error("send queue is full: no room for more {limit}")]
     Full {
@@ -210,7 +214,7 @@ impl<P> SendError<P> {
         }
     }
 
-    /// Returns whether the send queue was full. The same send may succeed later.
+    /// Returns whether the send queue, or the group's share of it, was full. The same send may succeed later.
     pub fn is_full(&self) -> bool {
         matches!(self, SendError::Full { .. })
     }

@@ -140,6 +140,7 @@ fn sent(stats: &SendStats) -> Value {
         "rejected": {
             "full_frames": count(rejected.full_frames),
             "full_bytes": count(rejected.full_bytes),
+            "full_share": count(rejected.full_share),
             "too_large": count(rejected.too_large),
             "stopped": count(rejected.stopped),
             "invalid": count(rejected.invalid),

@@ -15,6 +15,7 @@ mod fragile;
 mod fragile_load;
 mod gap;
 mod group_actor;
+mod groups;
 mod half_open;
 mod hostile;
 mod hostile_clients;
@@ -72,6 +73,7 @@ pub(crate) const ROWS: &[Row] = &[
     flood::ROW,
     unserved::ROW,
     fair_group::ROW,
+    groups::ROW,
     stop::ROW,
     soak::ROW,
 ];

@@ -125,6 +125,12 @@ impl Offering {
         self.taken()
     }
 
+    /// Stops the thread and returns the numbers of accepted and of refused frames.
+    pub(crate) fn end_with_refused(mut self) -> (u64, u64) {
+        self.join();
+        (self.taken(), self.refused())
+    }
+
     fn join(&mut self) {
         self.end.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {

@@ -3,6 +3,7 @@
 //! drop must be told exactly once.
 
 mod list;
+mod shares;
 
 use std::{
     cell::Cell,
@@ -23,12 +24,23 @@ use super::script::Script;
 const MAX_FRAME: usize = 9_000;
 const STALE_AFTER: u64 = 50;
 
+/// What one group may have of the queue: all of it in half of the runs.
+const SHARES: [f64; 6] = [1.0, 1.0, 1.0, 0.5, 0.2, 1e-9];
+
+/// Frames are of few groups, so that groups have several frames.
+const GROUPS: usize = 3;
+
+/// Returns the group of frames with payloads of this length.
+fn group_of(len: usize) -> GroupId {
+    GroupId::new((len % GROUPS) as u32)
+}
+
 /// Senders that wait at the same time.
 const WAITERS: usize = 6;
 
 pub fn run(data: &[u8]) {
     let mut script = Script(data);
-    let shape = script.number();
+    let (shape, share) = (script.number(), script.number());
     let config = Config::default()
         .queue_frames(1 + shape % 16)
         .queue_bytes(MAX_FRAME + 100 * (shape >> 4))
@@ -37,7 +49,8 @@ pub fn run(data: &[u8]) {
         .overflow(match shape & 1 {
             0 => Overflow::RejectNewest,
             _ => Overflow::DropOldest,
-        });
+        })
+        .group_share(SHARES[share % SHARES.len()]);
     let mut bench = Bench {
         queue: Queue::new(&config),
         list: List::new(config),
@@ -116,21 +129,19 @@ impl Bench {
 
     fn push(&mut self, len: usize) {
         let payload = vec![self.list.number as u8; len];
-        let pushed = self
-            .queue
-            .push_at(GroupId::new(len as u32), payload, self.now());
+        let pushed = self.queue.push_at(group_of(len), payload, self.now());
         let pushed = pushed.map_err(|err| Refused::of(err, len));
         assert_eq!(pushed, self.list.push(len, self.now()));
     }
 
     /// Half of these have a key, and some of them an age limit.
     fn push_apart(&mut self, number: usize, shape: usize) {
-        // Few lengths, which are the groups, so that keys meet again.
+        // Few groups and keys, so that they meet again, with frames of other lengths.
         let len = [3, 3, 3, 9, 700, MAX_FRAME - 8][number % 6];
         let key = shape.is_multiple_of(2).then_some(shape as u64 / 2 % 3);
         let ttl = (shape as u64).checked_sub(128);
         let payload = vec![self.list.number as u8; len];
-        let frame = (GroupId::new(len as u32), payload);
+        let frame = (group_of(len), payload);
         let pushed = self.queue.push_apart_at(frame, key, ttl, self.now());
         let pushed = pushed.map_err(|err| Refused::of(err, len));
         assert_eq!(pushed, self.list.push_apart(len, key, ttl, self.now()));
@@ -141,7 +152,7 @@ impl Bench {
             return;
         }
         let (payload, now) = (vec![self.list.number as u8; len], self.now.clone());
-        let group = GroupId::new(len as u32);
+        let group = group_of(len);
         let mut pushing: Waiting =
             Box::pin(self.queue.push_wait_at(group, payload, move || now.get()));
         let polled = poll(&mut pushing, len);

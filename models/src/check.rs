@@ -28,6 +28,7 @@ pub(crate) fn limits(frames: usize, overflow: Overflow) -> Limits {
         stale_after: Duration::from_millis(STALE_AFTER),
         overflow,
         large_from: LARGE_FROM,
+        share: None,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 /// The bounds of one lane's queue, for each peer. What is not set is as the lane has it by default: on
 /// [`Lane::CONTROL`] 1 MiB, stale after 1 s, and the oldest make room for the newest; on [`Lane::BULK`] stale
 /// after 60 s; all else as [`Config`] says it for [`Lane::NORMAL`].
-#[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
+#[derive(Debug, Copy, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LaneConfig {
@@ -28,6 +28,9 @@ pub struct LaneConfig {
     /// What a full queue does with a further frame, as [`Config::overflow`].
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub overflow: Option<Overflow>,
+    /// The part of the queue that one group may fill, as [`Config::group_share`]. Above 0, up to 1.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub group_share: Option<f64>,
 }
 
 impl LaneConfig {
@@ -64,6 +67,13 @@ impl LaneConfig {
         self
     }
 
+    /// Sets [`LaneConfig::group_share`](#structfield.group_share).
+    #[must_use]
+    pub fn group_share(mut self, share: f64) -> Self {
+        self.group_share = Some(share);
+        self
+    }
+
     /// Returns what a lane has by default where that differs from the normal lane.
     fn default_of(lane: Lane) -> Self {
         match lane {
@@ -78,12 +88,13 @@ impl LaneConfig {
 }
 
 /// The bounds of a lane, with all that was left out.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub(crate) struct LaneBounds {
     pub(crate) queue_frames: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) stale_after: Duration,
     pub(crate) overflow: Overflow,
+    pub(crate) group_share: f64,
 }
 
 impl Config {
@@ -121,6 +132,7 @@ impl Config {
                 .or(default.stale_after)
                 .unwrap_or(self.stale_after),
             overflow: set.overflow.or(default.overflow).unwrap_or(self.overflow),
+            group_share: set.group_share.unwrap_or(self.group_share),
         }
     }
 }
@@ -134,9 +146,16 @@ mod tests {
         let config = Config::default()
             .queue_frames(7)
             .stale_after(Duration::from_secs(9))
-            .lane(Lane::CONTROL, LaneConfig::new().queue_bytes(4096));
+            .group_share(0.5)
+            .lane(Lane::CONTROL, LaneConfig::new().queue_bytes(4096))
+            .lane(Lane::BULK, LaneConfig::new().group_share(0.25));
         let control = config.bounds_of(Lane::CONTROL);
         assert_eq!((control.queue_frames, control.queue_bytes), (7, 4096));
+        let shares = [
+            control.group_share,
+            config.bounds_of(Lane::BULK).group_share,
+        ];
+        assert_eq!(shares, [0.5, 0.25]);
         assert_eq!(control.stale_after, Duration::from_secs(1));
         assert_eq!(control.overflow, Overflow::DropOldest);
         let bulk = config.bounds_of(Lane::BULK);

@@ -118,6 +118,22 @@ settings! {
     /// [`Overflow::RejectNewest`]. The queue of datagrams always rejects the newest.
     overflow: Overflow = Overflow::RejectNewest;
 
+    /// The part of a peer's queue that the frames of one group may fill, so that a noisy group leaves room for the
+    /// others. Above 0, up to 1. Default 1: all of it. Holds for `queue_frames` and for `queue_bytes` (rounded, at
+    /// least one frame), on each lane; frames that are being written count. The queue of datagrams has no shares.
+    ///
+    /// A frame of a group that has used up its share is refused
+    /// ([`QueueLimit::GroupShare`](crate::QueueLimit::GroupShare)), or waits until frames of its own group have
+    /// left, while others go on. With [`Overflow::DropOldest`], the oldest frames of its own group make way for it.
+    /// A frame that is longer than the share may enter when nothing else of its group is in the queue. Calls and
+    /// the parts of [`Peer::send_large`](crate::Peer::send_large) count for the group that they are for; the answers to
+    /// calls are together a group of their own.
+    ///
+    /// Several noisy groups together can still fill the queue: with a share of 0.25 it takes four. Below 1, frames
+    /// are counted by group in a hash table, which costs 40 to 150 ns for each frame. A queue with `DropOldest` then
+    /// keeps frames of different groups in buffers of their own, which takes more memory and makes smaller writes.
+    group_share: f64 = 1.0;
+
     /// How long a frame may wait to be written. After that it is dropped and counted. Default 5 s
     /// (PhxPaxos), 1 ms to a day. A frame that has been written in part is always finished, whatever
     /// its age. Ages are measured by the system's coarse clock, in steps of 1 to 10 ms, and a frame may

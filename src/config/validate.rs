@@ -30,6 +30,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_numbers()?;
         self.validate_times()?;
+        check_share(self.group_share)?;
         self.validate_lanes()?;
         self.validate_placement()
     }
@@ -127,7 +128,10 @@ impl Config {
                 ("queue_bytes", bounds.queue_bytes, 64..=usize::MAX),
             ]);
             let age = ("stale_after", bounds.stale_after, MIN..=DAY);
-            if let Err(ConfigError { field, problem }) = numbers.and_then(|()| check([age])) {
+            if let Err(ConfigError { field, problem }) = numbers
+                .and_then(|()| check([age]))
+                .and_then(|()| check_share(bounds.group_share))
+            {
                 return err(format!("has `{lane}` with a `{field}` that {problem}"));
             }
         }
@@ -174,9 +178,21 @@ where
     Ok(())
 }
 
+/// Checks a part of a whole. It may be tiny, but not nothing, so its lower bound is not one of the values.
+fn check_share(share: f64) -> Result<(), ConfigError> {
+    match share > 0.0 && share <= 1.0 {
+        true => Ok(()),
+        false => Err(ConfigError {
+            field: "group_share",
+            problem: format!("is {share}, but must be above 0 and at most 1"),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LaneConfig;
 
     #[test]
     fn default_settings_and_those_for_large_messages_are_valid() {
@@ -193,6 +209,10 @@ mod tests {
             ("queue_frames", Config::default().queue_frames(0)),
             ("queue_bytes", Config::default().queue_bytes(1 << 20)),
             ("stale_after", Config::default().stale_after(Duration::ZERO)),
+            ("group_share", Config::default().group_share(0.0)),
+            ("group_share", Config::default().group_share(-0.5)),
+            ("group_share", Config::default().group_share(1.01)),
+            ("group_share", Config::default().group_share(f64::NAN)),
             ("redial_max", Config::default().redial_max(Duration::ZERO)),
             ("max_peers", Config::default().max_peers(0)),
             ("backlog", Config::default().backlog(0)),
@@ -218,6 +238,15 @@ mod tests {
         assert_eq!(
             text(Config::default().redial_first(Duration::ZERO)),
             "config field `redial_first` is 0ns, but must be between 1ms and 86400s"
+        );
+        assert_eq!(
+            text(Config::default().group_share(1.5)),
+            "config field `group_share` is 1.5, but must be above 0 and at most 1"
+        );
+        let bulk = LaneConfig::new().group_share(0.0);
+        assert_eq!(
+            text(Config::default().lane(Lane::BULK, bulk)),
+            "config field `lanes` has `bulk` with a `group_share` that is 0, but must be above 0 and at most 1"
         );
         let none = Placement::Dedicated {
             readers: 1,

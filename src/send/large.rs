@@ -49,6 +49,11 @@ impl Peer {
     /// most. On each lane of a peer one message is sent at a time; others wait for their turn, and arrive in that
     /// order.
     ///
+    /// Where groups have a share of the queue ([`Config::group_share`](crate::Config::group_share)), the parts count for
+    /// this group, and no more than half of its share is filled at a time; if the share is less than two parts, they are
+    /// sent one by one. With [`Overflow::DropOldest`](crate::Overflow::DropOldest), other frames of the group may evict a
+    /// part, as they may where a group may fill all of the queue; then sending fails.
+    ///
     /// Cancelling (dropping the future) ends the message, unless all of it is in the queue: the receiver drops
     /// what it has of it, and counts that as [`DropReason::Incomplete`](crate::DropReason::Incomplete). May be
     /// awaited on any thread and any runtime.
@@ -213,7 +218,7 @@ impl Message<'_> {
         if step == 0 {
             return Err(LargeError::Unsupported);
         }
-        // No more than half of the queue, or parts could push each other out of it.
+        // No more than half of the queue, or of what one group may have of it, or parts could push each other out of it.
         let at_once = queue.half_of_frames(HEADER + PART_HEAD + step);
         let at_once = PARTS_QUEUED.min(at_once).max(1);
         for offset in (0..payload.len()).step_by(step) {

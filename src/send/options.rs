@@ -61,8 +61,7 @@ impl SendOptions {
         Terms {
             ttl: self.ttl,
             key: self.key.map(|key| (group, key)),
-            part: None,
-            call: None,
+            ..Terms::default()
         }
     }
 }

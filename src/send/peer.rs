@@ -187,7 +187,8 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// Gives the payload back if the queue is full, the payload is too large, the group is reserved, the peer
+    /// Gives the payload back if the queue is full, the group has used up its share of the queue
+    /// ([`Config::group_share`](crate::Config::group_share)), the payload is too large, the group is reserved, the peer
     /// was [forgotten](Peer::forget), or the transport is stopping or has stopped. Frames that others wait to send
     /// with [`send`](Peer::send) count as if they were in the queue.
     #[inline]
@@ -206,7 +207,8 @@ impl Peer {
     ///
     /// Waiting senders get room in the order in which they began to wait, and each queues its frame when it
     /// is polled next. A sender whose future is not polled holds back nothing but the room for its own
-    /// frame. Cancelling (dropping the future) sends nothing, drops the payload, and gives the sender's
+    /// frame. One that waits for its group's share of the queue holds back only those of the same group.
+    /// Cancelling (dropping the future) sends nothing, drops the payload, and gives the sender's
     /// place to the next one. May be awaited on any thread and any runtime.
     ///
     /// # Errors

@@ -40,6 +40,12 @@ pub(crate) fn len_at(encoded: &[u8], at: usize) -> usize {
     u32::from_be_bytes(length) as usize
 }
 
+/// Returns the group of the frame that starts at `at`, as for [`len_at`].
+pub(crate) fn group_at(encoded: &[u8], at: usize) -> GroupId {
+    let group = encoded[at + PREFIX..at + HEADER].try_into();
+    GroupId::new(u32::from_le_bytes(group.expect("four bytes")))
+}
+
 /// The frame at the front of a buffer.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 pub(crate) struct Head {

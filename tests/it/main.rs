@@ -16,6 +16,7 @@ mod delivery;
 mod dialling;
 mod draining;
 mod events;
+mod group_share;
 mod groups;
 mod half_messages;
 #[cfg(target_os = "linux")]

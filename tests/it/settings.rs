@@ -6,6 +6,7 @@
 //! | `queue_frames`           | `queueing`: a queue holds as many frames…                            |
 //! | `queue_bytes`            | `queueing`: a queue holds as many bytes…                             |
 //! | `overflow`               | `queueing`: a queue that drops the oldest…                           |
+//! | `group_share`            | `group_share`: all tests                                             |
 //! | `stale_after`            | `queueing`: frames for a peer that is away go stale…                 |
 //! | `idle_timeout`           | `links`: an idle link is closed…; `peers`: an idle peer…             |
 //! | `connect_timeout`        | `links`: a dial without an answer…                                   |
@@ -329,6 +330,9 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("queue_bytes", config().queue_bytes((10 << 20) - 1)),
         ("stale_after", config().stale_after(none)),
         ("stale_after", config().stale_after(NEVER + MS)),
+        ("group_share", config().group_share(0.0)),
+        ("group_share", config().group_share(1.001)),
+        ("group_share", config().group_share(f64::NAN)),
         ("idle_timeout", config().idle_timeout(none)),
         ("connect_timeout", config().connect_timeout(none)),
         ("redial_first", config().redial_first(none)),
@@ -350,6 +354,7 @@ fn unusable() -> Vec<(&'static str, Config)> {
         ("lanes", lane(LaneConfig::new().queue_frames(0))),
         ("lanes", lane(LaneConfig::new().queue_bytes(63))),
         ("lanes", lane(LaneConfig::new().stale_after(none))),
+        ("lanes", lane(LaneConfig::new().group_share(0.0))),
         ("lanes", config().lane(Lane::NORMAL, LaneConfig::new())),
         ("frame_timeout", config().frame_timeout(none)),
         ("handover_wait", config().handover_wait(none)),
@@ -409,6 +414,7 @@ fn the_smallest_and_largest_allowed_values_can_be_used() {
             .max_frame(64)
             .queue_frames(1)
             .queue_bytes(64)
+            .group_share(f64::MIN_POSITIVE)
             .stale_after(MS)
             .idle_timeout(MS)
             .connect_timeout(MS)
@@ -439,6 +445,7 @@ fn the_smallest_and_largest_allowed_values_can_be_used() {
         let most = Config::default()
             .max_frame(1 << 30)
             .queue_bytes(usize::MAX)
+            .group_share(1.0)
             .inbound_bytes(usize::MAX)
             .stale_after(NEVER)
             .redial_first(NEVER)
@@ -507,6 +514,7 @@ mod files {
             .queue_frames(11)
             .queue_bytes(12 << 20)
             .overflow(Overflow::DropOldest)
+            .group_share(0.75)
             .stale_after(13 * MS)
             .idle_timeout(14 * MS)
             .connect_timeout(15 * MS)
@@ -543,7 +551,10 @@ mod files {
             .sessions(Sessions::Optional)
             .lane(
                 Lane::BULK,
-                LaneConfig::new().queue_frames(38).stale_after(39 * MS),
+                LaneConfig::new()
+                    .queue_frames(38)
+                    .stale_after(39 * MS)
+                    .group_share(0.25),
             )
             .refuse_unknown_lanes(true)
             .restart_limit(31)

@@ -7,13 +7,13 @@ use std::{collections::VecDeque, task::Poll};
 
 use actix_transport::{Config, Count, Overflow, QueueLimit, SendError, SendStats};
 
-use super::{MAX_FRAME, STALE_AFTER};
+use super::{MAX_FRAME, STALE_AFTER, group_of};
 
 /// A queue that is a list of frames.
 pub(super) struct List {
-    config: Config,
+    pub(super) config: Config,
     pub(super) queued: VecDeque<Frame>,
-    lent: VecDeque<Frame>,
+    pub(super) lent: VecDeque<Frame>,
     /// Senders that wait, in the order of asking, and those who have been granted room.
     pub(super) line: Vec<InLine>,
     /// Bytes of the first one that are written.
@@ -48,7 +48,7 @@ impl List {
 
     pub(super) fn push(&mut self, payload: usize, at: u64) -> Result<(), Refused> {
         let frame = self.frame(payload, at);
-        let admitted = self.admit(frame.len());
+        let admitted = self.admit(&frame);
         self.decide(frame, admitted)
     }
 
@@ -61,13 +61,13 @@ impl List {
         at: u64,
     ) -> Result<(), Refused> {
         let frame = Frame {
-            key: key.map(|key| (payload, key)),
+            key: key.map(|key| (group_of(payload).get(), key)),
             age_limit: ttl.unwrap_or(STALE_AFTER),
             ..self.frame(payload, at)
         };
         let is_older = |queued: &Frame| frame.key.is_some() && queued.key == frame.key;
         let Some(place) = self.queued.iter().position(is_older) else {
-            let admitted = self.admit(frame.len());
+            let admitted = self.admit(&frame);
             return self.decide(frame, admitted);
         };
         // It gives its room to the newer one, and gets it back if that is refused.
@@ -76,7 +76,7 @@ impl List {
         // One that is no longer needs no room.
         let admitted = match self.open && frame.len() <= older.len() {
             true => Ok(()),
-            false => self.admit(frame.len()),
+            false => self.admit(&frame),
         };
         if admitted.is_err() {
             self.queued.insert(place, older);
@@ -105,11 +105,16 @@ impl List {
 
     pub(super) fn push_wait(&mut self, payload: usize, at: u64) -> Poll<Result<(), Refused>> {
         let frame = self.frame(payload, at);
-        match self.admit(frame.len()) {
-            Err(Refused::Frames | Refused::Bytes) => {
+        match self.admit(&frame) {
+            Err(Refused::Frames | Refused::Bytes | Refused::Share) => {
                 self.number += 1;
-                let granted = false;
-                self.line.push(InLine { frame, granted });
+                let (let_on, granted) = (false, false);
+                self.line.push(InLine {
+                    frame,
+                    let_on,
+                    granted,
+                });
+                self.grant();
                 Poll::Pending
             }
             admitted => Poll::Ready(self.decide(frame, admitted)),
@@ -135,10 +140,12 @@ impl List {
         self.grant();
     }
 
-    /// Grants room to those in line, the first of them first.
+    /// Grants room to those whose groups have room in their shares, the first of them first.
     fn grant(&mut self) {
+        self.let_on();
+        let in_line = |waits: &InLine| waits.let_on && !waits.granted;
         while self.open
-            && let Some(place) = self.line.iter().position(|waits| !waits.granted)
+            && let Some(place) = self.line.iter().position(in_line)
         {
             let len = self.line[place].frame.len();
             if self.has_room(len, self.used() + self.reserved()).is_err() && !self.evict_for(len) {
@@ -156,6 +163,7 @@ impl List {
             Ok(()) => &mut self.stats.accepted,
             Err(Refused::Frames) => &mut rejected.full_frames,
             Err(Refused::Bytes) => &mut rejected.full_bytes,
+            Err(Refused::Share) => &mut rejected.full_share,
             Err(Refused::TooLarge) => &mut rejected.too_large,
             Err(Refused::Stopped) => &mut rejected.stopped,
         };
@@ -167,21 +175,29 @@ impl List {
         admitted
     }
 
-    fn admit(&mut self, len: usize) -> Result<(), Refused> {
+    fn admit(&mut self, frame: &Frame) -> Result<(), Refused> {
+        let len = frame.len();
         if !self.open {
             return Err(Refused::Stopped);
         }
         if len > MAX_FRAME {
             return Err(Refused::TooLarge);
         }
-        let requested = sum(self.line.iter().map(|waits| &waits.frame));
+        let evicts_own = self.admit_to_share(frame)?;
+        let in_line = self.line.iter().filter(|waits| waits.let_on);
+        let requested = sum(in_line.map(|waits| &waits.frame));
         let full = self.has_room(len, self.used() + requested);
-        let somebody_waits = self.line.iter().any(|waits| !waits.granted);
-        if full.is_ok() || somebody_waits || self.config.overflow == Overflow::RejectNewest {
-            return full;
+        let somebody_waits = self.line.iter().any(|waits| waits.let_on && !waits.granted);
+        if full.is_err() {
+            if somebody_waits || self.config.overflow == Overflow::RejectNewest {
+                return full;
+            }
+            self.has_room(len, sum(&self.lent) + self.reserved())?;
         }
-        self.has_room(len, sum(&self.lent) + self.reserved())?;
-        assert!(self.evict_for(len));
+        if evicts_own {
+            self.evict_own(frame);
+        }
+        assert!(full.is_ok() || self.evict_for(len));
         Ok(())
     }
 
@@ -285,7 +301,7 @@ impl List {
         let mut bytes = Vec::new();
         for frame in &self.lent {
             bytes.extend_from_slice(&(frame.len() as u32).to_be_bytes());
-            bytes.extend_from_slice(&(frame.payload as u32).to_le_bytes());
+            bytes.extend_from_slice(&frame.group().to_le_bytes());
             bytes.resize(bytes.len() + frame.payload, frame.number as u8);
         }
         bytes.split_off(self.cursor.min(bytes.len()))
@@ -295,6 +311,8 @@ impl List {
 /// A sender that waits, or has been granted room and not used it yet.
 pub(super) struct InLine {
     pub(super) frame: Frame,
+    /// Whether its group's share has room for it.
+    pub(super) let_on: bool,
     granted: bool,
 }
 
@@ -305,13 +323,17 @@ pub(super) struct Frame {
     pub(super) payload: usize,
     at: u64,
     /// Its group, and what its sender calls it by.
-    key: Option<(usize, u64)>,
+    key: Option<(u32, u64)>,
     age_limit: u64,
 }
 
 impl Frame {
     pub(super) fn len(&self) -> usize {
         8 + self.payload
+    }
+
+    pub(super) fn group(&self) -> u32 {
+        group_of(self.payload).get()
     }
 
     fn is_stale(&self, now: u64) -> bool {
@@ -323,6 +345,7 @@ impl Frame {
 pub(super) enum Refused {
     Frames,
     Bytes,
+    Share,
     TooLarge,
     Stopped,
 }
@@ -339,6 +362,10 @@ impl Refused {
                 limit: QueueLimit::Bytes,
                 ..
             } => Refused::Bytes,
+            SendError::Full {
+                limit: QueueLimit::GroupShare,
+                ..
+            } => Refused::Share,
             SendError::TooLarge { .. } => Refused::TooLarge,
             SendError::Stopped { .. } => Refused::Stopped,
             err => panic!("not for a queue: {err}"),
@@ -355,6 +382,6 @@ pub(super) fn count(bytes: usize) -> Count {
     }
 }
 
-fn sum<'f>(frames: impl IntoIterator<Item = &'f Frame>) -> Count {
+pub(super) fn sum<'f>(frames: impl IntoIterator<Item = &'f Frame>) -> Count {
     frames.into_iter().map(|frame| count(frame.len())).sum()
 }

@@ -47,7 +47,7 @@ impl<'de> Visitor<'de> for ReadConfig {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Config, E> {
-        not_a_table(&Value::Other(number.to_string()))
+        not_a_table(&Value::Fraction(number))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Config, E> {

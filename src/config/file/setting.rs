@@ -61,6 +61,18 @@ impl Setting for u32 {
     }
 }
 
+impl Setting for f64 {
+    fn read(_: &str, value: &Value) -> Result<Self, String> {
+        let number = match value {
+            Value::Fraction(number) => Some(*number),
+            Value::Text(text) => text.trim().parse().ok(),
+            other => number_of::<u32>(other).map(f64::from),
+        };
+        let number = number.filter(|number| number.is_finite());
+        number.map_or_else(|| must_be(value, "a number such as 0.25"), Ok)
+    }
+}
+
 impl Setting for bool {
     fn read(_: &str, value: &Value) -> Result<Self, String> {
         match value {
@@ -147,6 +159,7 @@ impl Setting for LaneConfig {
                 "queue_bytes" => Setting::read(name, value).map(|it| bounds.queue_bytes = Some(it)),
                 "stale_after" => Setting::read(name, value).map(|it| bounds.stale_after = Some(it)),
                 "overflow" => Setting::read(name, value).map(|it| bounds.overflow = Some(it)),
+                "group_share" => Setting::read(name, value).map(|it| bounds.group_share = Some(it)),
                 _ => return Err(format!("has `{name}`, which is no bound of a lane")),
             };
             read.map_err(|problem| format!("has `{name}`, which {problem}"))?;

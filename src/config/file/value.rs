@@ -12,9 +12,10 @@ use serde::{
 pub(in crate::config) enum Value {
     Flag(bool),
     Number(u64),
+    Fraction(f64),
     Text(String),
     Table(BTreeMap<String, Value>),
-    /// A value that no setting has, as text: a negative number, a fraction, a list, nothing.
+    /// A value that no setting has, as text: a negative whole number, a list, nothing.
     Other(String),
 }
 
@@ -23,6 +24,7 @@ impl fmt::Display for Value {
         match self {
             Value::Flag(flag) => flag.fmt(f),
             Value::Number(number) => number.fmt(f),
+            Value::Fraction(number) => number.fmt(f),
             Value::Text(text) => write!(f, "{text:?}"),
             Value::Table(_) => f.write_str("a table"),
             Value::Other(text) => f.write_str(text),
@@ -61,7 +63,7 @@ impl<'de> Visitor<'de> for ReadValue {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Other(number.to_string()))
+        Ok(Value::Fraction(number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {

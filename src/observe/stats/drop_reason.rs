@@ -9,7 +9,8 @@ pub enum DropReason {
     /// It waited longer than [`Config::stale_after`](crate::Config::stale_after) to be written.
     Stale,
     /// The send queue was full and dropped the frame for a newer one
-    /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)).
+    /// ([`Overflow::DropOldest`](crate::Overflow::DropOldest)), or its group's share of the queue was
+    /// ([`Config::group_share`](crate::Config::group_share)): then the newer one has the same group.
     ///
     /// Or the frame was received, and its sender's share of the group's bound was used up. The bound is
     /// `max_bytes` for a group with [`GroupOverflow::Drop`](crate::GroupOverflow::Drop), datagrams

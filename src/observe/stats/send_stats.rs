@@ -92,6 +92,9 @@ pub struct Rejected {
     pub full_frames: Count,
     /// The queue had no room for the bytes of the frame.
     pub full_bytes: Count,
+    /// The frame's group had used up its share of the queue
+    /// ([`Config::group_share`](crate::Config::group_share)).
+    pub full_share: Count,
     /// The frame was longer than allowed.
     pub too_large: Count,
     /// The transport was stopping or had stopped.
@@ -104,13 +107,15 @@ pub struct Rejected {
 impl Rejected {
     /// Returns the sum over all reasons.
     pub fn total(&self) -> Count {
-        self.full_frames + self.full_bytes + self.too_large + self.stopped + self.invalid
+        let full = self.full_frames + self.full_bytes + self.full_share;
+        full + self.too_large + self.stopped + self.invalid
     }
 
     pub(crate) fn count(&mut self, refusal: Refusal, frame: Count) {
         let counter = match refusal {
             Refusal::Full(QueueLimit::Frames) => &mut self.full_frames,
             Refusal::Full(QueueLimit::Bytes) => &mut self.full_bytes,
+            Refusal::Full(QueueLimit::GroupShare) => &mut self.full_share,
             Refusal::TooLarge { .. } => &mut self.too_large,
             Refusal::Stopped => &mut self.stopped,
             Refusal::Forgotten
@@ -127,6 +132,7 @@ impl AddAssign for Rejected {
     fn add_assign(&mut self, other: Rejected) {
         self.full_frames += other.full_frames;
         self.full_bytes += other.full_bytes;
+        self.full_share += other.full_share;
         self.too_large += other.too_large;
         self.stopped += other.stopped;
         self.invalid += other.invalid;

@@ -26,6 +26,15 @@ pub(crate) struct Limits {
     pub(crate) overflow: Overflow,
     /// A payload of this length or more is not copied into a shared buffer.
     pub(crate) large_from: usize,
+    /// How much of it one group may have. `None`: all.
+    pub(crate) share: Option<GroupShare>,
+}
+
+/// How much of a queue one group may have.
+#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+pub(crate) struct GroupShare {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Whether frames may enter and leave.
@@ -148,6 +157,38 @@ pub(super) fn grant(limits: &Limits, occupancy: Occupancy, len: usize) -> Option
     }
 }
 
+/// Decides whether a frame of `len` bytes, whose sender has not waited, may enter the share of its group. As in
+/// [`admit`], it may only use room that the group's waiting senders do not need.
+pub(super) fn admit_to_share(
+    share: &GroupShare,
+    overflow: Overflow,
+    of_group: Occupancy,
+    len: usize,
+) -> Result<Entry, Refusal> {
+    let is_free = !share.lacks(of_group.held + of_group.requested, len);
+    match is_free {
+        true => Some(Entry::Free),
+        false if of_group.somebody_waits() => None,
+        false => grant_share(share, overflow, of_group, len),
+    }
+    .ok_or(Refusal::Full(QueueLimit::GroupShare))
+}
+
+/// Decides whether the sender that has been held back longest in its group is let on.
+pub(super) fn grant_share(
+    share: &GroupShare,
+    overflow: Overflow,
+    of_group: Occupancy,
+    len: usize,
+) -> Option<Entry> {
+    if !share.lacks(of_group.held + of_group.reserved, len) {
+        return Some(Entry::Free);
+    }
+    let evicting = overflow == Overflow::DropOldest
+        && !share.lacks(of_group.in_flight + of_group.reserved, len);
+    evicting.then_some(Entry::Evicting)
+}
+
 #[cold]
 fn admit_evicting(
     limits: &Limits,
@@ -178,8 +219,26 @@ impl Together {
 
 impl Occupancy {
     /// Returns whether a sender waits that has not been granted room yet.
-    fn somebody_waits(&self) -> bool {
+    pub(super) fn somebody_waits(&self) -> bool {
         self.requested != self.reserved
+    }
+}
+
+impl GroupShare {
+    /// Returns this part of the bounds, and at least one frame. `None` if it is all of them.
+    fn of(frames: usize, bytes: usize, part: f64) -> Option<Self> {
+        let part_of = |bound: usize| (bound as f64 * part).round() as usize;
+        (part < 1.0).then(|| GroupShare {
+            frames: part_of(frames).max(1),
+            bytes: part_of(bytes),
+        })
+    }
+
+    /// Returns whether a frame of `len` bytes has no room beside what the group has. A group that has nothing may
+    /// have one frame of any length: otherwise a long one could never go.
+    pub(super) fn lacks(&self, taken: Count, len: usize) -> bool {
+        taken.frames > 0
+            && (taken.frames as usize + 1 > self.frames || taken.bytes as usize + len > self.bytes)
     }
 }
 
@@ -194,6 +253,7 @@ impl Limits {
             stale_after: bounds.stale_after,
             overflow: bounds.overflow,
             large_from: LARGE_FROM,
+            share: GroupShare::of(bounds.queue_frames, bounds.queue_bytes, bounds.group_share),
         }
     }
 
@@ -208,6 +268,8 @@ impl Limits {
             overflow: Overflow::RejectNewest,
             // A datagram is one piece of memory.
             large_from: usize::MAX,
+            // Datagrams leave as fast as the system takes them, and a burst of them does not count groups.
+            share: None,
         }
     }
 
@@ -239,6 +301,7 @@ mod tests {
             stale_after: Duration::from_secs(1),
             overflow,
             large_from: usize::MAX,
+            share: None,
         }
     }
 
@@ -322,5 +385,16 @@ mod tests {
         let evict = limits(Overflow::DropOldest);
         assert_eq!(grant(&evict, occupancy(2), 8), Some(Entry::Evicting));
         assert_eq!(grant(&evict, occupancy(4), 8), None);
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_both_bounds_and_never_less_than_a_frame() {
+        let share = |frames, bytes| Some(GroupShare { frames, bytes });
+        assert_eq!(GroupShare::of(10, 1000, 1.0), None);
+        assert_eq!(GroupShare::of(10, 1000, 0.29), share(3, 290));
+        assert_eq!(GroupShare::of(10, 1000, 1e-9), share(1, 0));
+        let least = GroupShare::of(10, 1000, 1e-9).expect("less than all");
+        assert!(!least.lacks(Count::ZERO, 500), "one frame of any length");
+        assert!(least.lacks(Count::one(8), 8));
     }
 }

@@ -9,6 +9,7 @@ use super::{
     SendQueue,
     account::{Place, SendDrop},
     chunk::Chunk,
+    shares::Leaving,
     unacked::Finished,
 };
 use crate::{net::clock::CoarseInstant, wire::count::Count};
@@ -109,6 +110,7 @@ impl<To: Copy + Eq> Batch<To> {
     /// Notes that the kernel took `n` more bytes.
     pub(crate) fn advance(&mut self, n: usize) {
         let finished = self.finished_by(n);
+        let leaving = self.leaving_with(n);
         let Batch {
             queue,
             chunks,
@@ -138,6 +140,7 @@ impl<To: Copy + Eq> Batch<To> {
                 .account
                 .transfer(Place::InFlight, Place::Written, done);
             state.unacked.note(&finished);
+            state.end_in_shares(leaving);
             state.frames_left(&queue.limits);
         });
     }
@@ -163,10 +166,29 @@ impl<To: Copy + Eq> Batch<To> {
         finished
     }
 
+    /// Counts by their groups the frames that `n` more bytes finish. `None` if groups have no shares.
+    fn leaving_with(&self, n: usize) -> Option<Leaving> {
+        let mut leaving = self.leaving()?;
+        let mut bytes = self.cursor + n;
+        for chunk in &self.chunks {
+            let counted = leaving.add(chunk, bytes);
+            bytes -= counted;
+            if bytes == 0 || counted < chunk.count().bytes as usize {
+                break;
+            }
+        }
+        Some(leaving)
+    }
+
+    fn leaving(&self) -> Option<Leaving> {
+        self.queue.limits.share.map(|_| Leaving::default())
+    }
+
     /// Drops the frames that went stale while the link did not take them. A frame that is partly
     /// written stays: without its rest the receiver could not read what follows. So does one of which a part
     /// is encrypted.
     pub(crate) fn expire(&mut self, now: CoarseInstant) {
+        let mut leaving = self.leaving();
         let mut stale = Count::ZERO;
         let mut dropped = Vec::new();
         let mut begun = self.cursor + self.encrypted;
@@ -175,8 +197,14 @@ impl<To: Copy + Eq> Batch<To> {
             begun -= of_chunk;
             if !chunk.is_stale(&self.queue.limits, now) {
                 self.chunks.push_back(chunk);
-            } else if of_chunk > 0 {
+                continue;
+            }
+            leaving
+                .iter_mut()
+                .for_each(|it| _ = it.add(&chunk, usize::MAX));
+            if of_chunk > 0 {
                 stale += chunk.keep_frames_of(of_chunk);
+                leaving.iter_mut().for_each(|it| it.take_off(&chunk));
                 self.chunks.push_back(chunk);
             } else {
                 stale += chunk.count();
@@ -186,6 +214,7 @@ impl<To: Copy + Eq> Batch<To> {
         self.queue.locked(|state| {
             let place = Place::Dropped(SendDrop::Stale);
             state.account.transfer(Place::InFlight, place, stale);
+            state.end_in_shares(leaving);
             state.deferred.discard(dropped);
             state.frames_left(&self.queue.limits);
         });
@@ -195,6 +224,7 @@ impl<To: Copy + Eq> Batch<To> {
     /// part if that has happened to it on [`MAX_CUTS`] links, so that those behind it can go on. A peer
     /// ends every link on which it gets a frame that is longer than its limit.
     pub(crate) fn link_ended(&mut self) {
+        let mut leaving = self.leaving();
         let Some(chunk) = self.chunks.front_mut().filter(|_| self.cursor > 0) else {
             return;
         };
@@ -202,6 +232,8 @@ impl<To: Copy + Eq> Batch<To> {
         if chunk.cuts < MAX_CUTS {
             return;
         }
+        let first = chunk.first_len();
+        leaving.iter_mut().for_each(|it| _ = it.add(chunk, first));
         let frame = chunk.pop_frame();
         let emptied = match chunk.frames {
             0 => self.chunks.pop_front(),
@@ -211,6 +243,7 @@ impl<To: Copy + Eq> Batch<To> {
         self.queue.locked(|state| {
             let place = Place::Dropped(SendDrop::CutOff);
             state.account.transfer(Place::InFlight, place, frame);
+            state.end_in_shares(leaving);
             state.deferred.discard(emptied);
             state.frames_left(&self.queue.limits);
         });

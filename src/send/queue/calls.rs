@@ -51,6 +51,10 @@ impl<To: Copy + Eq> State<To> {
     pub(super) fn give_up(&mut self, call: Chunk<To>, nothing: Count) {
         self.account
             .replace(call.count(), SendDrop::Withdrawn, nothing);
+        if let Some(shares) = &mut self.shares {
+            shares.comes(GroupId::RESERVED, nothing, call.first);
+            shares.goes(&call);
+        }
         self.deferred.discard([call]);
     }
 }

@@ -232,7 +232,51 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
-    fn first_len(&self) -> usize {
+    /// Returns the group of its first frame. A part of a message, and a call, is of the group that it is for.
+    pub(super) fn group(&self) -> GroupId {
+        let (buffer, start) = self.head();
+        self.group_at(buffer, start)
+    }
+
+    fn group_at(&self, buffer: &[u8], at: usize) -> GroupId {
+        let of = self.terms.as_ref().and_then(|terms| terms.of);
+        of.unwrap_or_else(|| frame::group_at(buffer, at))
+    }
+
+    /// Returns what its frames' headers are in, and where its first one begins there.
+    fn head(&self) -> (&[u8], usize) {
+        match &self.body {
+            Body::Encoded { buffer, start } => (buffer, *start),
+            Body::Large { header, .. } => (header, 0),
+        }
+    }
+
+    /// Calls `each` for its frames that end within its first `bytes`, once for those in a row that have the same
+    /// group. Returns how many bytes these frames have.
+    pub(super) fn each_group(&self, bytes: usize, mut each: impl FnMut(GroupId, Count)) -> usize {
+        let (buffer, start) = self.head();
+        let (mut at, end) = (start, start.saturating_add(bytes));
+        let mut row: Option<(GroupId, Count)> = None;
+        for _ in 0..self.frames {
+            let len = frame::len_at(buffer, at);
+            if at + len > end {
+                break;
+            }
+            let group = self.group_at(buffer, at);
+            at += len;
+            match &mut row {
+                Some((of, count)) if *of == group => *count += Count::one(len),
+                _ => {
+                    let former = row.replace((group, Count::one(len)));
+                    former.into_iter().for_each(|(of, count)| each(of, count));
+                }
+            }
+        }
+        row.into_iter().for_each(|(of, count)| each(of, count));
+        at - start
+    }
+
+    pub(super) fn first_len(&self) -> usize {
         match &self.body {
             Body::Encoded { buffer, start } => frame::len_at(buffer, *start),
             Body::Large { header, .. } => frame::len_at(header, 0),
@@ -279,10 +323,7 @@ impl<To: Copy + Eq> Chunk<To> {
 
     /// Notes the frames that end within its first `bytes`. Returns how many bytes these frames have.
     pub(super) fn note_finished(&self, bytes: usize, finished: &mut Finished) -> usize {
-        let (buffer, start) = match &self.body {
-            Body::Encoded { buffer, start } => (&buffer[..], *start),
-            Body::Large { header, .. } => (&header[..], 0),
-        };
+        let (buffer, start) = self.head();
         let (mut at, end) = (start, start.saturating_add(bytes));
         let mut left = self.frames;
         while left > 0 {

@@ -6,20 +6,22 @@
 use std::task::{Context, Poll};
 
 use super::{Doorbell, Entered, Gate, SendQueue, state::State, waiters::Ticket};
-use crate::{wire::count::Count, wire::payload::Payload};
+use crate::{ids::GroupId, wire::count::Count, wire::payload::Payload};
 
-/// The place of a sender with a frame of `len` bytes.
+/// The place of a sender with a frame of `len` bytes for `group`.
 pub(super) struct InLine<'q, To: Copy + Eq> {
     queue: &'q SendQueue<To>,
+    group: GroupId,
     len: usize,
     /// None before the sender has joined the line, and after it has given its place back.
     ticket: Option<Ticket>,
 }
 
 impl<'q, To: Copy + Eq> InLine<'q, To> {
-    pub(super) fn new(queue: &'q SendQueue<To>, len: usize) -> Self {
+    pub(super) fn new(queue: &'q SendQueue<To>, group: GroupId, len: usize) -> Self {
         InLine {
             queue,
+            group,
             len,
             ticket: None,
         }
@@ -35,12 +37,12 @@ impl<'q, To: Copy + Eq> InLine<'q, To> {
                 return Poll::Ready(());
             }
             let ticket = *self.ticket.get_or_insert_with(|| {
-                let ticket = state.waiters.join(self.len);
+                let ticket = state.join(self.group, self.len);
                 // Room may have been made since the sender found none.
                 state.grant_room(&self.queue.limits);
                 ticket
             });
-            match state.waiters.renew(ticket, &mut waker) {
+            match state.waiters.renew(self.group, ticket, &mut waker) {
                 true => Poll::Pending,
                 false => Poll::Ready(()),
             }
@@ -53,10 +55,10 @@ impl<'q, To: Copy + Eq> InLine<'q, To> {
         payload: P,
         put: impl FnOnce(&mut State<To>, P) -> (Doorbell, Option<P>),
     ) -> Entered<P> {
-        let (queue, len) = (self.queue, self.len);
+        let (queue, group, len) = (self.queue, self.group, self.len);
         let ticket = self.ticket.take();
         queue.locked(|state| {
-            let waker = ticket.and_then(|ticket| state.waiters.leave(ticket, len));
+            let waker = ticket.and_then(|ticket| state.leave(group, ticket, len));
             debug_assert!(waker.is_none(), "it is not in line any more");
             if state.gate != Gate::Open {
                 let refusal = state.gate.refusal();
@@ -78,7 +80,7 @@ impl<To: Copy + Eq> Drop for InLine<'_, To> {
             return;
         };
         let waker = self.queue.locked(|state| {
-            let waker = state.waiters.leave(ticket, self.len);
+            let waker = state.leave(self.group, ticket, self.len);
             state.grant_room(&self.queue.limits);
             waker
         });

@@ -30,6 +30,8 @@
 //! - **Senders** that wait for room stand in line. Whatever makes room (a write, a drop, an eviction,
 //!   another sender that gives up) grants it to the first of them, then to the next, and wakes those
 //!   who were granted some.
+//!   Where groups have shares, a sender is held back beside the line while its group has used up its share.
+//!   Whatever a group loses lets on the first of those.
 //! - **Whoever waits for the queue to drain** is woken when nothing is queued or in flight.
 //! - The end, [`seal`](SendQueue::seal), [`close`](SendQueue::close) or
 //!   [`abandon`](SendQueue::abandon), wakes the writer and all senders.
@@ -51,6 +53,8 @@ mod own_terms;
 mod parts;
 mod receipts;
 mod reserved;
+mod shares;
+mod sharing;
 mod spare_buffers;
 mod staged;
 mod state;
@@ -68,10 +72,15 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use self::{admission::Gate, chunk::Chunk, in_line::InLine, state::State};
 pub(crate) use self::{
     admission::Limits, batch::Batch, burst::BurstLimits, doorbell::Doorbell, parts::Parts,
     staged::Staged, terms::Terms,
+};
+use self::{
+    admission::{Gate, GroupShare},
+    chunk::Chunk,
+    in_line::InLine,
+    state::State,
 };
 use crate::{
     error::Refusal,
@@ -128,8 +137,8 @@ pub(crate) enum WhenFull {
 impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn new(limits: Limits) -> Self {
         SendQueue {
+            state: Mutex::new(State::new(&limits)),
             limits,
-            state: Mutex::new(State::default()),
         }
     }
 
@@ -167,11 +176,11 @@ impl<To: Copy + Eq> SendQueue<To> {
             self.locked(|state| state.enter(&self.limits, to, group, payload, at, WhenFull::Wait));
         let entered = match entered {
             Err((Refusal::Full(_), payload)) => {
-                let mut place = InLine::new(self, HEADER + payload.byte_len());
+                let mut place = InLine::new(self, group, HEADER + payload.byte_len());
                 poll_fn(|cx| place.poll_granted(cx)).await;
                 let at = now();
                 place.enter(payload, |state, payload| {
-                    state.put(&self.limits, to, group, payload, at)
+                    state.put_granted(&self.limits, to, group, payload, at)
                 })
             }
             decided => decided,
@@ -258,9 +267,14 @@ impl<To: Copy + Eq> SendQueue<To> {
         self.limits.frame
     }
 
-    /// Returns how many frames of this length fill half of the queue.
+    /// Returns how many frames of this length fill half of the queue, or of what one group may have of it.
     pub(crate) fn half_of_frames(&self, len: usize) -> usize {
-        (self.limits.bytes / 2 / len).min(self.limits.frames / 2)
+        let all = GroupShare {
+            frames: self.limits.frames,
+            bytes: self.limits.bytes,
+        };
+        let share = self.limits.share.unwrap_or(all);
+        (share.bytes / 2 / len).min(share.frames / 2)
     }
 
     /// Returns how long a frame may wait.

@@ -11,10 +11,12 @@ use std::{
 use super::{
     Doorbell, Entered, SendQueue, WhenFull,
     account::{Place, SendDrop},
-    admission::{self, Entry, Gate, Limits},
+    admission::{Gate, Limits},
     chunk::Chunk,
     in_line::InLine,
     reserved::ANY,
+    shares::Leaving,
+    sharing::Entries,
     state::State,
     terms::{Key, Terms},
 };
@@ -68,7 +70,7 @@ impl<To: Copy + Eq> SendQueue<To> {
         });
         let entered = match entered {
             Err((Refusal::Full(_), payload)) => {
-                let mut place = InLine::new(self, HEADER + payload.byte_len());
+                let mut place = InLine::new(self, group, HEADER + payload.byte_len());
                 poll_fn(|cx| place.poll_granted(cx)).await;
                 let at = now();
                 place.enter(payload, |state, payload| {
@@ -109,26 +111,24 @@ impl<To: Copy + Eq> State<To> {
     ) -> Entered<P> {
         let len = HEADER + payload.byte_len();
         let older = self.older(terms.as_ref().and_then(|terms| terms.key));
-        let mut occupancy = self.occupancy();
-        if let Some(index) = older {
-            occupancy.held -= self.chunks[index].count();
-        }
+        let older_count = older.map_or(Count::ZERO, |index| self.chunks[index].count());
         // One that is no longer than the older needs no room, and takes none from those who wait for some.
         let fits = |index: usize| len <= self.chunks[index].count().bytes as usize;
         let admitted = match self.gate == Gate::Open && older.is_some_and(fits) {
-            true => Ok(Entry::Free),
+            true => Ok(Entries::FREE),
             false => {
                 let may_be_reserved = terms.as_ref().is_some_and(Terms::are_for_the_transport);
                 let asked = if may_be_reserved { ANY } else { group };
-                admission::admit(limits, self.gate, occupancy, asked, len)
+                self.decide(limits, [asked, group], len, older_count)
             }
         };
         match admitted {
-            Ok(Entry::Free) => {}
-            Ok(Entry::Evicting) => {
+            Ok(entries) => {
                 // The oldest make way, and it might be among them.
-                older.inspect(|&index| self.drop_older(index));
-                self.evict_for(limits, len);
+                if entries.evict() {
+                    older.inspect(|&index| self.drop_older(index));
+                }
+                self.make_room(limits, group, len, entries);
             }
             Err(refusal) => {
                 if when_full == WhenFull::Refuse || !matches!(refusal, Refusal::Full(_)) {
@@ -159,13 +159,21 @@ impl<To: Copy + Eq> State<To> {
         }
         let len = Count::one(HEADER + payload.byte_len());
         let pieces = payload.into_pieces();
+        let of = group;
         let group = match terms.are_for_the_transport() {
-            true => GroupId::RESERVED,
+            true => {
+                terms.of = Some(of);
+                GroupId::RESERVED
+            }
             false => group,
         };
         if let Some(index) = self.older(terms.key) {
             let place = &mut self.chunks[index];
             let newer = Chunk::large(to, place.first, now, terms, group, pieces);
+            if let Some(shares) = &mut self.shares {
+                shares.comes(of, len, newer.first);
+                shares.goes(place);
+            }
             let older = mem::replace(place, newer);
             let why = SendDrop::Replaced;
             self.account.replace(older.count(), why, len);
@@ -177,6 +185,9 @@ impl<To: Copy + Eq> State<To> {
             let number = self.account.next_number() - 1;
             let chunk = Chunk::large(to, number, now, terms, group, pieces);
             self.apart.comes(&chunk);
+            if let Some(shares) = &mut self.shares {
+                shares.comes(of, len, number);
+            }
             self.chunks.push_back(chunk);
         }
         (self.take_doorbell(), None)
@@ -198,6 +209,7 @@ impl<To: Copy + Eq> State<To> {
             let replaced = Place::Dropped(SendDrop::Replaced);
             self.account
                 .transfer(Place::Queued, replaced, older.count());
+            self.leaves_share(older);
         }
         self.deferred.discard(older);
     }
@@ -207,6 +219,7 @@ impl<To: Copy + Eq> State<To> {
         if self.apart.by_key.is_empty() {
             return;
         }
+        let mut leaving = Leaving::default();
         for chunk in mem::take(chunks) {
             if chunk
                 .key()
@@ -215,11 +228,13 @@ impl<To: Copy + Eq> State<To> {
                 let replaced = Place::Dropped(SendDrop::Replaced);
                 self.account
                     .transfer(Place::InFlight, replaced, chunk.count());
+                leaving.add(&chunk, usize::MAX);
                 self.deferred.discard([chunk]);
             } else {
                 chunks.push_back(chunk);
             }
         }
+        self.end_in_shares(Some(leaving));
     }
 
     /// Drops the queued frames that have gone stale, of which any may be the first.
@@ -232,6 +247,7 @@ impl<To: Copy + Eq> State<To> {
                 self.apart.goes(&chunk);
                 let stale = Place::Dropped(SendDrop::Stale);
                 self.account.transfer(Place::Queued, stale, chunk.count());
+                self.leaves_share(&chunk);
                 self.deferred.discard([chunk]);
             } else {
                 self.chunks.push_back(chunk);

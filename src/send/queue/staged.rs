@@ -93,7 +93,13 @@ impl<To: Copy + Eq> SendQueue<To> {
             state.account.offer(admitted, Count::one(len));
         }
         admitted?;
-        state.put_all(&self.limits, to, frame, now);
+        if state.shares.is_none() {
+            state.put_all(&self.limits, to, frame, now);
+        } else if let [(group, slot)] = frame
+            && let Some(payload) = slot.take()
+        {
+            *slot = state.store(&self.limits, to, *group, payload, now);
+        }
         Ok(())
     }
 }

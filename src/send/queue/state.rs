@@ -15,6 +15,7 @@ use super::{
     deferred::Deferred,
     doorbell::Doorbell,
     may_go::MayGo,
+    shares::Shares,
     spare_buffers::SpareBuffers,
     terms::Terms,
     unacked::Unacked,
@@ -27,7 +28,7 @@ use crate::{
 
 /// The longest chunk of copied frames. This is worth a system call of its own, and small enough that the
 /// writer can start on it while the next chunk fills.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 pub(super) struct State<To> {
     pub(super) gate: Gate,
@@ -44,6 +45,8 @@ pub(super) struct State<To> {
     /// What was written on the link.
     pub(super) unacked: Unacked,
     pub(super) apart: Apart,
+    /// What each group has. `None` if a group may have all of the queue, or if the queue has ended.
+    pub(super) shares: Option<Box<Shares>>,
     /// How many links there have been.
     pub(super) links: u64,
     /// Who is at the far end of the link, if it takes calls.
@@ -66,6 +69,7 @@ impl<To> Default for State<To> {
             deferred: Deferred::default(),
             unacked: Unacked::default(),
             apart: Apart::default(),
+            shares: None,
             links: 0,
             call_peer: None,
             has_sooner: false,
@@ -75,6 +79,13 @@ impl<To> Default for State<To> {
 }
 
 impl<To: Copy + Eq> State<To> {
+    pub(super) fn new(limits: &Limits) -> Self {
+        State {
+            shares: Shares::new(limits),
+            ..State::default()
+        }
+    }
+
     // ---- frames come --------------------------------------------------------------------------
 
     /// Decides whether a frame of `len` bytes may enter now. Evicts the oldest if they have to make
@@ -86,6 +97,9 @@ impl<To: Copy + Eq> State<To> {
         group: GroupId,
         len: usize,
     ) -> Result<(), Refusal> {
+        if self.shares.is_some() {
+            return self.admit_to_share(limits, group, len);
+        }
         match admission::admit(limits, self.gate, self.occupancy(), group, len)? {
             Entry::Free => {}
             Entry::Evicting => self.evict_for(limits, len),
@@ -95,7 +109,9 @@ impl<To: Copy + Eq> State<To> {
 
     /// Returns whether all these frames may enter now, without evicting anything.
     pub(super) fn admits_all(&self, limits: &Limits, together: &Together) -> bool {
-        admission::admits_all(limits, self.gate, self.occupancy(), together)
+        // Shares are looked at frame by frame.
+        self.shares.is_none()
+            && admission::admits_all(limits, self.gate, self.occupancy(), together)
     }
 
     /// Takes the frame if it may enter now. The caller drops what this returns when the lock is released.
@@ -114,6 +130,9 @@ impl<To: Copy + Eq> State<To> {
         now: CoarseInstant,
         when_full: WhenFull,
     ) -> Entered<P> {
+        if self.shares.is_some() {
+            return self.enter_share(limits, to, (group, payload), now, when_full);
+        }
         let len = HEADER + payload.byte_len();
         let Err(refusal) = self.admit(limits, group, len) else {
             return Ok(self.put(limits, to, group, payload, now));
@@ -182,7 +201,7 @@ impl<To: Copy + Eq> State<To> {
     /// Begins a chunk with the frame. Not inlined, so that only what most frames need is inlined into
     /// a push.
     #[inline(never)]
-    fn put_apart<P: Payload>(
+    pub(super) fn put_apart<P: Payload>(
         &mut self,
         limits: &Limits,
         to: To,
@@ -256,11 +275,13 @@ impl<To: Copy + Eq> State<To> {
                         MayGo::ForFormerLink => &mut for_former_links,
                         _ => &mut unsupported,
                     } += chunk.count();
+                    self.leaves_share(&chunk);
                     self.deferred.discard([chunk]);
                     continue;
                 }
             }
             count += chunk.count();
+            self.lends_of_share(&chunk);
             taken.push_back(chunk);
             if count.bytes >= BATCH_BYTES as u64 || taken.len() == BATCH_CHUNKS {
                 break;
@@ -298,6 +319,7 @@ impl<To: Copy + Eq> State<To> {
                     call.is_back();
                 }
                 self.apart.comes(&chunk);
+                self.returns_to_share(&chunk);
                 self.chunks.push_front(chunk);
             }
         }
@@ -329,7 +351,12 @@ impl<To: Copy + Eq> State<To> {
         {
             let oldest = self.chunks.front_mut();
             // Admission has checked that evicting queued frames makes enough room.
-            let evicted = oldest.expect("queued frames take the room").pop_frame();
+            let oldest = oldest.expect("queued frames take the room");
+            let group = oldest.group();
+            let evicted = oldest.pop_frame();
+            if let Some(shares) = &mut self.shares {
+                shares.leave(group, evicted);
+            }
             if self.chunks[0].frames == 0 {
                 let emptied = self.chunks.pop_front();
                 emptied.iter().for_each(|chunk| self.apart.goes(chunk));
@@ -346,6 +373,7 @@ impl<To: Copy + Eq> State<To> {
             let dropped = self.chunks.iter().take(number);
             dropped.for_each(|chunk| self.apart.goes(chunk));
         }
+        self.first_leave_shares(number);
         let dropped = self.chunks.iter().take(number).map(Chunk::count).sum();
         self.account
             .transfer(Place::Queued, Place::Dropped(reason), dropped);
@@ -369,6 +397,7 @@ impl<To: Copy + Eq> State<To> {
         self.chunks.shrink_to_fit();
         self.unacked.trim();
         self.apart.trim();
+        self.shares.iter_mut().for_each(|shares| shares.trim());
     }
 
     // ---- those who wait -----------------------------------------------------------------------
@@ -384,6 +413,9 @@ impl<To: Copy + Eq> State<To> {
 
     /// Grants room to the senders in line, in their order, until there is none for the first of them.
     pub(super) fn grant_room(&mut self, limits: &Limits) {
+        if self.shares.is_some() {
+            self.let_on();
+        }
         while let Some(len) = self.waiters.first() {
             match admission::grant(limits, self.occupancy(), len) {
                 None => return,
@@ -430,6 +462,8 @@ impl<To: Copy + Eq> State<To> {
         if self.gate.drops().is_none() {
             self.gate = gate;
         }
+        // No frame can come any more, so nobody has to leave room for others.
+        self.shares = None;
         if let Some(reason) = self.gate.drops() {
             self.drop_queued(self.chunks.len(), reason);
         }

@@ -16,6 +16,8 @@ pub(crate) struct Terms {
     pub(crate) part: Option<QueuedPart>,
     /// It is a call, and goes to the reserved group.
     pub(crate) call: Option<QueuedCall>,
+    /// The group that it is for, if it goes to the reserved group. Set when it is queued.
+    pub(crate) of: Option<GroupId>,
 }
 
 /// The group of a frame, and what its sender calls it by.

@@ -5,18 +5,23 @@
 //! sender leaves the line, and its room stays reserved until it uses it or gives it back. A
 //! granted sender that nobody polls holds only the room of its own frame.
 //!
+//! Where groups have shares of the queue, a sender whose share is used up is held back beside the line until it is
+//! let on. Then it has the place in line of its ticket.
+//!
 //! How much room there is, and when to grant it, is left to the queue's state. A sender's own side is
 //! [`InLine`](super::in_line::InLine).
 
 use std::{collections::BTreeMap, task::Waker};
 
-use crate::wire::count::Count;
+use crate::{ids::GroupId, wire::count::Count};
 
 /// The senders in line, and the room reserved for those who have left it.
 #[derive(Default)]
 pub(super) struct Waiters {
     /// By ticket, which is the order in which they asked.
     line: BTreeMap<Ticket, Waiter>,
+    /// Those who wait for their group's share, by group and ticket. They need no room yet.
+    held_back: BTreeMap<(GroupId, Ticket), Waiter>,
     next: Ticket,
     requested: Count,
     reserved: Count,
@@ -26,27 +31,38 @@ pub(super) struct Waiters {
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq, Ord, PartialOrd)]
 pub(super) struct Ticket(u64);
 
-struct Waiter {
+pub(super) struct Waiter {
     /// The length of its frame.
     len: usize,
     /// `None` only between `join` and the first `renew`.
-    waker: Option<Waker>,
+    pub(super) waker: Option<Waker>,
 }
 
 impl Waiters {
     /// Puts a sender with a frame of `len` bytes at the end of the line.
     pub(super) fn join(&mut self, len: usize) -> Ticket {
-        let ticket = self.next;
-        self.next = Ticket(ticket.0 + 1);
+        let ticket = self.next_ticket();
         self.requested += Count::one(len);
         self.line.insert(ticket, Waiter { len, waker: None });
         ticket
     }
 
-    /// Exchanges the waker of a sender in line with the given one. Returns `false` if the sender is
-    /// not in line: it has been granted room, or the queue has ended.
-    pub(super) fn renew(&mut self, ticket: Ticket, waker: &mut Option<Waker>) -> bool {
-        let Some(waiter) = self.line.get_mut(&ticket) else {
+    fn next_ticket(&mut self) -> Ticket {
+        let ticket = self.next;
+        self.next = Ticket(ticket.0 + 1);
+        ticket
+    }
+
+    /// Exchanges the waker of a sender in line, or held back, with the given one. Returns `false` if the
+    /// sender is neither: it has been granted room, or the queue has ended.
+    pub(super) fn renew(
+        &mut self,
+        group: GroupId,
+        ticket: Ticket,
+        waker: &mut Option<Waker>,
+    ) -> bool {
+        let in_line = self.line.get_mut(&ticket);
+        let Some(waiter) = in_line.or_else(|| self.held_back.get_mut(&(group, ticket))) else {
             return false;
         };
         std::mem::swap(&mut waiter.waker, waker);
@@ -78,14 +94,54 @@ impl Waiters {
         waiter.waker
     }
 
+    // ---- those who wait for their group's share -----------------------------------------------
+
+    /// Holds back a sender with a frame of `len` bytes, behind the others of its group.
+    pub(super) fn hold_back(&mut self, group: GroupId, len: usize) -> Ticket {
+        let ticket = self.next_ticket();
+        let waiter = Waiter { len, waker: None };
+        self.held_back.insert((group, ticket), waiter);
+        ticket
+    }
+
+    /// Returns the length of the frame of the group's first sender that is held back.
+    pub(super) fn first_held_back(&self, group: GroupId) -> Option<usize> {
+        let of_group = (group, Ticket(0))..=(group, Ticket(u64::MAX));
+        let (_, waiter) = self.held_back.range(of_group).next()?;
+        Some(waiter.len)
+    }
+
+    /// Puts the group's first sender that is held back into the line.
+    pub(super) fn let_on(&mut self, group: GroupId) {
+        let of_group = (group, Ticket(0))..=(group, Ticket(u64::MAX));
+        let first = self.held_back.range(of_group).next().map(|(key, _)| *key);
+        if let Some(key) = first
+            && let Some(waiter) = self.held_back.remove(&key)
+        {
+            self.requested += Count::one(waiter.len);
+            self.line.insert(key.1, waiter);
+        }
+    }
+
+    /// Removes a sender that gives up, if it is held back.
+    pub(super) fn leave_held_back(&mut self, group: GroupId, ticket: Ticket) -> Option<Waiter> {
+        self.held_back.remove(&(group, ticket))
+    }
+
+    // ---- the end, and what can be seen --------------------------------------------------------
+
     /// Removes all senders from the line and returns their wakers. Called when the queue accepts no more
     /// frames.
     ///
     /// Counts the room of all of them as reserved, so that [`leave`](Waiters::leave) works unchanged.
     pub(super) fn end(&mut self) -> impl Iterator<Item = Waker> {
+        let held_back = std::mem::take(&mut self.held_back);
+        let of_those = held_back.values().map(|waiter| Count::one(waiter.len));
+        self.requested += of_those.sum();
         self.reserved = self.requested;
         let line = std::mem::take(&mut self.line);
-        line.into_values().filter_map(|waiter| waiter.waker)
+        let all = line.into_values().chain(held_back.into_values());
+        all.filter_map(|waiter| waiter.waker)
     }
 
     /// Returns the room that was granted and is not used yet.
@@ -105,11 +161,13 @@ impl Waiters {
 mod tests {
     use super::*;
 
+    const GROUP: GroupId = GroupId::new(1);
+
     fn waiters(lens: &[usize]) -> (Waiters, Vec<Ticket>) {
         let mut waiters = Waiters::default();
         let mut join = |len: &usize| {
             let ticket = waiters.join(*len);
-            assert!(waiters.renew(ticket, &mut noop()));
+            assert!(waiters.renew(GROUP, ticket, &mut noop()));
             ticket
         };
         let tickets = lens.iter().map(&mut join).collect();
@@ -125,9 +183,9 @@ mod tests {
         let (mut waiters, tickets) = waiters(&[30, 10, 20]);
         for (ticket, len) in tickets.iter().zip([30, 10, 20]) {
             assert_eq!(waiters.first(), Some(len));
-            assert!(waiters.renew(*ticket, &mut noop()));
+            assert!(waiters.renew(GROUP, *ticket, &mut noop()));
             assert!(waiters.grant_first().is_some());
-            assert!(!waiters.renew(*ticket, &mut noop()));
+            assert!(!waiters.renew(GROUP, *ticket, &mut noop()));
         }
         assert_eq!(waiters.first(), None);
         assert!(waiters.grant_first().is_none());
@@ -148,12 +206,41 @@ mod tests {
     }
 
     #[test]
+    fn who_is_held_back_needs_no_room_and_has_the_place_of_its_ticket_when_it_is_let_on() {
+        const OTHER: GroupId = GroupId::new(2);
+        let mut waiters = Waiters::default();
+        let first = waiters.hold_back(GROUP, 10);
+        waiters.hold_back(OTHER, 20);
+        waiters.hold_back(GROUP, 30);
+        let last = waiters.join(40);
+        assert_eq!(
+            (waiters.requested(), waiters.first()),
+            (Count::one(40), Some(40))
+        );
+        assert!(waiters.renew(GROUP, first, &mut noop()));
+        assert_eq!(waiters.first_held_back(GROUP), Some(10));
+        waiters.let_on(GROUP);
+        assert_eq!(waiters.first(), Some(10), "it asked before the other");
+        assert!(waiters.renew(GROUP, first, &mut noop()));
+        assert_eq!(waiters.first_held_back(GROUP), Some(30));
+        assert_eq!(waiters.first_held_back(OTHER), Some(20));
+        assert_eq!(waiters.requested(), Count::new(2, 50));
+        assert!(waiters.grant_first().is_some());
+        assert!(
+            waiters.leave_held_back(GROUP, last).is_none(),
+            "it is in line"
+        );
+    }
+
+    #[test]
     fn after_the_end_everybody_can_leave_and_nothing_stays_reserved() {
-        let (mut waiters, tickets) = waiters(&[10, 20]);
+        let (mut waiters, mut tickets) = waiters(&[10, 20]);
         waiters.grant_first();
-        assert_eq!(waiters.end().count(), 1, "the other was woken before");
+        tickets.push(waiters.hold_back(GROUP, 30));
+        assert!(waiters.renew(GROUP, tickets[2], &mut noop()));
+        assert_eq!(waiters.end().count(), 2, "the other was woken before");
         assert_eq!(waiters.first(), None);
-        for (ticket, len) in tickets.into_iter().zip([10, 20]) {
+        for (ticket, len) in tickets.into_iter().zip([10, 20, 30]) {
             assert!(waiters.leave(ticket, len).is_none());
         }
         assert_eq!(waiters.reserved(), Count::ZERO);

@@ -5,6 +5,7 @@ mod bounds;
 mod bursts;
 mod ending;
 mod foreign_code;
+mod group_share;
 mod latest;
 mod order;
 mod staged;
@@ -32,6 +33,7 @@ fn limits() -> Limits {
         stale_after: Duration::from_millis(100),
         overflow: Overflow::RejectNewest,
         large_from: LARGE_FROM,
+        share: None,
     }
 }
 
