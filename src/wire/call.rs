@@ -158,14 +158,12 @@ fn micros(left: Duration) -> u64 {
     u64::try_from(left.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Returns the head of an encoded call that has waited for so long before it is written.
-pub(crate) fn after_waiting(head: &[u8], waited: Duration) -> Bytes {
-    let mut head = BytesMut::from(head);
+/// Takes off how long an encoded call has waited before it is written.
+pub(crate) fn take_off(head: &mut [u8], waited: Duration) {
     if let Some(left) = head.get_mut(LEFT_AT..LEFT_AT + 8) {
         let before = left.first_chunk().map_or(0, |it| u64::from_be_bytes(*it));
         left.copy_from_slice(&before.saturating_sub(micros(waited)).to_be_bytes());
     }
-    head.freeze()
 }
 
 /// A received frame about a call.
@@ -270,7 +268,8 @@ mod tests {
     #[test]
     fn the_time_that_a_call_has_waited_is_taken_off() {
         let left = |waited| {
-            let head = after_waiting(&SECOND.encode(CallId(1)), Duration::from_millis(waited));
+            let mut head = SECOND.encode(CallId(1)).to_vec();
+            take_off(&mut head, Duration::from_millis(waited));
             read(&framed(&head)).expect("a call").says
         };
         let group = GroupId::new(3);

@@ -110,7 +110,7 @@ impl<To: Copy + Eq> Chunk<To> {
         match (call.is_taken(far.map(|far| far.on(link))), far) {
             (true, _) => {
                 if !waited.is_zero() {
-                    self.set_head(|head| call::after_waiting(head, waited));
+                    self.change_head(|head| call::take_off(head, waited));
                 }
                 MayGo::Yes
             }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     admission::Limits,
@@ -50,6 +50,8 @@ enum Body {
     /// Frames encoded behind one another, from `start` on. The bytes before `start` are frames that
     /// have been removed.
     Encoded { buffer: Vec<u8>, start: usize },
+    /// One frame with terms of its own, in one piece.
+    Single(Vec<u8>),
     /// One frame with a large payload, which is not copied into a shared buffer.
     Large { header: [u8; HEADER], payload: Kept },
 }
@@ -94,6 +96,28 @@ impl<To: Copy + Eq> Chunk<To> {
         }
     }
 
+    /// Makes one of a short frame with terms of its own.
+    pub(super) fn single(
+        to: To,
+        first: u64,
+        at: CoarseInstant,
+        terms: Terms,
+        group: GroupId,
+        payload: [&[u8]; 2],
+    ) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER + payload[0].len() + payload[1].len());
+        encode(&mut bytes, group, payload, 0);
+        Chunk {
+            to,
+            first,
+            at,
+            frames: 1,
+            terms: terms.are_own().then(|| Box::new(terms)),
+            cuts: 0,
+            body: Body::Single(bytes),
+        }
+    }
+
     /// Returns whether the chunk has this age and destination, its frames are those before `number`, and a
     /// frame of `len` bytes can be appended so that the buffer stays within `limit`.
     #[inline]
@@ -112,7 +136,7 @@ impl<To: Copy + Eq> Chunk<To> {
                     && self.behind() == number
                     && buffer.len() + len <= limit
             }
-            Body::Large { .. } => false,
+            Body::Single(_) | Body::Large { .. } => false,
         }
     }
 
@@ -160,7 +184,7 @@ impl<To: Copy + Eq> Chunk<To> {
     pub(super) fn buffer_len(&self) -> usize {
         match &self.body {
             Body::Encoded { buffer, .. } => buffer.len(),
-            Body::Large { .. } => 0,
+            Body::Single(_) | Body::Large { .. } => 0,
         }
     }
 
@@ -196,12 +220,25 @@ impl<To: Copy + Eq> Chunk<To> {
         self.terms.as_mut()?.call.as_mut()
     }
 
-    /// Replaces its first piece by another one of the same length.
-    pub(super) fn set_head(&mut self, change: impl FnOnce(&[u8]) -> Bytes) {
-        if let Body::Large { payload, .. } = &mut self.body {
-            let head = change(&payload.0[0]);
-            debug_assert_eq!(head.len(), payload.0[0].len());
-            payload.0[0] = head;
+    /// Changes the bytes behind its header, at least those of its payload's first piece.
+    pub(super) fn change_head(&mut self, change: impl FnOnce(&mut [u8])) {
+        match &mut self.body {
+            Body::Encoded { .. } => unreachable!("has frames without terms of their own"),
+            Body::Single(bytes) => change(&mut bytes[HEADER..]),
+            Body::Large { payload, .. } => {
+                let mut head = BytesMut::from(&payload.0[0][..]);
+                change(&mut head);
+                payload.0[0] = head.freeze();
+            }
+        }
+    }
+
+    /// Returns how many slices it takes to write it.
+    pub(super) fn slices(&self) -> usize {
+        match &self.body {
+            Body::Encoded { .. } | Body::Single(_) => 1,
+            Body::Large { payload, .. } if payload.0[1].is_empty() => 2,
+            Body::Large { .. } => 3,
         }
     }
 
@@ -228,6 +265,7 @@ impl<To: Copy + Eq> Chunk<To> {
     pub(super) fn parts(&self) -> [&[u8]; 3] {
         match &self.body {
             Body::Encoded { buffer, start } => [&buffer[*start..], &[], &[]],
+            Body::Single(bytes) => [bytes, &[], &[]],
             Body::Large { header, payload } => [header, &payload.0[0], &payload.0[1]],
         }
     }
@@ -247,6 +285,7 @@ impl<To: Copy + Eq> Chunk<To> {
     fn head(&self) -> (&[u8], usize) {
         match &self.body {
             Body::Encoded { buffer, start } => (buffer, *start),
+            Body::Single(bytes) => (bytes, 0),
             Body::Large { header, .. } => (header, 0),
         }
     }
@@ -277,10 +316,8 @@ impl<To: Copy + Eq> Chunk<To> {
     }
 
     pub(super) fn first_len(&self) -> usize {
-        match &self.body {
-            Body::Encoded { buffer, start } => frame::len_at(buffer, *start),
-            Body::Large { header, .. } => frame::len_at(header, 0),
-        }
+        let (buffer, start) = self.head();
+        frame::len_at(buffer, start)
     }
 
     /// Returns its frames as datagrams carry them, which is without their lengths.
@@ -366,7 +403,7 @@ impl<To: Copy + Eq> Chunk<To> {
                 buffer.clear();
                 Ok(buffer)
             }
-            Body::Large { .. } => Err(self),
+            Body::Single(_) | Body::Large { .. } => Err(self),
         }
     }
 }

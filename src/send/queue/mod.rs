@@ -98,9 +98,11 @@ pub(crate) const LARGE_FROM: usize = 8 << 10;
 /// A batch takes no more chunks once it is this long.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// The most chunks in a batch. Each needs up to two slices, or three if its payload is a pair, and one
-/// vectored write carries 64.
-const BATCH_CHUNKS: usize = 32;
+/// A batch takes no more chunks once it needs so many slices: as many as one vectored write carries.
+const BATCH_SLICES: usize = 64;
+
+/// From so many chunks on, the writer is slow.
+const LONG_QUEUE: usize = 32;
 
 /// A bounded queue of frames, each for a `To`: `()` where all have the same destination.
 pub(crate) struct SendQueue<To = ()> {

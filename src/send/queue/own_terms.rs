@@ -158,7 +158,6 @@ impl<To: Copy + Eq> State<To> {
             call.is_queued();
         }
         let len = Count::one(HEADER + payload.byte_len());
-        let pieces = payload.into_pieces();
         let of = group;
         let group = match terms.are_for_the_transport() {
             true => {
@@ -169,7 +168,7 @@ impl<To: Copy + Eq> State<To> {
         };
         if let Some(index) = self.older(terms.key) {
             let place = &mut self.chunks[index];
-            let newer = Chunk::large(to, place.first, now, terms, group, pieces);
+            let (newer, copied) = own_chunk(limits, (to, place.first, now), terms, group, payload);
             if let Some(shares) = &mut self.shares {
                 shares.comes(of, len, newer.first);
                 shares.goes(place);
@@ -180,17 +179,18 @@ impl<To: Copy + Eq> State<To> {
             self.deferred.discard([older]);
             // It may be shorter.
             self.grant_room(limits);
+            (self.take_doorbell(), copied)
         } else {
             self.account.offer(Ok(()), len);
             let number = self.account.next_number() - 1;
-            let chunk = Chunk::large(to, number, now, terms, group, pieces);
+            let (chunk, copied) = own_chunk(limits, (to, number, now), terms, group, payload);
             self.apart.comes(&chunk);
             if let Some(shares) = &mut self.shares {
                 shares.comes(of, len, number);
             }
             self.chunks.push_back(chunk);
+            (self.take_doorbell(), copied)
         }
-        (self.take_doorbell(), None)
     }
 
     /// Returns where the queued frame with the same key is.
@@ -255,4 +255,21 @@ impl<To: Copy + Eq> State<To> {
         }
         self.frames_left(limits);
     }
+}
+
+/// Makes the chunk of a frame with terms of its own, with this destination, number and age. Returns the payload if it was
+/// copied, as a short one is.
+fn own_chunk<To: Copy + Eq, P: Payload>(
+    limits: &Limits,
+    (to, number, now): (To, u64, CoarseInstant),
+    terms: Terms,
+    group: GroupId,
+    payload: P,
+) -> (Chunk<To>, Option<P>) {
+    if payload.byte_len() < limits.large_from {
+        let chunk = Chunk::single(to, number, now, terms, group, payload.pieces());
+        return (chunk, Some(payload));
+    }
+    let pieces = payload.into_pieces();
+    (Chunk::large(to, number, now, terms, group, pieces), None)
 }

@@ -1,6 +1,6 @@
 //! Emptied buffers that are kept to be filled again.
 
-use super::{BATCH_BYTES, BATCH_CHUNKS};
+use super::{BATCH_BYTES, LONG_QUEUE};
 
 /// Emptied buffers, at most as many, and together as large, as the chunks of one batch.
 #[derive(Default)]
@@ -24,7 +24,7 @@ impl SpareBuffers {
     pub(super) fn keep(&mut self, buffer: Vec<u8>) {
         debug_assert!(buffer.is_empty());
         let bytes = self.bytes + buffer.capacity();
-        if self.buffers.len() < BATCH_CHUNKS && bytes <= BATCH_BYTES {
+        if self.buffers.len() < LONG_QUEUE && bytes <= BATCH_BYTES {
             self.buffers.push(buffer);
             self.bytes = bytes;
         }
@@ -47,10 +47,10 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_one_batch_needs() {
         let mut spare = SpareBuffers::default();
-        for _ in 0..2 * BATCH_CHUNKS {
+        for _ in 0..2 * LONG_QUEUE {
             spare.keep(Vec::with_capacity(10));
         }
-        assert_eq!(spare.buffers.len(), BATCH_CHUNKS);
+        assert_eq!(spare.buffers.len(), LONG_QUEUE);
         let mut spare = SpareBuffers::default();
         for _ in 0..5 {
             spare.keep(Vec::with_capacity(BATCH_BYTES / 4));

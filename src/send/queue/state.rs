@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, mem, task::Waker};
 
 use super::{
-    BATCH_BYTES, BATCH_CHUNKS, Entered, WhenFull,
+    BATCH_BYTES, BATCH_SLICES, Entered, LONG_QUEUE, WhenFull,
     account::{Account, Place, SendDrop},
     admission::{self, Entry, Gate, Limits, Occupancy, Together},
     apart::Apart,
@@ -212,7 +212,7 @@ impl<To: Copy + Eq> State<To> {
     ) -> Option<P> {
         // If the writer is slow, many chunks wait. Then the last chunk, which takes no more frames, is
         // shrunk to what it needs.
-        if self.chunks.len() >= BATCH_CHUNKS
+        if self.chunks.len() >= LONG_QUEUE
             && let Some(full) = self.chunks.back_mut()
         {
             full.shrink();
@@ -258,7 +258,7 @@ impl<To: Copy + Eq> State<To> {
         now: CoarseInstant,
     ) -> VecDeque<Chunk<To>> {
         let mut taken = VecDeque::new();
-        let mut count = Count::ZERO;
+        let (mut count, mut slices) = (Count::ZERO, 0);
         let mut for_former_links = Count::ZERO;
         let mut unsupported = Count::ZERO;
         while let Some(mut chunk) = self.chunks.pop_front() {
@@ -281,9 +281,10 @@ impl<To: Copy + Eq> State<To> {
                 }
             }
             count += chunk.count();
+            slices += chunk.slices();
             self.lends_of_share(&chunk);
             taken.push_back(chunk);
-            if count.bytes >= BATCH_BYTES as u64 || taken.len() == BATCH_CHUNKS {
+            if count.bytes >= BATCH_BYTES as u64 || slices >= BATCH_SLICES {
                 break;
             }
         }

@@ -67,7 +67,7 @@ fn write(queue: &Arc<SendQueue>) {
 
 /// Returns the bytes of the batch that are not written yet, in wire form.
 fn wire(batch: &Batch) -> Vec<u8> {
-    let mut slices = [IoSlice::new(&[]); 3 * BATCH_CHUNKS];
+    let mut slices = [IoSlice::new(&[]); 3 * BATCH_SLICES];
     let filled = batch.slices(&mut slices, usize::MAX);
     let mut bytes = Vec::new();
     // Slice by slice: Miri would take minutes to copy the bytes one by one.
