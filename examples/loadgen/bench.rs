@@ -11,10 +11,15 @@
 //! The files:
 //! - cases and their size: `case.rs` and `work.rs`;
 //! - contestants: `raw.rs`, `framed.rs` and `ours.rs`; for datagrams `datagrams.rs`;
-//!   for round trips `round_trip.rs`; for idle connections `idle.rs`;
+//!   for round trips `round_trip.rs`; for calls `calls.rs`, `call_plain.rs` and `call_ours.rs`; for idle
+//!   connections `idle.rs`;
 //! - running them: `child.rs`, `side.rs`, `started.rs`, `keys.rs`, `goal.rs`, `pool.rs` and `cost.rs`;
-//! - results: `figures.rs`, `row.rs`, `table.rs` and `chart.rs`.
+//! - results: `figures.rs`, `row.rs`, `table.rs`, `call_table.rs` and `chart.rs`.
 
+mod call_ours;
+mod call_plain;
+mod call_table;
+mod calls;
 mod case;
 mod chart;
 mod child;
@@ -53,7 +58,7 @@ pub(crate) use self::{
 };
 use crate::{Failure, node::Where};
 
-/// Compares this crate with raw sockets and with plain tokio; takes less than eight minutes.
+/// Compares this crate with raw sockets and with plain tokio; takes less than twelve minutes.
 ///
 /// All runs are between processes on this machine, over loopback, so the results are those of
 /// the programs and not of a network.

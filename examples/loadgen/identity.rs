@@ -43,6 +43,11 @@ impl IdentityArgs {
         }
     }
 
+    /// Gives this node a number if it has none.
+    pub(crate) fn node_or(&mut self, number: u64) {
+        self.node.get_or_insert(number);
+    }
+
     pub(crate) fn has_node(&self) -> bool {
         self.node.is_some()
     }

@@ -19,25 +19,34 @@
 //! cargo run --release --example loadgen -- sink --listen 127.0.0.1:7001 --node 1 --frames 10
 //! cargo run --release --example loadgen -- blast --node 2 --to 127.0.0.1:7001 --large \
 //!     --frames 10 --size 200000000 --lane bulk
+//!
+//! cargo run --release --example loadgen -- serve --listen 127.0.0.1:7001
+//! cargo run --release --example loadgen -- call --to 127.0.0.1:7001 --count 1000000 --size 64 \
+//!     --in-flight 64 --deadline 1s
 //! ```
 //!
-//! In the lines with `--node` nodes introduce themselves (`--node`), so that one connection carries both
-//! questions and answers, and ping and beat need to listen nowhere. Messages that are longer than a frame need that, too.
+//! With `--node`, nodes introduce themselves, so that one connection carries both questions and answers, and ping
+//! and beat need to listen nowhere. Messages that are longer than a frame need that, too. Serve and call always do: without
+//! `--node`, they choose a number.
 //!
 //! Beat sends heartbeats at a fixed pace, and bulk frames beside them: how long do heartbeats wait behind long
 //! frames, on the same lane or another one?
+//!
+//! Call makes calls, a fixed number at a time, and counts the failed ones by reason. With `--runtime multi` its callers
+//! run on a multi-threaded tokio runtime, as they do in a program that uses actix for nothing else.
 //!
 //! `loadgen keys DIR --nodes 3` makes a CA, and keys and certificates of three nodes. With them, nodes encrypt
 //! their connections (`--tls-ca`, `--tls-cert`, `--tls-key`, `--tls-allow`).
 //!
 //! Every role that listens prints `listening on ADDR` to standard error once it can be reached. It prints its
 //! report to standard output when it is done or receives SIGINT or SIGTERM. It fails if something
-//! was lost that should not have been, or if the transport's counters do not balance.
+//! was lost that should not have been, if a call failed, or if the transport's counters do not balance.
 //!
 //! Each role is in the file of its name. Shared parts: `node.rs` (a transport and how it is stopped), `identity.rs`
 //! (who it is), `tls.rs` (its keys), `link.rs` (sending to another node), `payload.rs` (the payload's format), `bulk.rs`
-//! (bulk frames and messages), `received.rs` (counts what was received), `report.rs` (the report), `memory.rs` (what the
-//! process holds). Keys are made in `../support/keys.rs`.
+//! (bulk frames and messages), `callers.rs` (tasks that make calls), `threads.rs` (what they run on), `received.rs` (counts
+//! what was received), `report.rs` (the report), `memory.rs` (what the process holds). Keys are made in
+//! `../support/keys.rs`.
 
 // Also used by tests and other programs; loadgen needs only a part of it.
 #[allow(dead_code)]
@@ -47,6 +56,8 @@ mod beat;
 mod bench;
 mod blast;
 mod bulk;
+mod call;
+mod callers;
 mod echo;
 mod identity;
 mod keys;
@@ -57,7 +68,9 @@ mod payload;
 mod ping;
 mod received;
 mod report;
+mod serve;
 mod sink;
+mod threads;
 mod tls;
 
 use std::{
@@ -78,13 +91,18 @@ which ping or beat listens, and they need that of echo. Both need fixed ports; t
 order.
 
 With --node for both, answers take the connection of the questions: echo needs no --reply-to, and
-ping and beat no --listen. Then echo also answers on the lane of the question.")]
+ping and beat no --listen. Then echo also answers on the lane of the question.
+
+Serve answers calls, and call makes them. They can start in any order, and choose a number if there is
+no --node.")]
 enum Role {
     Sink(sink::Args),
     Blast(blast::Args),
     Echo(echo::Args),
     Ping(ping::Args),
     Beat(beat::Args),
+    Serve(serve::Args),
+    Call(call::Args),
     Bench(bench::Args),
     Keys(keys::Args),
     #[command(hide = true)]
@@ -101,6 +119,8 @@ async fn main() -> ExitCode {
         Role::Echo(args) => echo::run(args).await,
         Role::Ping(args) => ping::run(args).await,
         Role::Beat(args) => beat::run(args).await,
+        Role::Serve(args) => serve::run(args).await,
+        Role::Call(args) => call::run(args).await,
         Role::Bench(args) => bench::run(&args),
         Role::Keys(args) => keys::run(&args),
         Role::BenchSide(args) => bench::run_side(args).await,

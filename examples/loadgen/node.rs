@@ -24,8 +24,8 @@ const LONGEST_DATAGRAM: usize = 65_503;
 
 #[derive(clap::Args)]
 pub(crate) struct NodeArgs {
-    /// Where to listen; with port 0 the system chooses the port. Blast needs no such address, and
-    /// ping and beat need none if they have a `--node`: they can listen nowhere.
+    /// Where to listen; with port 0 the system chooses the port. Blast and call need no such
+    /// address, and ping and beat need none if they have a `--node`: they can listen nowhere.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
 
@@ -71,6 +71,22 @@ impl Where {
 }
 
 impl NodeArgs {
+    /// Prepares for calls, which only nodes make and serve that have introduced themselves. If there is no `--node`, the
+    /// node gets this number.
+    pub(crate) fn for_calls(&mut self, node: u64) -> Result<(), Failure> {
+        if self.udp {
+            return Err("--udp cannot be used: calls need connections".into());
+        }
+        // A certificate is for a number that the user knows.
+        if !self.tls.is_on() {
+            self.identity.node_or(node);
+        }
+        match self.identity.has_node() && !self.identity.has_sessions() {
+            true => Err("--sessions: calls need them".into()),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn config(&self) -> Config {
         Config::default()
             // Both programs run on one machine, and may use all connections.

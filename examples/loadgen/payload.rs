@@ -23,3 +23,12 @@ pub(crate) fn fill(payload: &mut [u8], number: u64) {
 pub(crate) fn number(payload: &[u8]) -> Option<u64> {
     payload.first_chunk().copied().map(u64::from_le_bytes)
 }
+
+/// Parses the size of a payload that has a number.
+pub(crate) fn numbered_size(text: &str) -> Result<usize, String> {
+    let size = text.parse().map_err(|err| format!("{err}"))?;
+    match size < NUMBER {
+        true => Err(format!("must be at least {NUMBER} bytes, for its number")),
+        false => Ok(size),
+    }
+}

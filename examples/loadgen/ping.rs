@@ -12,7 +12,7 @@ use crate::{
     Failure,
     link::Link,
     node::{Node, NodeArgs},
-    payload::{self, NUMBER, fill},
+    payload::{self, fill},
     report::Report,
 };
 
@@ -43,24 +43,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     warmup: u64,
 
-    /// Bytes of a payload, at least 8.
-    #[arg(long, value_name = "BYTES", value_parser = size)]
+    /// Bytes of a payload, at least 8: the number in an answer shows which question it belongs to.
+    #[arg(long, value_name = "BYTES", value_parser = payload::numbered_size)]
     size: usize,
 
     /// Gives up after this many seconds without an answer.
     #[arg(long, value_name = "S", default_value = "30s", value_parser = crate::seconds)]
     give_up: Duration,
-}
-
-/// The number in an answer shows which question it belongs to.
-fn size(text: &str) -> Result<usize, String> {
-    let size = text.parse().map_err(|err| format!("{err}"))?;
-    match size < NUMBER {
-        true => Err(format!(
-            "a ping needs at least {NUMBER} bytes, for its number"
-        )),
-        false => Ok(size),
-    }
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {

@@ -1,7 +1,9 @@
 //! The cases: their names, order, contestants and numbers of frames.
 
 use super::{
-    side::Contestant::{self, Ours, OursTls, Raw64, Raw256, Tokio},
+    side::Contestant::{
+        self, Ours, OursActor, OursMulti, OursTls, Raw64, Raw256, Tokio, TokioMulti,
+    },
     work::{Task, Work},
 };
 use crate::node::Where;
@@ -31,6 +33,7 @@ impl Case {
 pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
     const RAW: &[Contestant] = &[Raw64, Raw256, Tokio, Ours];
     const TOKIO: &[Contestant] = &[Tokio, Ours];
+    const CALLS: &[Contestant] = &[Tokio, TokioMulti, Ours, OursActor, OursMulti];
 
     let work = |task, size, frames| Work {
         task,
@@ -43,6 +46,7 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         groups: 1,
         peers: 1,
         burst: 1,
+        in_flight: 1,
         placement,
         sessions: false,
         tls: false,
@@ -69,6 +73,16 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         case.work.sessions = true;
         case.contestants = &[Tokio, Ours, OursTls];
         case
+    };
+    let calls = |name, in_flight, frames, placement| Case {
+        name,
+        work: Work {
+            in_flight,
+            placement,
+            sessions: true,
+            ..work(Task::Call, 64, frames)
+        },
+        contestants: CALLS,
     };
     let with = |mut case: Case, producers, groups, peers| {
         (case.work.producers, case.work.groups) = (producers, groups);
@@ -113,6 +127,12 @@ pub(super) fn all(placement: Where, quick: bool) -> Vec<Case> {
         with_sessions("round-trip-sessions-current", Where::Current),
         with_sessions("round-trip-sessions-dedicated", Where::Dedicated),
         with_sessions("round-trip-sessions-shared", Where::Shared),
+        calls("call-1-current", 1, 20_000, Where::Current),
+        calls("call-1-dedicated", 1, 20_000, Where::Dedicated),
+        calls("call-1-shared", 1, 20_000, Where::Shared),
+        calls("call-64-current", 64, 200_000, Where::Current),
+        calls("call-64-dedicated", 64, 200_000, Where::Dedicated),
+        calls("call-64-shared", 64, 200_000, Where::Shared),
         Case {
             name: "idle-connections",
             // The same number in a quick run: opening them takes hardly any time.

@@ -109,6 +109,7 @@ impl Row {
             "groups": work.groups,
             "peers": work.peers,
             "burst": work.burst,
+            "in_flight": work.in_flight,
             "placement": value_name(&work.placement),
             "sessions": work.sessions,
             "contestants": contestants,

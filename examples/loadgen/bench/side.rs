@@ -12,13 +12,14 @@ use std::{
 use clap::ValueEnum;
 
 use super::{
-    datagrams,
+    call_ours::{self, By},
+    call_plain, datagrams,
     figures::Figures,
     framed, idle, ours, raw, round_trip,
     started::{Side, live_no_longer_than_it_should},
     work::{Task, Work, value_name},
 };
-use crate::Failure;
+use crate::{Failure, threads::Threads};
 
 /// One side of one run; the bench starts it.
 #[derive(clap::Args)]
@@ -47,8 +48,14 @@ pub(super) enum Contestant {
     Raw256,
     /// A careful program on plain tokio.
     Tokio,
+    /// The same program on a multi-threaded runtime.
+    TokioMulti,
     /// This crate.
     Ours,
+    /// This crate; an actor serves the calls, not a function.
+    OursActor,
+    /// This crate; the callers run on a multi-threaded tokio runtime, not on an arbiter.
+    OursMulti,
     /// This crate with TLS, which needs sessions.
     OursTls,
 }
@@ -73,7 +80,25 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Contestant::Raw64 => on_own_thread(move || raw::run(args.side, &work, &to, 64 << 10))?,
         Contestant::Raw256 => on_own_thread(move || raw::run(args.side, &work, &to, 256 << 10))?,
         Contestant::Tokio => on_own_thread(move || with_tokio(args.side, work, &to))?,
-        Contestant::Ours | Contestant::OursTls => match (work.task, args.side) {
+        Contestant::TokioMulti => on_own_thread(move || with_many_threads(args.side, work, &to))?,
+        ours @ (Contestant::Ours
+        | Contestant::OursActor
+        | Contestant::OursMulti
+        | Contestant::OursTls) => match (work.task, args.side) {
+            (Task::Call, Side::Send) => {
+                let from = match ours {
+                    Contestant::OursMulti => Threads::Multi,
+                    _ => Threads::Current,
+                };
+                call_ours::call(&work, to[0], from).await?
+            }
+            (Task::Call, Side::Receive) => {
+                let by = match ours {
+                    Contestant::OursActor => By::Actor,
+                    _ => By::Function,
+                };
+                call_ours::serve(&work, by).await?
+            }
             (Task::Stream, Side::Send) => ours::send(work, &to).await?,
             (Task::Stream, Side::Receive) => ours::receive(&work).await?,
             (Task::Datagrams, Side::Send) => datagrams::send_ours(&work, to[0]).await?,
@@ -118,7 +143,26 @@ fn with_tokio(side: Side, work: Work, to: &[SocketAddr]) -> Result<Figures, Fail
             (Task::RoundTrip | Task::OneWayRoundTrip, Side::Receive) => {
                 round_trip::echo_plain(&work).await
             }
+            (Task::Call, Side::Send) => call_plain::call(&work, to[0]).await,
+            (Task::Call, Side::Receive) => call_plain::serve(&work).await,
             (Task::Idle, _) => Err("plain tokio has no such case".into()),
         }
     })
+}
+
+/// Runs calls on a multi-threaded runtime, as `#[tokio::main]` does.
+fn with_many_threads(side: Side, work: Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
+    let to = to.first().copied();
+    let run = async move {
+        match (side, to) {
+            (Side::Send, Some(to)) => call_plain::call(&work, to).await,
+            (Side::Send, None) => Err("no address".into()),
+            (Side::Receive, _) => call_plain::serve(&work).await,
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    // Spawned, because the calling thread is not one of the runtime's workers.
+    runtime.block_on(async { tokio::spawn(run).await? })
 }

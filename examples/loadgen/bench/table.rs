@@ -3,6 +3,7 @@
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 use super::{
+    call_table,
     row::Row,
     side::Contestant::{self, Ours, Raw64, Raw256, Tokio},
     work::Task,
@@ -31,8 +32,11 @@ pub(super) fn render(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(COLUMNS);
-    let (idle, busy): (Vec<_>, Vec<_>) = rows
+    let (calls, rows): (Vec<_>, Vec<_>) = rows
         .iter()
+        .partition(|row| row.case.work.task == Task::Call);
+    let (idle, busy): (Vec<_>, Vec<_>) = rows
+        .into_iter()
         .partition(|row| row.case.work.task == Task::Idle);
     for row in &busy {
         let cells = cells(row).into_iter();
@@ -46,6 +50,7 @@ pub(super) fn render(rows: &[Row]) -> String {
     if !busy.is_empty() {
         text += &format!("{table}\n{LEGEND}");
     }
+    text += &call_table::render(&calls);
     text += &widths(&busy);
     text.extend(busy.iter().filter_map(|row| lost(row)));
     text.extend(busy.iter().filter_map(|row| round_trip_line(row)));

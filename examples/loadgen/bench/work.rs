@@ -23,6 +23,8 @@ pub(super) enum Task {
     RoundTrip,
     /// The same, but plain tokio also uses one connection for each direction.
     OneWayRoundTrip,
+    /// Calls and their answers.
+    Call,
     /// Connections that are idle.
     Idle,
 }
@@ -34,7 +36,7 @@ pub(super) struct Work {
     /// Bytes of a payload.
     #[arg(long)]
     pub(super) size: usize,
-    /// Frames, datagrams, round trips or connections.
+    /// Frames, datagrams, round trips, calls or connections.
     #[arg(long)]
     pub(super) frames: u64,
     /// Number of senders that work in parallel.
@@ -49,6 +51,9 @@ pub(super) struct Work {
     /// Number of frames that our sender gives to the transport in one call.
     #[arg(long)]
     pub(super) burst: usize,
+    /// Number of calls that are under way at a time.
+    #[arg(long)]
+    pub(super) in_flight: usize,
     /// Where the actors of our transport run.
     #[arg(long, value_enum)]
     pub(super) placement: Where,
@@ -81,6 +86,7 @@ impl Work {
             format!("--groups={}", self.groups),
             format!("--peers={}", self.peers),
             format!("--burst={}", self.burst),
+            format!("--in-flight={}", self.in_flight),
             format!("--placement={placement}"),
         ];
         if self.sessions {
