@@ -33,7 +33,7 @@ pub enum CallError {
         /// Which of the two.
         what: CallPart,
     },
-    /// As many calls as allowed wait for answers from this peer, or of all peers: [`Config::calls`](crate::Config::calls)
+    /// As many calls as allowed wait for answers from this peer, or of all peers: [`Config::peer_calls`](crate::Config::peer_calls)
     /// and the settings beside it. The call was not sent. Only [`Peer::try_call`](crate::Peer::try_call) returns this.
     #[error("too many calls wait for answers")]
     Full,

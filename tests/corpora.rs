@@ -7,8 +7,8 @@ use std::{fs, path::Path};
 mod fuzz;
 
 use fuzz::{
-    certificate, config, connection, datagram, decoder, first_bytes, handshake, parts, patterns,
-    queue, writer,
+    calls, certificate, config, connection, datagram, decoder, first_bytes, handshake, parts,
+    patterns, queue, writer,
 };
 
 /// Runs every file of a target's corpus, and the empty input.
@@ -51,6 +51,11 @@ fn the_corpus_of_the_queue_holds() {
 #[test]
 fn the_corpus_of_the_writer_holds() {
     replay("writer", writer::run);
+}
+
+#[test]
+fn the_corpus_of_calls_holds() {
+    replay("calls", calls::run);
 }
 
 #[test]

@@ -50,7 +50,11 @@ use crate::{
 pub mod tls;
 
 mod assembling;
-pub use self::assembling::{Assembling, Part};
+mod calling;
+pub use self::{
+    assembling::{Assembling, Part},
+    calling::{Calling, Ended},
+};
 
 /// A send queue without a writer.
 #[derive(Debug, Clone)]

@@ -102,15 +102,19 @@ impl<To: Copy + Eq> Chunk<To> {
     /// Returns whether a call may be written now. If it may, its caller learns that it was sent, and its head says how
     /// much of its time is left.
     fn may_go_as_call(&mut self, link: u64, far: Option<CallPeer>, now: CoarseInstant) -> MayGo {
-        let waited = now.since(self.at);
+        let (waited, ttl) = (
+            now.since(self.at),
+            self.terms.as_ref().and_then(|terms| terms.ttl),
+        );
         let Some(call) = self.call() else {
             return MayGo::Yes;
         };
         let id = call.id();
         match (call.is_taken(far.map(|far| far.on(link))), far) {
             (true, _) => {
-                if !waited.is_zero() {
-                    self.change_head(|head| call::take_off(head, waited));
+                // Not what the head says less this time: the frame may have come back, and waited again.
+                if let Some(limit) = ttl.filter(|_| !waited.is_zero()) {
+                    self.change_head(|head| call::set_left(head, limit.saturating_sub(waited)));
                 }
                 MayGo::Yes
             }
