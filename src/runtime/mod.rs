@@ -7,5 +7,7 @@ mod keeper;
 pub(crate) mod lifecycle;
 pub(crate) mod load_counter;
 mod restart_budget;
+#[cfg(feature = "remote")]
+pub(crate) mod self_driven;
 pub(crate) mod supervision;
 pub(crate) mod worker;
