@@ -54,6 +54,10 @@ pub enum CallError {
         /// What the handler says, in words.
         text: String,
     },
+    /// The other node has not understood the typed message that the call carries. Callers that send typed messages get
+    /// a `RemoteError` instead, which also names the message.
+    #[error(transparent)]
+    NotUnderstood(NotUnderstood),
     /// The peer cannot be called: it has no identity, or this node has none, or its release knows no calls. The call
     /// was not sent.
     #[error("the peer takes no calls: both nodes need an identity")]
@@ -61,6 +65,33 @@ pub enum CallError {
     /// The transport is stopping or has stopped, or the peer was forgotten.
     #[error("the transport has stopped, or the peer was forgotten")]
     Stopped,
+}
+
+/// What a node has not understood of a typed message (feature `remote`).
+#[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotUnderstood {
+    /// The group serves no message with this id. No handler has seen it.
+    #[error("the group serves no such message")]
+    Unknown,
+    /// The message is newer than the newest version that the other node knows. No handler has seen it.
+    #[error("the other node knows versions up to {known}")]
+    Version {
+        /// The newest version that it knows.
+        known: u16,
+    },
+    /// The message cannot be decoded. No handler has seen it.
+    #[error("the message cannot be decoded: {text}")]
+    Undecodable {
+        /// What the codec says.
+        text: String,
+    },
+    /// A handler has handled the message, but its result cannot be encoded.
+    #[error("the result cannot be encoded: {text}")]
+    Unencodable {
+        /// What the codec says.
+        text: String,
+    },
 }
 
 /// A part of a call.

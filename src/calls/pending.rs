@@ -147,6 +147,12 @@ impl PendingCalls {
         stats.failed.count(why);
     }
 
+    /// Counts an answer that its caller could not decode.
+    #[cfg(feature = "remote")]
+    pub(crate) fn count_undecodable(&self) {
+        self.table.lock().stats.undecodable += 1;
+    }
+
     // ---- for the send queue ------------------------------------------------------------------------
 
     /// Notes that a call is about to be written. Returns whether it may be: it must be open.

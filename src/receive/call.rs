@@ -31,10 +31,10 @@ use crate::{
 /// is served tells by [`is_cancelled`](Call::is_cancelled) and [`cancelled`](Call::cancelled), and answering it does
 /// nothing.
 pub struct Call {
-    payload: Bytes,
-    served: Arc<Served>,
+    pub(super) payload: Bytes,
+    pub(super) served: Arc<Served>,
     /// Its part of the group's bound, given back when its memory is.
-    charge: Option<Charge>,
+    pub(super) charge: Option<Charge>,
 }
 
 impl Message for Call {

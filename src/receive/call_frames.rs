@@ -16,10 +16,13 @@ use crate::{
         call::Call,
         connection::Connection,
         end::End,
-        served::{CallKey, Served, Unserved, say_not_served},
+        served::{CallKey, HandlerRequest, Served, Unserved, say_not_served},
         services::CallHandler,
     },
-    wire::call::{self, CallFrame, NotServed},
+    wire::{
+        call::{self, CallFrame, NotServed},
+        message,
+    },
 };
 
 /// What a call costs beside its payload. Charged to its group.
@@ -60,6 +63,10 @@ impl Connection {
                 let text = String::from_utf8_lossy(&frame[payload_at..]).into_owned();
                 Err(CallError::Failed { code, text })
             }
+            CallFrame::NotUnderstood { code } => {
+                let why = message::not_understood(code, &frame[payload_at..]);
+                Err(CallError::NotUnderstood(why))
+            }
         };
         self.calls.pending.answer(id, peer, says);
     }
@@ -91,7 +98,7 @@ impl Connection {
         let services = calls.services.snapshot();
         let service = services
             .get(group)
-            .filter(|service| service.handler.is_there());
+            .filter(|service| service.handler.takes_calls());
         let Some(service) = service else {
             calls.served.refuse(Unserved::NoHandler);
             return say_not_served(&answer_to, key.1, NotServed::NoHandler);
@@ -117,6 +124,8 @@ impl Connection {
         match &service.handler {
             CallHandler::Actor(actor) => hand_to(actor, call, &served),
             CallHandler::Function(begin) => begin(call),
+            #[cfg(feature = "remote")]
+            CallHandler::Messages(messages) => messages.serve(call),
         }
     }
 }
@@ -126,7 +135,7 @@ fn hand_to(actor: &Recipient<Call>, call: Call, served: &Served) {
     let mut request = Box::pin(actor.send(call));
     // If it is ready, the handler is done with it already, or the mailbox has dropped it.
     if request.as_mut().now_or_never().is_none() {
-        served.keep(request);
+        served.keep(HandlerRequest::Actor(request));
     }
 }
 

@@ -39,3 +39,5 @@ pub(crate) mod served;
 pub(crate) mod services;
 pub(crate) mod serving;
 mod source;
+#[cfg(feature = "remote")]
+mod typed_call;

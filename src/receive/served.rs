@@ -19,6 +19,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+#[cfg(feature = "remote")]
+use crate::runtime::self_driven::SelfDriven;
 use crate::{
     calls::{deadlines::Deadlines, expire::Expire, pending::CallPeer},
     error::{LargeError, Refusal},
@@ -58,8 +60,24 @@ struct Table {
     stats: ServedStats,
 }
 
-/// A call in the mailbox of an actor. When this is dropped, actix skips the message, if no handler has it yet.
-pub(super) type HandlerRequest = Pin<Box<dyn Future<Output = Result<(), MailboxError>> + Send>>;
+/// A call in the mailbox of an actor.
+pub(super) enum HandlerRequest {
+    Actor(Pin<Box<dyn Future<Output = Result<(), MailboxError>> + Send>>),
+    /// It drives itself, so others hold it, too.
+    #[cfg(feature = "remote")]
+    SelfDriven(Arc<SelfDriven>),
+}
+
+impl HandlerRequest {
+    /// Lets actix skip the message, if no handler has it yet.
+    fn cancel(self) {
+        match self {
+            HandlerRequest::Actor(request) => drop(request),
+            #[cfg(feature = "remote")]
+            HandlerRequest::SelfDriven(request) => request.cancel(),
+        }
+    }
+}
 
 /// How a call ends.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
@@ -67,6 +85,10 @@ pub(super) enum Ending {
     Answered,
     Failed,
     Unanswered,
+    #[cfg(feature = "remote")]
+    NotUnderstood,
+    #[cfg(feature = "remote")]
+    NoHandler,
     Refused,
     Expired,
     Cancelled,
@@ -173,6 +195,10 @@ impl Table {
             Ending::Answered => self.stats.answered += 1,
             Ending::Failed => self.stats.failed += 1,
             Ending::Unanswered => self.stats.unanswered += 1,
+            #[cfg(feature = "remote")]
+            Ending::NotUnderstood => self.stats.not_understood += 1,
+            #[cfg(feature = "remote")]
+            Ending::NoHandler => self.stats.no_handler += 1,
             Ending::Refused => self.stats.refused += 1,
             Ending::Expired => self.stats.expired += 1,
             Ending::Cancelled => self.stats.cancelled += 1,
@@ -231,15 +257,19 @@ impl Served {
     /// Keeps the request to the handler's actor until the call has ended.
     pub(super) fn keep(&self, request: HandlerRequest) {
         let mut kept = self.request.lock();
-        // It may have ended meanwhile.
         if !self.is_over() {
             *kept = Some(request);
+            return;
         }
+        drop(kept);
+        // It has ended meanwhile.
+        request.cancel();
     }
 
     /// Drops the request, so that no handler gets the call if none has it yet, and tells the handler that has it.
     fn tell_over(&self) {
-        drop(self.request.lock().take());
+        let request = self.request.lock().take();
+        request.into_iter().for_each(HandlerRequest::cancel);
         self.over.notify_waiters();
     }
 

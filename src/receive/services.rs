@@ -28,13 +28,36 @@ pub(crate) enum CallHandler {
     Actor(Recipient<Call>),
     /// Is called on the arbiter that has read the call, and must return soon.
     Function(Arc<dyn Fn(Call) + Send + Sync>),
+    #[cfg(feature = "remote")]
+    Messages(Arc<dyn Messages>),
+}
+
+/// The typed messages that actors of one group serve.
+#[cfg(feature = "remote")]
+pub(crate) trait Messages: std::any::Any + Send + Sync {
+    /// Returns whether any of these actors is there.
+    fn is_there(&self) -> bool;
+
+    /// Gives the message in a call to its actor. Called on the arbiter that has read the call.
+    fn serve(&self, call: Call);
 }
 
 impl CallHandler {
-    pub(super) fn is_there(&self) -> bool {
+    /// Returns whether it can be given a call. Messages refuse by themselves what nobody serves.
+    pub(super) fn takes_calls(&self) -> bool {
+        match self {
+            #[cfg(feature = "remote")]
+            CallHandler::Messages(_) => true,
+            CallHandler::Actor(_) | CallHandler::Function(_) => self.is_there(),
+        }
+    }
+
+    fn is_there(&self) -> bool {
         match self {
             CallHandler::Actor(actor) => actor.connected(),
             CallHandler::Function(_) => true,
+            #[cfg(feature = "remote")]
+            CallHandler::Messages(messages) => messages.is_there(),
         }
     }
 }
@@ -44,6 +67,8 @@ impl fmt::Debug for CallHandler {
         f.write_str(match self {
             CallHandler::Actor(_) => "Actor",
             CallHandler::Function(_) => "Function",
+            #[cfg(feature = "remote")]
+            CallHandler::Messages(_) => "Messages",
         })
     }
 }
@@ -83,6 +108,51 @@ impl Services {
             Ok(table.insert(group, Arc::new(service)))
         })
         .map(drop)
+    }
+
+    /// Lets these messages be served in a group, or lets `add` add them to those that are served there already. It is
+    /// called with the table locked. Returns what it returns.
+    #[cfg(feature = "remote")]
+    pub(crate) fn serve_messages<T>(
+        &self,
+        group: GroupId,
+        messages: Arc<dyn Messages>,
+        add: impl FnOnce(&dyn Messages) -> Result<T, RegisterError>,
+    ) -> Result<Option<T>, RegisterError> {
+        if group == GroupId::RESERVED {
+            return Err(RegisterError::Reserved);
+        }
+        let (added, _former) = self.change(|table| {
+            let known = table.get(group).map(|known| &known.handler);
+            match known.filter(|known| known.is_there()) {
+                Some(CallHandler::Messages(known)) => Ok((Some(add(&**known)?), None)),
+                Some(_) => Err(RegisterError::Taken(group)),
+                None => {
+                    let service = Service {
+                        handler: CallHandler::Messages(messages),
+                        held: HeldBytes::default(),
+                    };
+                    Ok((None, table.insert(group, Arc::new(service))))
+                }
+            }
+        })?;
+        Ok(added)
+    }
+
+    /// Calls `change` with the messages that are served in a group and the table locked. Returns what it returns.
+    #[cfg(feature = "remote")]
+    pub(crate) fn change_messages<T>(
+        &self,
+        group: GroupId,
+        change: impl FnOnce(&dyn Messages) -> T,
+    ) -> Option<T> {
+        let changed = self.change(|table| {
+            Ok(match table.get(group).map(|known| &known.handler) {
+                Some(CallHandler::Messages(known)) => Some(change(&**known)),
+                _ => None,
+            })
+        });
+        changed.ok().flatten()
     }
 
     /// Serves the calls of a group no more. Returns whether they were served.

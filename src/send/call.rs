@@ -105,6 +105,12 @@ impl Peer {
     pub fn try_call(&self, group: GroupId, payload: impl Into<Bytes>) -> CallFuture {
         CallFuture::new(self, group, payload.into(), WhenFull::Refuse)
     }
+
+    /// Counts a call that was refused before it began.
+    #[cfg(feature = "remote")]
+    pub(crate) fn refuse_call(&self, why: &CallError) {
+        self.state.calls.pending.refuse(why);
+    }
 }
 
 /// A call that waits for its answer; see [`Peer::call`].
@@ -147,6 +153,11 @@ impl CallFuture {
             peer: peer.clone(),
             stage: Stage::New(request),
         }
+    }
+
+    #[cfg(feature = "remote")]
+    pub(crate) fn count_undecodable(&self) {
+        self.peer.state.calls.pending.count_undecodable();
     }
 
     /// Sets how long the call waits for its answer, from its first poll on. Zero: it fails at once. A call that has

@@ -9,7 +9,7 @@
 //! 13      1     zero      ignored when read
 //! 14      2     fields    u16 big-endian: how many bytes of fields follow the head
 //! 16      8     call      u64 big-endian: the number that the caller's node gave the call
-//! 24      4     target    u32 big-endian: the group of a call, the code of a failure, or why it was not served
+//! 24      4     target    u32 big-endian: the group of a call, the code of a failure, or why it was not served or understood
 //! 28      8     left      u64 big-endian: how many microseconds the caller still waits; of a call only
 //! 36      m     fields    each a tag of one byte, a length of one byte, and so many bytes; unknown tags are skipped
 //! 36+m    n     payload   of a call or of an answer, or the text of a failure
@@ -21,6 +21,7 @@
 //! 4     callee   the call was not served, and no handler has seen the end of it
 //! 5     caller   nobody waits for the answer any more
 //! 6     caller   nothing: it has the place of a call that was given up before it was written
+//! 7     callee   the typed message in the call was not understood; see `message`
 //! ```
 //!
 //! They are numbered as frames are. A call or an answer that is longer than a frame travels as a message in parts
@@ -57,6 +58,7 @@ const FAILURE: u8 = 3;
 const NOT_SERVED: u8 = 4;
 const CANCEL: u8 = 5;
 const NOTHING: u8 = 6;
+const NOT_UNDERSTOOD: u8 = 7;
 
 /// The number of a call among all calls of its node.
 #[derive(Debug, Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
@@ -112,6 +114,7 @@ pub(crate) enum CallFrame {
     NotServed(NotServed),
     Cancel,
     Nothing,
+    NotUnderstood { code: u32 },
 }
 
 /// Returns whether a whole frame is about a call.
@@ -143,6 +146,7 @@ impl CallFrame {
             CallFrame::NotServed(why) => (NOT_SERVED, why.code(), 0),
             CallFrame::Cancel => (CANCEL, 0, 0),
             CallFrame::Nothing => (NOTHING, 0, 0),
+            CallFrame::NotUnderstood { code } => (NOT_UNDERSTOOD, code, 0),
         };
         let mut bytes = BytesMut::with_capacity(CALL_HEAD);
         bytes.put_slice(&MARK[HEADER - PREFIX..]);
@@ -193,6 +197,7 @@ pub(crate) fn read(frame: &[u8]) -> Option<Received> {
         NOT_SERVED => CallFrame::NotServed(NotServed::of(target)),
         CANCEL => CallFrame::Cancel,
         NOTHING => CallFrame::Nothing,
+        NOT_UNDERSTOOD => CallFrame::NotUnderstood { code: target },
         _ => return None,
     };
     Some(Received {
@@ -241,6 +246,7 @@ mod tests {
             CallFrame::Failure { code: 77 },
             CallFrame::Cancel,
             CallFrame::Nothing,
+            CallFrame::NotUnderstood { code: 3 },
         ];
         for says in kinds
             .into_iter()

@@ -21,6 +21,8 @@ pub struct CallStats {
     /// Answers to nobody: the call had ended, or another node was asked, or another life of it. They are not among
     /// the other numbers.
     pub stray: u64,
+    /// Answers to typed messages that could not be decoded (feature `remote`). They are among `answered`.
+    pub undecodable: u64,
 }
 
 /// The calls that got no answer, by reason; see [`CallError`].
@@ -46,6 +48,8 @@ pub struct CallFailures {
     pub unanswered: u64,
     /// [`CallError::Failed`].
     pub failed: u64,
+    /// [`CallError::NotUnderstood`], and typed messages that could not be encoded and were not sent.
+    pub not_understood: u64,
     /// [`CallError::Unsupported`].
     pub unsupported: u64,
     /// [`CallError::Stopped`].
@@ -75,11 +79,12 @@ impl CallFailures {
             refused,
             unanswered,
             failed,
+            not_understood,
             unsupported,
             stopped,
             cancelled,
         } = *self;
-        let by_peer = no_handler + refused + unanswered + failed + too_large;
+        let by_peer = no_handler + refused + unanswered + failed + too_large + not_understood;
         let by_link = deadline + unreachable + lost + unsupported;
         by_peer + by_link + full + stopped + cancelled
     }
@@ -95,6 +100,7 @@ impl CallFailures {
             CallError::Refused => &mut self.refused,
             CallError::Unanswered => &mut self.unanswered,
             CallError::Failed { .. } => &mut self.failed,
+            CallError::NotUnderstood(_) => &mut self.not_understood,
             CallError::Unsupported => &mut self.unsupported,
             CallError::Stopped => &mut self.stopped,
         };
@@ -104,7 +110,8 @@ impl CallFailures {
 
 /// The calls of other nodes that this node has received.
 ///
-/// At every moment, `received = answered + failed + unanswered + refused + no_handler + expired + cancelled + serving`.
+/// At every moment, `received = answered + failed + not_understood + unanswered + refused + no_handler + expired + cancelled +
+/// serving`.
 #[derive(Debug, Copy, Clone, Default, Eq, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -115,6 +122,9 @@ pub struct ServedStats {
     pub answered: u64,
     /// How many a handler has [failed](crate::Call::fail).
     pub failed: u64,
+    /// How many were typed messages (feature `remote`) that the group does not serve, that are newer than this node
+    /// knows, or that could not be decoded; and how many a handler has handled with a result that could not be encoded.
+    pub not_understood: u64,
     /// How many a handler has dropped.
     pub unanswered: u64,
     /// How many no handler has seen, because as many were being served as may be, or the same one came twice.
@@ -135,8 +145,8 @@ pub struct ServedStats {
 impl ServedStats {
     pub(super) fn balance(&self) -> Result<(), Imbalance> {
         let ended = self.answered + self.failed + self.unanswered + self.expired + self.cancelled;
-        let sum = ended + self.refused + self.no_handler + self.serving;
-        let text = "received = answered + failed + unanswered + refused + no_handler + expired + cancelled + serving";
+        let sum = ended + self.not_understood + self.refused + self.no_handler + self.serving;
+        let text = "received = answered + failed + not_understood + unanswered + refused + no_handler + expired + cancelled + serving";
         check_number("served calls", text, self.received, sum)
     }
 }
