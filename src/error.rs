@@ -360,6 +360,14 @@ pub enum RegisterError {
     /// [`Transport::replace`](crate::Transport::replace) replaces it.
     #[error("group {0} is already served")]
     Taken(GroupId),
+    /// A running actor already serves messages with this id in this group (feature `remote`).
+    #[error("messages with id {id} are already served in group {group}")]
+    TakenMessage {
+        /// The group.
+        group: GroupId,
+        /// The id of the message.
+        id: u32,
+    },
     /// Group `0xFFFF_FFFF` cannot be used.
     #[error("group {} is reserved", GroupId::RESERVED)]
     Reserved,

@@ -66,10 +66,11 @@
 //! A file imports only from its own folder and from folders further down in this list.
 //!
 //! ```text
+//! remote/     typed messages: how they are encoded, and which actor gets them
 //! api/        what users call: transport, builder, node; how a transport starts and stops
 //! datagrams/  sending and receiving over UDP
 //! receive/    receiving: listener, admission, reader, connection, grouping, delivery, groups, inbound
-//! send/       sending: peers, peer, queue/, writer, link, direct writes
+//! send/       sending: peers, peer, calls, queue/, writer, link, direct writes
 //! session/    who is at the other end: identity, handshake, known nodes, links with them, numbers of frames
 //! calls/      calls that wait for their answers: how each ends, deadlines, bounds
 //! runtime/    arbiters, supervision, the end of a transport, failpoints
@@ -121,6 +122,7 @@
 //! # Features
 //!
 //! - `tls`: connections can be encrypted, and nodes prove who they are by certificates: `Tls`, `Builder::tls`.
+//! - `remote`: typed messages: `RemoteMessage`, `Transport::serve`, `Peer::recipient`.
 //! - `serde`: [`Config`] can be read and written, and [`Stats`] and [`PeerStats`] can be written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
 //! - `test-internals`: parts of the mechanism for this crate's own benchmarks and fuzzers. May change in
@@ -140,12 +142,17 @@ mod observe;
 mod peer_addr;
 pub mod prelude;
 mod receive;
+#[cfg(feature = "remote")]
+mod remote;
 mod runtime;
 mod send;
 mod session;
 #[cfg(feature = "tls")]
 mod tls_error;
 mod wire;
+
+#[cfg(feature = "remote")]
+pub use actix_transport_derive::RemoteMessage;
 
 #[cfg(feature = "test-internals")]
 #[doc(hidden)]
@@ -155,6 +162,17 @@ pub use crate::config::NodeConfig;
 #[cfg(feature = "tls")]
 pub use crate::net::tls::{
     Certificate, FailedHandshakes, HandshakeFailure, HandshakeFailures, Tls, TlsMode, TlsStats,
+};
+#[cfg(feature = "remote")]
+pub use crate::remote::{
+    addr::RemoteAddr,
+    blob::Blob,
+    codec::{Codec, CodecError},
+    error::{RemoteError, RemoteSendError},
+    message::RemoteMessage,
+    postcard::Postcard,
+    recipient::RemoteRecipient,
+    request::RemoteRequest,
 };
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
@@ -168,7 +186,7 @@ pub use crate::{
         shutdown::{Shutdown, StopReport},
         transport::Transport,
     },
-    call_error::{CallError, CallPart},
+    call_error::{CallError, CallPart, NotUnderstood},
     config::{Config, LaneConfig, Overflow, Placement, Sessions},
     error::{
         BindError, ConfigError, IdentityError, LargeError, PeerError, QueueLimit, RegisterError,

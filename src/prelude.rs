@@ -19,3 +19,5 @@ pub use crate::{
     SendError as TransportSendError, SendFrame, Sessions, Shutdown, Stats, StopReport, Subscribe,
     Transport, Unregister, Via,
 };
+#[cfg(feature = "remote")]
+pub use crate::{RemoteAddr, RemoteError, RemoteMessage, RemoteRecipient};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use actix::Recipient;
 use futures::FutureExt;
 
+#[cfg(feature = "remote")]
+use crate::receive::services::Services;
 use crate::{
     api::transport::Transport,
     error::RegisterError,
@@ -111,6 +113,11 @@ impl Transport {
     /// Serves the calls of `group` no more. Returns whether they were served. Calls that a handler has are not ended.
     pub fn unserve_calls(&self, group: GroupId) -> bool {
         self.0.receive.calls.services.unserve(group)
+    }
+
+    #[cfg(feature = "remote")]
+    pub(crate) fn services(&self) -> &Services {
+        &self.0.receive.calls.services
     }
 
     fn serve_with(

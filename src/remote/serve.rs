@@ -1,0 +1,72 @@
+//! Who serves which typed messages.
+
+use std::{any::Any, sync::Arc};
+
+use actix::Recipient;
+
+use crate::{
+    api::transport::Transport,
+    error::RegisterError,
+    ids::GroupId,
+    receive::services::Messages,
+    remote::{
+        message::RemoteMessage,
+        messages::{GroupMessages, ServedMessage},
+        served::ServedBy,
+    },
+};
+
+impl Transport {
+    /// Lets `actor` serve messages of type `M` that other nodes send to `group`
+    /// ([`Peer::recipient`](crate::Peer::recipient)). Takes an [`Addr`](actix::Addr) or a [`Recipient`].
+    ///
+    /// A group can serve several types of messages, by one actor or several; each has an
+    /// [id](RemoteMessage::ID) of its own. They are the calls of the group, so it cannot be served by
+    /// [`serve_calls`](Transport::serve_calls) or [`serve_fn`](Transport::serve_fn) at the same time. To serve them from
+    /// the first one on, call this in [`Builder::bind_with`](crate::Builder::bind_with).
+    ///
+    /// The message is decoded on the arbiter that has read it, and its result is encoded on that of the actor. As with
+    /// other calls, the bound is [`Config::served_call_bytes`](crate::Config::served_call_bytes) and not the mailbox. A
+    /// message that is too late or was given up before the actor comes to it is handled by nobody. If the actor ends,
+    /// those that it has fail with [`CallError::Unanswered`](crate::CallError::Unanswered), further ones with
+    /// [`CallError::NoHandler`](crate::CallError::NoHandler), and another actor may serve them.
+    ///
+    /// Messages that are not served, that are newer than `M`, or that cannot be decoded, are refused with an error for
+    /// their callers, and counted ([`ServedStats::not_understood`](crate::ServedStats::not_understood)). The actor hears
+    /// nothing of them.
+    ///
+    /// # Errors
+    ///
+    /// If messages with this id are served already by an actor that runs, or if the group's calls are served in another
+    /// way, or the group is reserved, or the transport has stopped.
+    pub fn serve<M: RemoteMessage>(
+        &self,
+        group: GroupId,
+        actor: impl Into<Recipient<M>>,
+    ) -> Result<(), RegisterError> {
+        let message: Arc<dyn ServedMessage> = ServedBy::new(actor.into());
+        let messages = GroupMessages::default();
+        messages.add(M::ID, message.clone());
+        let taken = RegisterError::TakenMessage { group, id: M::ID };
+        let add = |known: &dyn Messages| of_this_room(known).and_then(|it| it.add(M::ID, message));
+        let added = self
+            .services()
+            .serve_messages(group, Arc::new(messages), |known| add(known).ok_or(taken))?;
+        drop(added);
+        Ok(())
+    }
+
+    /// Serves messages of type `M` in `group` no more. Returns whether they were served. Those that the actor has are not
+    /// ended.
+    pub fn unserve<M: RemoteMessage>(&self, group: GroupId) -> bool {
+        let former = self.services().change_messages(group, |known| {
+            of_this_room(known).and_then(|it| it.remove(M::ID))
+        });
+        former.flatten().is_some()
+    }
+}
+
+/// Only this room makes them.
+fn of_this_room(messages: &dyn Messages) -> Option<&GroupMessages> {
+    (messages as &dyn Any).downcast_ref()
+}

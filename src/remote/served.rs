@@ -1,0 +1,74 @@
+//! [`ServedBy`]: the way of one message, from its bytes to the actor that handles it, and of the result back.
+
+use std::sync::Arc;
+
+use actix::Recipient;
+use bytes::Bytes;
+use futures::FutureExt;
+
+use crate::{
+    call_error::NotUnderstood,
+    receive::call::Call,
+    remote::{
+        codec::{self, CodecError},
+        encoded::encode_result,
+        message::RemoteMessage,
+        messages::ServedMessage,
+    },
+};
+
+/// An actor that serves messages of one type.
+pub(super) struct ServedBy<M: RemoteMessage>(Recipient<M>);
+
+impl<M: RemoteMessage> ServedBy<M> {
+    pub(super) fn new(actor: Recipient<M>) -> Arc<Self> {
+        Arc::new(ServedBy(actor))
+    }
+}
+
+impl<M: RemoteMessage> ServedMessage for ServedBy<M> {
+    fn is_there(&self) -> bool {
+        self.0.connected()
+    }
+
+    fn version(&self) -> u16 {
+        M::VERSION
+    }
+
+    fn serve(&self, call: Call, message: Bytes) {
+        // Puts the message into the mailbox, even into a full one: the bound of the group is the bound.
+        let mut request = None;
+        let send = |message| request = Some(self.0.send(message));
+        if let Err(why) = codec::decode::<M::Codec, M, _>(message, M::MAX_BYTES, send) {
+            let text = why.into_text();
+            return call.not_understood(NotUnderstood::Undecodable { text });
+        }
+        let Some(request) = request else {
+            return;
+        };
+        // Actix drops a message whose result nobody waits for, if no handler has it yet. So the call keeps the request,
+        // until it is answered or nobody waits for the answer.
+        call.drive(|call| {
+            request.map(|result| match result {
+                Ok(result) => answer::<M>(call, result),
+                // The actor has ended, or its handler panicked.
+                Err(_) => drop(call),
+            })
+        });
+    }
+}
+
+fn answer<M: RemoteMessage>(call: Call, result: M::Result) {
+    let encoded = encode_result::<M>(&result);
+    match encoded {
+        Ok(answer) => call.reply(answer),
+        Err(why) => call.not_understood(unencodable(why)),
+    }
+    // Its `Drop` is foreign code, and may panic: not before the caller has its answer.
+    drop(result);
+}
+
+fn unencodable(why: CodecError) -> NotUnderstood {
+    let text = why.into_text();
+    NotUnderstood::Unencodable { text }
+}
