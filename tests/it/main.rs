@@ -38,6 +38,8 @@ mod peer_links;
 mod peers;
 mod queueing;
 mod reading;
+#[cfg(feature = "remote")]
+mod remote;
 mod sessions;
 mod settings;
 #[cfg(unix)]
