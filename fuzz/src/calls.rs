@@ -201,10 +201,10 @@ impl Table {
                     self.dropped(frame.id, CallError::Unsupported);
                     continue;
                 }
-                (Some(limit), Some(node), Some(call)) => {
+                (Some(_), Some(node), Some(call)) => {
                     // A frame that is lost with its link was not sent.
                     call.asked = whole.then_some((node, self.link));
-                    written.push((frame.id, Some(limit - (now - frame.at))));
+                    written.push((frame.id, Some(call.deadline)));
                 }
                 _ => {
                     frame.limit = None;

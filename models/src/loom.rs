@@ -405,7 +405,7 @@ fn call(queue: &SendQueue, calls: &Arc<PendingCalls>) -> Ticket {
     let left = LATEST;
     let head = CallFrame::Call { group: GROUP, left }.encode(ticket.id);
     let terms = Terms {
-        call: Some(QueuedCall::new(calls.clone(), ticket.id)),
+        call: Some(QueuedCall::new(calls.clone(), ticket.id, now + LATEST)),
         ..Terms::default()
     };
     let pushed = queue.push_apart((), (GROUP, (head, Bytes::new())), terms, at(0));
@@ -428,7 +428,7 @@ fn write_call(queue: &Arc<SendQueue>) -> bool {
 fn queue_and_calls() -> (Arc<SendQueue>, Arc<PendingCalls>) {
     let queue = queue(2, Overflow::RejectNewest);
     queue.link_begins(None, Some(FAR));
-    (queue, PendingCalls::new(100))
+    (queue, PendingCalls::new(100, 0))
 }
 
 fn one_gives_a_call_up_while_one_writes_it() {

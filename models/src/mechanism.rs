@@ -9,6 +9,7 @@ mod source {
         mod call_table;
         pub(crate) mod deadlines;
         pub(crate) mod expire;
+        pub(crate) mod foreign;
         pub(crate) mod pending;
         pub(crate) mod queued_call;
     }

@@ -241,6 +241,7 @@ impl Running {
         self.reporter.subscribers.begin_end();
         self.receive.accounts.stopping();
         self.receive.calls.pending.stop();
+        self.receive.calls.served.stop();
         self.peers.close();
         self.outgoing.close();
         self.lifecycle.end_all();

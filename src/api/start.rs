@@ -19,7 +19,7 @@ use crate::{
     error::{BindError, ConfigError, RegisterError},
     net::{
         bind::{self, Bound},
-        descriptors,
+        descriptors, random,
         tcp::ListeningSocket,
         tls::Endpoint,
         udp::UnattachedUdp,
@@ -267,11 +267,11 @@ impl Builder {
         let arbiters = Arbiters::start(config.placement, &lifecycle, subscribers)?;
         let arbiters = Arc::new(arbiters);
 
-        let pending = PendingCalls::new(config.max_call_bytes);
+        let pending = PendingCalls::new(config.max_call_bytes, random::first_number());
         let calls = CallParts {
             pending,
             services: Services::default(),
-            served: ServedCalls::new(arbiters.readers[0].clone()),
+            served: ServedCalls::new(arbiters.readers[0].clone(), config.served_call_bytes),
         };
         let outgoing = Outgoing::new(udp, addr, &config, reporter.clone());
         let limits = connection_limits(&config, &reporter);

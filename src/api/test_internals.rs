@@ -266,7 +266,7 @@ impl Writer {
         let last_direct_write = Arc::new(LastDirectWrite::new(time::now()));
         let direct_write = DirectWrite::new(last_direct_write, failpoints.clone());
         let limits = Limits::of_lane(&config, Lane::NORMAL);
-        let calls = LaneCalls::new(&config, PendingCalls::new(config.max_call_bytes));
+        let calls = LaneCalls::new(&config, PendingCalls::new(config.max_call_bytes, 0));
         let config = Arc::new(config);
         Writer {
             peer: PeerState::new(

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::{
     call_error::CallError,
-    calls::{call_table::CallTable, deadlines::Deadlines, expire::Expire},
+    calls::{call_table::CallTable, deadlines::Deadlines, expire::Expire, foreign::wake},
     ids::{Incarnation, NodeId},
     net::time::{self, Instant},
     observe::stats::CallStats,
@@ -95,9 +95,15 @@ pub(crate) struct Ticket {
 }
 
 impl PendingCalls {
-    pub(crate) fn new(max_answers: usize) -> Arc<Self> {
+    /// `first` is the number before that of the first call. It must be drawn at random: another life of this node may
+    /// have been asked before, and answers to that one must not be taken for answers to this one.
+    pub(crate) fn new(max_answers: usize, first: u64) -> Arc<Self> {
+        let table = Table {
+            last: first,
+            ..Table::default()
+        };
         Arc::new(PendingCalls {
-            table: Mutex::new(Table::default()),
+            table: Mutex::new(table),
             max_answers,
         })
     }
@@ -135,7 +141,7 @@ impl PendingCalls {
         table.calls.insert(id, pending);
         let looks = table.deadlines.add(deadline, id);
         drop(table);
-        looks.into_iter().for_each(Waker::wake);
+        looks.into_iter().for_each(wake);
         let calls = self.clone();
         Ok(Ticket { calls, id })
     }
@@ -346,10 +352,7 @@ impl Wakers {
     }
 
     fn wake(self) {
-        self.first
-            .into_iter()
-            .chain(self.others)
-            .for_each(Waker::wake);
+        self.first.into_iter().chain(self.others).for_each(wake);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     calls::pending::{Asked, PendingCalls},
+    net::time::Instant,
     wire::call::CallId,
 };
 
@@ -12,15 +13,17 @@ use crate::{
 pub(crate) struct QueuedCall {
     calls: Arc<PendingCalls>,
     id: CallId,
+    deadline: Instant,
     /// Whether the frame was never queued, or was written, or is not wanted any more. Otherwise the queue drops it.
     is_settled: bool,
 }
 
 impl QueuedCall {
-    pub(crate) fn new(calls: Arc<PendingCalls>, id: CallId) -> Self {
+    pub(crate) fn new(calls: Arc<PendingCalls>, id: CallId, deadline: Instant) -> Self {
         QueuedCall {
             calls,
             id,
+            deadline,
             is_settled: true,
         }
     }
@@ -32,6 +35,10 @@ impl QueuedCall {
 
     pub(crate) fn id(&self) -> CallId {
         self.id
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Notes that the call is about to be written on a link. `None`: the far end takes no calls. Returns whether it may

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// The bound of the calls of one lane of a peer, or of all.
+/// The bound of the calls on one lane of a peer, or of all calls.
 #[derive(Debug)]
 struct Bound {
     calls: Semaphore,

@@ -63,7 +63,7 @@ impl Caller {
 }
 
 fn queued(calls: &Arc<PendingCalls>, caller: &Caller) -> QueuedCall {
-    let mut queued = QueuedCall::new(calls.clone(), caller.ticket.id);
+    let mut queued = QueuedCall::new(calls.clone(), caller.ticket.id, time::now());
     queued.is_queued();
     queued
 }
@@ -80,7 +80,7 @@ fn pending(calls: &PendingCalls) -> u64 {
 
 #[test]
 fn an_answer_ends_a_call_that_was_asked_and_wakes_its_caller_once() {
-    let (calls, now) = (PendingCalls::new(100), time::now());
+    let (calls, now) = (PendingCalls::new(100, 0), time::now());
     let caller = Caller::of(&calls, now, SECOND);
     let (id, mut frame) = (caller.ticket.id, queued(&calls, &caller));
     assert!(caller.poll().is_pending());
@@ -105,7 +105,7 @@ fn an_answer_ends_a_call_that_was_asked_and_wakes_its_caller_once() {
 
 #[test]
 fn a_call_is_sent_only_as_long_as_its_caller_waits() {
-    let (calls, now) = (PendingCalls::new(100), time::now());
+    let (calls, now) = (PendingCalls::new(100, 0), time::now());
     let late = Caller::of(&calls, now, SECOND);
     let gone = Caller::of(&calls, now, SECOND);
     let [mut late_frame, mut gone_frame] = [&late, &gone].map(|it| queued(&calls, it));
@@ -123,7 +123,7 @@ fn a_call_is_sent_only_as_long_as_its_caller_waits() {
 
 #[test]
 fn a_frame_that_comes_back_was_not_sent() {
-    let (calls, now) = (PendingCalls::new(100), time::now());
+    let (calls, now) = (PendingCalls::new(100, 0), time::now());
     let caller = Caller::of(&calls, now, SECOND);
     let mut frame = queued(&calls, &caller);
     assert!(frame.is_taken(Some(PEER.on(1))));
@@ -142,7 +142,7 @@ fn a_frame_that_comes_back_was_not_sent() {
 
 #[test]
 fn what_the_queue_drops_fails_with_what_is_known() {
-    let (calls, now) = (PendingCalls::new(100), time::now());
+    let (calls, now) = (PendingCalls::new(100, 0), time::now());
     let evicted = Caller::of(&calls, now, SECOND);
     let stale = Caller::of(&calls, now - SECOND, SECOND / 2);
     let unsupported = Caller::of(&calls, now, SECOND);
@@ -158,7 +158,7 @@ fn what_the_queue_drops_fails_with_what_is_known() {
     assert_eq!(unsupported.ended(), Err(CallError::Unsupported));
     // One that was refused was never in the queue: its caller says why.
     let refused = Caller::of(&calls, now, SECOND);
-    drop(QueuedCall::new(calls.clone(), refused.ticket.id));
+    drop(QueuedCall::new(calls.clone(), refused.ticket.id, now));
     assert!(refused.poll().is_pending());
     let why = CallError::Full;
     assert_eq!(refused.ticket.fail(why.clone()), why);
@@ -167,7 +167,7 @@ fn what_the_queue_drops_fails_with_what_is_known() {
 
 #[test]
 fn a_dial_that_fails_ends_those_calls_of_its_lane_that_were_not_sent() {
-    let (calls, now) = (PendingCalls::new(100), time::now());
+    let (calls, now) = (PendingCalls::new(100, 0), time::now());
     let [sent, waits] = [(); 2].map(|()| Caller::of(&calls, now, SECOND));
     let other = calls.begin(CallLane(2), now, now + SECOND).expect("begins");
     let mut frame = queued(&calls, &sent);
@@ -190,7 +190,7 @@ fn a_dial_that_fails_ends_those_calls_of_its_lane_that_were_not_sent() {
 
 #[test]
 fn answers_that_wait_for_their_callers_are_bounded() {
-    let (calls, now) = (PendingCalls::new(10), time::now());
+    let (calls, now) = (PendingCalls::new(10, 0), time::now());
     let callers: Vec<_> = (0..3).map(|_| Caller::of(&calls, now, SECOND)).collect();
     for caller in &callers {
         let mut frame = queued(&calls, caller);
@@ -216,7 +216,7 @@ fn answers_that_wait_for_their_callers_are_bounded() {
 
 #[test]
 fn no_time_is_too_late_and_a_very_long_one_is_not() {
-    let (calls, now) = (PendingCalls::new(10), time::now());
+    let (calls, now) = (PendingCalls::new(10, 0), time::now());
     let zero = calls.begin(LANE, now, now).expect_err("too late");
     assert_eq!(zero, CallError::Deadline { sent: false });
     let long = Caller::of(&calls, now, super::deadlines::LATEST);

@@ -9,3 +9,8 @@ pub(crate) fn fraction() -> f64 {
 pub(crate) fn odd_factor() -> u64 {
     fastrand::u64(..) | 1
 }
+
+/// Draws a number from the lower half of all numbers of 64 bits.
+pub(crate) fn first_number() -> u64 {
+    fastrand::u64(..1 << 63)
+}

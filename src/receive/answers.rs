@@ -42,8 +42,10 @@ impl Answers {
         }
         let mut held = self.held.lock();
         if held.back {
-            // The one before it was silent, or is still there: then this one is silent.
-            held.doorbell = Some(doorbell);
+            // A former one is rung here, without the lock. There is one if what was queued before has gone stale.
+            let former = held.doorbell.replace(doorbell);
+            drop(held);
+            drop(former);
             return;
         }
         drop(held);

@@ -122,8 +122,7 @@ impl Call {
     /// Tells the caller that too many calls are being served.
     pub(super) fn refuse(self) {
         if self.served.end(Ending::Refused) {
-            let says = CallFrame::NotServed(NotServed::Busy);
-            self.served.say(says, Bytes::new(), None);
+            self.served.say_not_served(NotServed::Busy);
         }
     }
 }
@@ -132,8 +131,7 @@ impl Drop for Call {
     /// Tells the caller at once if the call was not answered.
     fn drop(&mut self) {
         if !self.served.is_over() && self.served.end(Ending::Unanswered) {
-            let says = CallFrame::NotServed(NotServed::Unanswered);
-            self.served.say(says, Bytes::new(), None);
+            self.served.say_not_served(NotServed::Unanswered);
         }
     }
 }

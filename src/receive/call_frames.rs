@@ -16,20 +16,18 @@ use crate::{
         call::Call,
         connection::Connection,
         end::End,
+        read_buffer::MAX_SHARED,
         served::{CallKey, HandlerRequest, Served, Unserved, say_not_served},
         services::CallHandler,
     },
     wire::{
-        call::{self, CallFrame, NotServed},
+        call::{self, CallFrame, MAX_TEXT, NotServed},
         message,
     },
 };
 
 /// What a call costs beside its payload. Charged to its group.
 const CALL_OVERHEAD: usize = 1 << 10;
-
-/// A payload that is longer is not copied, and keeps the buffer that it was read into.
-const COPIED: usize = 64 << 10;
 
 impl Connection {
     /// Takes a whole frame about a call.
@@ -60,7 +58,10 @@ impl Connection {
             CallFrame::Answer => Ok(payload_of(frame, payload_at)),
             CallFrame::NotServed(why) => Err(reason(why)),
             CallFrame::Failure { code } => {
-                let text = String::from_utf8_lossy(&frame[payload_at..]).into_owned();
+                // An honest node sends no more.
+                let text = &frame[payload_at..];
+                let text = &text[..text.len().min(MAX_TEXT)];
+                let text = String::from_utf8_lossy(text).into_owned();
                 Err(CallError::Failed { code, text })
             }
             CallFrame::NotUnderstood { code } => {
@@ -89,10 +90,13 @@ impl Connection {
                     let answers = Answers::to(peer.lane(sender.lane()));
                     self.answer_to.insert(answers).clone()
                 }
-                // Nobody can be answered any more.
                 Err(_) => return calls.served.refuse(Unserved::Refused),
             },
         };
+        if answer_to.peer.state.queue.refusal().is_some() {
+            // This node stops, and can answer nobody any more.
+            return calls.served.refuse(Unserved::Refused);
+        }
         // Until the connection waits for something.
         self.held_back.get_or_insert_with(|| answer_to.hold_back());
         let services = calls.services.snapshot();
@@ -139,11 +143,11 @@ fn hand_to(actor: &Recipient<Call>, call: Call, served: &Served) {
     }
 }
 
-/// Returns the payload of a frame. Copies a short one, so that it does not keep the buffer that it was read into.
+/// Returns the payload of a frame. Copies it if it shares the buffer that it was read into, and would keep all of that.
 fn payload_of(mut frame: BytesMut, at: usize) -> Bytes {
     match frame.len() - at {
         0 => Bytes::new(),
-        1..=COPIED => Bytes::copy_from_slice(&frame[at..]),
+        1..=MAX_SHARED => Bytes::copy_from_slice(&frame[at..]),
         _ => frame.split_off(at).freeze(),
     }
 }

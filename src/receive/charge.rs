@@ -112,6 +112,19 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
+    /// Charges so many bytes more, if the sender may hold them where all may hold `max`.
+    pub(crate) fn with_more(mut self, bytes: usize, max: usize) -> Option<Self> {
+        let mut held = self.held.0.lock();
+        if held.room(self.from, max) < bytes {
+            drop(held);
+            return None;
+        }
+        held.add(self.from, bytes);
+        drop(held);
+        self.bytes += bytes;
+        Some(self)
+    }
+
     pub(crate) fn is_nothing(&self) -> bool {
         self.bytes == 0
     }

@@ -54,6 +54,8 @@ impl Connection {
             }
             Activity::Idle => {
                 self.review = None;
+                // It would keep the peer from being forgotten.
+                self.answer_to = None;
                 self.deliverer.release_memory();
                 self.source.delay_acks();
             }

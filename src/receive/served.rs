@@ -22,7 +22,12 @@ use tokio::sync::Notify;
 #[cfg(feature = "remote")]
 use crate::runtime::self_driven::SelfDriven;
 use crate::{
-    calls::{deadlines::Deadlines, expire::Expire, pending::CallPeer},
+    calls::{
+        deadlines::Deadlines,
+        expire::Expire,
+        foreign::{contain, wake},
+        pending::CallPeer,
+    },
     error::{LargeError, Refusal},
     ids::GroupId,
     net::{
@@ -32,10 +37,7 @@ use crate::{
     observe::stats::ServedStats,
     receive::{answers::Answers, charge::Charge, sender::Sender},
     runtime::worker::Worker,
-    send::{
-        large::{Began, LargePayload},
-        queue::WhenFull,
-    },
+    send::{large::Began, queue::WhenFull},
     wire::{
         call::{CallFrame, CallId, NotServed},
         frame::HEADER,
@@ -51,6 +53,8 @@ pub(crate) struct ServedCalls {
     table: Mutex<Table>,
     /// Where answers wait that find no room in the queue.
     worker: Worker,
+    /// How many bytes the calls of a group may hold, with answers that wait.
+    max_held: usize,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +62,7 @@ struct Table {
     calls: HashMap<CallKey, Arc<Served>>,
     deadlines: Deadlines<CallKey>,
     stats: ServedStats,
+    stopped: bool,
 }
 
 /// A call in the mailbox of an actor.
@@ -118,10 +123,11 @@ pub(super) struct Served {
 }
 
 impl ServedCalls {
-    pub(crate) fn new(worker: Worker) -> Arc<Self> {
+    pub(crate) fn new(worker: Worker, max_held: usize) -> Arc<Self> {
         Arc::new(ServedCalls {
             table: Mutex::default(),
             worker,
+            max_held,
         })
     }
 
@@ -147,7 +153,7 @@ impl ServedCalls {
         });
         let mut table = self.table.lock();
         table.stats.received += 1;
-        if table.calls.contains_key(&key) {
+        if table.stopped || table.calls.contains_key(&key) {
             table.stats.refused += 1;
             return None;
         }
@@ -155,7 +161,7 @@ impl ServedCalls {
         table.calls.insert(key, served.clone());
         let looks = table.deadlines.add(deadline, key);
         drop(table);
-        looks.into_iter().for_each(std::task::Waker::wake);
+        looks.into_iter().for_each(wake);
         Some(served)
     }
 
@@ -174,6 +180,19 @@ impl ServedCalls {
     pub(super) fn cancel(&self, key: CallKey) {
         let served = self.table.lock().end(key, Ending::Cancelled);
         served.into_iter().for_each(|served| served.tell_over());
+    }
+
+    /// Ends all calls, and lets none begin: nobody can be answered any more.
+    pub(crate) fn stop(&self) {
+        let mut table = self.table.lock();
+        table.stopped = true;
+        let keys: Vec<_> = table.calls.keys().copied().collect();
+        let ended = keys
+            .into_iter()
+            .filter_map(|key| table.end(key, Ending::Cancelled));
+        let ended: Vec<_> = ended.collect();
+        drop(table);
+        ended.iter().for_each(|served| served.tell_over());
     }
 
     pub(crate) fn stats(&self) -> ServedStats {
@@ -233,8 +252,9 @@ impl Served {
     pub(super) fn end(&self, ending: Ending) -> bool {
         let ended = self.calls.table.lock().end(self.key, ending);
         // The actor is at work on it, or has ended: no message needs to be skipped.
-        drop(self.request.lock().take());
-        self.over.notify_waiters();
+        let request = self.request.lock().take();
+        drop(request);
+        contain(|| self.over.notify_waiters());
         ended.is_some()
     }
 
@@ -269,27 +289,50 @@ impl Served {
     /// Drops the request, so that no handler gets the call if none has it yet, and tells the handler that has it.
     fn tell_over(&self) {
         let request = self.request.lock().take();
-        request.into_iter().for_each(HandlerRequest::cancel);
-        self.over.notify_waiters();
+        contain(|| request.into_iter().for_each(HandlerRequest::cancel));
+        contain(|| self.over.notify_waiters());
     }
 
     /// Sends what the caller is told. `charge` is kept until it is in the queue.
     pub(super) fn say(&self, says: CallFrame, payload: Bytes, charge: Option<Charge>) {
         let head = says.encode(self.key.1);
         let state = &self.answer_to.peer.state;
-        if HEADER + head.len() + payload.len() > state.queue.longest_frame() {
+        if HEADER + head.len() + payload.len() > state.longest_frame() {
+            let Some(charge) = self.may_wait(payload.len(), charge) else {
+                return;
+            };
             return self.say_in_parts(head, payload, charge);
         }
         let (frame, now) = ((head, payload), CoarseInstant::now());
         match state.queue.push_reserved((), frame, now, WhenFull::Wait) {
             Ok(doorbell) => self.answer_to.ring(doorbell),
-            Err((Refusal::Full(_), frame)) => self.say_later(frame, charge),
+            Err((Refusal::Full(_), frame)) => {
+                if let Some(charge) = self.may_wait(frame.1.len(), charge) {
+                    self.say_later(frame, charge);
+                }
+            }
             Err(_) => self.calls.count_lost_answer(),
         }
     }
 
+    /// Tells the caller that the call was not served. If there is no room for that, it finds out at its deadline.
+    pub(super) fn say_not_served(&self, why: NotServed) {
+        say_not_served(&self.answer_to, self.key.1, why);
+    }
+
+    /// Returns the charge for an answer of so many bytes that cannot leave at once. `None`: the sender has no room for
+    /// it in what the group may hold, so the answer is lost.
+    fn may_wait(&self, len: usize, charge: Option<Charge>) -> Option<Charge> {
+        let charge = charge.and_then(|charge| charge.with_more(len, self.calls.max_held));
+        if charge.is_none() {
+            self.calls.count_lost_answer();
+            self.say_not_served(NotServed::Lost);
+        }
+        charge
+    }
+
     /// Waits for room in the queue, at most until the deadline.
-    fn say_later(&self, frame: (Bytes, Bytes), charge: Option<Charge>) {
+    fn say_later(&self, frame: (Bytes, Bytes), charge: Charge) {
         let (calls, peer) = (self.calls.clone(), self.answer_to.peer.clone());
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {
@@ -303,14 +346,13 @@ impl Served {
         });
     }
 
-    fn say_in_parts(&self, head: Bytes, payload: Bytes, charge: Option<Charge>) {
+    fn say_in_parts(&self, head: Bytes, payload: Bytes, charge: Charge) {
         let (calls, peer, id) = (self.calls.clone(), self.answer_to.peer.clone(), self.key.1);
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {
-            let message = LargePayload::new(head, payload);
             let sent = peer
                 .state
-                .send_in_parts(GroupId::RESERVED, message, |_| Began::Yes);
+                .send_in_parts(GroupId::RESERVED, payload, |_| Began::With(head.clone()));
             let why = match timeout(left, sent).await {
                 Ok(Ok(())) => None,
                 Ok(Err(LargeError::TooLarge { .. } | LargeError::Unsupported)) => {

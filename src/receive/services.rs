@@ -96,16 +96,18 @@ impl Services {
         if group == GroupId::RESERVED {
             return Err(RegisterError::Reserved);
         }
-        let service = Service {
+        // What is not taken out of this is dropped without the lock.
+        let mut service = Some(Service {
             handler,
             held: HeldBytes::default(),
-        };
+        });
         self.change(|table| {
             let known = table.get(group);
             if known.is_some_and(|known| known.handler.is_there()) {
                 return Err(RegisterError::Taken(group));
             }
-            Ok(table.insert(group, Arc::new(service)))
+            let service = service.take().map(Arc::new);
+            Ok(service.and_then(|service| table.insert(group, service)))
         })
         .map(drop)
     }

@@ -48,8 +48,7 @@ impl Call {
     /// Tells the caller that nobody serves the message in the call.
     pub(crate) fn no_handler(self) {
         if self.served.end(Ending::NoHandler) {
-            let says = CallFrame::NotServed(NotServed::NoHandler);
-            self.served.say(says, Bytes::new(), None);
+            self.served.say_not_served(NotServed::NoHandler);
         }
     }
 }

@@ -9,8 +9,8 @@ type Start = Box<dyn FnOnce() + Send>;
 /// An arbiter, as somewhere to start tasks from any thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Worker {
-    // Unbounded, but it carries only the starts of actors and subscribers, of which there are as many
-    // as there are actors and subscribers. It carries no data.
+    // Unbounded, but it carries only the starts of actors and subscribers, of which there are as many as there are
+    // actors and subscribers, and of tasks for answers to calls, for which groups have bounds.
     starts: mpsc::UnboundedSender<Start>,
     lifecycle: Lifecycle,
     /// How many peers this worker writes to.

@@ -21,11 +21,11 @@ use crate::{
     ids::GroupId,
     lane::Lane,
     net::{
-        clock::CoarseInstant,
+        clock::{CoarseInstant, EXPIRY_SLACK},
         time::{self, Instant},
     },
     send::{
-        large::{Began, LargePayload},
+        large::Began,
         peer::Peer,
         queue::{Terms, WhenFull},
     },
@@ -101,7 +101,8 @@ impl Peer {
         CallFuture::new(self, group, payload.into(), WhenFull::Wait)
     }
 
-    /// As [`call`](Peer::call), but does not wait for room: if there is none, the call fails with [`CallError::Full`].
+    /// As [`call`](Peer::call), but does not wait for room: if there is none, the call fails with [`CallError::Full`]. A call
+    /// that is longer than a frame still waits for its turn on the lane.
     pub fn try_call(&self, group: GroupId, payload: impl Into<Bytes>) -> CallFuture {
         CallFuture::new(self, group, payload.into(), WhenFull::Refuse)
     }
@@ -307,7 +308,7 @@ struct Entry {
 
 impl Entry {
     fn is_large(&self) -> bool {
-        HEADER + CALL_HEAD + self.payload.len() > self.peer.state.queue.longest_frame()
+        HEADER + CALL_HEAD + self.payload.len() > self.peer.state.longest_frame()
     }
 
     fn head(&self, left: Duration) -> Bytes {
@@ -316,12 +317,11 @@ impl Entry {
     }
 
     fn terms(&self, left: Duration) -> Terms {
+        let calls = self.peer.state.calls.pending.clone();
         Terms {
-            ttl: Some(left),
-            call: Some(QueuedCall::new(
-                self.peer.state.calls.pending.clone(),
-                self.id,
-            )),
+            // The deadline itself is kept elsewhere, and is exact.
+            ttl: Some(left + EXPIRY_SLACK),
+            call: Some(QueuedCall::new(calls, self.id, self.deadline)),
             ..Terms::default()
         }
     }
@@ -373,18 +373,16 @@ impl Entry {
 
     async fn send_large(&self) -> Result<(), CallError> {
         let state = &self.peer.state;
-        let message = LargePayload::new(self.head(self.left()), self.payload.clone());
-        let begins = |link| {
-            let Some(asked) = state.queue.asked_on(link) else {
-                return Began::Unsupported;
-            };
-            match state.calls.pending.ask(self.id, asked) {
-                true => Began::Yes,
+        let begins = |link| match state.queue.asked_on(link) {
+            None => Began::TooLate,
+            Some(None) => Began::Unsupported,
+            Some(Some(asked)) => match state.calls.pending.ask(self.id, asked) {
+                true => Began::With(self.head(self.left())),
                 false => Began::NotWanted,
-            }
+            },
         };
         let sent = state
-            .send_in_parts(GroupId::RESERVED, message, begins)
+            .send_in_parts(GroupId::RESERVED, self.payload.clone(), begins)
             .await;
         if sent.is_err() {
             // Half of it is never delivered.

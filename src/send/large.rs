@@ -97,18 +97,18 @@ impl Peer {
             state.queue.refuse(Refusal::ReservedGroup, payload.len());
             return Err(refused(Refusal::ReservedGroup));
         }
-        let message = LargePayload::new(Bytes::new(), payload);
-        state.send_in_parts(group, message, |_| Began::Yes).await
+        let no_head = |_| Began::With(Bytes::new());
+        state.send_in_parts(group, payload, no_head).await
     }
 }
 
 impl PeerState {
     /// Sends a message in parts, however short it is. `begins` is called with the number of each link that it is about
-    /// to be sent on.
+    /// to be sent on, and returns what comes before `body`.
     pub(crate) async fn send_in_parts(
         &self,
         group: GroupId,
-        payload: LargePayload,
+        body: Bytes,
         begins: impl Fn(u64) -> Began,
     ) -> Result<(), LargeError> {
         // One at a time: each has the memory of the far end for itself.
@@ -120,14 +120,16 @@ impl PeerState {
             })?;
             *number += 1;
             let takes = takes.ok_or(LargeError::Unsupported)?;
+            let head = match begins(link) {
+                Began::With(head) => head,
+                Began::TooLate => continue,
+                Began::NotWanted => return Ok(()),
+                Began::Unsupported => return Err(LargeError::Unsupported),
+            };
+            let payload = LargePayload::new(head, body.clone());
             if payload.len() as u64 > takes.message {
                 let (len, max) = (payload.len(), takes.message);
                 return Err(LargeError::TooLarge { len, max });
-            }
-            match begins(link) {
-                Began::Yes => {}
-                Began::NotWanted => return Ok(()),
-                Began::Unsupported => return Err(LargeError::Unsupported),
             }
             let mut message = Message {
                 state: self,
@@ -149,9 +151,12 @@ impl PeerState {
 }
 
 /// Whether a message may be sent on a link.
-#[derive(Debug, Copy, Clone, Eq, PartialEq)]
+#[derive(Debug, Clone, Eq, PartialEq)]
 pub(crate) enum Began {
-    Yes,
+    /// It may, with this before its bytes.
+    With(Bytes),
+    /// The link has ended.
+    TooLate,
     /// Nobody needs it any more.
     NotWanted,
     /// The far end does not understand it.
@@ -160,13 +165,13 @@ pub(crate) enum Began {
 
 /// The bytes of a message: a short head, and what follows it.
 #[derive(Debug, Clone)]
-pub(crate) struct LargePayload {
+struct LargePayload {
     head: Bytes,
     body: Bytes,
 }
 
 impl LargePayload {
-    pub(crate) fn new(head: Bytes, body: Bytes) -> Self {
+    fn new(head: Bytes, body: Bytes) -> Self {
         LargePayload { head, body }
     }
 

@@ -328,6 +328,13 @@ impl PeerState {
         *self.node.lock() = Some(node);
     }
 
+    /// Returns whether another node than this is meant here, or is at the other end of the link.
+    pub(super) fn is_for_another_than(&self, node: NodeId) -> bool {
+        let found = self.node().filter(|_| self.connected.load(Relaxed));
+        let there = self.meant.or(found);
+        there.is_some_and(|there| there != node)
+    }
+
     /// Notes that frames for this node will be sent here, as answers.
     pub(super) fn will_answer(&self, node: NodeId) {
         self.met(node);
@@ -362,6 +369,13 @@ impl PeerState {
     /// Waits until the node at the address is heard of.
     pub(super) async fn until_heard(&self) {
         self.heard.notified().await;
+    }
+
+    /// Returns the longest frame that both ends take, as far as it is known.
+    pub(crate) fn longest_frame(&self) -> usize {
+        let own = self.queue.longest_frame();
+        let (_, takes) = self.link_wait.last();
+        takes.map_or(own, |takes| own.min(takes.frame as usize))
     }
 
     // ---- frames ------------------------------------------------------------------------------------

@@ -179,11 +179,14 @@ impl Peers {
                 return Ok(peer);
             }
         }
-        let peer = self.get(addr)?;
-        peer.state.will_answer(node);
-        if let Some(sessions) = sessions {
+        let mut peer = self.get(addr)?;
+        if peer.state.is_for_another_than(node) {
+            // Anybody may say that it listens where another node does. It is answered on the connections that it makes.
+            peer = self.get(&PeerAddr::of_node(node))?;
+        } else if let Some(sessions) = sessions {
             sessions.set_peer(node, addr);
         }
+        peer.state.will_answer(node);
         Ok(peer)
     }
 
@@ -334,10 +337,12 @@ impl KnownIn for Peers {
         let payloads = table.forget(peer.addr());
         drop(table);
         // Only now, because payloads and wakers are foreign code.
+        for lane in &lanes {
+            lane.state.calls.forget();
+        }
         drop(payloads);
         for lane in lanes {
             lane.state.link_wait.stir();
-            lane.state.calls.forget();
         }
     }
 

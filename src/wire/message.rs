@@ -20,6 +20,7 @@
 //! 4       the result cannot be encoded      text
 //! ```
 
+#[cfg(feature = "remote")]
 use bytes::Bytes;
 
 use crate::{call_error::NotUnderstood, wire::call::MAX_TEXT};
@@ -30,6 +31,7 @@ const HEAD: usize = 8;
 
 const UNKNOWN: u32 = 1;
 const VERSION: u32 = 2;
+#[cfg(feature = "remote")]
 const UNDECODABLE: u32 = 3;
 const UNENCODABLE: u32 = 4;
 

@@ -29,6 +29,7 @@ use crate::{
 };
 
 const LANE: CallLane = CallLane(7);
+const HALF: Duration = Duration::from_millis(500);
 
 /// Calls of one lane. Times are in seconds.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Calling {
         let config = Config::default().queue_frames(frames);
         let limits = Limits::of_lane(&config, Lane::NORMAL);
         Calling {
-            calls: PendingCalls::new(answers),
+            calls: PendingCalls::new(answers, 0),
             queue: Arc::new(SendQueue::new(limits)),
             tickets: BTreeMap::new(),
             beginning: time::now(),
@@ -66,7 +67,7 @@ impl Calling {
         let (id, group) = (ticket.id, GroupId::new(1));
         let terms = Terms {
             ttl: Some(left),
-            call: Some(QueuedCall::new(self.calls.clone(), id)),
+            call: Some(QueuedCall::new(self.calls.clone(), id, at + left)),
             ..Terms::default()
         };
         let head = CallFrame::Call { group, left }.encode(id);
@@ -97,7 +98,7 @@ impl Calling {
     }
 
     /// Takes what is next and writes it. Returns the number of each frame's call, and how many seconds are left for it,
-    /// or `None` if the frame says nothing.
+    /// by the real clock, in which no time passes, or `None` if the frame says nothing.
     pub fn write(&mut self, now: u64) -> Vec<(u64, Option<u64>)> {
         let mut frames = Vec::new();
         let mut batch = self.queue.take(coarse(now)).batch;
@@ -112,7 +113,8 @@ impl Calling {
                 let len = frame::len_at(&wire, at);
                 let read = call::read(&wire[at..at + len]).expect("about a call");
                 let left = match read.says {
-                    CallFrame::Call { left, .. } => Some(left.as_secs()),
+                    // A little time has passed by the real clock.
+                    CallFrame::Call { left, .. } => Some((left + HALF).as_secs()),
                     _ => None,
                 };
                 frames.push((read.id.0, left));

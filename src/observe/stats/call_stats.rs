@@ -137,8 +137,9 @@ pub struct ServedStats {
     pub cancelled: u64,
     /// How many are with handlers, or wait for one.
     pub serving: u64,
-    /// Answers that could not be sent: the queue was full until the deadline, or the caller's node was forgotten, or
-    /// this one stopped. They are among `answered` and `failed`.
+    /// Answers that could not be queued: the queue was full until the deadline, or the group could hold no more answers
+    /// that wait, or the caller's node was forgotten, or this one stopped. They are among `answered` and `failed`. An
+    /// answer that the queue drops later counts there, as other frames do.
     pub lost_answers: u64,
 }
 

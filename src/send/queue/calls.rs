@@ -11,17 +11,19 @@ use super::{
 use crate::{
     calls::pending::{Asked, CallPeer},
     ids::GroupId,
-    net::clock::CoarseInstant,
+    net::time,
     wire::call::{self, CallFrame, CallId},
     wire::count::Count,
 };
 
 impl<To: Copy + Eq> SendQueue<To> {
-    /// Returns whom a call is put to that is written on this link. `None` if the link has ended, or if its far end
-    /// takes no calls.
-    pub(crate) fn asked_on(&self, link: u64) -> Option<Asked> {
-        let peer = self.locked(|state| state.call_peer.filter(|_| state.links == link));
-        peer.map(|peer| peer.on(link))
+    /// Returns whom a call is put to that is written on this link, or nobody if its far end takes no calls. `None` if
+    /// the link has ended.
+    pub(crate) fn asked_on(&self, link: u64) -> Option<Option<Asked>> {
+        self.locked(|state| {
+            let peer = state.call_peer.map(|peer| peer.on(link));
+            (state.links == link).then_some(peer)
+        })
     }
 
     /// Gives up a call if it is still queued.
@@ -63,26 +65,21 @@ impl<To: Copy + Eq> Chunk<To> {
     /// Returns whether it may be written on this link. A part of a message may not if it is for a former one, and a
     /// call if nobody waits for its answer any more.
     #[inline]
-    pub(super) fn may_go(&mut self, link: u64, far: Option<CallPeer>, now: CoarseInstant) -> MayGo {
+    pub(super) fn may_go(&mut self, link: u64, far: Option<CallPeer>) -> MayGo {
         match self.terms {
             None => MayGo::Yes,
-            Some(_) => self.may_go_by_its_terms(link, far, now),
+            Some(_) => self.may_go_by_its_terms(link, far),
         }
     }
 
-    fn may_go_by_its_terms(
-        &mut self,
-        link: u64,
-        far: Option<CallPeer>,
-        now: CoarseInstant,
-    ) -> MayGo {
+    fn may_go_by_its_terms(&mut self, link: u64, far: Option<CallPeer>) -> MayGo {
         if let Some(part) = self.part() {
             return match part.is_for(link) {
                 true => MayGo::Yes,
                 false => MayGo::ForFormerLink,
             };
         }
-        self.may_go_as_call(link, far, now)
+        self.may_go_as_call(link, far)
     }
 
     /// Makes the empty frame that gets the place of a call.
@@ -101,21 +98,15 @@ impl<To: Copy + Eq> Chunk<To> {
 
     /// Returns whether a call may be written now. If it may, its caller learns that it was sent, and its head says how
     /// much of its time is left.
-    fn may_go_as_call(&mut self, link: u64, far: Option<CallPeer>, now: CoarseInstant) -> MayGo {
-        let (waited, ttl) = (
-            now.since(self.at),
-            self.terms.as_ref().and_then(|terms| terms.ttl),
-        );
+    fn may_go_as_call(&mut self, link: u64, far: Option<CallPeer>) -> MayGo {
         let Some(call) = self.call() else {
             return MayGo::Yes;
         };
-        let id = call.id();
+        let (id, deadline) = (call.id(), call.deadline());
         match (call.is_taken(far.map(|far| far.on(link))), far) {
             (true, _) => {
-                // Not what the head says less this time: the frame may have come back, and waited again.
-                if let Some(limit) = ttl.filter(|_| !waited.is_zero()) {
-                    self.change_head(|head| call::set_left(head, limit.saturating_sub(waited)));
-                }
+                let left = deadline.saturating_duration_since(time::now());
+                self.change_head(|head| call::set_left(head, left));
                 MayGo::Yes
             }
             (false, Some(_)) => MayGo::GivenUp(id),

@@ -235,7 +235,7 @@ impl<To: Copy + Eq> SendQueue<To> {
     pub(crate) fn take(self: &Arc<Self>, now: CoarseInstant) -> Taken<To> {
         let (chunks, dropped, behind, [noting, ask]) = self.locked(|state| {
             state.expire(&self.limits, now);
-            let chunks = state.take_batch(&self.limits, now);
+            let chunks = state.take_batch(&self.limits);
             let dropped = state.account.take_untold();
             let (behind, unacked) = (state.first_queued(), &state.unacked);
             let noted = [unacked.is_noting(), unacked.is_long()];

@@ -252,18 +252,14 @@ impl<To: Copy + Eq> State<To> {
 
     /// Takes the chunks of the next batch. Their frames are in flight then. Those that may not be written on this link
     /// are dropped.
-    pub(super) fn take_batch(
-        &mut self,
-        limits: &Limits,
-        now: CoarseInstant,
-    ) -> VecDeque<Chunk<To>> {
+    pub(super) fn take_batch(&mut self, limits: &Limits) -> VecDeque<Chunk<To>> {
         let mut taken = VecDeque::new();
         let (mut count, mut slices) = (Count::ZERO, 0);
         let mut for_former_links = Count::ZERO;
         let mut unsupported = Count::ZERO;
         while let Some(mut chunk) = self.chunks.pop_front() {
             self.apart.goes(&chunk);
-            match chunk.may_go(self.links, self.call_peer, now) {
+            match chunk.may_go(self.links, self.call_peer) {
                 MayGo::Yes => {}
                 MayGo::GivenUp(id) => {
                     let nothing = Chunk::nothing(&chunk, id);

@@ -346,13 +346,13 @@ fn a_call_counts_for_its_group_until_it_is_given_up() {
     };
     let queue = shared(Overflow::RejectNewest);
     queue.link_begins(None, Some(far));
-    let (calls, left) = (PendingCalls::new(100), Duration::from_secs(60));
+    let (calls, left) = (PendingCalls::new(100, 0), Duration::from_secs(60));
     let now = crate::net::time::now();
     let ticket = calls.begin(CallLane(1), now, now + left);
     let ticket = ticket.expect("not stopped");
     let head = CallFrame::Call { group: NOISY, left }.encode(ticket.id);
     let terms = Terms {
-        call: Some(QueuedCall::new(calls.clone(), ticket.id)),
+        call: Some(QueuedCall::new(calls.clone(), ticket.id, now + left)),
         ..Terms::default()
     };
     let call = (NOISY, (head, Bytes::from(vec![0; 200])));
