@@ -12,10 +12,18 @@ fn main() {
         .codec_path("crate::contestants::tonic::Codec")
         .client_streaming()
         .build();
+    let ask = Method::builder()
+        .name("ask")
+        .route_name("Ask")
+        .input_type("crate::contestants::tonic::Frame")
+        .output_type("crate::contestants::tonic::Frame")
+        .codec_path("tonic_prost::ProstCodec")
+        .build();
     let frames = Service::builder()
         .name("Frames")
         .package("peers")
         .method(push)
+        .method(ask)
         .build();
     Builder::new().compile(&[frames]);
 }

@@ -899,7 +899,7 @@ fn answers_that_wait_for_room_are_bounded() {
             match asked.await.expect("no panic") {
                 Ok(_) => answered += 1,
                 Err(CallError::Lost { sent: true } | CallError::Deadline { sent: true }) => {
-                    lost += 1
+                    lost += 1;
                 }
                 Err(err) => panic!("{err}"),
             }

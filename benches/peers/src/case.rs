@@ -1,4 +1,4 @@
-//! The cases: a size of frames and a number of connections each.
+//! The cases: frames of a size over a number of connections, or a number of calls at a time.
 
 use crate::{
     node::Where,
@@ -16,33 +16,60 @@ pub(super) struct Case {
 pub(super) fn all(contestants: &[Contestant]) -> Vec<Case> {
     const CONNECTIONS: usize = 100;
 
-    let case = |name, size, peers| Case {
-        name,
-        work: Work {
-            task: Task::Stream,
-            size,
-            // Set by `Pace`.
-            frames: 0,
-            producers: 1,
-            groups: 1,
-            peers,
-            burst: 1,
-            placement: Where::Dedicated,
-            sessions: false,
-            tls: false,
-        },
-        contestants: contestants
-            .iter()
-            .copied()
-            .filter(|contestant| contestant.absence(peers).is_none())
-            .collect(),
+    let case = |name, work: Work| {
+        let here = |contestant: &Contestant| {
+            contestant.has_a_row(work.task) && contestant.absence(work.peers).is_none()
+        };
+        let contestants = contestants.iter().copied().filter(here).collect();
+        Case {
+            name,
+            work,
+            contestants,
+        }
+    };
+    let any = Work {
+        task: Task::Stream,
+        size: 64,
+        // Set by `Pace`.
+        frames: 0,
+        producers: 1,
+        groups: 1,
+        peers: 1,
+        burst: 1,
+        in_flight: 1,
+        placement: Where::Dedicated,
+        sessions: false,
+        tls: false,
+    };
+    let stream = |name, size, peers| {
+        let work = any.clone();
+        case(
+            name,
+            Work {
+                size,
+                peers,
+                ..work
+            },
+        )
+    };
+    let calls = |name, in_flight| {
+        let work = Work {
+            task: Task::Call,
+            in_flight,
+            placement: Where::Current,
+            sessions: true,
+            ..any.clone()
+        };
+        case(name, work)
     };
     vec![
-        case("64B", 64, 1),
-        case("1KiB", 1 << 10, 1),
-        case("16KiB", 16 << 10, 1),
-        case("64B-100-connections", 64, CONNECTIONS),
-        case("1KiB-100-connections", 1 << 10, CONNECTIONS),
-        case("16KiB-100-connections", 16 << 10, CONNECTIONS),
+        stream("64B", 64, 1),
+        stream("1KiB", 1 << 10, 1),
+        stream("16KiB", 16 << 10, 1),
+        stream("64B-100-connections", 64, CONNECTIONS),
+        stream("1KiB-100-connections", 1 << 10, CONNECTIONS),
+        stream("16KiB-100-connections", 16 << 10, CONNECTIONS),
+        calls("call-1", 1),
+        calls("call-64", 64),
     ]
 }

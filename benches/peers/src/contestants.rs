@@ -47,7 +47,7 @@ pub(crate) fn on_one_thread(
 }
 
 /// Runs a side on as many threads as there are cores, as `#[tokio::main]` does.
-fn on_all_threads(
+pub(crate) fn on_all_threads(
     side: impl Future<Output = Result<Figures, Failure>> + Send + 'static,
 ) -> Result<Figures, Failure> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;

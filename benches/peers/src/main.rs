@@ -10,6 +10,7 @@
 //! The contestants are in `contestants/`; each file begins with what the library's documentation
 //! recommends for speed. `case.rs` says what is measured, `pace.rs` how many frames a run has.
 
+mod call_table;
 mod case;
 mod contestants;
 mod measure;
@@ -21,6 +22,16 @@ mod table;
 #[allow(dead_code)]
 #[path = "../../../examples/support/keys.rs"]
 mod authority;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/bench/call_ours.rs"]
+mod call_ours;
+#[path = "../../../examples/loadgen/bench/call_plain.rs"]
+mod call_plain;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/callers.rs"]
+mod callers;
+#[path = "../../../examples/loadgen/bench/calls.rs"]
+mod calls;
 #[allow(dead_code)]
 #[path = "../../../examples/loadgen/bench/child.rs"]
 mod child;
@@ -42,6 +53,9 @@ mod keys;
 #[path = "../../../examples/loadgen/link.rs"]
 mod link;
 #[allow(dead_code)]
+#[path = "../../../examples/loadgen/memory.rs"]
+mod memory;
+#[allow(dead_code)]
 #[path = "../../../examples/loadgen/node.rs"]
 mod node;
 #[allow(dead_code)]
@@ -59,6 +73,9 @@ mod raw;
 mod row;
 #[path = "../../../examples/loadgen/bench/started.rs"]
 mod started;
+#[allow(dead_code)]
+#[path = "../../../examples/loadgen/threads.rs"]
+mod threads;
 #[allow(dead_code)]
 #[path = "../../../examples/loadgen/tls.rs"]
 mod tls;

@@ -18,7 +18,7 @@ use crate::{
     case::{self, Case},
     pace::Pace,
     row::Row,
-    side::Contestant::{self, Ours, Raw64, Raw256},
+    side::Contestant::{self, Ours, OursMulti, Raw64, Raw256},
     table,
 };
 
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let wanted = |contestant: &Contestant| {
         let name = contestant.to_string();
         let named = args.only.iter().any(|only| name.contains(only));
-        args.only.is_empty() || named || [Raw64, Raw256, Ours].contains(contestant)
+        args.only.is_empty() || named || [Raw64, Raw256, Ours, OursMulti].contains(contestant)
     };
     let contestants = Contestant::value_variants().iter().copied();
     let contestants: Vec<_> = contestants.filter(wanted).collect();

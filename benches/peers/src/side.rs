@@ -12,9 +12,14 @@ use std::{
 use clap::ValueEnum;
 
 use crate::{
-    Failure, contestants, framed, ours, raw,
+    Failure,
+    call_ours::{self, By},
+    call_plain, contestants,
+    figures::Figures,
+    framed, ours, raw,
     started::{Side, anywhere, live_no_longer_than_it_should},
-    work::{Work, value_name},
+    threads::Threads,
+    work::{Task, Work, value_name},
 };
 
 #[derive(clap::Args)]
@@ -48,9 +53,13 @@ pub(super) enum Contestant {
     /// This crate with TLS, which needs sessions.
     #[value(name = "actix-transport-tls")]
     OursTls,
+    /// This crate; the callers run on a multi-threaded tokio runtime, not on an arbiter.
+    #[value(name = "actix-transport-multi")]
+    OursMulti,
     /// A carefully written program on plain tokio, shared with loadgen.
-    #[value(name = "tokio-util")]
     Tokio,
+    /// The same on a multi-threaded runtime.
+    TokioMulti,
     TokioRustls,
     #[value(name = "actix-per-frame")]
     ActixPerFrame,
@@ -65,6 +74,17 @@ pub(super) enum Contestant {
 }
 
 impl Contestant {
+    /// Returns whether the table has a row for it in cases with this task.
+    pub(super) fn has_a_row(self, task: Task) -> bool {
+        use Contestant::*;
+
+        match (task, self) {
+            (Task::Call, Ours | OursMulti | Tokio | TokioMulti | Tonic | Tarpc) => true,
+            (Task::Call, _) => false,
+            (_, one) => ![OursMulti, TokioMulti].contains(&one),
+        }
+    }
+
     /// Returns the reason if a contestant cannot take part.
     pub(super) fn absence(self, peers: usize) -> Option<&'static str> {
         const ONE_LINK: &str = "nodes have one connection to each other, and a process is one node";
@@ -89,7 +109,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
     let encrypts = args.contestant == Contestant::OursTls;
     let work = &Work {
-        sessions: encrypts,
+        sessions: encrypts || args.work.sessions,
         tls: encrypts,
         ..args.work.clone()
     };
@@ -100,18 +120,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let figures = match args.contestant {
         Contestant::Raw64 => raw::run(side, work, to, 64 << 10)?,
         Contestant::Raw256 => raw::run(side, work, to, 256 << 10)?,
-        Contestant::Ours | Contestant::OursTls => actix::System::new().block_on(async {
-            match side {
-                Side::Send => ours::send(work.clone(), to).await,
-                Side::Receive => ours::receive(work).await,
-            }
-        })?,
-        Contestant::Tokio => contestants::on_one_thread(async {
-            match side {
-                Side::Send => framed::send(work.clone(), to).await,
-                Side::Receive => framed::receive(work).await,
-            }
-        })?,
+        Contestant::Ours | Contestant::OursTls => {
+            actix::System::new().block_on(with_ours(side, work, to, Threads::Current))?
+        }
+        Contestant::OursMulti => {
+            actix::System::new().block_on(with_ours(side, work, to, Threads::Multi))?
+        }
+        Contestant::Tokio => {
+            contestants::on_one_thread(with_tokio(side, work.clone(), to.to_vec()))?
+        }
+        Contestant::TokioMulti => {
+            contestants::on_all_threads(with_tokio(side, work.clone(), to.to_vec()))?
+        }
         Contestant::TokioRustls => contestants::tokio_rustls::run(side, work, to)?,
         Contestant::ActixPerFrame => contestants::actix_per_frame::run(side, work, to)?,
         Contestant::Quinn => contestants::quinn::run(side, work, to)?,
@@ -127,6 +147,29 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     writeln!(stdout(), "{figures}")?;
     // Threads that a library leaves behind are not waited for.
     exit(0)
+}
+
+async fn with_ours(
+    side: Side,
+    work: &Work,
+    to: &[SocketAddr],
+    callers: Threads,
+) -> Result<Figures, Failure> {
+    match (work.task, side) {
+        (Task::Call, Side::Send) => call_ours::call(work, to[0], callers).await,
+        (Task::Call, Side::Receive) => call_ours::serve(work, By::Function).await,
+        (_, Side::Send) => ours::send(work.clone(), to).await,
+        (_, Side::Receive) => ours::receive(work).await,
+    }
+}
+
+async fn with_tokio(side: Side, work: Work, to: Vec<SocketAddr>) -> Result<Figures, Failure> {
+    match (work.task, side) {
+        (Task::Call, Side::Send) => call_plain::call(&work, to[0]).await,
+        (Task::Call, Side::Receive) => call_plain::serve(&work).await,
+        (_, Side::Send) => framed::send(work, &to).await,
+        (_, Side::Receive) => framed::receive(&work).await,
+    }
 }
 
 /// Returns a local address with a port that is free now, for libraries that do not report the port

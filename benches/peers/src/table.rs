@@ -3,8 +3,10 @@
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 use crate::{
+    call_table,
     measure::Outcome,
     side::Contestant::{self, Ours, OursTls, Quinn, Raw64, Raw256, Tokio, TokioRustls},
+    work::Task,
 };
 
 const COLUMNS: [&str; 9] = [
@@ -30,11 +32,25 @@ the sender plus the peak of the receiver, in MiB.
 const OF_OUR_OWN: [Contestant; 6] = [Raw64, Raw256, Ours, OursTls, Tokio, TokioRustls];
 
 pub(super) fn render(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
+    let (calls, streams): (Vec<_>, Vec<_>) = outcomes
+        .iter()
+        .partition(|outcome| outcome.row.case.work.task == Task::Call);
+    let mut text = match streams.is_empty() {
+        true => String::new(),
+        false => render_streams(&streams, contestants),
+    };
+    text += &call_table::render(&calls);
+    text += &absences(outcomes, contestants);
+    text
+}
+
+fn render_streams(outcomes: &[&Outcome], contestants: &[Contestant]) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(COLUMNS);
     for outcome in outcomes {
-        for &contestant in contestants {
+        let task = outcome.row.case.work.task;
+        for &contestant in contestants.iter().filter(|one| one.has_a_row(task)) {
             let cells = cells(outcome, contestant).into_iter();
             table.add_row(cells.map(|cell| Cell::new(cell.unwrap_or_else(|| "-".to_string()))));
         }
@@ -43,9 +59,8 @@ pub(super) fn render(outcomes: &[Outcome], contestants: &[Contestant]) -> String
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = format!("{table}\n{LEGEND}");
-    text.extend(outcomes.iter().filter_map(best));
-    text.extend(outcomes.iter().flat_map(encrypted));
-    text += &absences(outcomes, contestants);
+    text.extend(outcomes.iter().filter_map(|outcome| best(outcome)));
+    text.extend(outcomes.iter().flat_map(|outcome| encrypted(outcome)));
     text
 }
 
@@ -66,14 +81,14 @@ fn cells(outcome: &Outcome, contestant: Contestant) -> [Option<String>; 9] {
     ]
 }
 
-fn rate(rate: f64) -> String {
+pub(super) fn rate(rate: f64) -> String {
     match rate {
         1e6.. => format!("{:.2} M", rate / 1e6),
         _ => format!("{:.1} k", rate / 1e3),
     }
 }
 
-fn memory(outcome: &Outcome, contestant: Contestant) -> Option<String> {
+pub(super) fn memory(outcome: &Outcome, contestant: Contestant) -> Option<String> {
     let [sender, receiver] =
         ["sender_peak", "receiver_peak"].map(|name| outcome.row.median(contestant, name));
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
@@ -117,7 +132,8 @@ fn absences(outcomes: &[Outcome], contestants: &[Contestant]) -> String {
     let mut lines = Vec::new();
     for outcome in outcomes {
         let case = &outcome.row.case;
-        for &contestant in contestants {
+        let task = case.work.task;
+        for &contestant in contestants.iter().filter(|one| one.has_a_row(task)) {
             if let Some(reason) = contestant.absence(case.work.peers) {
                 lines.push(format!("{contestant} has a dash: {reason}.\n"));
             }

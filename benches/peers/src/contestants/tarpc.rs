@@ -1,4 +1,5 @@
-//! tarpc: a call for each frame, with as many calls under way as made it faster.
+//! tarpc: a call for each frame, with as many calls under way as made it faster. In cases of calls, the answer is the
+//! payload, and as many are under way as the case says.
 //!
 //! It has no messages without an answer, so the answer is empty, and a thousand calls are under way
 //! at a time on a connection (as many as its client admits by default; more did not help).
@@ -21,16 +22,21 @@ use tarpc::{
     tokio_serde::formats::Bincode,
     tokio_util::codec::{Framed, LengthDelimitedCodec},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+};
 
 use crate::{
     Failure,
+    callers::Runtime,
+    calls,
     contestants::on_threads_for,
     cost::Cost,
     figures::Figures,
     goal::Goal,
     started::{Side, announce, anywhere},
-    work::{Work, append, touch},
+    work::{Task, Work, append, touch},
 };
 
 /// The most calls under way on all connections together, and the least on each.
@@ -46,24 +52,38 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[tarpc::service]
 trait Frames {
     async fn push(payload: Bytes);
+    async fn ask(payload: Bytes) -> Bytes;
 }
 
 pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
-    match side {
-        Side::Send => on_threads_for(work, send(work.clone(), to.to_vec())),
-        Side::Receive => on_threads_for(work, receive(work.clone())),
+    match (work.task, side) {
+        (Task::Call, Side::Send) => on_threads_for(work, call(work.clone(), to[0])),
+        (_, Side::Send) => on_threads_for(work, send(work.clone(), to.to_vec())),
+        (_, Side::Receive) => on_threads_for(work, receive(work.clone())),
     }
 }
 
-async fn send(work: Work, to: Vec<SocketAddr>) -> Result<Figures, Failure> {
+async fn connect(addr: &SocketAddr) -> Result<FramesClient, Failure> {
     let mut config = client::Config::default();
     config.max_in_flight_requests = UNDER_WAY;
     config.pending_request_buffer = UNDER_WAY;
-    let connect = async |addr: &SocketAddr| {
-        let stream = TcpStream::connect(addr).await?;
-        let transport = serde_transport::new(framed(stream)?, Bincode::default());
-        Ok::<_, Failure>(FramesClient::new(config.clone(), transport).spawn())
+    let stream = TcpStream::connect(addr).await?;
+    let transport = serde_transport::new(framed(stream)?, Bincode::default());
+    Ok(FramesClient::new(config, transport).spawn())
+}
+
+async fn call(work: Work, to: SocketAddr) -> Result<Figures, Failure> {
+    let client = connect(&to).await?;
+    let mut context = context::current();
+    context.deadline = Instant::now() + DAY;
+    let ask = move |payload| {
+        let client = client.clone();
+        async move { Ok(client.ask(context, payload).await?) }
     };
+    calls::measure(&Runtime::Tokio(Handle::current()), &work, ask).await
+}
+
+async fn send(work: Work, to: Vec<SocketAddr>) -> Result<Figures, Failure> {
     let clients = try_join_all(to.iter().map(connect)).await?;
     let under_way = (UNDER_WAY / work.peers).max(UNDER_WAY_AT_LEAST);
 
@@ -96,7 +116,10 @@ async fn send(work: Work, to: Vec<SocketAddr>) -> Result<Figures, Failure> {
 async fn receive(work: Work) -> Result<Figures, Failure> {
     let listener = TcpListener::bind(anywhere()).await?;
     let addr = listener.local_addr()?;
-    let (goal, reached) = Goal::new(work.frames);
+    let (goal, reached) = Goal::new(match work.task {
+        Task::Call => calls::total(&work),
+        _ => work.frames,
+    });
     let receiver = Receiver { goal };
 
     let cost = Cost::begin();
@@ -131,6 +154,13 @@ impl Frames for Receiver {
         self.goal.begin();
         touch(&payload);
         self.goal.add(1);
+    }
+
+    async fn ask(self, _: context::Context, payload: Bytes) -> Bytes {
+        self.goal.begin();
+        touch(&payload);
+        self.goal.add(1);
+        payload
     }
 }
 

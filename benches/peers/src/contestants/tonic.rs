@@ -1,4 +1,5 @@
-//! tonic: one client-streaming call on each connection.
+//! tonic: one client-streaming call on each connection. In cases of calls, a unary call for each, with prost's codec as it
+//! is.
 //!
 //! Tuned as its documentation and its examples recommend: HTTP/2 windows that hold many times the
 //! delay, on both sides and for stream and connection; large HTTP/2 frames; `TCP_NODELAY`; a codec
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use futures::{future::try_join_all, stream};
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     sync::{
         mpsc::{self, error::TrySendError},
         oneshot,
@@ -22,18 +24,20 @@ use tokio::{
 use tonic::{
     Request, Response, Status, Streaming,
     codec::BufferSettings,
-    transport::{Endpoint, Server, server::TcpIncoming},
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use crate::{
     Failure,
+    callers::Runtime,
+    calls,
     contestants::on_threads_for,
     cost::Cost,
     figures::Figures,
     goal::Goal,
     started::{Side, announce, anywhere},
-    work::{Work, append, touch},
+    work::{Task, Work, append, touch},
 };
 
 mod stubs {
@@ -71,22 +75,33 @@ pub(crate) struct Frame {
 pub(crate) struct Done {}
 
 pub(crate) fn run(side: Side, work: &Work, to: &[SocketAddr]) -> Result<Figures, Failure> {
-    match side {
-        Side::Send => on_threads_for(work, send(work.clone(), to.to_vec())),
-        Side::Receive => on_threads_for(work, receive(work.clone())),
+    match (work.task, side) {
+        (Task::Call, Side::Send) => on_threads_for(work, call(work.clone(), to[0])),
+        (_, Side::Send) => on_threads_for(work, send(work.clone(), to.to_vec())),
+        (_, Side::Receive) => on_threads_for(work, receive(work.clone())),
     }
 }
 
-async fn send(work: Work, to: Vec<SocketAddr>) -> Result<Figures, Failure> {
-    let connect = async |addr: &SocketAddr| {
-        let endpoint = Endpoint::try_from(format!("http://{addr}"))?
-            .tcp_nodelay(true)
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_frame_size(HTTP_FRAME);
-        let channel = endpoint.connect().await?;
-        Ok::<_, Failure>(FramesClient::new(channel).max_decoding_message_size(usize::MAX))
+async fn connect(addr: &SocketAddr) -> Result<FramesClient<Channel>, Failure> {
+    let endpoint = Endpoint::try_from(format!("http://{addr}"))?
+        .tcp_nodelay(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(HTTP_FRAME);
+    let channel = endpoint.connect().await?;
+    Ok(FramesClient::new(channel).max_decoding_message_size(usize::MAX))
+}
+
+async fn call(work: Work, to: SocketAddr) -> Result<Figures, Failure> {
+    let client = connect(&to).await?;
+    let ask = move |payload| {
+        let mut client = client.clone();
+        async move { Ok(client.ask(Frame { payload }).await?.into_inner().payload) }
     };
+    calls::measure(&Runtime::Tokio(Handle::current()), &work, ask).await
+}
+
+async fn send(work: Work, to: Vec<SocketAddr>) -> Result<Figures, Failure> {
     let clients = try_join_all(to.iter().map(connect)).await?;
 
     let cost = Cost::begin();
@@ -128,7 +143,10 @@ fn frame(size: usize, number: u64) -> Frame {
 async fn receive(work: Work) -> Result<Figures, Failure> {
     let listener = TcpListener::bind(anywhere()).await?;
     let addr = listener.local_addr()?;
-    let (goal, reached) = Goal::new(work.frames);
+    let (goal, reached) = Goal::new(match work.task {
+        Task::Call => calls::total(&work),
+        _ => work.frames,
+    });
     let service = FramesServer::new(Receiver { goal }).max_decoding_message_size(usize::MAX);
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
@@ -173,6 +191,14 @@ impl Frames for Receiver {
         }
         self.goal.add(frames);
         Ok(Response::new(Done {}))
+    }
+
+    async fn ask(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.goal.begin();
+        let frame = request.into_inner();
+        touch(&frame.payload);
+        self.goal.add(1);
+        Ok(Response::new(frame))
     }
 }
 
