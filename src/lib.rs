@@ -184,6 +184,7 @@ pub use crate::{
         builder::Builder,
         node::{Node, Register, RegisterAll, Replace, SendFrame, Subscribe, Unregister},
         shutdown::{Shutdown, StopReport},
+        streams::Streamed,
         transport::Transport,
     },
     call_error::{CallError, CallPart, NotUnderstood},

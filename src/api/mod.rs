@@ -6,6 +6,7 @@ pub(crate) mod node;
 mod running;
 pub(crate) mod shutdown;
 mod start;
+pub(crate) mod streams;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]

@@ -1,15 +1,31 @@
 //! [`CallRooms`]: how many calls may wait for answers, and how many bytes they may have.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+    },
+};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Notify};
 
 /// The bound of the calls on one lane of a peer, or of all calls.
+///
+/// Taking room is one atomic step, and giving it back another: with four semaphores in their place, they took 12 % of the
+/// caller's time. Whoever finds no room waits in line, and from then on nobody goes past the line.
 #[derive(Debug)]
 struct Bound {
-    calls: Semaphore,
-    bytes: Semaphore,
-    max: (usize, usize),
+    max_calls: u32,
+    max_bytes: u32,
+    /// How many calls there are, in the upper half, and how many bytes they have, in the lower one.
+    taken: AtomicU64,
+    /// How many stand in line. Raised before the first of them looks for room, so that whoever gives room back after
+    /// that sees it.
+    waiting: AtomicUsize,
+    /// Held by the first in line.
+    line: Mutex<()>,
+    freed: Notify,
 }
 
 /// The bounds that a call needs room in. Cheap to clone.
@@ -19,29 +35,101 @@ pub(crate) struct CallRooms {
     of_all: Arc<Bound>,
 }
 
+/// The room that a call takes in one bound, until this is dropped.
+#[derive(Debug)]
+struct Room {
+    bound: Arc<Bound>,
+    bytes: u32,
+}
+
 /// The room that a call takes, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct CallRoom {
-    rooms: CallRooms,
-    bytes: u32,
+    _of_peer: Room,
+    _of_all: Room,
 }
 
 impl Bound {
     fn new(calls: usize, bytes: usize) -> Arc<Self> {
-        let max = (
-            calls.min(Semaphore::MAX_PERMITS),
-            bytes.min(u32::MAX as usize),
-        );
+        let at_most = |number| u32::try_from(number).unwrap_or(u32::MAX);
         Arc::new(Bound {
-            calls: Semaphore::new(max.0),
-            bytes: Semaphore::new(max.1),
-            max,
+            max_calls: at_most(calls),
+            max_bytes: at_most(bytes),
+            taken: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            line: Mutex::const_new(()),
+            freed: Notify::const_new(),
         })
     }
 
-    fn give_back(&self, bytes: u32) {
-        self.bytes.add_permits(bytes as usize);
-        self.calls.add_permits(1);
+    /// Takes room if there is some, whoever waits.
+    fn take_now(self: &Arc<Self>, bytes: u32) -> Option<Room> {
+        let add = |taken: u64| {
+            let (calls, held) = (taken >> 32, taken & u64::from(u32::MAX));
+            let fits = calls < u64::from(self.max_calls)
+                && held + u64::from(bytes) <= u64::from(self.max_bytes);
+            fits.then(|| taken + of_one(bytes))
+        };
+        let taken = self.taken.fetch_update(SeqCst, Relaxed, add);
+        taken.is_ok().then(|| Room {
+            bound: self.clone(),
+            bytes,
+        })
+    }
+
+    fn try_take(self: &Arc<Self>, bytes: u32) -> Option<Room> {
+        match self.waiting.load(Acquire) {
+            0 => self.take_now(bytes),
+            _ => None,
+        }
+    }
+
+    async fn take(self: &Arc<Self>, bytes: u32) -> Room {
+        if let Some(room) = self.try_take(bytes) {
+            return room;
+        }
+        let _waiting = Waiting::new(self);
+        let _first = self.line.lock().await;
+        loop {
+            // Created before the check, so that a notification between the two is not missed.
+            let freed = self.freed.notified();
+            if let Some(room) = self.take_now(bytes) {
+                return room;
+            }
+            freed.await;
+        }
+    }
+}
+
+/// What one call adds to what is taken.
+fn of_one(bytes: u32) -> u64 {
+    1 << 32 | u64::from(bytes)
+}
+
+/// Somebody stands in line.
+struct Waiting<'b>(&'b Bound);
+
+impl<'b> Waiting<'b> {
+    fn new(bound: &'b Bound) -> Self {
+        bound.waiting.fetch_add(1, SeqCst);
+        Waiting(bound)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, AcqRel);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let bound = &self.bound;
+        bound.taken.fetch_sub(of_one(self.bytes), SeqCst);
+        if bound.waiting.load(SeqCst) > 0 {
+            // Only the first in line waits for this.
+            bound.freed.notify_one();
+        }
     }
 }
 
@@ -56,67 +144,42 @@ impl CallRooms {
 
     /// Makes those of another peer of the same transport.
     pub(crate) fn of_another(&self) -> Self {
-        let (calls, bytes) = self.of_peer.max;
+        let Bound {
+            max_calls,
+            max_bytes,
+            ..
+        } = *self.of_peer;
         CallRooms {
-            of_peer: Bound::new(calls, bytes),
+            of_peer: Bound::new(max_calls as usize, max_bytes as usize),
             of_all: self.of_all.clone(),
         }
     }
 
     /// A call that is longer than all that may wait takes all of the room.
     fn needs(&self, bytes: usize) -> u32 {
-        let max = self.of_peer.max.1.min(self.of_all.max.1);
-        // Both are at most that.
-        bytes.min(max) as u32
+        let max = self.of_peer.max_bytes.min(self.of_all.max_bytes);
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(max)
     }
 
     /// Takes room for a call if there is some now, and nobody waits for it.
     pub(crate) fn try_take(&self, bytes: usize) -> Option<CallRoom> {
         let bytes = self.needs(bytes);
-        let (one, all) = (&self.of_peer, &self.of_all);
-        let of_peer = (one.calls.try_acquire(), one.bytes.try_acquire_many(bytes));
-        let of_all = (all.calls.try_acquire(), all.bytes.try_acquire_many(bytes));
-        // Those that were acquired are released here if another one was not.
-        let (Ok(a), Ok(b), Ok(c), Ok(d)) = (of_peer.0, of_peer.1, of_all.0, of_all.1) else {
-            return None;
-        };
-        for permit in [a, b, c, d] {
-            permit.forget();
-        }
-        Some(self.taken(bytes))
+        Some(CallRoom {
+            _of_peer: self.of_peer.try_take(bytes)?,
+            _of_all: self.of_all.try_take(bytes)?,
+        })
     }
 
     /// Takes room for a call as soon as there is some, in the order of asking.
     ///
-    /// Whoever waits for one of the four keeps what it got of those before it. All of them are taken in the same order,
-    /// so nobody waits in a circle; and one peer that does not answer takes no room of all from the others.
+    /// Whoever waits for the room of all keeps that of its peer. Both are taken in the same order, so nobody waits in a
+    /// circle; and a peer that does not answer takes no room of all from the others.
     pub(crate) async fn take(&self, bytes: usize) -> CallRoom {
-        const OPEN: &str = "is never closed";
-
         let bytes = self.needs(bytes);
-        let (one, all) = (&self.of_peer, &self.of_all);
-        let a = one.calls.acquire().await.expect(OPEN);
-        let b = one.bytes.acquire_many(bytes).await.expect(OPEN);
-        let c = all.calls.acquire().await.expect(OPEN);
-        let d = all.bytes.acquire_many(bytes).await.expect(OPEN);
-        for permit in [a, b, c, d] {
-            permit.forget();
-        }
-        self.taken(bytes)
-    }
-
-    fn taken(&self, bytes: u32) -> CallRoom {
         CallRoom {
-            rooms: self.clone(),
-            bytes,
+            _of_peer: self.of_peer.take(bytes).await,
+            _of_all: self.of_all.take(bytes).await,
         }
-    }
-}
-
-impl Drop for CallRoom {
-    fn drop(&mut self) {
-        self.rooms.of_peer.give_back(self.bytes);
-        self.rooms.of_all.give_back(self.bytes);
     }
 }
 

@@ -27,7 +27,9 @@ use crate::{
 /// A call does not hold back its connection: while it is served, others come. How many may be served is bounded
 /// ([`Config::served_call_bytes`](crate::Config::served_call_bytes)).
 ///
-/// No handler gets a call that is too late or was given up; actix skips it in the mailbox. One that becomes so while it
+/// A call that is too late or was given up is dropped before a handler gets it; actix skips it in the mailbox. (With
+/// [`Placement::Current`](crate::Placement::Current), an actor that keeps its arbiter busy may still get one: deadlines are
+/// kept on the same arbiter.) One that becomes so while it
 /// is served tells by [`is_cancelled`](Call::is_cancelled) and [`cancelled`](Call::cancelled), and answering it does
 /// nothing.
 pub struct Call {

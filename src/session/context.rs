@@ -255,14 +255,19 @@ impl SessionContext {
         tls: Option<Arc<Secured>>,
     ) -> Arc<OpenLink> {
         let me = self.me.lock().info.node;
-        // A node that dials itself has both ends of the link, and writes to the one that it dialled.
-        let writing = writing.filter(|_| far.node != me);
+        // A node that dials itself has both ends of the link, and writes to the one that it dialled. The half of the
+        // other end is kept, or that end would be closed.
+        let (writing, unused) = match far.node == me {
+            true => (None, writing),
+            false => (writing, None),
+        };
         let mut known = self.known.lock();
         let rank = Rank {
             dialled_by_lower: dialled == (me < far.node),
             number: known.count_up(),
         };
         let link = OpenLink::new((far, lane), addr, rank, dialled, session, writing, tls);
+        link.keep(unused);
         let link = Arc::new(link);
         known.add_link(&link);
         drop(known);

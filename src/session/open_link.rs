@@ -90,6 +90,8 @@ pub(crate) struct OpenLink {
     /// The half that writes, until somebody claims it. `None` from the start if the far end takes no frames
     /// on this link.
     unclaimed: Mutex<Option<WriteHalf>>,
+    /// The half that writes, if nobody may ever claim it. Kept until nothing more will be read.
+    unused: Mutex<Option<WriteHalf>>,
     /// Cancelled when the half that writes must end: nothing more will be read, or there is a better link.
     writing_ends: CancellationToken,
     /// Whether that has happened, and nothing more will be read. To look at the token takes a lock.
@@ -132,6 +134,7 @@ impl OpenLink {
             expired_at: Mutex::new(None),
             tls,
             unclaimed: Mutex::new(writing),
+            unused: Mutex::new(None),
             writing_ends: CancellationToken::new(),
             must_end: AtomicBool::new(false),
             read_to_end: AtomicBool::new(false),
@@ -205,6 +208,11 @@ impl OpenLink {
         }
     }
 
+    /// Keeps a half that nobody writes to, so that the connection stays open.
+    pub(super) fn keep(&self, unused: Option<WriteHalf>) {
+        *self.unused.lock() = unused;
+    }
+
     // ---- for the half that reads -------------------------------------------------------------------
 
     /// Notes that something was read.
@@ -237,6 +245,8 @@ impl OpenLink {
     pub(crate) fn end_reading(&self) -> Option<WriteHalf> {
         self.read_to_end.store(true, Relaxed);
         self.end_the_writing_half();
+        let unused = self.unused.lock().take();
+        drop(unused);
         self.unclaimed.lock().take()
     }
 

@@ -46,6 +46,7 @@ mod settings;
 mod signals;
 mod snapshots;
 mod stopping;
+mod streams;
 #[cfg(feature = "failpoints")]
 mod supervision;
 mod support;
