@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use actix::Recipient;
-use futures::FutureExt;
 
 #[cfg(feature = "remote")]
 use crate::receive::services::Services;
@@ -14,7 +13,7 @@ use crate::{
     receive::{
         call::Call,
         services::CallHandler,
-        serving::{serving, until_over},
+        serving::{poll_once, serving, until_over},
     },
 };
 
@@ -78,9 +77,7 @@ impl Transport {
         F: Future<Output = ()> + 'static,
     {
         let begin = serving(limit, move |call| {
-            let mut serving = Box::pin(until_over(call, &serve));
-            // Most answer at once, and a task would take longer to make.
-            if serving.as_mut().now_or_never().is_none() {
+            if let Some(serving) = poll_once(until_over(call, &serve)) {
                 actix_rt::spawn(serving);
             }
         });

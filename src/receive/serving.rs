@@ -1,6 +1,6 @@
 //! Functions that serve calls: how many at a time, and for how long.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -49,4 +49,15 @@ where
         }
         drop(place);
     }
+}
+
+/// Polls a future in the task that reads the connection, and returns it if it is not ready: most calls are answered at
+/// once, and a task takes longer to make. A panic, also of what the future drops, ends the future only.
+pub(crate) fn poll_once<F: Future<Output = ()>>(serving: F) -> Option<Pin<Box<F>>> {
+    let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut serving = Box::pin(serving);
+        let is_ready = serving.as_mut().now_or_never().is_some();
+        (!is_ready).then_some(serving)
+    }));
+    polled.ok().flatten()
 }

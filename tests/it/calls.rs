@@ -153,6 +153,43 @@ fn a_handler_that_fails_or_drops_a_call_is_told_at_once() {
     }
 }
 
+/// Answers, and panics when it is dropped after that.
+struct PanicsOnDrop(Option<Call>);
+
+impl Future for PanicsOnDrop {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
+        self.0.take().expect("polled once").reply("answered");
+        Poll::Ready(())
+    }
+}
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        panic!("caused by this test");
+    }
+}
+
+#[test]
+fn a_panic_of_what_a_function_leaves_costs_nobody_anything() {
+    for config in placements() {
+        run(async {
+            let [a, b] = pair(&config);
+            b.serve_fn(group(CALLS), 1, |call: Call| PanicsOnDrop(Some(call)))
+                .expect("free");
+            let peer = a.peer(b.local_addr()).expect("usable");
+            for _ in 0..5 {
+                let answer = peer.call(group(CALLS), "").await;
+                assert_eq!(answer, Ok("answered".into()));
+            }
+            assert_eq!(peer.stats().epoch, 1, "all on one connection");
+            settled(&[a.clone(), b.clone()]).await;
+            end([a, b]).await;
+        });
+    }
+}
+
 #[test]
 fn a_panic_of_a_function_costs_its_call_only() {
     run(async {
