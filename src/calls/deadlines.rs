@@ -9,7 +9,7 @@ use std::{
 
 use crate::net::time::Instant;
 
-/// A deadline that is further away than this is the same as this.
+/// Longer deadlines are shortened to this, a century: a clock may not reach further.
 pub(crate) const LATEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The deadlines of calls, by what the calls are known by.

@@ -28,7 +28,7 @@ impl Peer {
 /// that `A` handles; the other node must serve it ([`Transport::serve`](crate::Transport::serve)), or else the caller
 /// gets [`RemoteError::Unknown`](crate::RemoteError::Unknown).
 ///
-/// Only the type of the actor needs to be known here. Cheap to clone, and usable from any thread.
+/// This node needs the type of the actor, and no actor of that type. Cheap to clone, and usable from any thread.
 ///
 /// ```
 /// # use actix::prelude::*;

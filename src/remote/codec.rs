@@ -49,7 +49,7 @@ pub trait Codec<T> {
     ///
     /// # Errors
     ///
-    /// If the bytes are no such value. The caller of the message is told.
+    /// If the bytes are not those of a value of this type. The sender of the message is told.
     fn decode(bytes: Bytes) -> Result<T, CodecError>;
 }
 

@@ -205,7 +205,8 @@ impl<'de> SeqAccess<'de> for Fields<'_, 'de> {
 /// levels needs less.
 const STACK: usize = 512 << 10;
 
-/// Reads bytes of which others can see what is left. Inlined, because messages are decoded in the crates of users.
+/// Reads bytes from the front of a slice. How many are left is seen outside, too, while the decoder runs. Inlined,
+/// because messages are decoded in the crates of users.
 ///
 /// A type that contains itself is read by recursion, as deep as the bytes say, and a stack that overflows ends the
 /// process. Each level reads something, so it is noticed here.
