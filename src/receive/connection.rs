@@ -211,7 +211,8 @@ impl Connection {
         loop {
             tokio::select! {
                 biased;
-                () = &mut closing => return Err(End::Closing),
+                // What has left the kernel would be lost without a word, and has an end.
+                () = &mut closing, if !self.source.is_at_hand() => return Err(End::Closing),
                 readable = self.readable() => readable?,
             }
             self.wait_until_handled().await;

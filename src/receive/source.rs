@@ -114,6 +114,11 @@ impl Source {
         }
     }
 
+    /// Returns whether the next bytes are in this process already, or the end of all of them.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.open.is_none() || !self.rest.is_empty()
+    }
+
     /// Waits until there may be something to read: bytes, the end or an error.
     pub(super) async fn readable(&self) {
         if let Some(open) = &self.open

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use actix_transport::{Config, Inbound, Placement, Shutdown, Via};
+use actix_transport::{Config, GroupOverflow, Inbound, Placement, Shutdown, Via};
 
 use crate::support::*;
 
@@ -61,6 +61,43 @@ fn a_drain_waits_for_batches_that_are_still_in_a_mailbox() {
             let inbound = b.stats().inbound;
             assert_eq!(inbound.delivered, inbound.received, "{via:?}");
             arbiter.stop();
+        });
+    }
+}
+
+/// The connection had ended while a handler was busy, so that its place and its socket were given back, and
+/// what it had left was taken out of the kernel.
+#[test]
+fn a_drain_delivers_what_a_closed_connection_had_left() {
+    // More than one read takes, and less than the kernel's receive buffer holds.
+    const LEFT: u8 = 20;
+    const LEN: usize = 2 << 10;
+
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
+            let mut stream = dial(&b).await;
+            write_frames(&mut stream, &[(1, b"first")]).await;
+            until("read", || b.stats().inbound.in_delivery.frames == 1).await;
+            for number in 0..LEFT {
+                write_frames(&mut stream, &[(1, &[number; LEN])]).await;
+            }
+            drop(stream);
+            until("noticed", || b.stats().links.connections == 0).await;
+            let addr = b.local_addr();
+            let stop = b.stop(Shutdown::Drain(Duration::from_secs(20)));
+            let release = async {
+                let refused = || std::net::TcpStream::connect(addr).is_err();
+                until("nothing is accepted", refused).await;
+                gate.open();
+            };
+            tokio::join!(stop, release);
+            assert_eq!(held.next().await.payload, "first");
+            for number in 0..LEFT {
+                assert!(held.next().await.payload == [number; LEN][..]);
+            }
+            b.stats().balance().expect("nothing is missing");
         });
     }
 }
