@@ -400,7 +400,7 @@ const FAR: CallPeer = CallPeer {
 /// Queues a call.
 fn call(queue: &SendQueue, calls: &Arc<PendingCalls>) -> Ticket {
     let now = net::time::now();
-    let ticket = calls.begin(CallLane(1), now, now + LATEST);
+    let ticket = calls.begin(CallLane(1), now, now + LATEST, Waker::noop());
     let ticket = ticket.expect("not stopped");
     let left = LATEST;
     let head = CallFrame::Call { group: GROUP, left }.encode(ticket.id);
@@ -433,7 +433,7 @@ fn queue_and_calls() -> (Arc<SendQueue>, Arc<PendingCalls>) {
 
 fn one_gives_a_call_up_while_one_writes_it() {
     let (queue, calls) = queue_and_calls();
-    let ticket = call(&queue, &calls);
+    let mut ticket = call(&queue, &calls);
     let writer = thread::spawn({
         let queue = queue.clone();
         move || {
@@ -460,7 +460,7 @@ fn one_gives_a_call_up_while_one_writes_it() {
 
 fn one_waits_for_an_answer_while_its_link_ends() {
     let (queue, calls) = queue_and_calls();
-    let ticket = call(&queue, &calls);
+    let mut ticket = call(&queue, &calls);
     let id = ticket.id;
     let writer = thread::spawn({
         let (queue, calls) = (queue.clone(), calls.clone());

@@ -81,8 +81,8 @@ struct Pending {
 
 #[derive(Debug)]
 enum State {
-    /// The waker is the caller's, if it has looked.
-    Open(Option<Waker>),
+    /// The waker is the caller's.
+    Open(Waker),
     /// How it ended. The caller has not looked yet.
     Ended(Result<Bytes, CallError>),
 }
@@ -92,6 +92,8 @@ enum State {
 pub(crate) struct Ticket {
     calls: Arc<PendingCalls>,
     pub(crate) id: CallId,
+    /// Whether the caller knows how it has ended. Then the table knows nothing of it any more.
+    is_over: bool,
 }
 
 impl PendingCalls {
@@ -110,13 +112,15 @@ impl PendingCalls {
 
     // ---- for callers -------------------------------------------------------------------------------
 
-    /// Begins a call.
+    /// Begins a call. `waker` is woken when it has ended.
     pub(crate) fn begin(
         self: &Arc<Self>,
         lane: CallLane,
         now: Instant,
         deadline: Instant,
+        waker: &Waker,
     ) -> Result<Ticket, CallError> {
+        let waker = waker.clone();
         let mut table = self.table.lock();
         table.stats.called += 1;
         let refused = match (table.stopped, deadline <= now) {
@@ -126,6 +130,8 @@ impl PendingCalls {
         };
         if let Some(err) = refused {
             table.stats.failed.count(&err);
+            drop(table);
+            drop(waker);
             return Err(err);
         }
         table.stats.pending += 1;
@@ -136,14 +142,17 @@ impl PendingCalls {
             deadline,
             asked: None,
             is_unsupported: false,
-            state: State::Open(None),
+            state: State::Open(waker),
         };
         table.calls.insert(id, pending);
         let looks = table.deadlines.add(deadline, id);
         drop(table);
         looks.into_iter().for_each(wake);
-        let calls = self.clone();
-        Ok(Ticket { calls, id })
+        Ok(Ticket {
+            calls: self.clone(),
+            id,
+            is_over: false,
+        })
     }
 
     /// Counts a call that was refused before it began.
@@ -330,7 +339,7 @@ impl Table {
             Err(why) => self.stats.failed.count(why),
         }
         match mem::replace(&mut pending.state, State::Ended(how)) {
-            State::Open(waker) => waker,
+            State::Open(waker) => Some(waker),
             State::Ended(_) => None,
         }
     }
@@ -368,38 +377,55 @@ impl Ticket {
     /// # Panics
     ///
     /// If it has returned that already.
-    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, CallError>> {
-        let mut waker = Some(cx.waker().clone());
-        let mut table = self.calls.table.lock();
-        let pending = table.calls.get_mut(&self.id);
-        match &mut pending.expect("polled after it was ready").state {
-            State::Open(known) => {
-                mem::swap(known, &mut waker);
-                drop(table);
-                Poll::Pending
-            }
-            State::Ended(_) => {
-                let ended = table.take_ended(self.id);
-                drop(table);
-                Poll::Ready(ended.expect("is there"))
+    pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, CallError>> {
+        // Only a waker that is not known is cloned, which needs the lock to be released.
+        let mut other = None;
+        loop {
+            let mut table = self.calls.table.lock();
+            let pending = table.calls.get_mut(&self.id);
+            match &mut pending.expect("polled after it was ready").state {
+                State::Open(known) if known.will_wake(cx.waker()) => break,
+                State::Open(known) => match other.take() {
+                    Some(waker) => {
+                        let former = mem::replace(known, waker);
+                        drop(table);
+                        drop(former);
+                        return Poll::Pending;
+                    }
+                    None => {
+                        drop(table);
+                        other = Some(cx.waker().clone());
+                    }
+                },
+                State::Ended(_) => {
+                    let ended = table.take_ended(self.id);
+                    drop(table);
+                    self.is_over = true;
+                    return Poll::Ready(ended.expect("is there"));
+                }
             }
         }
+        Poll::Pending
     }
 
     /// Ends the call, because it cannot be sent. Returns why, or why it has ended before.
-    pub(crate) fn fail(self, why: CallError) -> CallError {
+    pub(crate) fn fail(mut self, why: CallError) -> CallError {
         let mut table = self.calls.table.lock();
         // Its caller is at hand.
         let waker = table.end(self.id, Err(why.clone()));
         let ended = table.take_ended(self.id);
         drop(table);
         drop(waker);
+        self.is_over = true;
         ended.and_then(Result::err).unwrap_or(why)
     }
 
     /// Gives the call up, if it is open. Returns whether its receiver should be told: it was sent, and nobody has
     /// answered. If it was not sent, it never is.
-    pub(crate) fn give_up(&self) -> bool {
+    pub(crate) fn give_up(&mut self) -> bool {
+        if mem::replace(&mut self.is_over, true) {
+            return false;
+        }
         let mut table = self.calls.table.lock();
         let Some(pending) = table.calls.remove(&self.id) else {
             return false;

@@ -40,17 +40,19 @@ struct Caller {
 
 impl Caller {
     fn of(calls: &Arc<PendingCalls>, now: Instant, deadline: Duration) -> Self {
-        let ticket = calls.begin(LANE, now, now + deadline).expect("begins");
         let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let ticket = calls.begin(LANE, now, now + deadline, &waker);
+        let ticket = ticket.expect("begins");
         Caller { ticket, woken }
     }
 
-    fn poll(&self) -> Poll<Result<Bytes, CallError>> {
+    fn poll(&mut self) -> Poll<Result<Bytes, CallError>> {
         let waker = Waker::from(self.woken.clone());
         self.ticket.poll_ended(&mut Context::from_waker(&waker))
     }
 
-    fn ended(&self) -> Result<Bytes, CallError> {
+    fn ended(&mut self) -> Result<Bytes, CallError> {
         match self.poll() {
             Poll::Ready(ended) => ended,
             Poll::Pending => panic!("has not ended"),
@@ -81,7 +83,7 @@ fn pending(calls: &PendingCalls) -> u64 {
 #[test]
 fn an_answer_ends_a_call_that_was_asked_and_wakes_its_caller_once() {
     let (calls, now) = (PendingCalls::new(100, 0), time::now());
-    let caller = Caller::of(&calls, now, SECOND);
+    let mut caller = Caller::of(&calls, now, SECOND);
     let (id, mut frame) = (caller.ticket.id, queued(&calls, &caller));
     assert!(caller.poll().is_pending());
     calls.answer(id, PEER, Ok("before it was asked".into()));
@@ -106,8 +108,8 @@ fn an_answer_ends_a_call_that_was_asked_and_wakes_its_caller_once() {
 #[test]
 fn a_call_is_sent_only_as_long_as_its_caller_waits() {
     let (calls, now) = (PendingCalls::new(100, 0), time::now());
-    let late = Caller::of(&calls, now, SECOND);
-    let gone = Caller::of(&calls, now, SECOND);
+    let mut late = Caller::of(&calls, now, SECOND);
+    let mut gone = Caller::of(&calls, now, SECOND);
     let [mut late_frame, mut gone_frame] = [&late, &gone].map(|it| queued(&calls, it));
     assert_eq!(calls.expire(now + SECOND / 2), Some(now + SECOND));
     assert!(!gone.ticket.give_up(), "was not sent");
@@ -124,7 +126,7 @@ fn a_call_is_sent_only_as_long_as_its_caller_waits() {
 #[test]
 fn a_frame_that_comes_back_was_not_sent() {
     let (calls, now) = (PendingCalls::new(100, 0), time::now());
-    let caller = Caller::of(&calls, now, SECOND);
+    let mut caller = Caller::of(&calls, now, SECOND);
     let mut frame = queued(&calls, &caller);
     assert!(frame.is_taken(Some(PEER.on(1))));
     frame.is_back();
@@ -143,9 +145,9 @@ fn a_frame_that_comes_back_was_not_sent() {
 #[test]
 fn what_the_queue_drops_fails_with_what_is_known() {
     let (calls, now) = (PendingCalls::new(100, 0), time::now());
-    let evicted = Caller::of(&calls, now, SECOND);
-    let stale = Caller::of(&calls, now - SECOND, SECOND / 2);
-    let unsupported = Caller::of(&calls, now, SECOND);
+    let mut evicted = Caller::of(&calls, now, SECOND);
+    let mut stale = Caller::of(&calls, now - SECOND, SECOND / 2);
+    let mut unsupported = Caller::of(&calls, now, SECOND);
     for caller in [&evicted, &stale] {
         drop(queued(&calls, caller));
     }
@@ -157,7 +159,7 @@ fn what_the_queue_drops_fails_with_what_is_known() {
     assert_eq!(stale.ended(), Err(CallError::Deadline { sent: false }));
     assert_eq!(unsupported.ended(), Err(CallError::Unsupported));
     // One that was refused was never in the queue: its caller says why.
-    let refused = Caller::of(&calls, now, SECOND);
+    let mut refused = Caller::of(&calls, now, SECOND);
     drop(QueuedCall::new(calls.clone(), refused.ticket.id, now));
     assert!(refused.poll().is_pending());
     let why = CallError::Full;
@@ -168,8 +170,10 @@ fn what_the_queue_drops_fails_with_what_is_known() {
 #[test]
 fn a_dial_that_fails_ends_those_calls_of_its_lane_that_were_not_sent() {
     let (calls, now) = (PendingCalls::new(100, 0), time::now());
-    let [sent, waits] = [(); 2].map(|()| Caller::of(&calls, now, SECOND));
-    let other = calls.begin(CallLane(2), now, now + SECOND).expect("begins");
+    let [mut sent, mut waits] = [(); 2].map(|()| Caller::of(&calls, now, SECOND));
+    let other = calls
+        .begin(CallLane(2), now, now + SECOND, Waker::noop())
+        .expect("begins");
     let mut frame = queued(&calls, &sent);
     assert!(frame.is_taken(Some(PEER.on(1))));
     frame.written();
@@ -183,7 +187,7 @@ fn a_dial_that_fails_ends_those_calls_of_its_lane_that_were_not_sent() {
     calls.stop();
     assert_eq!(sent.ended(), Err(CallError::Stopped));
     drop(other);
-    let refused = calls.begin(LANE, now, now + SECOND);
+    let refused = calls.begin(LANE, now, now + SECOND, Waker::noop());
     assert_eq!(refused.expect_err("stopped"), CallError::Stopped);
     assert_eq!(pending(&calls), 0);
 }
@@ -191,21 +195,18 @@ fn a_dial_that_fails_ends_those_calls_of_its_lane_that_were_not_sent() {
 #[test]
 fn answers_that_wait_for_their_callers_are_bounded() {
     let (calls, now) = (PendingCalls::new(10, 0), time::now());
-    let callers: Vec<_> = (0..3).map(|_| Caller::of(&calls, now, SECOND)).collect();
-    for caller in &callers {
+    let [mut first, mut second, mut third] = [(); 3].map(|()| Caller::of(&calls, now, SECOND));
+    for caller in [&first, &second, &third] {
         let mut frame = queued(&calls, caller);
         assert!(frame.is_taken(Some(PEER.on(1))));
         frame.written();
         calls.answer(caller.ticket.id, PEER, Ok("12345".into()));
     }
-    let [first, second, third] = &callers[..] else {
-        unreachable!("three");
-    };
     assert_eq!(third.ended(), Err(CallError::Lost { sent: true }));
     assert_eq!(first.ended(), Ok("12345".into()));
     assert_eq!(second.ended(), Ok("12345".into()));
     // Their bytes are free again.
-    let fourth = Caller::of(&calls, now, SECOND);
+    let mut fourth = Caller::of(&calls, now, SECOND);
     let mut frame = queued(&calls, &fourth);
     assert!(frame.is_taken(Some(PEER.on(1))));
     frame.written();
@@ -217,9 +218,11 @@ fn answers_that_wait_for_their_callers_are_bounded() {
 #[test]
 fn no_time_is_too_late_and_a_very_long_one_is_not() {
     let (calls, now) = (PendingCalls::new(10, 0), time::now());
-    let zero = calls.begin(LANE, now, now).expect_err("too late");
+    let zero = calls
+        .begin(LANE, now, now, Waker::noop())
+        .expect_err("too late");
     assert_eq!(zero, CallError::Deadline { sent: false });
-    let long = Caller::of(&calls, now, super::deadlines::LATEST);
+    let mut long = Caller::of(&calls, now, super::deadlines::LATEST);
     assert!(calls.expire(now + SECOND).is_some());
     assert!(long.poll().is_pending());
 }

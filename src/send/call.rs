@@ -192,9 +192,10 @@ impl Future for CallFuture {
                     else {
                         unreachable!("was just seen");
                     };
-                    match request.begin(&this.peer) {
-                        Ok(stage) => this.stage = stage,
-                        Err(why) => return Poll::Ready(Err(why)),
+                    this.stage = request.begin(&this.peer, cx)?;
+                    if let Stage::Asked(..) = this.stage {
+                        // Its end will wake the caller, even if it has come by now.
+                        return Poll::Pending;
                     }
                     continue;
                 }
@@ -229,8 +230,8 @@ impl Future for CallFuture {
 impl Drop for CallFuture {
     /// Gives the call up.
     fn drop(&mut self) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let (Stage::Entering(ticket, _) | Stage::Asked(ticket, _)) = &stage else {
+        let mut stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let (Stage::Entering(ticket, _) | Stage::Asked(ticket, _)) = &mut stage else {
             return;
         };
         let (id, state) = (ticket.id, &self.peer.state);
@@ -258,7 +259,7 @@ impl fmt::Debug for CallFuture {
 
 impl Request {
     /// Puts the call into the queue, if there is room for it now.
-    fn begin(self, peer: &Peer) -> Result<Stage, CallError> {
+    fn begin(self, peer: &Peer, cx: &Context<'_>) -> Result<Stage, CallError> {
         let state = &peer.state;
         let refuse = |why| {
             state.calls.pending.refuse(&why);
@@ -274,7 +275,8 @@ impl Request {
         if room.is_none() && self.when_full == WhenFull::Refuse {
             return refuse(CallError::Full);
         }
-        let ticket = state.calls.pending.begin(state.calls.lane, now, deadline)?;
+        let (lane, waker) = (state.calls.lane, cx.waker());
+        let ticket = state.calls.pending.begin(lane, now, deadline, waker)?;
         let call = Entry {
             peer: peer.clone(),
             id: ticket.id,
@@ -331,8 +333,9 @@ impl Entry {
     }
 
     /// Puts it into the queue if there is room.
-    fn push(self, left: Duration, when_full: WhenFull) -> Result<(), (Refusal, Self)> {
-        let frame = (self.group, (self.head(left), self.payload.clone()));
+    fn push(mut self, left: Duration, when_full: WhenFull) -> Result<(), (Refusal, Self)> {
+        let payload = std::mem::take(&mut self.payload);
+        let frame = (self.group, (self.head(left), payload));
         let (state, now) = (&self.peer.state, CoarseInstant::now());
         let pushed = state
             .queue
@@ -342,7 +345,10 @@ impl Entry {
                 state.ring(doorbell);
                 Ok(())
             }
-            Err((refusal, _)) => Err((refusal, self)),
+            Err((refusal, (_, payload))) => {
+                self.payload = payload;
+                Err((refusal, self))
+            }
         }
     }
 

@@ -63,7 +63,7 @@ impl Calling {
     /// Queues a call. Returns its number.
     pub fn call(&mut self, len: usize, limit: u64, now: u64) -> Result<u64, CallError> {
         let (at, left) = (self.at(now), Duration::from_secs(limit));
-        let ticket = self.calls.begin(LANE, at, at + left)?;
+        let ticket = self.calls.begin(LANE, at, at + left, Waker::noop())?;
         let (id, group) = (ticket.id, GroupId::new(1));
         let terms = Terms {
             ttl: Some(left),
@@ -144,7 +144,7 @@ impl Calling {
     /// Returns how a call ended, once. `None` if it has not ended, or is not known.
     pub fn poll(&mut self, id: u64) -> Option<Ended> {
         let mut cx = Context::from_waker(Waker::noop());
-        match self.tickets.get(&id)?.poll_ended(&mut cx) {
+        match self.tickets.get_mut(&id)?.poll_ended(&mut cx) {
             Poll::Pending => None,
             Poll::Ready(ended) => {
                 self.tickets.remove(&id);
@@ -155,7 +155,7 @@ impl Calling {
 
     /// Gives a call up. Returns whether its receiver should be told, or `None` if it is not known.
     pub fn give_up(&mut self, id: u64) -> Option<bool> {
-        let ticket = self.tickets.remove(&id)?;
+        let mut ticket = self.tickets.remove(&id)?;
         let must_be_told = ticket.give_up();
         if !must_be_told {
             self.queue.withdraw(ticket.id);

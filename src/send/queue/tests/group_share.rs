@@ -348,7 +348,7 @@ fn a_call_counts_for_its_group_until_it_is_given_up() {
     queue.link_begins(None, Some(far));
     let (calls, left) = (PendingCalls::new(100, 0), Duration::from_secs(60));
     let now = crate::net::time::now();
-    let ticket = calls.begin(CallLane(1), now, now + left);
+    let ticket = calls.begin(CallLane(1), now, now + left, Waker::noop());
     let ticket = ticket.expect("not stopped");
     let head = CallFrame::Call { group: NOISY, left }.encode(ticket.id);
     let terms = Terms {
