@@ -20,6 +20,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::receive::secret_hasher::SecretHasher;
+
 /// How many times the free bytes one connection may hold.
 const CONNECTION_SHARE: usize = 4;
 
@@ -57,8 +59,8 @@ impl HeldBytes {
 #[derive(Debug, Default)]
 struct Held {
     total: usize,
-    by_connection: HashMap<SocketAddr, usize>,
-    by_ip: HashMap<IpAddr, usize>,
+    by_connection: HashMap<SocketAddr, usize, SecretHasher>,
+    by_ip: HashMap<IpAddr, usize, SecretHasher>,
 }
 
 impl Held {
@@ -94,7 +96,7 @@ fn room(free: usize, held: usize, share: usize) -> usize {
 }
 
 /// Subtracts from a sender's bytes, and forgets the sender if none are left.
-fn subtract<K: Hash + Eq>(sums: &mut HashMap<K, usize>, key: &K, bytes: usize) {
+fn subtract<K: Hash + Eq>(sums: &mut HashMap<K, usize, SecretHasher>, key: &K, bytes: usize) {
     if let Some(sum) = sums.get_mut(key) {
         *sum -= bytes;
         if *sum == 0 {

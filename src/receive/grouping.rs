@@ -24,7 +24,7 @@ use crate::{
     ids::GroupId,
     receive::{
         group_frames::{GroupFrames, GroupSpans, Span},
-        group_hasher::GroupHasher,
+        secret_hasher::SecretHasher,
     },
     wire::count::Count,
     wire::frame::{self, Malformed},
@@ -51,7 +51,7 @@ const FEW_SPANS: usize = 64;
 pub(crate) struct Grouping {
     groups: Vec<GroupSpans>,
     /// Positions in `groups`.
-    by_group: HashMap<GroupId, usize, GroupHasher>,
+    by_group: HashMap<GroupId, usize, SecretHasher>,
     /// The position of the group whose span was added last.
     last: usize,
     /// All spans that are not the first of their group, in the order of their bytes.

@@ -35,7 +35,7 @@ use crate::{
         time::{self, Instant, timeout},
     },
     observe::stats::ServedStats,
-    receive::{answers::Answers, charge::Charge, sender::Sender},
+    receive::{answers::Answers, charge::Charge, secret_hasher::SecretHasher, sender::Sender},
     runtime::worker::Worker,
     send::{large::Began, queue::WhenFull},
     wire::{
@@ -59,7 +59,7 @@ pub(crate) struct ServedCalls {
 
 #[derive(Debug, Default)]
 struct Table {
-    calls: HashMap<CallKey, Arc<Served>>,
+    calls: HashMap<CallKey, Arc<Served>, SecretHasher>,
     deadlines: Deadlines<CallKey>,
     stats: ServedStats,
     stopped: bool,
