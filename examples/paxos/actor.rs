@@ -3,19 +3,24 @@
 //!
 //! One actor is one replica of one group, registered with its node's transport under that group.
 //! The transport delivers all frames for a group that came in one read as one actix message, so
-//! the votes for these frames leave in few frames.
+//! the votes for these frames leave in few frames. Clients call the replica: each call is an actix
+//! message of its own.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    mem,
+    time::{Duration, Instant},
+};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, MessageResult};
-use actix_transport::Inbound;
+use actix_transport::{Call, Inbound};
 
 use crate::{
     links::Links,
-    message::{self, NodeId},
+    message,
     replica::{Outbox, Replica, To},
     store::{Outcome, Store},
-    value::Value,
+    value::{Request, Value},
 };
 
 /// Short compared with all timeouts of a replica, and cheap: 300 actors make 6,000 ticks a second.
@@ -30,6 +35,10 @@ pub(crate) struct ReplicaActor {
     /// cannot receive. Until then the replica's messages wait in `out`.
     links: Option<Links>,
     out: Outbox,
+    /// Calls whose values are proposed. If a client has called twice for a request, the second call.
+    calls: HashMap<Request, Call>,
+    /// Whether a [`Flush`] is on its way.
+    flushing: bool,
 }
 
 impl ReplicaActor {
@@ -40,10 +49,13 @@ impl ReplicaActor {
             applied: 0,
             links: None,
             out: Outbox::default(),
+            calls: HashMap::new(),
+            flushing: false,
         }
     }
 
     fn tick(&mut self) {
+        self.calls.retain(|_, call| !call.is_cancelled());
         if self.links.is_some() {
             self.replica.tick(Instant::now(), &mut self.out);
             self.flush();
@@ -59,19 +71,15 @@ impl ReplicaActor {
                 To::Others => links.send_others(message),
             }
         }
-        // All replicas apply a value; the leader answers. If it loses the lead before it can
-        // answer, no replica does. The client then asks again and gets its answer; the store does
-        // not apply the request a second time.
+        links.flush();
+        // All replicas apply a value; the one that was called for it answers.
         for value in &self.replica.log()[self.applied..] {
-            let (Outcome::Applied(request) | Outcome::Duplicate(request)) = self.store.apply(value)
-            else {
-                continue;
-            };
-            if self.replica.is_leader() {
-                links.send(NodeId::CLIENTS, message::Message::Decided { request });
+            if let Outcome::Applied(request) | Outcome::Duplicate(request) = self.store.apply(value)
+                && let Some(call) = self.calls.remove(&request)
+            {
+                call.reply("");
             }
         }
-        links.flush();
         self.applied = self.replica.log().len();
     }
 }
@@ -95,6 +103,47 @@ impl Handler<Inbound> for ReplicaActor {
                 self.replica.on(from, message, now, &mut self.out);
             }
         }
+        self.flush();
+    }
+}
+
+/// The code of a failed call if this replica knows no leader. Otherwise the code is the number of the leader.
+const NO_LEADER: u32 = u32::MAX;
+
+impl Handler<Call> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, call: Call, ctx: &mut Self::Context) {
+        let value = Value::received(call.payload(), call.payload());
+        // What is not a request gets no answer, which its caller hears.
+        let Some(request) = value.request() else {
+            return;
+        };
+        let proposed = self
+            .replica
+            .on_propose(value, Instant::now(), &mut self.out);
+        if let Err(leader) = proposed {
+            let code = leader.map_or(NO_LEADER, |leader| leader.index() as u32);
+            return call.fail(code, "the value is not proposed");
+        }
+        self.calls.insert(request, call);
+        // Sends the proposals of all calls that wait in the mailbox at once.
+        if !mem::replace(&mut self.flushing, true) {
+            ctx.notify(Flush);
+        }
+    }
+}
+
+/// Sends what a replica has to send. It is handled when the mailbox is empty.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Flush;
+
+impl Handler<Flush> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
+        self.flushing = false;
         self.flush();
     }
 }

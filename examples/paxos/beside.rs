@@ -11,8 +11,8 @@ use indicatif::ProgressBar;
 use crate::{
     Args, Failure,
     check::{LogCheck, check},
-    client::{self, Retire, Sample, TakeSample},
-    cluster::{Cluster, Options, ask},
+    client::{self, Sample},
+    cluster::{Cluster, Options},
     load::{Load, wait_for_agreement},
     message::NodeId,
 };
@@ -83,11 +83,11 @@ pub(crate) async fn run(args: &Args, bar: &ProgressBar) -> Result<Report, Failur
 
     // The first answer needs an election.
     load.watch(third / 4).await?;
-    ask(&small, TakeSample).await?;
+    small.take_sample();
     load.watch(third).await?;
     rows.push(Row {
         beside: Beside::Nothing,
-        small: ask(&small, TakeSample).await?,
+        small: small.take_sample(),
         long: None,
     });
 
@@ -102,8 +102,8 @@ pub(crate) async fn run(args: &Args, bar: &ProgressBar) -> Result<Report, Failur
     load.watch(2 * third).await?;
     rows.push(Row {
         beside: Beside::Long,
-        small: ask(&small, TakeSample).await?,
-        long: Some(ask(&long, TakeSample).await?),
+        small: small.take_sample(),
+        long: Some(long.take_sample()),
     });
 
     let victim = choose_victim(&cluster).await?;
@@ -116,8 +116,8 @@ pub(crate) async fn run(args: &Args, bar: &ProgressBar) -> Result<Report, Failur
     load.watch(args.run_time()).await?;
     rows.push(Row {
         beside: Beside::CatchUp,
-        small: ask(&small, TakeSample).await?,
-        long: Some(ask(&long, TakeSample).await?),
+        small: small.take_sample(),
+        long: Some(long.take_sample()),
     });
 
     load.drain().await?;
@@ -125,7 +125,7 @@ pub(crate) async fn run(args: &Args, bar: &ProgressBar) -> Result<Report, Failur
     let transports = cluster.stop().await?;
     let mut log = LogCheck::default();
     for (group, client) in (0..).zip(load.clients()) {
-        let client = ask(client, Retire).await?;
+        let client = client.report();
         let replicas = cluster.retire(group).await?;
         let group_log = check(&replicas, &client).map_err(|err| format!("group {group}: {err}"))?;
         log.instances += group_log.instances;

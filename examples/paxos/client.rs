@@ -1,26 +1,29 @@
-//! The load on one group: each session sends a request, waits for the answer and sends the next.
+//! The load on one group: each session asks for a value to be decided, waits for the answer and asks for the next.
 //!
-//! The clients of all groups share one transport and talk to the replicas over the wire only. A
-//! client learns which replica leads from a redirect, or tries another one after a timeout.
+//! A session is a task that calls the replica which it takes for the leader. It learns from the error of a call where the
+//! leader is, or that it has to try another replica. It may always ask again, because the replicas apply each request
+//! once.
 
 use std::{
     collections::HashSet,
     mem,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, MessageResult};
-use actix_transport::Inbound;
+use actix::ArbiterHandle;
+use actix_transport::{CallError, GroupId, Peer};
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use tokio::time::{sleep, sleep_until};
 
 use crate::{
-    links::Links,
-    message::{self, NodeId},
+    message::NodeId,
     value::{Request, Value, repeat_after},
 };
 
-/// How often the client looks for requests that had no answer in time.
-const TICK: Duration = Duration::from_millis(50);
+/// How long a session waits after an error before it asks again, unless the error names the leader.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a client sends.
 #[derive(Copy, Clone)]
@@ -36,14 +39,22 @@ pub(crate) struct Load {
 const LONGEST: u64 = 60_000_000;
 
 pub(crate) struct Client {
-    links: Links,
-    /// The replica that this client takes for the leader.
-    leader: NodeId,
-    /// When this replica last answered, or when the client first took it for the leader.
-    heard: Instant,
-    sessions: Vec<Session>,
+    group: GroupId,
+    /// By node.
+    replicas: Vec<Peer>,
     load: Load,
+    state: Mutex<State>,
+}
+
+/// What the sessions of a client share.
+struct State {
+    /// The replica that they take for the leader.
+    leader: NodeId,
+    /// When it last answered.
+    heard: Instant,
     stopping: bool,
+    /// Requests that have no answer yet.
+    open: usize,
     latency: Histogram<u64>,
     sample_begun: Instant,
     decided: u64,
@@ -51,67 +62,139 @@ pub(crate) struct Client {
     decided_before: u64,
     last_decided: Instant,
     longest_pause: Duration,
+    answered: Vec<u32>,
     repeated: HashSet<Request>,
 }
 
-struct Session {
-    /// The latest request; `open` while it has no answer.
-    request: Request,
-    open: bool,
-    /// When the next one may be asked.
-    next: Instant,
-    asked: Instant,
-    /// When it was last sent: later than `asked` if it was repeated.
-    sent: Instant,
-}
-
 impl Client {
-    /// Creates a client whose sessions send their first request when the actor starts.
-    pub(crate) fn new(links: Links, leader: NodeId, load: Load) -> Self {
+    /// Creates a client that calls these replicas.
+    pub(crate) fn new(
+        group: GroupId,
+        replicas: Vec<Peer>,
+        leader: NodeId,
+        load: Load,
+    ) -> Arc<Self> {
         let now = Instant::now();
-        let session = |session| Session {
-            request: Request { session, number: 0 },
-            open: false,
-            next: now,
-            asked: now,
-            sent: now,
-        };
         let latency = Histogram::new_with_bounds(1, LONGEST, 3);
-        Self {
-            links,
+        let state = State {
             leader,
             heard: now,
-            sessions: (0..load.sessions).map(session).collect(),
-            load,
             stopping: false,
+            open: 0,
             latency: latency.expect("1 to a minute, to three digits, are valid bounds"),
             sample_begun: now,
             decided: 0,
             decided_before: 0,
             last_decided: now,
             longest_pause: Duration::ZERO,
+            answered: vec![0; load.sessions as usize],
             repeated: HashSet::new(),
+        };
+        Arc::new(Self {
+            group,
+            replicas,
+            load,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Starts the sessions on the thread of this arbiter.
+    pub(crate) fn start(self: &Arc<Self>, arbiter: &ArbiterHandle) {
+        for session in 0..self.load.sessions {
+            arbiter.spawn(self.clone().run_session(session));
         }
     }
 
-    fn on_decided(&mut self, from: NodeId, request: Request, now: Instant) {
-        if from == self.leader {
-            self.heard = now;
+    async fn run_session(self: Arc<Self>, session: u32) {
+        for number in 1.. {
+            let asked = Instant::now();
+            {
+                let mut state = self.state.lock();
+                if state.stopping {
+                    return;
+                }
+                state.open += 1;
+            }
+            let request = Request { session, number };
+            self.decide(request).await;
+            self.state
+                .lock()
+                .on_decided(request, asked, self.load.interval);
+            if !self.load.interval.is_zero() {
+                sleep_until((asked + self.load.interval).into()).await;
+            }
         }
-        let index = request.session as usize;
-        let Some(session) = self.sessions.get_mut(index) else {
-            return;
+    }
+
+    /// Asks until the request is decided.
+    async fn decide(&self, request: Request) {
+        let value = Value::new(request, self.load.payload).into_bytes();
+        loop {
+            let (leader, now) = (self.state.lock().leader, Instant::now());
+            let call = self.replicas[leader.index()].call(self.group, value.clone());
+            let answer = call.deadline(repeat_after(value.len())).await;
+            let Err(why) = answer else { return };
+            let redirected = self.state.lock().on_error(leader, now, request, &why);
+            if !redirected {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Returns how far this client is.
+    pub(crate) fn progress(&self) -> Progress {
+        let state = self.state.lock();
+        Progress {
+            decided: state.decided,
+            open: state.open,
+        }
+    }
+
+    /// Returns the answers since the last call of this method, or since the start.
+    pub(crate) fn take_sample(&self) -> Sample {
+        let state = &mut *self.state.lock();
+        let now = Instant::now();
+        let latency = Histogram::new_from(&state.latency);
+        let sample = Sample {
+            latency: mem::replace(&mut state.latency, latency),
+            decided: state.decided - state.decided_before,
+            time: now.duration_since(state.sample_begun),
         };
-        // A request that was sent twice may be answered twice.
-        if !session.open || session.request != request {
-            return;
+        state.sample_begun = now;
+        state.decided_before = state.decided;
+        sample
+    }
+
+    /// Makes the sessions send no further requests; open ones are still finished.
+    pub(crate) fn stop_asking(&self) {
+        self.state.lock().stopping = true;
+    }
+
+    /// Returns the results, once no request is open.
+    pub(crate) fn report(&self) -> ClientReport {
+        let state = self.state.lock();
+        ClientReport {
+            latency: state.latency.clone(),
+            longest_pause: state.longest_pause,
+            decided: state.decided,
+            answered: state.answered.clone(),
+            repeated: state.repeated.clone(),
+            payload: self.load.payload,
         }
-        session.open = false;
-        let latency = now.duration_since(session.asked).as_micros() as u64;
+    }
+}
+
+impl State {
+    fn on_decided(&mut self, request: Request, asked: Instant, interval: Duration) {
+        let now = Instant::now();
+        self.open -= 1;
+        self.heard = now;
+        self.answered[request.session as usize] = request.number;
+        let latency = (now.duration_since(asked).as_micros() as u64).min(LONGEST);
         // A late answer delays the next request, which would have been late as well: it counts, too.
-        let recorded = match self.load.interval.as_micros() as u64 {
-            0 => self.latency.record(latency.min(LONGEST)),
-            interval => self.latency.record_correct(latency.min(LONGEST), interval),
+        let recorded = match interval.as_micros() as u64 {
+            0 => self.latency.record(latency),
+            interval => self.latency.record_correct(latency, interval),
         };
         recorded.expect("within the bounds of the histogram");
         self.decided += 1;
@@ -119,113 +202,49 @@ impl Client {
             .longest_pause
             .max(now.duration_since(self.last_decided));
         self.last_decided = now;
-        self.ask_if_due(index, now);
     }
 
-    /// Moves to the leader that `from` names and repeats all open requests there. Of several
-    /// redirects in a row only the first counts, because after it `from` is no longer
-    /// `self.leader`.
-    fn on_redirect(&mut self, from: NodeId, leader: NodeId, now: Instant) {
-        if from == self.leader && leader != from {
-            self.leader = leader;
-            self.heard = now;
-            self.repeat(now, |session| session.open);
-        }
-    }
-
-    fn tick(&mut self, now: Instant) {
-        for index in 0..self.sessions.len() {
-            self.ask_if_due(index, now);
-        }
-        self.repeat_overdue(now);
-        self.links.flush();
-    }
-
-    fn repeat_overdue(&mut self, now: Instant) {
-        let repeat_after = repeat_after(self.load.payload);
-        let overdue =
-            |session: &Session| session.open && now.duration_since(session.sent) >= repeat_after;
-        if !self.sessions.iter().any(overdue) {
-            return;
-        }
-        // If the leader has answered other sessions, only a frame was lost. If it has answered
-        // none, the next replica is tried.
-        if now.duration_since(self.heard) >= repeat_after {
-            self.leader = NodeId::replica(self.leader.index() + 1);
-            self.heard = now;
-        }
-        self.repeat(now, overdue);
-    }
-
-    fn ask_if_due(&mut self, index: usize, now: Instant) {
-        let session = &mut self.sessions[index];
-        if session.open || session.next > now || self.stopping {
-            return;
-        }
-        session.next = now + self.load.interval;
-        session.request.number += 1;
-        session.open = true;
-        session.asked = now;
-        session.sent = now;
-        let value = Value::new(session.request, self.load.payload);
-        self.links
-            .send(self.leader, message::Message::Propose { value });
-    }
-
-    fn repeat(&mut self, now: Instant, which: impl Fn(&Session) -> bool) {
-        for session in self.sessions.iter_mut().filter(|session| which(session)) {
-            session.sent = now;
-            self.repeated.insert(session.request);
-            let value = Value::new(session.request, self.load.payload);
-            self.links
-                .send(self.leader, message::Message::Propose { value });
-        }
-    }
-}
-
-impl Actor for Client {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        // Often enough for the sessions to ask in time.
-        let tick = match self.load.interval {
-            Duration::ZERO => TICK,
-            interval => TICK.min(interval / 20),
+    /// Chooses whom to ask next. Returns whether the error says who leads.
+    fn on_error(
+        &mut self,
+        asked: NodeId,
+        when: Instant,
+        request: Request,
+        why: &CallError,
+    ) -> bool {
+        let named = match why {
+            CallError::Failed { code, .. } => NodeId::named(*code),
+            _ => None,
         };
-        ctx.run_interval(tick, |client, _| client.tick(Instant::now()));
-        self.tick(Instant::now());
-    }
-}
-
-impl Handler<Inbound> for Client {
-    type Result = ();
-
-    fn handle(&mut self, inbound: Inbound, _: &mut Self::Context) {
-        let now = Instant::now();
-        for frame in inbound {
-            match message::Message::decode(&frame) {
-                Ok((from, message::Message::Decided { request })) => {
-                    self.on_decided(from, request, now);
-                }
-                Ok((
-                    from,
-                    message::Message::Redirect {
-                        leader: Some(leader),
-                    },
-                )) => self.on_redirect(from, leader, now),
-                // `from` knows no leader: the next tick tries another replica. Other messages are
-                // not for clients.
-                _ => {}
-            }
+        let next = match why {
+            CallError::Failed { .. } => named.unwrap_or(asked.next()),
+            // The leader has answered others meanwhile: only this call was lost.
+            _ if self.heard >= when => asked,
+            _ => asked.next(),
+        };
+        // Of several errors in a row only the first counts.
+        if self.leader == asked {
+            self.leader = next;
         }
-        self.links.flush();
+        if may_be_proposed(why) {
+            self.repeated.insert(request);
+        }
+        named.is_some_and(|leader| leader != asked)
     }
 }
 
-/// Asks a client for its progress.
-#[derive(Message)]
-#[rtype(result = "Progress")]
-pub(crate) struct Ask;
+/// Returns whether a replica may have proposed the value of a call that ended so.
+fn may_be_proposed(why: &CallError) -> bool {
+    !matches!(
+        why,
+        CallError::Failed { .. }
+            | CallError::Unreachable { .. }
+            | CallError::Refused
+            | CallError::NoHandler
+            | CallError::Lost { sent: false }
+            | CallError::Deadline { sent: false }
+    )
+}
 
 #[derive(Copy, Clone)]
 pub(crate) struct Progress {
@@ -233,22 +252,6 @@ pub(crate) struct Progress {
     /// Requests that have no answer yet.
     pub(crate) open: usize,
 }
-
-impl Handler<Ask> for Client {
-    type Result = MessageResult<Ask>;
-
-    fn handle(&mut self, _: Ask, _: &mut Self::Context) -> Self::Result {
-        MessageResult(Progress {
-            decided: self.decided,
-            open: self.sessions.iter().filter(|session| session.open).count(),
-        })
-    }
-}
-
-/// Asks a client for its answers since the last such question, or since its start.
-#[derive(Message)]
-#[rtype(result = "Sample")]
-pub(crate) struct TakeSample;
 
 pub(crate) struct Sample {
     /// As in [`ClientReport`].
@@ -263,69 +266,18 @@ impl Sample {
     }
 }
 
-impl Handler<TakeSample> for Client {
-    type Result = MessageResult<TakeSample>;
-
-    fn handle(&mut self, _: TakeSample, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        let latency = Histogram::new_from(&self.latency);
-        let sample = Sample {
-            latency: mem::replace(&mut self.latency, latency),
-            decided: self.decided - self.decided_before,
-            time: now.duration_since(self.sample_begun),
-        };
-        self.sample_begun = now;
-        self.decided_before = self.decided;
-        MessageResult(sample)
-    }
-}
-
-/// Makes a client send no further requests; open ones are still finished.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct StopAsking;
-
-impl Handler<StopAsking> for Client {
-    type Result = ();
-
-    fn handle(&mut self, _: StopAsking, _: &mut Self::Context) {
-        self.stopping = true;
-    }
-}
-
-/// Stops a client and returns its results.
-#[derive(Message)]
-#[rtype(result = "ClientReport")]
-pub(crate) struct Retire;
-
 pub(crate) struct ClientReport {
     /// Time from the first sending of a request to its answer, in microseconds, since the last
-    /// [`TakeSample`].
+    /// [`Client::take_sample`].
     pub(crate) latency: Histogram<u64>,
     /// The longest time without a decision in this group.
     pub(crate) longest_pause: Duration,
     pub(crate) decided: u64,
     /// The number of the latest answered request of each session.
     pub(crate) answered: Vec<u32>,
-    /// Requests that were sent more than once. Only these may have more than one instance.
+    /// Requests that were sent again although they may have been proposed. Only these may have more than one
+    /// instance.
     pub(crate) repeated: HashSet<Request>,
     /// Bytes of each value.
     pub(crate) payload: usize,
-}
-
-impl Handler<Retire> for Client {
-    type Result = MessageResult<Retire>;
-
-    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Self::Result {
-        ctx.stop();
-        let answered = |session: &Session| session.request.number - u32::from(session.open);
-        MessageResult(ClientReport {
-            latency: self.latency.clone(),
-            longest_pause: self.longest_pause,
-            decided: self.decided,
-            answered: self.sessions.iter().map(answered).collect(),
-            repeated: mem::take(&mut self.repeated),
-            payload: self.load.payload,
-        })
-    }
 }

@@ -7,11 +7,14 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix::{Actor, Addr, Arbiter, Handler, Message, dev::ToEnvelope};
-use actix_transport::{BindError, Config, GroupId, Identity, Placement, Shutdown, Transport};
+use actix_transport::{
+    BindError, Builder, Config, GroupId, Identity, Lane, Placement, Shutdown, Transport,
+};
 use futures::future::try_join_all;
 use tokio::{
     sync::oneshot,
@@ -47,6 +50,9 @@ const REDIAL: Duration = Duration::from_millis(250);
 
 /// Where all share one lane: more than the longest value that the arguments allow.
 const LONGEST_FRAME: usize = 65 << 20;
+
+/// Bytes of calls that a replica serves: some of the longest values.
+const SERVED: usize = 256 << 20;
 
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
@@ -99,12 +105,12 @@ pub(crate) struct Traffic {
 impl Cluster {
     /// Starts all nodes.
     pub(crate) async fn start(options: Options) -> Result<Self, Failure> {
-        let clients = bind(NodeId::CLIENTS, ANY_PORT, options)?;
+        let clients = builder(REPLICAS, options).connect_only()?;
         let mut nodes = Vec::new();
         for id in NodeId::replicas() {
             nodes.push(Node::start(id, options).await?);
         }
-        let mut addresses = [clients.local_addr(); REPLICAS + 1];
+        let mut addresses = [ANY_PORT; REPLICAS];
         for node in &nodes {
             addresses[node.id.index()] = node.transport.local_addr();
         }
@@ -131,22 +137,21 @@ impl Cluster {
         &self,
         group: u32,
         load: client::Load,
-    ) -> Result<Addr<Client>, Failure> {
-        let id = GroupId::new(group);
-        let use_lanes = self.options.use_lanes;
-        let links = Links::new(
-            NodeId::CLIENTS,
-            id,
-            &self.clients,
-            &self.addresses,
-            use_lanes,
-        )?;
-        let client = Client::new(links, self.options.first_leader(group), load);
-        let client = match load.payload > LONG {
-            true => Client::start_in_arbiter(&self.long_clients.handle(), |_| client),
-            false => client.start(),
+    ) -> Result<Arc<Client>, Failure> {
+        let long = load.payload > LONG;
+        let lane = match long && self.options.use_lanes {
+            true => Lane::BULK,
+            false => Lane::NORMAL,
         };
-        self.clients.register(id, client.clone().recipient())?;
+        let replica = |addr| self.clients.peer(addr).map(|peer| peer.lane(lane));
+        let replicas = self.addresses.into_iter().map(replica);
+        let leader = self.options.first_leader(group);
+        let replicas = replicas.collect::<Result<_, _>>()?;
+        let client = Client::new(GroupId::new(group), replicas, leader, load);
+        match long {
+            true => client.start(&self.long_clients.handle()),
+            false => client.start(&Arbiter::current()),
+        }
         Ok(client)
     }
 
@@ -261,11 +266,12 @@ impl Node {
         })
     }
 
-    /// Registers every replica for the frames of its group.
+    /// Registers every replica for the frames and the calls of its group.
     fn register(&self) -> Result<(), Failure> {
         for (group, replica) in (0..).map(GroupId::new).zip(&self.replicas) {
-            self.transport
-                .register(group, replica.clone().recipient())?;
+            let transport = &self.transport;
+            transport.register(group, replica.clone().recipient())?;
+            transport.serve_calls(group, replica.clone().recipient())?;
         }
         Ok(())
     }
@@ -313,20 +319,25 @@ async fn bind_on(
     Ok(bound.map_err(|_| "an arbiter did not run in time")???)
 }
 
-/// Binds a transport on this thread, and lets it run here. It has an identity, because messages that are longer
-/// than a frame need one at both ends. This example needs no datagrams.
+/// Binds a transport on this thread, and lets it run here.
 fn bind(id: NodeId, addr: SocketAddr, options: Options) -> Result<Transport, BindError> {
+    builder(id.index(), options).bind(addr)
+}
+
+/// Returns the settings of a node. It has an identity, because calls and messages that are longer than a frame need one
+/// at both ends. This example needs no datagrams.
+fn builder(node: usize, options: Options) -> Builder {
     let mut config = Config::default()
         .stale_after(STALE)
         .redial_max(REDIAL)
         .placement(Placement::Current)
+        .served_call_bytes(SERVED)
         .udp(false);
     if !options.use_lanes {
         config = config.max_frame(LONGEST_FRAME);
     }
-    let identity = Identity::new(actix_transport::NodeId::new(id.index() as u64));
-    let builder = Transport::builder().config(config).identity(identity);
-    builder.bind(addr)
+    let identity = Identity::new(actix_transport::NodeId::new(node as u64));
+    Transport::builder().config(config).identity(identity)
 }
 
 async fn stop(transport: &Transport, how: Shutdown) -> Result<(), Failure> {

@@ -1,11 +1,11 @@
-//! The links of one replica to the other nodes; encodes each message once, and sends what one turn of an
+//! The links of one replica to the others; encodes each message once, and sends what one turn of an
 //! actor has for a node in one call.
 //!
 //! Which lane a message takes:
 //!
 //! | lane      | messages                                     | why                                             |
 //! |-----------|----------------------------------------------|-------------------------------------------------|
-//! | `CONTROL` | `Heartbeat`, `Prepare`, `Reject`, `Redirect` | A late one starts an election. Only the last of a kind counts, so it replaces those that still wait. |
+//! | `CONTROL` | `Heartbeat`, `Prepare`, `Reject`             | A late one starts an election. Only the last of a kind counts, so it replaces those that still wait. |
 //! | `CONTROL` | `Promise`, if it is not long                 | An election waits for it.                       |
 //! | `BULK`    | `Learn`, and whatever has a long value       | It can wait, and may be longer than a frame.    |
 //! | `NORMAL`  | all others                                   |                                                 |
@@ -22,8 +22,8 @@ use crate::{
     value::LONG,
 };
 
-/// The address of each node by its number: the replicas, then the clients.
-pub(crate) type Addresses = [SocketAddr; REPLICAS + 1];
+/// The address of each replica by its number.
+pub(crate) type Addresses = [SocketAddr; REPLICAS];
 
 /// Holds resolved peers, used for every message. After a new bind a node needs new links.
 pub(crate) struct Links {
@@ -119,10 +119,7 @@ impl Links {
         match message {
             message if message.values_len() > LONG => Way::Bulk,
             _ if !self.use_lanes => Way::Normal,
-            Message::Heartbeat { .. }
-            | Message::Prepare { .. }
-            | Message::Reject { .. }
-            | Message::Redirect { .. } => {
+            Message::Heartbeat { .. } | Message::Prepare { .. } | Message::Reject { .. } => {
                 Way::Control(SendOptions::new().latest(message.kind().into()))
             }
             Message::Promise { .. } => Way::Control(SendOptions::new()),

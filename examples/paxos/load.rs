@@ -1,19 +1,14 @@
 //! The clients of a run: how far they are, and the waits for them and for the replicas.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use actix::Addr;
-use futures::future::try_join_all;
 use indicatif::ProgressBar;
 use tokio::time::sleep;
 
-use crate::{
-    Failure,
-    actor::Status,
-    client::{self, Client, StopAsking},
-    cluster::{Cluster, ask},
-    message::NodeId,
-};
+use crate::{Failure, actor::Status, client::Client, cluster::Cluster, message::NodeId};
 
 /// How often a run polls the groups.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -25,7 +20,7 @@ pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(8);
 /// The clients of a run and the progress of each.
 pub(crate) struct Load<'a> {
     /// By group.
-    clients: Vec<Addr<Client>>,
+    clients: Vec<Arc<Client>>,
     begun: Instant,
     /// By group.
     progress: Vec<Progress>,
@@ -53,7 +48,7 @@ impl<'a> Load<'a> {
     }
 
     /// Adds the client of the next group.
-    pub(crate) fn add(&mut self, client: Addr<Client>) {
+    pub(crate) fn add(&mut self, client: Arc<Client>) {
         self.clients.push(client);
         self.progress.push(Progress {
             decided: 0,
@@ -63,7 +58,7 @@ impl<'a> Load<'a> {
     }
 
     /// Returns the clients, by group.
-    pub(crate) fn clients(&self) -> &[Addr<Client>] {
+    pub(crate) fn clients(&self) -> &[Arc<Client>] {
         &self.clients
     }
 
@@ -79,7 +74,7 @@ impl<'a> Load<'a> {
     pub(crate) async fn watch(&mut self, age: Duration) -> Result<(), Failure> {
         while self.begun.elapsed() < age {
             sleep(POLL_INTERVAL.min(age.saturating_sub(self.begun.elapsed()))).await;
-            self.poll().await?;
+            self.poll()?;
             let position = self.begun.elapsed().min(age).as_millis() as u64;
             self.bar.set_position(self.bar_begin + position);
         }
@@ -87,11 +82,10 @@ impl<'a> Load<'a> {
     }
 
     /// Updates the progress of every group, and fails if one has stalled.
-    async fn poll(&mut self) -> Result<(), Failure> {
-        let clients = self.clients.iter();
-        let seen = try_join_all(clients.map(|client| ask(client, client::Ask))).await?;
+    fn poll(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        for (group, (progress, seen)) in self.progress.iter_mut().zip(seen).enumerate() {
+        for (group, (progress, client)) in self.progress.iter_mut().zip(&self.clients).enumerate() {
+            let seen = client.progress();
             if seen.decided > progress.decided {
                 progress.moved = now;
             }
@@ -115,7 +109,7 @@ impl<'a> Load<'a> {
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + STALL_LIMIT;
         loop {
-            self.poll().await?;
+            self.poll()?;
             let status = cluster.status().await?;
             let led = |&&group: &&usize| {
                 let others = NodeId::replicas().filter(|&node| node != victim);
@@ -138,12 +132,12 @@ impl<'a> Load<'a> {
     /// Waits until every client has the answers to its open requests.
     pub(crate) async fn drain(&mut self) -> Result<(), Failure> {
         for client in &self.clients {
-            ask(client, StopAsking).await?;
+            client.stop_asking();
         }
-        self.poll().await?;
+        self.poll()?;
         while self.progress.iter().any(|group| group.open > 0) {
             sleep(POLL_INTERVAL / 5).await;
-            self.poll().await?;
+            self.poll()?;
         }
         Ok(())
     }

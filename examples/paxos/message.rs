@@ -1,4 +1,4 @@
-//! The messages between replicas and clients, and their bytes.
+//! The messages between replicas, and their bytes.
 //!
 //! One message is one payload of the transport. A message contains its sender, so that the protocol
 //! needs nothing but these bytes. What the values in a message look like is in `value.rs`, and which
@@ -8,18 +8,16 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
-use crate::value::{Request, Value};
+use crate::value::Value;
 
 /// How many replicas a group has; a majority of them decides.
 pub(crate) const REPLICAS: usize = 3;
 
-/// The sender of a message: one of the replicas, or the clients, which all share one transport.
+/// One of the replicas.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 pub(crate) struct NodeId(u8);
 
 impl NodeId {
-    pub(crate) const CLIENTS: Self = Self(REPLICAS as u8);
-
     /// Returns the replica with this number, modulo the number of replicas.
     pub(crate) const fn replica(number: usize) -> Self {
         Self((number % REPLICAS) as u8)
@@ -29,8 +27,18 @@ impl NodeId {
         (0..REPLICAS).map(Self::replica)
     }
 
+    /// Returns the replica with this number, if there is one.
+    pub(crate) fn named(number: u32) -> Option<Self> {
+        Self::replicas().find(|node| u32::from(node.0) == number)
+    }
+
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// Returns the next replica, and after the last one the first.
+    pub(crate) const fn next(self) -> Self {
+        Self::replica(self.index() + 1)
     }
 }
 
@@ -67,13 +75,6 @@ pub(crate) struct Vote {
 /// `commit` is always the length of the sender's log: every instance below it is chosen.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Message {
-    /// Client to leader: asks for this value to be decided.
-    Propose { value: Value },
-    /// Replica to client: another replica leads, or none that is known.
-    Redirect { leader: Option<NodeId> },
-    /// Leader to client: the request is decided and applied.
-    Decided { request: Request },
-
     /// Phase 1a: asks for a promise, and for all votes from instance `first` on.
     Prepare { ballot: Ballot, first: u64 },
     /// Phase 1b: the promise with these votes. If not `complete`, there are more votes to ask for.
@@ -122,10 +123,7 @@ impl From<TryGetError> for Malformed {
 /// |--------|-------|--------------------------------------------------------------------|
 /// | 0      | 1     | kind                                                               |
 /// | 1      | 1     | sender                                                             |
-/// | 2      |       | `Propose`: value, to the end                                       |
-/// |        | 1     | `Redirect`: leader, 0xff if unknown                                |
-/// |        | 8     | `Decided`: session u32, number u32                                 |
-/// |        | 13    | `Prepare`: ballot, first u64                                       |
+/// | 2      | 13    | `Prepare`: ballot, first u64                                       |
 /// |        | 6     | `Promise`: ballot, complete u8, then to the end                    |
 /// |        |       | (instance u64, ballot, len u32, value)*                            |
 /// |        | 21    | `Accept`: ballot, commit u64, instance u64, then value, to the end |
@@ -139,12 +137,6 @@ impl Message {
         out.put_u8(self.kind());
         out.put_u8(sender.0);
         match self {
-            Self::Propose { value } => out.put_slice(value.bytes()),
-            Self::Redirect { leader } => out.put_u8(leader.map_or(NO_LEADER, |node| node.0)),
-            Self::Decided { request } => {
-                out.put_u32(request.session);
-                out.put_u32(request.number);
-            }
             Self::Prepare { ballot, first } => {
                 put_ballot(out, *ballot);
                 out.put_u64(*first);
@@ -201,30 +193,8 @@ impl Message {
         let mut bytes = &frame[..];
         let rest = &mut bytes;
         let kind = rest.try_get_u8()?;
-        let sender = match rest.try_get_u8()? {
-            node if node == NodeId::CLIENTS.0 => NodeId::CLIENTS,
-            node => replica(node)?,
-        };
-        // Clients may only propose, so that none of their messages counts as a vote.
-        if (sender == NodeId::CLIENTS) != (kind == PROPOSE) {
-            return Err(Malformed);
-        }
+        let sender = replica(rest.try_get_u8()?)?;
         let message = match kind {
-            PROPOSE => Self::Propose {
-                value: get_last_value(frame, rest),
-            },
-            REDIRECT => Self::Redirect {
-                leader: match rest.try_get_u8()? {
-                    NO_LEADER => None,
-                    node => Some(replica(node)?),
-                },
-            },
-            DECIDED => Self::Decided {
-                request: Request {
-                    session: rest.try_get_u32()?,
-                    number: rest.try_get_u32()?,
-                },
-            },
             PREPARE => Self::Prepare {
                 ballot: get_ballot(rest)?,
                 first: rest.try_get_u64()?,
@@ -272,7 +242,7 @@ impl Message {
     /// Returns how many bytes the values of this message have.
     pub(crate) fn values_len(&self) -> usize {
         match self {
-            Self::Propose { value } | Self::Accept { value, .. } => value.len(),
+            Self::Accept { value, .. } => value.len(),
             Self::Promise { votes, .. } => votes.iter().map(|(_, vote)| vote.value.len()).sum(),
             Self::Learn { values, .. } => values.iter().map(Value::len).sum(),
             _ => 0,
@@ -282,9 +252,6 @@ impl Message {
     /// Returns the first byte of this message.
     pub(crate) const fn kind(&self) -> u8 {
         match self {
-            Self::Propose { .. } => PROPOSE,
-            Self::Redirect { .. } => REDIRECT,
-            Self::Decided { .. } => DECIDED,
             Self::Prepare { .. } => PREPARE,
             Self::Promise { .. } => PROMISE,
             Self::Accept { .. } => ACCEPT,
@@ -297,19 +264,14 @@ impl Message {
     }
 }
 
-const PROPOSE: u8 = 1;
-const REDIRECT: u8 = 2;
-const DECIDED: u8 = 3;
-const PREPARE: u8 = 4;
-const PROMISE: u8 = 5;
-const ACCEPT: u8 = 6;
-const ACCEPTED: u8 = 7;
-const HEARTBEAT: u8 = 8;
-const REJECT: u8 = 9;
-const FETCH: u8 = 10;
-const LEARN: u8 = 11;
-
-const NO_LEADER: u8 = 0xff;
+const PREPARE: u8 = 1;
+const PROMISE: u8 = 2;
+const ACCEPT: u8 = 3;
+const ACCEPTED: u8 = 4;
+const HEARTBEAT: u8 = 5;
+const REJECT: u8 = 6;
+const FETCH: u8 = 7;
+const LEARN: u8 = 8;
 
 fn replica(node: u8) -> Result<NodeId, Malformed> {
     if usize::from(node) < REPLICAS {
@@ -370,6 +332,7 @@ fn get_votes(frame: &Bytes, rest: &mut &[u8]) -> Result<Vec<(u64, Vote)>, Malfor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Request;
 
     #[test]
     fn every_message_decodes_to_itself_and_no_prefix_panics() {
@@ -386,12 +349,7 @@ mod tests {
             ballot,
             value: value.clone(),
         };
-        let from_replica = [
-            Message::Redirect { leader: None },
-            Message::Redirect {
-                leader: Some(NodeId::replica(1)),
-            },
-            Message::Decided { request },
+        let messages = [
             Message::Prepare { ballot, first: 4 },
             Message::Promise {
                 ballot,
@@ -414,13 +372,11 @@ mod tests {
             Message::Fetch { first: 4 },
             Message::Learn {
                 first: 4,
-                values: vec![value.clone(), Value::no_op()],
+                values: vec![value, Value::no_op()],
             },
-        ]
-        .map(|message| (NodeId::replica(1), message));
-        let from_clients = [(NodeId::CLIENTS, Message::Propose { value })];
-
-        for (sender, message) in from_replica.into_iter().chain(from_clients) {
+        ];
+        let sender = NodeId::replica(1);
+        for message in messages {
             let mut frame = Vec::new();
             message.encode(sender, &mut frame);
             let frame = Bytes::from(frame);
@@ -429,17 +385,5 @@ mod tests {
             }
             assert_eq!(Message::decode(&frame), Ok((sender, message)));
         }
-    }
-
-    #[test]
-    fn a_vote_from_a_client_is_malformed() {
-        let mut frame = Vec::new();
-        let accepted = Message::Accepted {
-            ballot: Ballot::ZERO,
-            first: 0,
-            last: 0,
-        };
-        accepted.encode(NodeId::CLIENTS, &mut frame);
-        assert_eq!(Message::decode(&frame.into()), Err(Malformed));
     }
 }

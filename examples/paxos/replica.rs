@@ -42,8 +42,8 @@ const TRUST_LEADER: Duration = Duration::from_millis(250);
 /// grow before them.
 const REPEAT_INSTANCES: usize = 64;
 
-/// The most instances that a leader has in progress. It ignores further proposals; the clients
-/// ask again.
+/// The most instances that a leader has in progress. It refuses further values; the clients ask
+/// again.
 pub(crate) const WINDOW: usize = 4096;
 
 /// How far beyond its log an acceptor votes. This is more than a window because its log may lag
@@ -151,7 +151,6 @@ impl Replica {
     /// Processes one message.
     pub(crate) fn on(&mut self, from: NodeId, message: Message, now: Instant, out: &mut Outbox) {
         match message {
-            Message::Propose { value } => self.on_propose(from, value, now, out),
             Message::Prepare { ballot, first } => self.on_prepare(from, ballot, first, now, out),
             Message::Promise {
                 ballot,
@@ -182,8 +181,6 @@ impl Replica {
             Message::Reject { ballot, commit } => self.on_reject(from, ballot, commit, now, out),
             Message::Fetch { first } => self.on_fetch(from, first, out),
             Message::Learn { first, values } => self.on_learn(from, first, values, now, out),
-            // These are for clients.
-            Message::Redirect { .. } | Message::Decided { .. } => {}
         }
     }
 
@@ -335,17 +332,25 @@ impl Replica {
         }
     }
 
-    fn on_propose(&mut self, from: NodeId, value: Value, now: Instant, out: &mut Outbox) {
+    /// Takes a value from a client and proposes it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not proposed, returns the leader, if that is known. This is the leader itself if it has too many
+    /// instances in progress.
+    pub(crate) fn on_propose(
+        &mut self,
+        value: Value,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Option<NodeId>> {
         match &self.role {
             Role::Leader { proposals, .. } if proposals.len() < WINDOW => {
                 self.propose(value, now, out);
+                Ok(())
             }
-            // The proposal is dropped, and the client asks again.
-            Role::Leader { .. } => {}
-            _ => {
-                let leader = self.trusted_leader(now);
-                out.push(To::One(from), Message::Redirect { leader });
-            }
+            Role::Leader { .. } => Err(Some(self.me)),
+            _ => Err(self.trusted_leader(now)),
         }
     }
 
@@ -689,8 +694,8 @@ impl Outbox {
     }
 
     /// Adds a message. Joins votes for consecutive instances into one message, and drops a
-    /// `Redirect` or `Reject` that repeats the one before, so that a batch of received frames
-    /// causes few frames in return.
+    /// `Reject` that repeats the one before, so that a batch of received frames causes few frames
+    /// in return.
     fn push(&mut self, to: To, message: Message) {
         match (self.0.last_mut(), &message) {
             (
@@ -710,7 +715,7 @@ impl Outbox {
             ) if *last_to == to && last_ballot == ballot && last.checked_add(1) == Some(*first) => {
                 *last = *new_last;
             }
-            (Some((last_to, last)), Message::Redirect { .. } | Message::Reject { .. })
+            (Some((last_to, last)), Message::Reject { .. })
                 if *last_to == to && *last == message => {}
             _ => self.0.push((to, message)),
         }
@@ -767,10 +772,9 @@ mod tests {
                 number: self.proposed,
             };
             let value = Value::new(request, 32);
-            let propose = Message::Propose {
-                value: value.clone(),
-            };
-            self.deliver(at, NodeId::CLIENTS, propose);
+            let mut out = Outbox::default();
+            let _ = self.replicas[at].on_propose(value.clone(), self.now, &mut out);
+            self.collect(at, &mut out);
             value
         }
 

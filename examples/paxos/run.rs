@@ -10,7 +10,7 @@ use crate::{
     Args, Failure,
     check::{LogCheck, check},
     client,
-    cluster::{Cluster, Options, Traffic, ask},
+    cluster::{Cluster, Options, Traffic},
     load::{Load, POLL_INTERVAL, STALL_LIMIT, wait_for_agreement},
     message::NodeId,
 };
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: &Args, groups: u32, bar: &ProgressBar) -> Result<R
         transports,
     };
     for (group, client) in (0..).zip(load.clients()) {
-        let client = ask(client, client::Retire).await?;
+        let client = client.report();
         let replicas = cluster.retire(group).await?;
         let log = check(&replicas, &client).map_err(|err| format!("group {group}: {err}"))?;
         report.latency.add(&client.latency)?;

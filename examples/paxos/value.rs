@@ -99,6 +99,14 @@ impl Value {
         }
     }
 
+    /// Returns the bytes for a payload. Does not copy those of a long value.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Storage::Short(bytes) => Bytes::copy_from_slice(&bytes),
+            Storage::Long(bytes) => bytes,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.bytes().len()
     }
