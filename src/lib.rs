@@ -173,6 +173,7 @@ pub use crate::remote::{
     postcard::Postcard,
     recipient::RemoteRecipient,
     request::RemoteRequest,
+    serve_messages::{Serve, Unserve},
 };
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
@@ -182,7 +183,10 @@ pub use crate::tls_error::{PemFile, TlsError};
 pub use crate::{
     api::{
         builder::Builder,
-        node::{Node, Register, RegisterAll, Replace, SendFrame, Subscribe, Unregister},
+        node::{
+            Node, Register, RegisterAll, Replace, SendFrame, ServeCalls, Subscribe, Unregister,
+            UnserveCalls,
+        },
         shutdown::{Shutdown, StopReport},
         streams::Streamed,
         transport::Transport,

@@ -13,11 +13,11 @@
 //! name is in both.
 
 pub use crate::{
-    BindError, Builder, Config, Count, DownReason, DropReason, GroupId, GroupOverflow, Identity,
-    Inbound, Incarnation, Node, NodeId, Overflow, Payload, Peer, PeerAddr, PeerError, PeerEvent,
-    Placement, RefusedReason, Register, RegisterAll, RegisterError, Replace,
-    SendError as TransportSendError, SendFrame, Sessions, Shutdown, Stats, StopReport, Subscribe,
-    Transport, Unregister, Via,
+    BindError, Builder, Call, CallError, Config, Count, DownReason, DropReason, GroupId,
+    GroupOverflow, Identity, Inbound, Incarnation, Node, NodeId, Overflow, Payload, Peer, PeerAddr,
+    PeerError, PeerEvent, Placement, RefusedReason, Register, RegisterAll, RegisterError, Replace,
+    SendError as TransportSendError, SendFrame, ServeCalls, Sessions, Shutdown, Stats, StopReport,
+    Subscribe, Transport, Unregister, UnserveCalls, Via,
 };
 #[cfg(feature = "remote")]
-pub use crate::{RemoteAddr, RemoteError, RemoteMessage, RemoteRecipient};
+pub use crate::{RemoteAddr, RemoteError, RemoteMessage, RemoteRecipient, Serve, Unserve};

@@ -31,7 +31,7 @@ pub(crate) struct Load {
     pub(crate) sessions: u32,
     /// Bytes of a value.
     pub(crate) payload: usize,
-    /// The least time between two requests of a session.
+    /// The time between two requests of a session, if the answers come in time.
     pub(crate) interval: Duration,
 }
 
@@ -106,22 +106,20 @@ impl Client {
     }
 
     async fn run_session(self: Arc<Self>, session: u32) {
+        let mut due = Instant::now();
         for number in 1.. {
             let asked = Instant::now();
-            {
-                let mut state = self.state.lock();
-                if state.stopping {
-                    return;
-                }
-                state.open += 1;
+            if !self.state.lock().on_asked() {
+                return;
             }
             let request = Request { session, number };
             self.decide(request).await;
             self.state
                 .lock()
                 .on_decided(request, asked, self.load.interval);
-            if !self.load.interval.is_zero() {
-                sleep_until((asked + self.load.interval).into()).await;
+            due = (due + self.load.interval).max(asked);
+            if due > Instant::now() {
+                sleep_until(due.into()).await;
             }
         }
     }
@@ -185,6 +183,12 @@ impl Client {
 }
 
 impl State {
+    /// Returns whether there may be another request.
+    fn on_asked(&mut self) -> bool {
+        self.open += usize::from(!self.stopping);
+        !self.stopping
+    }
+
     fn on_decided(&mut self, request: Request, asked: Instant, interval: Duration) {
         let now = Instant::now();
         self.open -= 1;
@@ -218,8 +222,8 @@ impl State {
         };
         let next = match why {
             CallError::Failed { .. } => named.unwrap_or(asked.next()),
-            // The leader has answered others meanwhile: only this call was lost.
-            _ if self.heard >= when => asked,
+            // The leader has answered others meanwhile.
+            CallError::Deadline { .. } if self.heard >= when => asked,
             _ => asked.next(),
         };
         // Of several errors in a row only the first counts.

@@ -1,5 +1,8 @@
 //! How a [`Transport`] is made.
 
+#[cfg(feature = "remote")]
+use std::{fmt, sync::Arc};
+
 use actix::Recipient;
 
 #[cfg(feature = "tls")]
@@ -16,6 +19,8 @@ use crate::{
     runtime::failpoints::Failpoints,
     session::{identity::Identity, meant::Meant},
 };
+#[cfg(feature = "remote")]
+use crate::{error::RegisterError, receive::services::Services};
 
 /// Configures and starts a [`Transport`].
 ///
@@ -51,6 +56,8 @@ pub struct Builder {
     pub(super) groups: Vec<Registration>,
     pub(super) catch_all: Option<Recipient<Inbound>>,
     pub(super) services: Vec<(GroupId, Recipient<Call>)>,
+    #[cfg(feature = "remote")]
+    pub(crate) messages: Vec<ServedFirst>,
     pub(super) subscribers: Vec<Recipient<PeerEvent>>,
     pub(super) identity: Option<Identity>,
     pub(super) meant: Meant,
@@ -67,6 +74,20 @@ pub(super) struct Registration {
     pub(super) group: GroupId,
     pub(super) actor: Recipient<Inbound>,
     pub(super) overflow: GroupOverflow,
+}
+
+/// Lets an actor serve typed messages from the first one on. Which messages they are is known only where this is made.
+#[cfg(feature = "remote")]
+#[derive(Clone)]
+pub(crate) struct ServedFirst(
+    pub(crate) Arc<dyn Fn(&Services) -> Result<(), RegisterError> + Send + Sync>,
+);
+
+#[cfg(feature = "remote")]
+impl fmt::Debug for ServedFirst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServedFirst")
+    }
 }
 
 impl Builder {

@@ -14,9 +14,11 @@ use crate::{
     observe::{event::PeerEvent, reporter::Reporter},
     peer_addr::PeerAddr,
     receive::{
+        call::Call,
         context::ReceiveContext,
         groups::{Group, GroupOverflow},
         inbound::Inbound,
+        services::{CallHandler, Services},
     },
     runtime::{
         failpoints::{Failpoint, Failpoints},
@@ -27,8 +29,8 @@ use crate::{
 
 /// An actor that offers methods of the transport as messages, for code that has an `Addr` and no
 /// `Transport`. It handles [`Register`], [`RegisterAll`],
-/// [`Replace`], [`Unregister`], [`Subscribe`] and [`SendFrame`], which do what the methods of
-/// [`Transport`](crate::Transport) do.
+/// [`Replace`], [`Unregister`], [`ServeCalls`], [`UnserveCalls`], [`Subscribe`] and [`SendFrame`], which do what the
+/// methods of [`Transport`](crate::Transport) do; and with the feature `remote` also `Serve` and `Unserve`.
 ///
 /// Like every actor of the transport it is started again if it ends unexpectedly; the registrations
 /// survive. An `Addr` of its former life is then closed;
@@ -57,6 +59,10 @@ impl Node {
             failpoints,
             lifeline,
         }
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        &self.receive.calls.services
     }
 }
 
@@ -168,6 +174,49 @@ impl Handler<Unregister> for Node {
     fn handle(&mut self, unregister: Unregister, _: &mut Context<Self>) -> Self::Result {
         let row = self.receive.groups.unregister(unregister.group);
         MessageResult(row.map(|row| row.actor.clone()))
+    }
+}
+
+/// A message to [`Node`]: lets an actor serve the calls of a group; see
+/// [`Transport::serve_calls`](crate::Transport::serve_calls).
+#[derive(Debug)]
+pub struct ServeCalls {
+    /// The group whose calls are served.
+    pub group: GroupId,
+    /// Who serves them.
+    pub actor: Recipient<Call>,
+}
+
+impl Message for ServeCalls {
+    type Result = Result<(), RegisterError>;
+}
+
+impl Handler<ServeCalls> for Node {
+    type Result = Result<(), RegisterError>;
+
+    fn handle(&mut self, serve: ServeCalls, _: &mut Context<Self>) -> Self::Result {
+        let handler = CallHandler::Actor(serve.actor);
+        self.services().serve(serve.group, handler)
+    }
+}
+
+/// A message to [`Node`]: serves the calls of a group no more, and returns whether they were served; see
+/// [`Transport::unserve_calls`](crate::Transport::unserve_calls).
+#[derive(Debug, Copy, Clone)]
+pub struct UnserveCalls {
+    /// The group whose calls are served no more.
+    pub group: GroupId,
+}
+
+impl Message for UnserveCalls {
+    type Result = bool;
+}
+
+impl Handler<UnserveCalls> for Node {
+    type Result = bool;
+
+    fn handle(&mut self, unserve: UnserveCalls, _: &mut Context<Self>) -> bool {
+        self.services().unserve(unserve.group)
     }
 }
 

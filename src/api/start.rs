@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 #[cfg(feature = "tls")]
+#[cfg(feature = "remote")]
+use crate::api::builder::ServedFirst;
 use crate::{api::tls_watch::TlsWatch, net::tls::Tls, tls_error::TlsError};
 use crate::{
     api::{builder::Builder, running::Running, transport::Transport},
@@ -357,6 +359,10 @@ impl Builder {
         transport.catch_all(self.catch_all);
         for (group, actor) in self.services {
             transport.serve_calls(group, actor)?;
+        }
+        #[cfg(feature = "remote")]
+        for ServedFirst(serve) in self.messages {
+            serve(transport.services())?;
         }
         let rows = self.groups.into_iter().map(|served| {
             let row = Group::new(served.actor, served.overflow);

@@ -26,5 +26,6 @@ pub(crate) mod postcard;
 pub(crate) mod recipient;
 pub(crate) mod request;
 mod serve;
+pub(crate) mod serve_messages;
 mod served;
 mod tail;

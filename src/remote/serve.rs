@@ -5,10 +5,13 @@ use std::{any::Any, sync::Arc};
 use actix::Recipient;
 
 use crate::{
-    api::transport::Transport,
+    api::{
+        builder::{Builder, ServedFirst},
+        transport::Transport,
+    },
     error::RegisterError,
     ids::GroupId,
-    receive::services::Messages,
+    receive::services::{Messages, Services},
     remote::{
         message::RemoteMessage,
         messages::{GroupMessages, ServedMessage},
@@ -23,7 +26,7 @@ impl Transport {
     /// A group can serve several types of messages, by one actor or several; each has an
     /// [id](RemoteMessage::ID) of its own. They are the calls of the group, so it cannot be served by
     /// [`serve_calls`](Transport::serve_calls) or [`serve_fn`](Transport::serve_fn) at the same time. To serve them from
-    /// the first one on, call this in [`Builder::bind_with`](crate::Builder::bind_with).
+    /// the first one on, use [`Builder::serve`].
     ///
     /// The message is decoded on the arbiter that has read it, and its result is encoded on that of the actor. As with
     /// other calls, the bound is [`Config::served_call_bytes`](crate::Config::served_call_bytes) and not the mailbox. A
@@ -44,26 +47,84 @@ impl Transport {
         group: GroupId,
         actor: impl Into<Recipient<M>>,
     ) -> Result<(), RegisterError> {
-        let message: Arc<dyn ServedMessage> = ServedBy::new(actor.into());
-        let messages = GroupMessages::default();
-        messages.add(M::ID, message.clone());
-        let taken = RegisterError::TakenMessage { group, id: M::ID };
-        let add = |known: &dyn Messages| of_this_room(known).and_then(|it| it.add(M::ID, message));
-        let added = self
-            .services()
-            .serve_messages(group, Arc::new(messages), |known| add(known).ok_or(taken))?;
-        drop(added);
-        Ok(())
+        serve(self.services(), group, actor.into())
     }
 
     /// Serves messages of type `M` in `group` no more. Returns whether they were served. Those that the actor has are not
     /// ended.
     pub fn unserve<M: RemoteMessage>(&self, group: GroupId) -> bool {
-        let former = self.services().change_messages(group, |known| {
-            of_this_room(known).and_then(|it| it.remove(M::ID))
-        });
-        former.flatten().is_some()
+        unserve::<M>(self.services(), group)
     }
+}
+
+impl Builder {
+    /// Lets `actor` serve messages of type `M` that other nodes send to `group`, from the first one on; see
+    /// [`Transport::serve`]. If the group is reserved, or one of its messages is given twice, or its calls are served in
+    /// another way, [`bind`](Builder::bind) says so.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_transport::{GroupId, Identity, NodeId, RemoteMessage, Shutdown, Transport};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Message, RemoteMessage, Serialize, Deserialize)]
+    /// # #[rtype(result = "String")]
+    /// # #[remote(id = 7)]
+    /// # struct Get(String);
+    /// # struct Store;
+    /// # impl Actor for Store {
+    /// #     type Context = Context<Self>;
+    /// # }
+    /// # impl Handler<Get> for Store {
+    /// #     type Result = String;
+    /// #     fn handle(&mut self, Get(key): Get, _: &mut Context<Self>) -> String {
+    /// #         key
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # System::new().block_on(async {
+    /// let transport = Transport::builder()
+    ///     .identity(Identity::new(NodeId::new(1)))
+    ///     .serve::<Get>(GroupId::new(3), Store.start())
+    ///     .bind("127.0.0.1:0")?;
+    /// # transport.stop(Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn serve<M: RemoteMessage>(
+        mut self,
+        group: GroupId,
+        actor: impl Into<Recipient<M>>,
+    ) -> Self {
+        let actor = actor.into();
+        let first = move |services: &Services| serve(services, group, actor.clone());
+        self.messages.push(ServedFirst(Arc::new(first)));
+        self
+    }
+}
+
+pub(super) fn serve<M: RemoteMessage>(
+    services: &Services,
+    group: GroupId,
+    actor: Recipient<M>,
+) -> Result<(), RegisterError> {
+    let message: Arc<dyn ServedMessage> = ServedBy::new(actor);
+    let messages = GroupMessages::default();
+    messages.add(M::ID, message.clone());
+    let taken = RegisterError::TakenMessage { group, id: M::ID };
+    let add = |known: &dyn Messages| of_this_room(known).and_then(|it| it.add(M::ID, message));
+    let added =
+        services.serve_messages(group, Arc::new(messages), |known| add(known).ok_or(taken))?;
+    drop(added);
+    Ok(())
+}
+
+pub(super) fn unserve<M: RemoteMessage>(services: &Services, group: GroupId) -> bool {
+    let former = services.change_messages(group, |known| {
+        of_this_room(known).and_then(|it| it.remove(M::ID))
+    });
+    former.flatten().is_some()
 }
 
 /// Only this room makes them.

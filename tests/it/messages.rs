@@ -2,8 +2,9 @@
 
 use actix::prelude::*;
 use actix_transport::{
-    Config, GroupId, GroupOverflow, Inbound, Node, PeerEvent, Register, RegisterAll, RegisterError,
-    Replace, SendError, SendFrame, Shutdown, Subscribe, Transport, Unregister,
+    Call, CallError, Config, GroupId, GroupOverflow, Inbound, Node, PeerEvent, Register,
+    RegisterAll, RegisterError, Replace, SendError, SendFrame, ServeCalls, Shutdown, Subscribe,
+    Transport, Unregister, UnserveCalls,
 };
 use bytes::Bytes;
 
@@ -214,4 +215,45 @@ fn the_node_ends_with_its_transport() {
             node.send(register(1, &actor)).await.expect_err("ended");
         });
     }
+}
+
+struct Echo;
+
+impl Actor for Echo {
+    type Context = Context<Self>;
+}
+
+impl Handler<Call> for Echo {
+    type Result = ();
+
+    fn handle(&mut self, call: Call, _: &mut Context<Self>) {
+        let payload = call.payload().clone();
+        call.reply(payload);
+    }
+}
+
+#[test]
+fn the_calls_of_a_group_are_served_and_served_no_more_by_message() {
+    run(async {
+        let builder = Transport::builder().identity(identity(1));
+        let me = builder.bind("127.0.0.1:0").expect("free port");
+        let node = node_of(&me).await;
+        let peer = me.peer(me.local_addr()).expect("usable");
+        let serve = || ServeCalls {
+            group: group(1),
+            actor: Echo.start().recipient(),
+        };
+
+        let served = node.send(serve()).await.expect("runs");
+        assert_eq!(served, Ok(()));
+        assert_eq!(peer.call(group(1), "one").await, Ok(Bytes::from("one")));
+        let refused = node.send(serve()).await.expect("runs");
+        assert_eq!(refused, Err(RegisterError::Taken(group(1))));
+
+        let unserve = UnserveCalls { group: group(1) };
+        assert_eq!(node.send(unserve).await, Ok(true));
+        assert_eq!(peer.call(group(1), "two").await, Err(CallError::NoHandler));
+        assert_eq!(node.send(unserve).await, Ok(false), "not served any more");
+        me.stop(Shutdown::Now).await;
+    });
 }

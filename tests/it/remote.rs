@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_transport::{
-    CallError, Config, GroupId, RegisterError, RemoteError, RemoteRecipient, Shutdown, Transport,
+    BindError, CallError, Config, GroupId, RegisterError, RemoteError, RemoteRecipient, Serve,
+    Shutdown, Transport, Unserve,
 };
 use futures::future::join_all;
 
@@ -240,5 +241,62 @@ fn an_id_is_served_once_in_a_group_and_messages_and_calls_do_not_share_one() {
         assert!(b.unserve_calls(STORE), "all of them");
         b.serve::<Get>(STORE, store).expect("free again");
         end([b]).await;
+    });
+}
+
+#[test]
+fn messages_given_to_the_builder_are_served_and_each_only_once() {
+    run(async {
+        let store = Store::default().start();
+        let builder = Transport::builder().identity(identity(1));
+        let builder = builder
+            .serve::<Put>(STORE, store.clone())
+            .serve::<Get>(STORE, store.clone());
+        let me = builder.clone().bind("127.0.0.1:0").expect("free port");
+        let former = to(&me, &me).send(Put::new("a", "1")).await;
+        assert_eq!(former, Ok(None));
+        let got = to(&me, &me).send(Get::of("a")).await;
+        assert_eq!(got, Ok(Ok("1".to_owned())));
+        end([me]).await;
+
+        let twice = builder.serve::<Get>(STORE, store);
+        let id = <Get as actix_transport::RemoteMessage>::ID;
+        let refused = twice.bind("127.0.0.1:0");
+        let Err(BindError::Register(why)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(why, RegisterError::TakenMessage { group: STORE, id });
+    });
+}
+
+#[test]
+fn messages_are_served_and_served_no_more_by_actix_message() {
+    run(async {
+        let me = node_of(Config::default(), 1);
+        until("started", || me.node().is_some()).await;
+        let node = me.node().expect("just was");
+        let store = Store::default().start();
+        let serve = || Serve::<Get> {
+            group: STORE,
+            actor: store.clone().recipient(),
+        };
+        let id = <Get as actix_transport::RemoteMessage>::ID;
+
+        assert_eq!(node.send(serve()).await.expect("runs"), Ok(()));
+        let key = "a".to_owned();
+        let missing = to(&me, &me).send(Get::of("a")).await;
+        assert_eq!(missing, Ok(Err(Missing { key })));
+        let refused = node.send(serve()).await.expect("runs");
+        let taken = RegisterError::TakenMessage { group: STORE, id };
+        assert_eq!(refused, Err(taken));
+
+        assert_eq!(node.send(Unserve::<Get>::new(STORE)).await, Ok(true));
+        let refused = to(&me, &me).send(Get::of("a")).await;
+        let Err(RemoteError::Unknown { id: unknown, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(unknown, id);
+        assert_eq!(node.send(Unserve::<Get>::new(STORE)).await, Ok(false));
+        end([me]).await;
     });
 }
