@@ -6,10 +6,11 @@
 //! ```
 //!
 //! Three replicas, each with its own transport on loopback, decide the values that the clients
-//! propose; each client session waits for its answer before it proposes again. After one third of
-//! each run the transport of one replica is stopped, and the others take over its groups. After two
-//! thirds it is bound again on the same port, and the others bring it up to date. At the end all
-//! logs must agree entry by entry, and the counters of every transport must balance.
+//! propose. A client session calls the replica that leads, and waits for the answer before it
+//! proposes again. After one third of each run the transport of one replica is stopped, and the
+//! others take over its groups. After two thirds it is bound again on the same port, and the others
+//! bring it up to date. At the end all logs must agree entry by entry, and the counters of every
+//! transport must balance.
 //!
 //! The default numbers of groups, the 100 bytes and the 100 clients in total are those of the
 //! performance table in PhxPaxos' README. PhxPaxos writes to disks and has one machine for each

@@ -9,9 +9,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-#[cfg(feature = "tls")]
 #[cfg(feature = "remote")]
 use crate::api::builder::ServedFirst;
+#[cfg(feature = "tls")]
 use crate::{api::tls_watch::TlsWatch, net::tls::Tls, tls_error::TlsError};
 use crate::{
     api::{builder::Builder, running::Running, transport::Transport},

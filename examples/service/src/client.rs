@@ -8,7 +8,6 @@ use crate::web;
 const SLACK: Duration = Duration::from_secs(1);
 
 /// How a request ended.
-#[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) client: usize,
     /// The node whose counter it is.

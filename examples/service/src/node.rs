@@ -22,7 +22,8 @@ pub(crate) async fn run(number: u64, http: &str, addr: &str) -> Result<(), Failu
     let transport = Transport::builder()
         .config(Config::default().redial_max(REDIAL).udp(false))
         .identity(Identity::new(NodeId::new(number)).cluster("service"))
-        .bind_with(addr, |node| node.serve::<Increment>(COUNTERS, counters))?;
+        .serve::<Increment>(COUNTERS, counters)
+        .bind(addr)?;
     let http = TcpListener::bind(http)?;
     println!("{} {}", http.local_addr()?, transport.local_addr());
 

@@ -28,20 +28,18 @@ pub(crate) fn tell() -> Result<(), Failure> {
     }
     clients.start(&nodes[0].http);
     clients.start(&nodes[1].http);
-    clients.watch(100, |outcome| outcome.status == 200)?;
+    clients.watch(100, |_, status| status == 200)?;
 
     println!("node {VICTIM} is killed");
     nodes[VICTIM].process.kill()?;
     nodes[VICTIM].process.wait()?;
-    clients.watch(10, |outcome| {
-        (outcome.status == 200) == (outcome.owner != VICTIM)
-    })?;
+    clients.watch(10, |owner, status| (status == 200) == (owner != VICTIM))?;
 
     println!("node {VICTIM} is started again");
     nodes[VICTIM] = Node::start(VICTIM, &nodes[VICTIM].http, &nodes[VICTIM].addr)?;
     nodes[VICTIM].tell(&addrs)?;
     clients.start(&nodes[VICTIM].http);
-    clients.watch(100, |outcome| outcome.status == 200)?;
+    clients.watch(100, |_, status| status == 200)?;
 
     drop(clients);
     nodes.into_iter().try_for_each(Node::stop)
@@ -78,18 +76,23 @@ impl Clients {
 
     /// Waits until each client has seen so many outcomes that are wanted. Fails if one is not, except that it may take
     /// the clients of the victim a moment to notice that it has gone or is back.
-    fn watch(&self, count: u32, wanted: impl Fn(&Outcome) -> bool) -> Result<(), Failure> {
+    fn watch(&self, count: u32, wanted: impl Fn(usize, u16) -> bool) -> Result<(), Failure> {
         let mut missing = vec![count; self.started];
         let mut seen = BTreeMap::<_, u32>::new();
         while missing.iter().any(|&count| count > 0) {
-            let outcome = self.outcomes.recv()??;
-            let missing = &mut missing[outcome.client];
-            match wanted(&outcome) {
+            let Outcome {
+                client,
+                owner,
+                status,
+                text,
+            } = self.outcomes.recv()??;
+            let missing = &mut missing[client];
+            match wanted(owner, status) {
                 true => *missing = missing.saturating_sub(1),
-                false if outcome.owner == VICTIM && *missing == count => {}
-                false => return Err(format!("{outcome:?} is not wanted").into()),
+                false if owner == VICTIM && *missing == count => {}
+                false => return Err(format!("node {owner}'s counter: {status}, {text}").into()),
             }
-            *seen.entry((outcome.owner, outcome.status)).or_default() += 1;
+            *seen.entry((owner, status)).or_default() += 1;
         }
         for ((owner, status), count) in seen {
             println!("  counters of node {owner}: {count} answers with status {status}");

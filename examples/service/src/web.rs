@@ -8,7 +8,7 @@ use actix_web::{Result, error::InternalError, http::StatusCode, web};
 use crate::counters::Increment;
 
 /// How long a handler waits for the owner.
-pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// The counters of each node. Those of this node are asked in the same way.
 pub(crate) type Owners = Vec<RemoteRecipient<Increment>>;
