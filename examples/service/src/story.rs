@@ -90,7 +90,12 @@ impl Clients {
             match wanted(owner, status) {
                 true => *missing = missing.saturating_sub(1),
                 false if owner == VICTIM && *missing == count => {}
-                false => return Err(format!("node {owner}'s counter: {status}, {text}").into()),
+                false => {
+                    return Err(format!(
+                        "client {client}, node {owner}'s counter: {status}, {text}"
+                    )
+                    .into());
+                }
             }
             *seen.entry((owner, status)).or_default() += 1;
         }
