@@ -3,6 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     net::time,
     observe::event::DownReason,
@@ -67,10 +70,20 @@ impl Connection {
             return Err(End::Refused(RefusedReason::OlderIncarnation));
         };
         let (lifecycle, limit) = (self.lifecycle.clone(), self.config.handover_wait);
+        let (buffer, brings_nothing) = (&self.buffer, CancellationToken::new());
+        let waiting = turn(sessions, link, stream, next, limit);
+        let ended = |rest: &mut Bytes| {
+            if rest.is_empty() && buffer.is_empty() {
+                brings_nothing.cancel();
+            }
+        };
         let turn = tokio::select! {
             biased;
             () = lifecycle.receiving_ends() => return Err(End::Closing),
-            turn = self.source.watch_during(turn(sessions, link, stream, next, limit), |_| {}) => turn,
+            turn = self.source.watch_during(waiting, ended) => turn,
+            // It was replaced before a frame was written. The link that has the turn may be the one that replaced it, and
+            // must not give way.
+            () = brings_nothing.cancelled() => return Err(End::ClosedByPeer),
         };
         sessions.accepted();
         self.frame_deadline.restart(time::now());

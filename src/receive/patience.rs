@@ -51,7 +51,11 @@ impl Patience {
         loop {
             if turn.is_some_and(Turn::is_wanted) {
                 sleep(self.handover_wait).await;
-                return End::GaveWay;
+                // Whoever waited may have gone.
+                match turn.is_some_and(Turn::is_wanted) {
+                    true => return End::GaveWay,
+                    false => continue,
+                }
             }
             if link.is_written() && begun.elapsed() >= self.close_wait {
                 return End::NotWritten;
@@ -67,7 +71,10 @@ impl Patience {
         let end = match turn.is_some_and(Turn::is_wanted) {
             true => End::GaveWay,
             false if link.dialled && link.is_written() => End::NotWritten,
-            false => return None,
+            false => {
+                self.ends_at = None;
+                return None;
+            }
         };
         let now = time::now();
         let limit = self.handover_wait + self.close_wait;

@@ -175,9 +175,17 @@ impl InboundStream {
 }
 
 impl Turn {
-    /// Returns whether a later link waits for its turn.
+    /// Returns whether a later link waits for its turn. A link that begins with frames which have come already is no later
+    /// one, but one that was replaced before it was looked at.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted.wanted.load(Relaxed)
+        if !self.wanted.wanted.load(Relaxed) {
+            return false;
+        }
+        let next = self.stream.next.load(Relaxed);
+        let waiting = self.stream.waiting.lock();
+        waiting
+            .last_key_value()
+            .is_some_and(|(last, _)| *last >= next)
     }
 
     /// Returns whether frames before this number have not come. If no link has begun, they may have been for
@@ -273,10 +281,28 @@ mod tests {
         assert_eq!(high, Err(BadNumber::TooHigh(MAX_NUMBER + 1)));
     }
 
+    #[test]
+    fn a_link_is_not_wanted_by_one_that_has_gone_or_brings_what_has_come() {
+        let stream = new();
+        let first = turn(&stream).expect("free");
+        first.announce(7).expect("the first");
+        let waiting = stream.clone().waiting(7);
+        assert!(turn(&stream).is_none());
+        assert!(first.is_wanted());
+        first.received().fetch_add(1, Relaxed);
+        assert!(!first.is_wanted(), "frame 7 has come");
+        let later = stream.clone().waiting(8);
+        assert!(first.is_wanted());
+        drop(later);
+        assert!(!first.is_wanted());
+        drop(waiting);
+    }
+
     #[tokio::test]
     async fn links_take_turns_in_the_order_of_asking_and_each_learns_that_another_waits() {
         let stream = new();
         let first = turn(&stream).expect("free");
+        let waiting = stream.clone().waiting(0);
         let stirs = first.wanted.stirs.clone();
         assert!(!first.is_wanted() && !stirs.is_cancelled());
         let mut second = Box::pin(stream.clone().turn(CancellationToken::new()));
@@ -289,7 +315,9 @@ mod tests {
         let second = second.await;
         assert!(second.is_wanted(), "the third waits");
         drop(second);
-        assert!(!third.await.is_wanted());
+        let third = third.await;
+        drop(waiting);
+        assert!(!third.is_wanted());
     }
 
     #[test]

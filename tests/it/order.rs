@@ -192,6 +192,33 @@ fn frames_of_a_newer_link_wait_until_the_older_one_has_been_read_to_its_end() {
     }
 }
 
+/// A sender may make two links at nearly the same time, and end one of them before it has written a frame there. If that
+/// one is looked at last, it does not count as the later link.
+#[test]
+fn a_link_does_not_give_way_to_one_that_it_has_replaced() {
+    for (config, next) in placements()
+        .into_iter()
+        .flat_map(|config| [(config.clone(), 0), (config, 1)])
+    {
+        run(async {
+            let b = node_of(config.handover_wait(300 * MS), 2);
+            let mut ear = Ear::of(&b, [1]);
+            let mut used = saying(&b, &[&start_at(0, 0), &wire(1, b"0")]).await;
+            ear.expect(1, "0", Some(Gap::FirstContact)).await;
+            let replaced = saying(&b, &[&start_at(0, next)]).await;
+            until("both are read", || b.stats().links.heard == 2).await;
+            drop(replaced);
+            until("one is gone", || b.stats().links.connections == 1).await;
+            // Longer than a link in use waits before it gives way.
+            tokio::time::sleep(400 * MS).await;
+            write(&mut used, &wire(1, b"1")).await;
+            ear.expect(1, "1", None).await;
+            assert_eq!(b.stats().inbound.missing, 0);
+            end([b]).await;
+        });
+    }
+}
+
 #[test]
 fn numbers_that_go_back_or_come_at_the_wrong_time_cost_only_their_connection() {
     run(async {
