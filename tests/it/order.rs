@@ -201,7 +201,7 @@ fn a_link_does_not_give_way_to_one_that_it_has_replaced() {
         .flat_map(|config| [(config.clone(), 0), (config, 1)])
     {
         run(async {
-            let b = node_of(config.handover_wait(300 * MS), 2);
+            let b = node_of(config.handover_wait(200 * MS), 2);
             let mut ear = Ear::of(&b, [1]);
             let mut used = saying(&b, &[&start_at(0, 0), &wire(1, b"0")]).await;
             ear.expect(1, "0", Some(Gap::FirstContact)).await;
@@ -210,7 +210,7 @@ fn a_link_does_not_give_way_to_one_that_it_has_replaced() {
             drop(replaced);
             until("one is gone", || b.stats().links.connections == 1).await;
             // Longer than a link in use waits before it gives way.
-            tokio::time::sleep(400 * MS).await;
+            tokio::time::sleep(600 * MS).await;
             write(&mut used, &wire(1, b"1")).await;
             ear.expect(1, "1", None).await;
             assert_eq!(b.stats().inbound.missing, 0);
