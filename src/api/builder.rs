@@ -79,9 +79,10 @@ pub(super) struct Registration {
 /// Lets an actor serve typed messages from the first one on. Which messages they are is known only where this is made.
 #[cfg(feature = "remote")]
 #[derive(Clone)]
-pub(crate) struct ServedFirst(
-    pub(crate) Arc<dyn Fn(&Services) -> Result<(), RegisterError> + Send + Sync>,
-);
+pub(crate) struct ServedFirst(pub(crate) Arc<ServeOn>);
+
+#[cfg(feature = "remote")]
+type ServeOn = dyn Fn(&Services) -> Result<(), RegisterError> + Send + Sync;
 
 #[cfg(feature = "remote")]
 impl fmt::Debug for ServedFirst {
