@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Why a call got no answer.
 ///
-/// `sent: false` guarantees that no handler has seen the call and none will: it may be made again. Otherwise nobody
-/// knows whether it was served.
+/// `sent: false` guarantees that no handler has seen the call and none will. [`may_be_served`](CallError::may_be_served)
+/// says that of every error.
 #[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -65,6 +65,29 @@ pub enum CallError {
     /// The transport is stopping or has stopped, or the peer was forgotten.
     #[error("the transport has stopped, or the peer was forgotten")]
     Stopped,
+}
+
+impl CallError {
+    /// Returns whether a handler may have got the call. If not, none has and none will, so the call may be made again,
+    /// here or elsewhere, without being served twice.
+    pub fn may_be_served(&self) -> bool {
+        match self {
+            CallError::Deadline { sent } | CallError::Lost { sent } => *sent,
+            CallError::TooLarge { what } => *what == CallPart::Answer,
+            CallError::NotUnderstood(why) => match why {
+                NotUnderstood::Unknown
+                | NotUnderstood::Version { .. }
+                | NotUnderstood::Undecodable { .. } => false,
+                NotUnderstood::Unencodable { .. } => true,
+            },
+            CallError::Unreachable { .. }
+            | CallError::Full
+            | CallError::NoHandler
+            | CallError::Refused
+            | CallError::Unsupported => false,
+            CallError::Unanswered | CallError::Failed { .. } | CallError::Stopped => true,
+        }
+    }
 }
 
 /// What a node has not understood of a typed message (feature `remote`).

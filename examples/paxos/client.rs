@@ -239,15 +239,8 @@ impl State {
 
 /// Returns whether a replica may have proposed the value of a call that ended so.
 fn may_be_proposed(why: &CallError) -> bool {
-    !matches!(
-        why,
-        CallError::Failed { .. }
-            | CallError::Unreachable { .. }
-            | CallError::Refused
-            | CallError::NoHandler
-            | CallError::Lost { sent: false }
-            | CallError::Deadline { sent: false }
-    )
+    // A replica that answers with a failure has not proposed it.
+    why.may_be_served() && !matches!(why, CallError::Failed { .. })
 }
 
 #[derive(Copy, Clone)]

@@ -60,6 +60,18 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
+    /// Returns whether a handler may have got the message. If not, none has and none will, so it may be sent again, here
+    /// or elsewhere, without being handled twice.
+    pub fn may_be_served(&self) -> bool {
+        match self {
+            RemoteError::Call(why) => why.may_be_served(),
+            RemoteError::Unknown { .. } | RemoteError::Version { .. } => false,
+            RemoteError::Unencodable { what, .. } | RemoteError::Undecodable { what, .. } => {
+                *what == CallPart::Answer
+            }
+        }
+    }
+
     pub(super) fn of<M: RemoteMessage>(why: CallError) -> Self {
         let CallError::NotUnderstood(why) = why else {
             return RemoteError::Call(why);

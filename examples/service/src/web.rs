@@ -37,11 +37,7 @@ fn status(why: &RemoteError) -> StatusCode {
     };
     match why {
         // Nothing has been counted, and nothing will be: the client may ask again.
-        CallError::Unreachable { .. }
-        | CallError::Refused
-        | CallError::NoHandler
-        | CallError::Lost { sent: false }
-        | CallError::Deadline { sent: false } => StatusCode::SERVICE_UNAVAILABLE,
+        why if !why.may_be_served() => StatusCode::SERVICE_UNAVAILABLE,
         // Nobody knows whether it was counted.
         CallError::Lost { .. } | CallError::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
         // The handler has failed, or this node is being stopped.
