@@ -301,7 +301,8 @@ typedef struct {
   axt_send_stats udp;
   // Received. It is delivered + undelivered + in_delivery.
   axt_count received;
-  // Handled by a callback.
+  // Handled by a callback. Also the messages that followed in the same batch when the transport stopped during a
+  // callback: they are not passed on.
   axt_count delivered;
   // Received and dropped: nobody was registered, or the transport stopped.
   axt_count undelivered;

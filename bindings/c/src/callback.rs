@@ -155,7 +155,9 @@ impl<F> Callback<F> {
 }
 
 impl Callback<OnMessages> {
-    /// Calls C with the messages. What is left when the transport stops is dropped, which counts it.
+    /// Calls C with the messages. When the transport stops, this ends after the call that runs: with a slow
+    /// callback, the rest of the batch could take hours. The crate then counts the rest as delivered, because it
+    /// was with its handler.
     pub(crate) fn deliver(&self, mut inbound: Inbound) {
         if self.is_closed() {
             return;

@@ -122,6 +122,9 @@ impl Node {
             return Err(AXT_GROUP_RESERVED.into());
         }
         let mut setup = self.setup.lock();
+        if let Stage::Stopped = setup.stage {
+            return Err(AXT_STOPPED.into());
+        }
         if setup.groups.contains(&group) {
             let what = group.map_or("all groups are".to_owned(), |group| {
                 format!("group {group} is")
@@ -130,9 +133,6 @@ impl Node {
                 AXT_GROUP_TAKEN,
                 format_args!("{what} already served"),
             ));
-        }
-        if let Stage::Stopped = setup.stage {
-            return Err(AXT_STOPPED.into());
         }
         let (actor, serving) = Serving::messages(&self.shared, on, user, threads)?;
         match (&mut setup.stage, group.map(GroupId::new)) {

@@ -80,7 +80,8 @@ pub struct axt_stats {
     pub udp: axt_send_stats,
     /// Received. It is delivered + undelivered + in_delivery.
     pub received: axt_count,
-    /// Handled by a callback.
+    /// Handled by a callback. Also the messages that followed in the same batch when the transport stopped during a
+    /// callback: they are not passed on.
     pub delivered: axt_count,
     /// Received and dropped: nobody was registered, or the transport stopped.
     pub undelivered: axt_count,

@@ -63,8 +63,8 @@ int main(void) {
 
     axt_context *context = new_context();
     OK(axt_config_new(context, false, &config, &error));
-    OK(axt_config_set(context, config, "reconnect_first", "1ms", &error));
-    OK(axt_config_set(context, config, "reconnect_max", "2ms", &error));
+    OK(axt_config_set(context, config, "redial_first", "1ms", &error));
+    OK(axt_config_set(context, config, "redial_max", "2ms", &error));
     OK(axt_transport_new(context, config, &transport, &error));
     OK(axt_bind(context, transport, "127.0.0.1:0", &error));
     OK(axt_peer_get(context, transport, address, &peer, &error));

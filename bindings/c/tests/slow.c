@@ -108,7 +108,7 @@ static void a_registration_with_one_thread_delays_no_other(void) {
     CHECK(pthread_create(&stopper, NULL, stop, &stopping) == 0);
     axt_code code;
     while ((code = axt_register(context, server, 3, handle, &slow, 1, &error)) != AXT_STOPPED) {
-        CHECK(code == AXT_OK || code == AXT_GROUP_TAKEN);
+        CHECK(code == AXT_OK || code == AXT_GROUP_TAKEN); // Taken by the call before.
         moment();
     }
     for (int i = 0; i < 50; i++) moment();
