@@ -192,8 +192,8 @@ impl Callback<OnMessages> {
                             &raw const sender,
                             bytes.as_ptr(),
                             bytes.len(),
-                        )
-                    };
+                        );
+                    }
                     if self.is_closed() {
                         return;
                     }

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     code::{axt_code, axt_code::*},
     config::Settings,
+    directory::Directory,
     error::{Failure, axt_error},
     guard::{Out, catch, enter},
     node::Node,
@@ -30,7 +31,7 @@ pub struct axt_context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) configs: Table<Mutex<Settings>>,
     pub(crate) nodes: Table<Node>,
-    pub(crate) peers: Table<PeerLanes>,
+    pub(crate) peers: Directory<PeerLanes>,
 }
 
 /// The part of a context that its threads know.
@@ -91,7 +92,7 @@ pub unsafe extern "C" fn axt_context_new(
                 }),
                 configs: Table::new(&numbers),
                 nodes: Table::new(&numbers),
-                peers: Table::new(&numbers),
+                peers: Directory::new(&numbers),
             };
             out.put(Box::into_raw(Box::new(made)));
             Ok(())
@@ -116,7 +117,7 @@ pub unsafe extern "C" fn axt_context_free(
     let ended = unsafe {
         enter(context, error, |context| {
             context.shared.may_wait()?;
-            context.peers.take_all();
+            context.peers.clear();
             for node in context.nodes.take_all() {
                 node.stop(actix_transport::Shutdown::Now)?;
             }

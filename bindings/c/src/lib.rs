@@ -12,6 +12,7 @@ mod callback;
 mod code;
 mod config;
 mod context;
+mod directory;
 mod error;
 mod guard;
 mod node;

@@ -60,9 +60,15 @@ impl PeerLanes {
 }
 
 impl axt_context {
+    /// Calls `with` with the peer that this handle stands for.
     #[inline]
-    pub(crate) fn peer(&self, peer: axt_peer) -> Result<Arc<PeerLanes>, Failure> {
-        self.peers.get(peer.id).ok_or_else(|| AXT_BAD_HANDLE.into())
+    pub(crate) fn with_peer(
+        &self,
+        peer: axt_peer,
+        with: impl FnOnce(&PeerLanes) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let found = self.peers.with(peer.id, with);
+        found.unwrap_or_else(|| Err(AXT_BAD_HANDLE.into()))
     }
 
     /// Gives out a handle, unless the transport's own has ended meanwhile.

@@ -78,19 +78,20 @@ pub unsafe extern "C" fn axt_try_send(
     // SAFETY: the caller passes null or valid pointers, as the header says.
     unsafe {
         enter(context, error, |context| {
-            let (lanes, bytes, group) =
-                (context.peer(peer)?, bytes(data, len)?, GroupId::new(group));
-            let sent = match options.as_ref() {
-                None => lanes.lane(Lane::NORMAL).try_send(group, bytes),
-                Some(options) => {
-                    let peer = lanes.lane(options.lane()?);
-                    match options.others() {
-                        None => peer.try_send(group, bytes),
-                        Some(options) => peer.try_send_with(group, bytes, options),
+            let (bytes, group) = (bytes(data, len)?, GroupId::new(group));
+            context.with_peer(peer, |lanes| {
+                let sent = match options.as_ref() {
+                    None => lanes.lane(Lane::NORMAL).try_send(group, bytes),
+                    Some(options) => {
+                        let peer = lanes.lane(options.lane()?);
+                        match options.others() {
+                            None => peer.try_send(group, bytes),
+                            Some(options) => peer.try_send_with(group, bytes, options),
+                        }
                     }
-                }
-            };
-            sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
+                };
+                sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
+            })
         })
     }
 }
@@ -112,8 +113,8 @@ pub unsafe extern "C" fn axt_send(
     unsafe {
         enter(context, error, |context| {
             context.shared.may_wait()?;
-            let (lanes, bytes, group) =
-                (context.peer(peer)?, bytes(data, len)?, GroupId::new(group));
+            let lanes = context.peers.get(peer.id).ok_or(AXT_BAD_HANDLE)?;
+            let (bytes, group) = (bytes(data, len)?, GroupId::new(group));
             let (lane, options) = match options.as_ref() {
                 None => (Lane::NORMAL, None),
                 Some(options) => (options.lane()?, options.others()),
@@ -145,16 +146,18 @@ pub unsafe extern "C" fn axt_send_datagram(
     // SAFETY: the caller passes null or valid pointers, as the header says.
     unsafe {
         enter(context, error, |context| {
-            let (lanes, bytes, group) =
-                (context.peer(peer)?, bytes(data, len)?, GroupId::new(group));
-            let named = || Failure::new(AXT_ADDRESS, "datagrams need a peer with an ip and a port");
-            let to = lanes
-                .lane(Lane::NORMAL)
-                .addr()
-                .ip_addr()
-                .ok_or_else(named)?;
-            let sent = lanes.transport().send_datagram(to, group, bytes);
-            sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
+            let (bytes, group) = (bytes(data, len)?, GroupId::new(group));
+            context.with_peer(peer, |lanes| {
+                let named =
+                    || Failure::new(AXT_ADDRESS, "datagrams need a peer with an ip and a port");
+                let to = lanes
+                    .lane(Lane::NORMAL)
+                    .addr()
+                    .ip_addr()
+                    .ok_or_else(named)?;
+                let sent = lanes.transport().send_datagram(to, group, bytes);
+                sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
+            })
         })
     }
 }
@@ -173,14 +176,15 @@ pub unsafe extern "C" fn axt_send_auto(
     // SAFETY: the caller passes null or valid pointers, as the header says.
     unsafe {
         enter(context, error, |context| {
-            let (lanes, bytes, group) =
-                (context.peer(peer)?, bytes(data, len)?, GroupId::new(group));
-            let peer = lanes.lane(Lane::NORMAL);
-            let sent = match peer.addr().ip_addr() {
-                Some(to) => lanes.transport().send_auto(to, group, bytes),
-                None => peer.try_send(group, bytes),
-            };
-            sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
+            let (bytes, group) = (bytes(data, len)?, GroupId::new(group));
+            context.with_peer(peer, |lanes| {
+                let peer = lanes.lane(Lane::NORMAL);
+                let sent = match peer.addr().ip_addr() {
+                    Some(to) => lanes.transport().send_auto(to, group, bytes),
+                    None => peer.try_send(group, bytes),
+                };
+                sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
+            })
         })
     }
 }

@@ -57,11 +57,6 @@ impl<T> Table<T> {
         self.rows.write().remove(&number)
     }
 
-    /// Ends the handles whose values do not pass.
-    pub(crate) fn retain(&self, passes: impl Fn(&T) -> bool) {
-        self.rows.write().retain(|_, value| passes(value));
-    }
-
     /// Ends all handles, and returns their values.
     pub(crate) fn take_all(&self) -> Vec<Arc<T>> {
         let rows = std::mem::take(&mut *self.rows.write());
