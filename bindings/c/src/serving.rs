@@ -113,7 +113,7 @@ impl Serving {
             let _noted = shared.callback_thread();
             run();
         });
-        self.threads.push(thread.map_err(no_thread)?);
+        self.threads.push(thread.map_err(|err| no_thread(&err))?);
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl Serving {
             let runtime = match actix_rt::Runtime::new() {
                 Ok(runtime) => runtime,
                 Err(err) => {
-                    let _ = started.send(Err(no_thread(err)));
+                    let _ = started.send(Err(no_thread(&err)));
                     return;
                 }
             };
@@ -143,7 +143,7 @@ impl Serving {
         start.recv().map_err(|_| AXT_SYSTEM)?
     }
 
-    /// Ends the threads. No callback begins any more; those that run are waited for.
+    /// Lets no callback begin any more. To drop this waits for those that run.
     pub(crate) fn close(&self) {
         self.closed.store(true, SeqCst);
     }
@@ -160,7 +160,7 @@ impl Drop for Serving {
     }
 }
 
-fn no_thread(err: std::io::Error) -> Failure {
+fn no_thread(err: &std::io::Error) -> Failure {
     Failure::new(
         AXT_SYSTEM,
         format_args!("cannot start a thread for callbacks: {err}"),
