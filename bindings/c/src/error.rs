@@ -25,14 +25,14 @@ pub struct axt_error {
 
 impl axt_error {
     fn fill(&mut self, failure: &Failure) {
-        self.code = failure.code;
+        self.code = failure.code();
         let (mut left, mut at) = (AXT_ERROR_TEXT - 1, 0);
-        let text = match &failure.text {
-            Some(text) => text.as_str(),
-            None => text_of(failure.code as i32).to_str().unwrap_or_default(),
-        };
         // Whole characters only. A zero would end the text for C.
-        for c in text.chars().map(|c| if c == '\0' { ' ' } else { c }) {
+        for c in failure
+            .text()
+            .chars()
+            .map(|c| if c == '\0' { ' ' } else { c })
+        {
             let mut bytes = [0; 4];
             let bytes = c.encode_utf8(&mut bytes).as_bytes();
             if bytes.len() > left {
@@ -48,21 +48,33 @@ impl axt_error {
     }
 }
 
-/// Why a call failed.
+/// Why a call failed. Fits two registers: every call returns one, or none.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) code: axt_code,
-    /// `None`: what the code means says it all.
-    text: Option<String>,
+pub(crate) enum Failure {
+    /// What the code means says it all.
+    Code(axt_code),
+    Detailed(Box<(axt_code, String)>),
 }
 
 impl Failure {
+    #[cold]
     pub(crate) fn new(code: axt_code, text: impl fmt::Display) -> Self {
         let mut written = String::new();
         let _ = write!(written, "{text}");
-        Failure {
-            code,
-            text: Some(written),
+        Failure::Detailed(Box::new((code, written)))
+    }
+
+    fn code(&self) -> axt_code {
+        match self {
+            Failure::Code(code) => *code,
+            Failure::Detailed(detailed) => detailed.0,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Failure::Code(code) => text_of(*code as i32).to_str().unwrap_or_default(),
+            Failure::Detailed(detailed) => &detailed.1,
         }
     }
 
@@ -71,17 +83,18 @@ impl Failure {
     /// # Safety
     ///
     /// `error` is null, or points to an `axt_error` that nobody else uses.
+    #[cold]
     pub(crate) unsafe fn report(&self, error: *mut axt_error) -> axt_code {
         // SAFETY: as the caller promises. Any bytes are a valid text, and the code is overwritten as raw memory
         // first, because the caller may not have set it.
         unsafe {
             if !error.is_null() {
-                (&raw mut (*error).code).write(self.code);
+                (&raw mut (*error).code).write(self.code());
                 (&raw mut (*error).text).write([0; AXT_ERROR_TEXT]);
                 (*error).fill(self);
             }
         }
-        self.code
+        self.code()
     }
 
     /// Makes it of what a send returned. The text is made only if somebody will read it: a full queue is no
@@ -107,7 +120,7 @@ impl Failure {
 
 impl From<axt_code> for Failure {
     fn from(code: axt_code) -> Self {
-        Failure { code, text: None }
+        Failure::Code(code)
     }
 }
 

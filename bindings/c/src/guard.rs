@@ -17,6 +17,7 @@ use crate::{
 /// # Safety
 ///
 /// `error` is null, or points to an `axt_error` that nobody else uses.
+#[inline]
 pub(crate) unsafe fn catch(
     error: *mut axt_error,
     call: impl FnOnce() -> Result<(), Failure>,
@@ -42,6 +43,7 @@ pub(crate) unsafe fn catch(
 /// # Safety
 ///
 /// `context` is null or was returned by `axt_context_new` and not freed. `error` as for [`catch`].
+#[inline]
 pub(crate) unsafe fn enter(
     context: *const axt_context,
     error: *mut axt_error,

@@ -21,6 +21,7 @@ impl Process {
     }
 
     /// Returns whether this process was forked from the one that made this.
+    #[inline]
     pub(crate) fn is_forked(&self) -> bool {
         #[cfg(target_os = "linux")]
         if let Some(page) = &self.page {
@@ -64,6 +65,7 @@ mod page {
             Some(page)
         }
 
+        #[inline]
         pub(super) fn is_empty(&self) -> bool {
             // SAFETY: the page is mapped until this is dropped. Volatile, because the system changes it.
             unsafe { self.0.cast::<u64>().read_volatile() == 0 }
