@@ -53,7 +53,7 @@ int main(void) {
     axt_config config;
     axt_transport transport;
     axt_peer peer;
-    axt_stats stats;
+    axt_stats stats = {0};
     settings before = look();
     CHECK(before.handlers[SIGPIPE] == SIG_DFL);
     int listening = socket(AF_INET, SOCK_STREAM, 0);
