@@ -396,12 +396,19 @@ axt_code axt_meant(const axt_context *context,
                    axt_error *error);
 
 // Encrypts all connections, with keys from three files in PEM format: the certificates of the CAs, the
-// certificate of this node, and its private key. Needs an identity. To be called before axt_bind.
+// certificate of this node, and its private key. Both ends show their certificates. Needs an identity. To be called
+// before axt_bind.
+//
+// `allowed` are `count` patterns for the names in the certificates of other nodes, such as "node-*.svc" or
+// "spiffe://cluster/node/*". There must be one at least; "*" accepts any certificate of these CAs. The name must
+// also end in the number of the node. If a pattern is none, axt_bind says so (AXT_TLS).
 axt_code axt_tls(const axt_context *context,
                  axt_transport transport,
                  const char *ca,
                  const char *certificate,
                  const char *key,
+                 const char *const *allowed,
+                 size_t count,
                  axt_error *error);
 
 // Opens the port and starts the threads of the transport. From here on others can connect. `address` is an ip or

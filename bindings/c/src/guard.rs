@@ -86,6 +86,23 @@ pub(crate) unsafe fn optional_text<'t>(text: *const c_char) -> Result<Option<&'t
     text.to_str().map(Some).map_err(|_| AXT_BAD_TEXT.into())
 }
 
+/// Returns the `count` texts at `all`, which may be null if there are none.
+///
+/// # Safety
+///
+/// `all` points to `count` pointers, each as for [`text`].
+pub(crate) unsafe fn texts<'t>(
+    all: *const *const c_char,
+    count: usize,
+) -> Result<Vec<&'t str>, Failure> {
+    if count > 0 && all.is_null() {
+        return Err(AXT_NULL.into());
+    }
+    // SAFETY: as the caller promises.
+    let text_at = |at| unsafe { text(*all.add(at)) };
+    (0..count).map(text_at).collect()
+}
+
 /// Returns the `len` bytes at `bytes`, which may be null if there are none.
 ///
 /// # Safety

@@ -13,7 +13,7 @@ use crate::{
     config::{Settings, axt_config},
     context::axt_context,
     error::{Failure, axt_error},
-    guard::{Out, enter, optional_text, text},
+    guard::{Out, enter, optional_text, text, texts},
     node::Node,
     stats::axt_count,
 };
@@ -134,7 +134,12 @@ pub unsafe extern "C" fn axt_meant(
 }
 
 /// Encrypts all connections, with keys from three files in PEM format: the certificates of the CAs, the
-/// certificate of this node, and its private key. Needs an identity. To be called before axt_bind.
+/// certificate of this node, and its private key. Both ends show their certificates. Needs an identity. To be called
+/// before axt_bind.
+///
+/// `allowed` are `count` patterns for the names in the certificates of other nodes, such as "node-*.svc" or
+/// "spiffe://cluster/node/*". There must be one at least; "*" accepts any certificate of these CAs. The name must
+/// also end in the number of the node. If a pattern is none, axt_bind says so (AXT_TLS).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_tls(
     context: *const axt_context,
@@ -142,14 +147,17 @@ pub unsafe extern "C" fn axt_tls(
     ca: *const c_char,
     certificate: *const c_char,
     key: *const c_char,
+    allowed: *const *const c_char,
+    count: usize,
     error: *mut axt_error,
 ) -> axt_code {
     // SAFETY: the caller passes null or valid pointers, as the header says.
     unsafe {
         enter(context, error, |context| {
-            let node = context.node(transport)?;
+            let (node, allowed) = (context.node(transport)?, texts(allowed, count)?);
             let tls = Tls::from_pem_files(text(ca)?, text(certificate)?, text(key)?);
-            node.tls(tls.map_err(|err| Failure::new(AXT_TLS, err))?)
+            let tls = tls.map_err(|err| Failure::new(AXT_TLS, err))?;
+            node.tls(tls.allow(allowed))
         })
     }
 }

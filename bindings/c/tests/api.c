@@ -43,7 +43,7 @@ static void null_pointers_are_errors(void) {
     OK(axt_config_free(context, config, &error));
     GIVES(AXT_NULL, axt_transport_new(context, no_config, NULL, &error));
     GIVES(AXT_NULL, axt_meant(context, transport, 1, NULL, &error));
-    GIVES(AXT_NULL, axt_tls(context, transport, NULL, "a", "b", &error));
+    GIVES(AXT_NULL, axt_tls(context, transport, NULL, "a", "b", NULL, 0, &error));
     GIVES(AXT_NULL, axt_register(context, transport, 1, NULL, NULL, 1, &error));
     GIVES(AXT_NULL, axt_register_all(context, transport, NULL, NULL, 1, &error));
     GIVES(AXT_NULL, axt_register_batches(context, transport, 1, NULL, NULL, 1, &error));
@@ -88,7 +88,7 @@ static void handles_after_their_end_are_errors(void) {
         GIVES(AXT_BAD_HANDLE, axt_bind(context, ended[i], "127.0.0.1:0", &error));
         GIVES(AXT_BAD_HANDLE, axt_identity(context, ended[i], 1, NULL, NULL, &error));
         GIVES(AXT_BAD_HANDLE, axt_meant(context, ended[i], 1, "10.0.0.1:1", &error));
-        GIVES(AXT_BAD_HANDLE, axt_tls(context, ended[i], "a", "b", "c", &error));
+        GIVES(AXT_BAD_HANDLE, axt_tls(context, ended[i], "a", "b", "c", NULL, 0, &error));
         GIVES(AXT_BAD_HANDLE, axt_register(context, ended[i], 1, ignore_message, NULL, 1, &error));
         GIVES(AXT_BAD_HANDLE, axt_address(context, ended[i], address, 64, &error));
         GIVES(AXT_BAD_HANDLE, axt_peer_get(context, ended[i], "10.0.0.1:1", &peer, &error));
@@ -215,7 +215,7 @@ static void bad_identities_keys_and_addresses_are_errors(void) {
     axt_peer peer;
     char address[64];
     axt_transport transport = new_transport();
-    GIVES(AXT_TLS, axt_tls(context, transport, "/nowhere.ca", "/nowhere.cert", "/nowhere.key", &error));
+    GIVES(AXT_TLS, axt_tls(context, transport, "/nowhere.ca", "/nowhere.cert", "/nowhere.key", NULL, 0, &error));
     CHECK(strstr(error.text, "/nowhere"));
     GIVES(AXT_ADDRESS, axt_meant(context, transport, 2, "nowhere", &error));
     OK(axt_identity(context, transport, 1, "", NULL, &error));
