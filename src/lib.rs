@@ -175,6 +175,7 @@ pub use crate::remote::{
     recipient::RemoteRecipient,
     request::RemoteRequest,
     serve_messages::{Serve, Unserve},
+    traced::Traced,
 };
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
