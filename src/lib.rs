@@ -74,7 +74,7 @@
 //! session/    who is at the other end: identity, handshake, known nodes, links with them, numbers of frames
 //! calls/      calls that wait for their answers: how each ends, deadlines, bounds
 //! runtime/    arbiters, supervision, the end of a transport, failpoints
-//! observe/    counters, receive accounts, events, logs
+//! observe/    counters, receive accounts, events, logs, traces
 //! net/        sockets, TLS, time and random numbers: no other folder asks the operating system for them
 //! config/     the settings and their bounds
 //! wire/       bytes without I/O: frame, control frames, payload
@@ -123,6 +123,7 @@
 //!
 //! - `tls`: connections can be encrypted, and nodes prove who they are by certificates: `Tls`, `Builder::tls`.
 //! - `remote`: typed messages: `RemoteMessage`, `Transport::serve`, `Peer::recipient`.
+//! - `opentelemetry`: the spans of calls are parts of the traces of `tracing-opentelemetry`, across nodes.
 //! - `serde`: [`Config`] can be read and written, and [`Stats`] and [`PeerStats`] can be written.
 //! - `failpoints`: tests can make the transport's actors panic. Not for production.
 //! - `test-internals`: parts of the mechanism for this crate's own benchmarks and fuzzers. May change in
@@ -174,6 +175,7 @@ pub use crate::remote::{
     recipient::RemoteRecipient,
     request::RemoteRequest,
     serve_messages::{Serve, Unserve},
+    traced::Traced,
 };
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
@@ -210,6 +212,7 @@ pub use crate::{
             LinkState, LinkStats, PeerStats, Receipt, ReceiveStats, Rejected, SendStats,
             ServedStats, Stats, Undelivered,
         },
+        trace::call_span::CallSpan,
     },
     peer_addr::{PeerAddr, PeerAddrError},
     receive::{
@@ -221,7 +224,12 @@ pub use crate::{
     },
     send::{call::CallFuture, options::SendOptions, peer::Peer, send_all_error::SendAllError},
     session::{identity::Identity, inbound_stream::Gap},
-    wire::{control::refused::RefusedReason, count::Count, payload::Payload},
+    wire::{
+        control::refused::RefusedReason,
+        count::Count,
+        payload::Payload,
+        trace_context::{TraceContext, TraceContextError},
+    },
 };
 
 #[cfg(doctest)]

@@ -40,6 +40,7 @@ mod source {
         pub(crate) mod count;
         pub(crate) mod frame;
         pub(crate) mod payload;
+        pub(crate) mod trace_context;
     }
 }
 

@@ -77,8 +77,11 @@ impl Transport {
         F: Future<Output = ()> + 'static,
     {
         let begin = serving(limit, move |call| {
-            if let Some(serving) = poll_once(until_over(call, &serve)) {
-                actix_rt::spawn(serving);
+            let span = call.span();
+            // Without a trace, the future is not made larger by what a trace needs.
+            match span.is_none() {
+                true => run_here(until_over(call, &serve)),
+                false => run_here(span.wrap(span.in_scope(|| until_over(call, &serve)))),
             }
         });
         self.serve_with(group, begin)
@@ -102,7 +105,11 @@ impl Transport {
         F: Future<Output = ()> + Send + 'static,
     {
         let begin = serving(limit, move |call| {
-            runtime.spawn(until_over(call, &serve));
+            let span = call.span();
+            match span.is_none() {
+                true => drop(runtime.spawn(until_over(call, &serve))),
+                false => drop(runtime.spawn(span.wrap(span.in_scope(|| until_over(call, &serve))))),
+            }
         });
         self.serve_with(group, begin)
     }
@@ -124,5 +131,12 @@ impl Transport {
     ) -> Result<(), RegisterError> {
         let handler = CallHandler::Function(Arc::new(begin));
         self.0.receive.calls.services.serve(group, handler)
+    }
+}
+
+/// Polls a future, and lets the arbiter run what is left of it.
+fn run_here<F: Future<Output = ()> + 'static>(serving: F) {
+    if let Some(serving) = poll_once(serving) {
+        actix_rt::spawn(serving);
     }
 }

@@ -12,3 +12,4 @@ pub(crate) mod receive_accounts;
 pub(crate) mod reporter;
 pub(crate) mod stats;
 pub(crate) mod subscribers;
+pub(crate) mod trace;

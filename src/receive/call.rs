@@ -9,12 +9,16 @@ use crate::{
     ids::GroupId,
     lane::Lane,
     net::time::{self, StdInstant},
+    observe::trace::call_span::CallSpan,
     receive::{
         charge::Charge,
         sender::Sender,
         served::{Ending, Served},
     },
-    wire::call::{CallFrame, MAX_TEXT, NotServed},
+    wire::{
+        call::{CallFrame, MAX_TEXT, NotServed},
+        trace_context::TraceContext,
+    },
 };
 
 /// A call from another node, or from this one: a question that waits for an answer. The other side is
@@ -92,6 +96,18 @@ impl Call {
     pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<> {
         let served = self.served.clone();
         async move { served.over().await }
+    }
+
+    /// Returns the trace that the caller says the call belongs to, with the span of the caller as the parent. `None` if it
+    /// says nothing. What it says is not checked.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.served.span.received()
+    }
+
+    /// Returns the span in which the call is served. An actor enters it; functions
+    /// ([`Transport::serve_fn`](crate::Transport::serve_fn)) run in it already.
+    pub fn span(&self) -> &CallSpan {
+        &self.served.span
     }
 
     /// Answers the call. Returns at once.

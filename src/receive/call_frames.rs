@@ -11,6 +11,7 @@ use crate::{
     calls::deadlines::LATEST,
     ids::GroupId,
     net::time,
+    observe::trace::call_span::CallSpan,
     receive::{
         answers::Answers,
         call::Call,
@@ -23,6 +24,7 @@ use crate::{
     wire::{
         call::{self, CallFrame, MAX_TEXT, NotServed},
         message,
+        trace_context::TraceContext,
     },
 };
 
@@ -50,8 +52,9 @@ impl Connection {
         let (peer, id, payload_at) = (link.peer(), received.id, received.payload_at);
         let says = match received.says {
             CallFrame::Call { group, left } => {
+                let trace = call::trace_in(&frame, payload_at);
                 let payload = payload_of(frame, payload_at);
-                return self.serve_call((peer, id), group, left, payload);
+                return self.serve_call((peer, id), group, left, trace, payload);
             }
             CallFrame::Cancel => return self.calls.served.cancel((peer, id)),
             CallFrame::Nothing => return,
@@ -73,7 +76,14 @@ impl Connection {
     }
 
     /// Hands a call to the handler of its group, if there is one and it has room.
-    fn serve_call(&mut self, key: CallKey, group: GroupId, left: Duration, payload: Bytes) {
+    fn serve_call(
+        &mut self,
+        key: CallKey,
+        group: GroupId,
+        left: Duration,
+        trace: Option<TraceContext>,
+        payload: Bytes,
+    ) {
         let calls = &self.calls;
         if left.is_zero() {
             // Its caller knows.
@@ -120,7 +130,9 @@ impl Connection {
         }
         let now = time::now();
         let due = now.checked_add(left).unwrap_or(now + LATEST);
-        let served = calls.served.begin(key, group, sender, answer_to, due);
+        let node = sender.node();
+        let span = trace.map_or(CallSpan::NONE, |trace| CallSpan::open(trace, group, node));
+        let served = calls.served.begin(key, group, sender, answer_to, due, span);
         let Some(served) = served else {
             return;
         };

@@ -34,7 +34,7 @@ use crate::{
         clock::CoarseInstant,
         time::{self, Instant, timeout},
     },
-    observe::stats::ServedStats,
+    observe::{stats::ServedStats, trace::call_span::CallSpan},
     receive::{answers::Answers, charge::Charge, secret_hasher::SecretHasher, sender::Sender},
     runtime::worker::Worker,
     send::{large::Began, queue::WhenFull},
@@ -120,6 +120,7 @@ pub(super) struct Served {
     over: Notify,
     /// The request to the handler's actor, if it has one.
     request: Mutex<Option<HandlerRequest>>,
+    pub(super) span: CallSpan,
 }
 
 impl ServedCalls {
@@ -139,6 +140,7 @@ impl ServedCalls {
         sender: Arc<Sender>,
         answer_to: Arc<Answers>,
         deadline: Instant,
+        span: CallSpan,
     ) -> Option<Arc<Served>> {
         let served = Arc::new(Served {
             calls: self.clone(),
@@ -150,6 +152,7 @@ impl ServedCalls {
             is_over: AtomicBool::new(false),
             over: Notify::new(),
             request: Mutex::new(None),
+            span,
         });
         let mut table = self.table.lock();
         table.stats.received += 1;

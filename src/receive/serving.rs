@@ -5,12 +5,19 @@ use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::receive::call::Call;
+use crate::{observe::trace::call_span::CallSpan, receive::call::Call};
 
 /// A call with its place among those that are served at the same time.
 pub(crate) struct Placed {
     call: Call,
     place: OwnedSemaphorePermit,
+}
+
+impl Placed {
+    /// Returns the span in which the call is served.
+    pub(crate) fn span(&self) -> CallSpan {
+        self.call.span().clone()
+    }
 }
 
 /// Returns what takes calls for `begin`, at most `limit` at a time, and refuses those beyond.
@@ -26,7 +33,8 @@ pub(crate) fn serving(
 }
 
 /// Returns a future that serves a call until nobody waits for the answer any more. A panic of the function costs the
-/// call only.
+/// call only. Inlined, or the future of each call is copied once more.
+#[inline(always)]
 pub(crate) fn until_over<S, F>(
     Placed { call, place }: Placed,
     serve: &S,

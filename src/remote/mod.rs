@@ -29,3 +29,4 @@ mod serve;
 pub(crate) mod serve_messages;
 mod served;
 mod tail;
+pub(crate) mod traced;

@@ -14,6 +14,7 @@ use crate::{
     ids::GroupId,
     remote::{codec::decode, encoded::encode_message, error::RemoteError, message::RemoteMessage},
     send::{call::CallFuture, peer::Peer},
+    wire::trace_context::TraceContext,
 };
 
 /// A message that waits for its result; see [`RemoteRecipient::send`](crate::RemoteRecipient::send).
@@ -36,6 +37,12 @@ impl<M: RemoteMessage> RemoteRequest<M> {
     /// Sets how long the message waits for its result, as [`CallFuture::deadline`] does.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.call = self.call.map(|call| call.deadline(deadline));
+        self
+    }
+
+    /// Sets which trace the message belongs to, as [`CallFuture::trace`] does.
+    pub fn trace(mut self, context: impl Into<Option<TraceContext>>) -> Self {
+        self.call = self.call.map(|call| call.trace(context));
         self
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         message::RemoteMessage,
         messages::{GroupMessages, ServedMessage},
         served::ServedBy,
+        traced::Traced,
     },
 };
 
@@ -48,6 +49,20 @@ impl Transport {
         actor: impl Into<Recipient<M>>,
     ) -> Result<(), RegisterError> {
         serve(self.services(), group, actor.into())
+    }
+
+    /// As [`serve`](Transport::serve), for an actor that handles the message together with the span of its call, because
+    /// it cannot be entered for it: [`Traced`]. Calls that the handler makes in the span belong to the caller's trace.
+    ///
+    /// # Errors
+    ///
+    /// As for [`serve`](Transport::serve).
+    pub fn serve_traced<M: RemoteMessage>(
+        &self,
+        group: GroupId,
+        actor: impl Into<Recipient<Traced<M>>>,
+    ) -> Result<(), RegisterError> {
+        serve_by(self.services(), group, ServedBy::Traced(actor.into()))
     }
 
     /// Serves messages of type `M` in `group` no more. Returns whether they were served. Those that the actor has are not
@@ -109,7 +124,15 @@ pub(super) fn serve<M: RemoteMessage>(
     group: GroupId,
     actor: Recipient<M>,
 ) -> Result<(), RegisterError> {
-    let message: Arc<dyn ServedMessage> = ServedBy::new(actor);
+    serve_by(services, group, ServedBy::Plain(actor))
+}
+
+fn serve_by<M: RemoteMessage>(
+    services: &Services,
+    group: GroupId,
+    actor: ServedBy<M>,
+) -> Result<(), RegisterError> {
+    let message: Arc<dyn ServedMessage> = Arc::new(actor);
     let messages = GroupMessages::default();
     messages.add(M::ID, message.clone());
     let taken = RegisterError::TakenMessage { group, id: M::ID };

@@ -1,10 +1,8 @@
 //! [`ServedBy`]: the way of one message, from its bytes to the actor that handles it, and of the result back.
 
-use std::sync::Arc;
-
 use actix::Recipient;
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, future::Either};
 
 use crate::{
     call_error::NotUnderstood,
@@ -14,21 +12,23 @@ use crate::{
         encoded::encode_result,
         message::RemoteMessage,
         messages::ServedMessage,
+        traced::Traced,
     },
 };
 
 /// An actor that serves messages of one type.
-pub(super) struct ServedBy<M: RemoteMessage>(Recipient<M>);
-
-impl<M: RemoteMessage> ServedBy<M> {
-    pub(super) fn new(actor: Recipient<M>) -> Arc<Self> {
-        Arc::new(ServedBy(actor))
-    }
+pub(super) enum ServedBy<M: RemoteMessage> {
+    Plain(Recipient<M>),
+    /// It enters the spans of its messages.
+    Traced(Recipient<Traced<M>>),
 }
 
 impl<M: RemoteMessage> ServedMessage for ServedBy<M> {
     fn is_there(&self) -> bool {
-        self.0.connected()
+        match self {
+            ServedBy::Plain(actor) => actor.connected(),
+            ServedBy::Traced(actor) => actor.connected(),
+        }
     }
 
     fn version(&self) -> u16 {
@@ -38,7 +38,13 @@ impl<M: RemoteMessage> ServedMessage for ServedBy<M> {
     fn serve(&self, call: Call, message: Bytes) {
         // Puts the message into the mailbox, even into a full one: the bound of the group is the bound.
         let mut request = None;
-        let send = |message| request = Some(self.0.send(message));
+        let span = call.span().clone();
+        let send = |message| {
+            request = Some(match self {
+                ServedBy::Plain(actor) => Either::Left(actor.send(message)),
+                ServedBy::Traced(actor) => Either::Right(actor.send(Traced::new(message, span))),
+            });
+        };
         if let Err(why) = codec::decode::<M::Codec, M, _>(message, M::MAX_BYTES, send) {
             let text = why.into_text();
             return call.not_understood(NotUnderstood::Undecodable { text });

@@ -8,6 +8,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -24,14 +25,16 @@ use crate::{
         clock::{CoarseInstant, EXPIRY_SLACK},
         time::{self, Instant},
     },
+    observe::trace::outgoing::OutgoingTrace,
     send::{
         large::Began,
         peer::Peer,
         queue::{Terms, WhenFull},
     },
     wire::{
-        call::{CALL_HEAD, CallFrame, CallId},
+        call::{self, CallFrame, CallId},
         frame::HEADER,
+        trace_context::TraceContext,
     },
 };
 
@@ -54,6 +57,9 @@ impl Peer {
     ///
     /// A call or an answer that is longer than a frame travels in parts; see [`Peer::send_large`]. Calls keep their
     /// order on a lane, among each other and with frames, but a handler may answer in any order.
+    ///
+    /// If a `tracing` span is active when the future is polled first, the call carries a [`TraceContext`]: of the call that
+    /// is being served there, or a new one. The [guide](crate::guide#trace-calls-across-nodes) says more.
     ///
     /// Cancelling (dropping the future) gives the call up: if it is still queued it is not sent, and otherwise the
     /// handler is told ([`Call::is_cancelled`](crate::Call::is_cancelled)). May be awaited on any thread and any
@@ -119,6 +125,8 @@ impl Peer {
 pub struct CallFuture {
     peer: Peer,
     stage: Stage,
+    /// Until it is over.
+    trace: Option<Arc<OutgoingTrace>>,
 }
 
 enum Stage {
@@ -153,6 +161,7 @@ impl CallFuture {
         CallFuture {
             peer: peer.clone(),
             stage: Stage::New(request),
+            trace: None,
         }
     }
 
@@ -178,6 +187,23 @@ impl CallFuture {
         }
         self
     }
+
+    /// Sets which trace the call belongs to, and its parent, for programs that do not use `tracing`. The call then has no
+    /// span of its own on this node. With `None` it is as without this. A call that has begun keeps what it has.
+    pub fn trace(mut self, context: impl Into<Option<TraceContext>>) -> Self {
+        if let Stage::New(_) = &self.stage {
+            self.trace = context.into().map(OutgoingTrace::by_hand);
+        }
+        self
+    }
+
+    /// Notes how the call ended.
+    fn over(&mut self, ended: Result<Bytes, CallError>) -> Poll<Result<Bytes, CallError>> {
+        if let (Some(trace), Err(why)) = (self.trace.take(), &ended) {
+            trace.fail(why);
+        }
+        Poll::Ready(ended)
+    }
 }
 
 impl Future for CallFuture {
@@ -192,7 +218,13 @@ impl Future for CallFuture {
                     else {
                         unreachable!("was just seen");
                     };
-                    this.stage = request.begin(&this.peer, cx)?;
+                    if this.trace.is_none() {
+                        this.trace = OutgoingTrace::begin(request.group, this.peer.addr());
+                    }
+                    match request.begin(&this.peer, this.trace.clone(), cx) {
+                        Ok(stage) => this.stage = stage,
+                        Err(why) => return this.over(Err(why)),
+                    }
                     if let Stage::Asked(..) = this.stage {
                         // Its end will wake the caller, even if it has come by now.
                         return Poll::Pending;
@@ -209,7 +241,10 @@ impl Future for CallFuture {
                         };
                         match room {
                             Ok(room) => this.stage = Stage::Asked(ticket, room),
-                            Err(why) => return Poll::Ready(Err(ticket.fail(why))),
+                            Err(why) => {
+                                let why = ticket.fail(why);
+                                return this.over(Err(why));
+                            }
                         }
                         continue;
                     }
@@ -222,7 +257,7 @@ impl Future for CallFuture {
                 // It may have ended for another reason than leaving the queue.
                 this.peer.state.queue.withdraw(ticket.id);
             }
-            return Poll::Ready(ended);
+            return this.over(ended);
         }
     }
 }
@@ -259,7 +294,12 @@ impl fmt::Debug for CallFuture {
 
 impl Request {
     /// Puts the call into the queue, if there is room for it now.
-    fn begin(self, peer: &Peer, cx: &Context<'_>) -> Result<Stage, CallError> {
+    fn begin(
+        self,
+        peer: &Peer,
+        trace: Option<Arc<OutgoingTrace>>,
+        cx: &Context<'_>,
+    ) -> Result<Stage, CallError> {
         let state = &peer.state;
         let refuse = |why| {
             state.calls.pending.refuse(&why);
@@ -283,6 +323,7 @@ impl Request {
             group: self.group,
             payload: self.payload,
             deadline,
+            trace,
         };
         let room = match room {
             Some(room) if !call.is_large() => room,
@@ -306,16 +347,22 @@ struct Entry {
     group: GroupId,
     payload: Bytes,
     deadline: Instant,
+    trace: Option<Arc<OutgoingTrace>>,
 }
 
 impl Entry {
     fn is_large(&self) -> bool {
-        HEADER + CALL_HEAD + self.payload.len() > self.peer.state.longest_frame()
+        let head = HEADER + call::head_len(self.trace());
+        head + self.payload.len() > self.peer.state.longest_frame()
+    }
+
+    fn trace(&self) -> Option<TraceContext> {
+        self.trace.as_ref().map(|trace| trace.context)
     }
 
     fn head(&self, left: Duration) -> Bytes {
         let group = self.group;
-        CallFrame::Call { group, left }.encode(self.id)
+        CallFrame::Call { group, left }.encode_in(self.trace(), self.id)
     }
 
     fn terms(&self, left: Duration) -> Terms {

@@ -11,7 +11,7 @@
 //! 16      8     call      u64 big-endian: the number that the caller's node gave the call
 //! 24      4     target    u32 big-endian: the group of a call, the code of a failure, or why it was not served or understood
 //! 28      8     left      u64 big-endian: how many microseconds the caller still waits; of a call only
-//! 36      m     fields    each a tag of one byte, a length of one byte, and so many bytes; unknown tags are skipped
+//! 36      m     fields    each a tag of one byte, a length of one byte, and so many bytes; see below
 //! 36+m    n     payload   of a call or of an answer, or the text of a failure
 //!
 //! kind  from     means
@@ -24,17 +24,25 @@
 //! 7     callee   the typed message in the call was not understood; see `message`
 //! ```
 //!
-//! They are numbered as frames are. A call or an answer that is longer than a frame travels as a message in parts
+//! ```text
+//! tag  size  field
+//! 1    26    trace     of a call only: the trace that it belongs to, and its parent; see `trace_context`
+//! ```
+//!
+//! A field with another tag is skipped, and so is one with other bytes than these. They are numbered as frames are. A call or an answer that is longer than a frame travels as a message in parts
 //! ([`part`](super::part)) for the reserved group, whose bytes are those from the magic on. They come only to a node
 //! whose features have `CALLS`.
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     ids::GroupId,
-    wire::frame::{self, HEADER, PREFIX},
+    wire::{
+        frame::{self, HEADER, PREFIX},
+        trace_context::{self, TraceContext},
+    },
 };
 
 /// What follows the length: the reserved group and the magic.
@@ -47,7 +55,13 @@ const HEAD: usize = 36;
 const LEFT_AT: usize = 28 - HEADER;
 
 /// Bytes of a call before its payload, without the header of its frame and without fields.
-pub(crate) const CALL_HEAD: usize = HEAD - HEADER;
+const CALL_HEAD: usize = HEAD - HEADER;
+
+/// The tag of the field that says which trace a call belongs to.
+const TRACE: u8 = 1;
+
+/// Bytes of that field.
+const TRACE_FIELD: usize = 2 + trace_context::BYTES;
 
 /// The longest text of a failure that is sent. Longer ones are cut.
 pub(crate) const MAX_TEXT: usize = 1024;
@@ -136,6 +150,11 @@ pub(crate) fn take_first(buffer: &mut BytesMut, limit: usize) -> Option<BytesMut
     is_call.then(|| buffer.split_to(head.len))
 }
 
+/// Returns how many bytes [`CallFrame::encode`] returns for a call.
+pub(crate) fn head_len(trace: Option<TraceContext>) -> usize {
+    CALL_HEAD + trace.map_or(0, |_| TRACE_FIELD)
+}
+
 impl CallFrame {
     /// Returns the payload of a frame of the reserved group, up to the payload of the call.
     pub(crate) fn encode(self, id: CallId) -> Bytes {
@@ -148,14 +167,32 @@ impl CallFrame {
             CallFrame::Nothing => (NOTHING, 0, 0),
             CallFrame::NotUnderstood { code } => (NOT_UNDERSTOOD, code, 0),
         };
-        let mut bytes = BytesMut::with_capacity(CALL_HEAD);
-        bytes.put_slice(&MARK[HEADER - PREFIX..]);
-        bytes.put_slice(&[kind, 0, 0, 0]);
-        bytes.put_u64(id.0);
-        bytes.put_u32(target);
-        bytes.put_u64(left);
-        bytes.freeze()
+        let mut head = [0; CALL_HEAD];
+        head[..4].copy_from_slice(&MARK[HEADER - PREFIX..]);
+        head[4] = kind;
+        head[8..16].copy_from_slice(&id.0.to_be_bytes());
+        head[16..20].copy_from_slice(&target.to_be_bytes());
+        head[LEFT_AT..].copy_from_slice(&left.to_be_bytes());
+        Bytes::copy_from_slice(&head)
     }
+
+    /// As [`encode`](CallFrame::encode), for a call that belongs to this trace.
+    pub(crate) fn encode_in(self, trace: Option<TraceContext>, id: CallId) -> Bytes {
+        let head = self.encode(id);
+        match trace {
+            None => head,
+            Some(trace) => with_trace(&head, trace),
+        }
+    }
+}
+
+/// Adds the field of a trace to the head of a call.
+#[cold]
+fn with_trace(head: &[u8], trace: TraceContext) -> Bytes {
+    let tag = [TRACE, trace_context::BYTES as u8];
+    let mut head = [head, &tag, &trace.encode()].concat();
+    head[6..8].copy_from_slice(&(TRACE_FIELD as u16).to_be_bytes());
+    head.into()
 }
 
 fn micros(left: Duration) -> u64 {
@@ -205,6 +242,20 @@ pub(crate) fn read(frame: &[u8]) -> Option<Received> {
         says,
         payload_at: HEAD + fields,
     })
+}
+
+/// Returns the trace that the fields of a call name. They end where the payload begins. Fields that are cut are no reason
+/// to refuse the call.
+pub(crate) fn trace_in(frame: &[u8], payload_at: usize) -> Option<TraceContext> {
+    let mut fields = frame.get(HEAD..payload_at)?;
+    while let [tag, len, rest @ ..] = fields {
+        let (value, rest) = rest.split_at_checked(usize::from(*len))?;
+        if *tag == TRACE {
+            return TraceContext::decode(value);
+        }
+        fields = rest;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -277,5 +328,44 @@ mod tests {
         let group = GroupId::new(3);
         let says = read(&framed(&head)).expect("a call").says;
         assert_eq!(says, CallFrame::Call { group, left });
+    }
+
+    /// Returns a call of the trace, with these fields in place of its own.
+    fn with_fields(fields: &[u8]) -> Vec<u8> {
+        let mut bytes = framed(&[&SECOND.encode(CallId(1))[..], fields, b"hello"].concat());
+        bytes[14..16].copy_from_slice(&(fields.len() as u16).to_be_bytes());
+        bytes
+    }
+
+    fn trace_of(bytes: &[u8]) -> Option<TraceContext> {
+        let read = read(bytes).expect("a call");
+        assert_eq!(&bytes[read.payload_at..], b"hello");
+        assert_eq!(read.says, SECOND);
+        trace_in(bytes, read.payload_at)
+    }
+
+    #[test]
+    fn a_call_carries_its_trace_in_a_field() {
+        let trace = TraceContext::new(7, 9, true);
+        let head = SECOND.encode_in(trace, CallId(1));
+        assert_eq!(head.len(), head_len(trace));
+        let bytes = framed(&[&head[..], b"hello"].concat());
+        let value = trace.expect("not zero").encode();
+        let field = [&[1, 26][..], &value].concat();
+        assert_eq!(bytes, with_fields(&field));
+        assert_eq!(trace_of(&bytes), trace);
+        // Behind a field of a later release, and before one that is cut.
+        let between = [b"\x09\x01z", &field[..], b"\x09\xff"].concat();
+        assert_eq!(trace_of(&with_fields(&between)), trace);
+    }
+
+    #[test]
+    fn fields_that_are_no_trace_are_ignored() {
+        let long = [&[1, 27][..], &[1; 27]].concat();
+        let zero = [&[1, 26][..], &[0; 26]].concat();
+        let cut = [&[1, 26][..], &[1; 25]].concat();
+        for fields in [&long[..], &zero, &cut, b"\x01", b"\x01\0", b"\0\0\0"] {
+            assert_eq!(trace_of(&with_fields(fields)), None, "{fields:?}");
+        }
     }
 }

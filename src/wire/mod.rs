@@ -8,6 +8,7 @@ pub(crate) mod frame;
 pub(crate) mod message;
 pub(crate) mod part;
 pub(crate) mod payload;
+pub(crate) mod trace_context;
 
 /// Returns whether a whole frame is for the transport itself, and not for a group: a control frame, a part of a message,
 /// or about a call.

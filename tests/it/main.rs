@@ -53,4 +53,5 @@ mod support;
 mod surroundings;
 #[cfg(feature = "tls")]
 mod tls;
+mod trace;
 mod wire;

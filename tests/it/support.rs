@@ -9,6 +9,7 @@ mod log;
 mod name_book;
 mod process;
 mod raw;
+mod spans;
 pub(crate) mod tls_client;
 
 use std::{fmt::Debug, future::Future, time::Duration};
@@ -18,7 +19,7 @@ use actix_transport::{Config, GroupId, Inbound, PeerEvent, Placement, Transport,
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub(crate) use self::{by_hand::*, control::*, log::*, name_book::*, process::*, raw::*};
+pub(crate) use self::{by_hand::*, control::*, log::*, name_book::*, process::*, raw::*, spans::*};
 
 /// Nothing here takes this long, even on a slow machine. A fact that does not hold by then never
 /// will.
