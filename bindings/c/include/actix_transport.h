@@ -200,6 +200,9 @@ typedef struct {
 
 // Called for each received message. `user` is what was given with this function. The message, and what `sender`
 // points to, live until this returns.
+//
+// The four bytes before `bytes` may be read, too: they are the group in little-endian order. So `bytes - 4` is a
+// message in the form that PhxPaxos has it in.
 typedef void (*axt_on_message)(void *user,
                                uint32_t group,
                                const axt_sender *sender,
