@@ -10,7 +10,11 @@
 
 namespace phxpaxos {
 
-struct SMCtx {};
+struct SMCtx {
+    SMCtx() : m_iSMID(0), m_pCtx(nullptr) {}
+    int m_iSMID;
+    void * m_pCtx;
+};
 
 class StateMachine {
 public:
