@@ -13,8 +13,9 @@
 //     delete poNode;
 //
 // Threads. All functions may be called from any thread, and by several at once, but for the constructor and the
-// destructor. OnReceiveMessage is called on threads of the library: up to iIOThreadCount calls at once, one after
-// another for each connection. It gets the library's buffer, which is not copied.
+// destructor. OnReceiveMessage is called on a thread of the library, for one message after another, and gets the
+// library's buffer, which is not copied. It is the thread that receives, as with PhxPaxos' default network: nothing is
+// received meanwhile. PhxPaxos' OnReceiveMessage only puts the message into a queue.
 #ifndef ACTIX_TRANSPORT_PHXPAXOS_HPP
 #define ACTIX_TRANSPORT_PHXPAXOS_HPP
 
@@ -98,8 +99,8 @@ public:
     //
     // sListenIp, iListenPort: where to listen, over TCP and UDP. With port 0 the system chooses one; see Port.
     //
-    // iIOThreadCount: how many threads receive, how many send, and how many call OnReceiveMessage, as
-    // Options::iIOThreadCount. 0 leaves the first two to the setting `placement`, and one thread calls.
+    // iIOThreadCount: how many threads receive, and how many send, as Options::iIOThreadCount. 0 leaves that to the
+    // setting `placement`.
     //
     // sTomlFile: a file with settings, or none. What the file does not say has PhxPaxos' defaults. Its `listen` and
     // `peers` are not used.
@@ -108,7 +109,7 @@ public:
     // together with a file: Init fails. Such a file has the settings itself.
     ActixNetWork(const std::string & sListenIp, const int iListenPort, const int iIOThreadCount = 1,
                  const std::string & sTomlFile = std::string(), const bool bIsLargeValueMode = false)
-        : m_context(nullptr), m_config(), m_transport(), m_iIOThreadCount(iIOThreadCount), m_state(NEW), m_exceptions(0) {
+        : m_context(nullptr), m_config(), m_transport(), m_state(NEW), m_exceptions(0) {
         m_sListen = Address(sListenIp, iListenPort);
         axt_error error;
         if (axt_context_new(&m_context, &error) != AXT_OK) {
@@ -165,10 +166,8 @@ public:
         if (m_state.load(std::memory_order_acquire) == STOPPED) return Fail("the network was stopped");
         if (m_state.load(std::memory_order_acquire) != NEW) return 0;
         axt_error error;
-        const uint32_t threads = m_iIOThreadCount > 0 ? static_cast<uint32_t>(m_iIOThreadCount) : 1;
         axt_code code = axt_transport_new(m_context, m_config, &m_transport, &error);
-        if (code == AXT_OK)
-            code = axt_register_all(m_context, m_transport, &ActixNetWork::Receive, this, threads, &error);
+        if (code == AXT_OK) code = axt_register_all(m_context, m_transport, &ActixNetWork::Receive, this, 0, &error);
         // A message may come before the next line. It waits as one that comes after it.
         if (code == AXT_OK) code = axt_bind(m_context, m_transport, m_sListen.c_str(), &error);
         if (code != AXT_OK) {
@@ -347,7 +346,6 @@ private:
     axt_config m_config;
     // {0} until Init. Does not change after that.
     axt_transport m_transport;
-    const int m_iIOThreadCount;
     std::string m_sListen;
     // What is wrong with the arguments of the constructor.
     std::string m_sBroken;
