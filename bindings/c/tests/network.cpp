@@ -300,6 +300,72 @@ static void any_number_of_nodes_can_be_sent_to() {
     received.Wait(count);
 }
 
+// What a message makes does not end with the network that brought it.
+static void a_network_that_a_message_makes_outlives_the_one_of_the_message() {
+    ActixNetWork sending(IP, 0);
+    Run(sending);
+    std::unique_ptr<ActixNetWork> made;
+    Counter done;
+    {
+        ActixNetWork first(IP, 0);
+        TestNode node([&](const char *, int) {
+            made.reset(new ActixNetWork(IP, 0));
+            made->RunNetWork();
+            done.Add();
+        });
+        node.Use(first);
+        SendAll(sending, Run(first), Message(0, "make one"));
+        done.Wait(1);
+        first.StopNetWork();
+    }
+    Receiver received(*made);
+    SendAll(sending, made->Port(), Message(0, "still here"));
+    EQUAL(received.Wait(1).size(), 1);
+}
+
+struct Served {
+    axt_context * context;
+    axt_transport transport;
+    Counter count;
+};
+
+static void Serve(void * user, uint32_t, const axt_sender *, const uint8_t *, size_t) {
+    Served * served = static_cast<Served *>(user);
+    CHECK(axt_stop(served->context, served->transport, 0, nullptr, nullptr) == AXT_IN_CALLBACK);
+    served->count.Add();
+}
+
+// What the class uses of the C functions, and in other orders than it does.
+static void callbacks_on_the_receiving_thread_are_registered_before_and_after_bind() {
+    Served served;
+    axt_error error;
+    axt_transport other;
+    char address[64];
+    axt_peer peer;
+    CHECK(axt_context_new(&served.context, &error) == AXT_OK);
+    axt_context * context = served.context;
+    CHECK(axt_transport_new(context, axt_config(), &served.transport, &error) == AXT_OK);
+    CHECK(axt_transport_new(context, axt_config(), &other, &error) == AXT_OK);
+    CHECK(axt_register(context, served.transport, 1, Serve, &served, 0, &error) == AXT_OK);
+    CHECK(axt_register(context, served.transport, 1, Serve, &served, 0, &error) == AXT_GROUP_TAKEN);
+    CHECK(axt_bind(context, other, "127.0.0.1:0", &error) == AXT_OK);
+    CHECK(axt_address(context, other, address, sizeof address, &error) == AXT_OK);
+    // The first try fails, and leaves nothing behind.
+    CHECK(axt_bind(context, served.transport, address, &error) == AXT_IN_USE);
+    CHECK(axt_bind(context, served.transport, "127.0.0.1:0", &error) == AXT_OK);
+    CHECK(axt_register(context, served.transport, 2, Serve, &served, 0, &error) == AXT_OK);
+    CHECK(axt_register(context, served.transport, 2, Serve, &served, 1, &error) == AXT_GROUP_TAKEN);
+    CHECK(axt_register_all(context, served.transport, Serve, &served, 0, &error) == AXT_OK);
+    CHECK(axt_address(context, served.transport, address, sizeof address, &error) == AXT_OK);
+    CHECK(axt_peer_get(context, other, address, &peer, &error) == AXT_OK);
+    for (uint32_t group = 1; group < 5; group++)
+        CHECK(axt_send(context, peer, group, "a", 1, nullptr, 5000, &error) == AXT_OK);
+    served.count.Wait(4);
+    CHECK(axt_stop(context, served.transport, 0, nullptr, &error) == AXT_OK);
+    CHECK(axt_register(context, served.transport, 3, Serve, &served, 0, &error) == AXT_STOPPED);
+    CHECK(axt_context_free(context, &error) == AXT_OK);
+}
+
 int main() {
 #define RUN(test) (std::printf("%s\n", #test), std::fflush(stdout), test())
     RUN(messages_arrive_in_order_and_for_their_groups);
@@ -316,5 +382,7 @@ int main() {
     RUN(settings_come_from_a_file);
     RUN(sigpipe_stays_at_its_default);
     RUN(any_number_of_nodes_can_be_sent_to);
+    RUN(a_network_that_a_message_makes_outlives_the_one_of_the_message);
+    RUN(callbacks_on_the_receiving_thread_are_registered_before_and_after_bind);
     return 0;
 }
