@@ -109,8 +109,13 @@ public:
     // together with a file: Init fails. Such a file has the settings itself.
     ActixNetWork(const std::string & sListenIp, const int iListenPort, const int iIOThreadCount = 1,
                  const std::string & sTomlFile = std::string(), const bool bIsLargeValueMode = false)
-        : m_context(nullptr), m_config(), m_transport(), m_state(NEW), m_exceptions(0) {
-        m_sListen = Address(sListenIp, iListenPort);
+        : m_context(nullptr),
+          m_config(),
+          m_transport(),
+          m_sListen(Address(sListenIp, iListenPort)),
+          m_state(NEW),
+          m_exceptions(0),
+          m_handled(0) {
         axt_error error;
         if (axt_context_new(&m_context, &error) != AXT_OK) {
             m_sBroken = error.text;
@@ -143,6 +148,7 @@ public:
         const axt_code code = axt_context_free(m_context, &error);
         // A forked process has no threads that could call this object.
         if (code != AXT_OK && code != AXT_FORKED) std::terminate();
+        m_handled.load(std::memory_order_acquire);
     }
 
     // Sets a setting by its name, such as ("max_datagram", "8192"), before Init. Returns 0, or -1: see LastError.
@@ -203,6 +209,7 @@ public:
         if (transport.id == 0) return 0;
         axt_error error;
         const axt_code code = axt_stop(m_context, transport, 0, nullptr, &error);
+        m_handled.load(std::memory_order_acquire);
         lock.lock();
         if (code != AXT_OK) return Fail(error.text);
         m_state.store(STOPPED, std::memory_order_release);
@@ -295,6 +302,8 @@ private:
         } catch (...) {
             self->m_exceptions.fetch_add(1, std::memory_order_relaxed);
         }
+        // Only one thread comes here.
+        self->m_handled.store(self->m_handled.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
 
     // Waits for RunNetWork, or for the end.
@@ -346,12 +355,15 @@ private:
     axt_config m_config;
     // {0} until Init. Does not change after that.
     axt_transport m_transport;
-    std::string m_sListen;
+    const std::string m_sListen;
     // What is wrong with the arguments of the constructor.
     std::string m_sBroken;
     PeerTable m_peers;
     std::atomic<State> m_state;
     std::atomic<uint64_t> m_exceptions;
+    // How many messages were handled. Shows ThreadSanitizer, which does not see into the library, that whoever has
+    // stopped the network comes after them.
+    std::atomic<uint64_t> m_handled;
     // Guards settings, the transport's handle and the last error. Not held while messages are waited for.
     mutable std::mutex m_changing;
     std::string m_sLastError;

@@ -310,7 +310,7 @@ static void a_network_that_a_message_makes_outlives_the_one_of_the_message() {
         ActixNetWork first(IP, 0);
         TestNode node([&](const char *, int) {
             made.reset(new ActixNetWork(IP, 0));
-            made->RunNetWork();
+            EQUAL(made->Init(), 0);
             done.Add();
         });
         node.Use(first);
@@ -319,6 +319,7 @@ static void a_network_that_a_message_makes_outlives_the_one_of_the_message() {
         first.StopNetWork();
     }
     Receiver received(*made);
+    made->RunNetWork();
     SendAll(sending, made->Port(), Message(0, "still here"));
     EQUAL(received.Wait(1).size(), 1);
 }
