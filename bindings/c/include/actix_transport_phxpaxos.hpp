@@ -15,7 +15,8 @@
 // Threads. All functions may be called from any thread, and by several at once, but for the constructor and the
 // destructor. OnReceiveMessage is called on a thread of the library, for one message after another, and gets the
 // library's buffer, which is not copied. It is the thread that receives, as with PhxPaxos' default network: nothing is
-// received meanwhile. PhxPaxos' OnReceiveMessage only puts the message into a queue.
+// received meanwhile. PhxPaxos' OnReceiveMessage only puts the message into a queue. The messages of one connection come
+// in order for each group; those of different groups may change places, as groups have nothing to do with each other.
 #ifndef ACTIX_TRANSPORT_PHXPAXOS_HPP
 #define ACTIX_TRANSPORT_PHXPAXOS_HPP
 
