@@ -95,9 +95,8 @@ impl Transport {
 
     /// Returns the arbiter on which the transport receives, the first one if there are several. A group's actor
     /// that is started there, with [`Actor::start_in_arbiter`](actix::Actor::start_in_arbiter), gets its messages
-    /// without the wake-up of another thread, which shortens a round trip by some 10 µs. While its handler runs,
-    /// nothing else is received on that arbiter, so it must be quick and must not block. The actor ends with the
-    /// transport.
+    /// without the wake-up of another thread, which shortens a round trip. While its handler runs, nothing else is
+    /// received on that arbiter, so it must be quick and must not block. The actor ends with the transport.
     pub fn receiving_arbiter(&self) -> ArbiterHandle {
         self.0.arbiters.first.clone()
     }

@@ -46,8 +46,8 @@ impl Serving {
         user: User,
         threads: u32,
     ) -> Result<(Recipient<Inbound>, Self), Failure> {
-        if threads == 0 || threads > MAX_THREADS {
-            let text = format_args!("{threads} threads, but there must be 1 to {MAX_THREADS}");
+        if threads > MAX_THREADS {
+            let text = format_args!("{threads} threads, but there may be {MAX_THREADS} at most");
             return Err(Failure::new(AXT_BAD_VALUE, text));
         }
         let mut serving = Serving::new();
