@@ -93,6 +93,14 @@ impl Transport {
         self.0.arbiters.home.clone()
     }
 
+    /// Returns the arbiter on which the transport receives, the first one if there are several. A group's actor
+    /// that is started there, with [`Actor::start_in_arbiter`](actix::Actor::start_in_arbiter), gets its messages
+    /// without the wake-up of another thread, which shortens a round trip. While its handler runs, nothing else is
+    /// received on that arbiter, so it must be quick and must not block. The actor ends with the transport.
+    pub fn receiving_arbiter(&self) -> ArbiterHandle {
+        self.0.arbiters.first.clone()
+    }
+
     // ---- receiving ---------------------------------------------------------------------------------
 
     /// Lets `actor` serve `group`: it gets the frames that are read from now on. While it is slow, the

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::{
     ids::GroupId,
     wire::count::Count,
-    wire::frame::{self, HEADER},
+    wire::frame::{self, HEADER, PREFIX},
 };
 
 /// The frames of one group out of one buffer, in the order of their arrival. Iterates over their
@@ -59,6 +59,13 @@ impl GroupFrames {
     pub(crate) fn next_slice(&mut self) -> Option<&[u8]> {
         let payload = self.next_range()?;
         Some(&self.buffer[payload])
+    }
+
+    /// Takes the next frame's group and payload, which lie one behind the other in the buffer.
+    #[inline]
+    pub(crate) fn next_with_group(&mut self) -> Option<&[u8]> {
+        let payload = self.next_range()?;
+        Some(&self.buffer[payload.start - (HEADER - PREFIX)..payload.end])
     }
 
     /// Returns how many of the first frames fit together into `room` bytes. No frame has been taken

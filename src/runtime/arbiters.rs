@@ -30,7 +30,7 @@ pub(crate) struct Arbiters {
     /// the transport runs in.
     pub(crate) home: ArbiterHandle,
     /// The arbiter of the first reader. The subscribers' tasks and the timers of `stop` run on it.
-    first: ArbiterHandle,
+    pub(crate) first: ArbiterHandle,
     /// Those that the transport started, and who ends them. `None` when `stop` has begun to end them.
     own: Mutex<Option<(Keeper, Vec<Arbiter>)>>,
     subscribers: Subscribers,

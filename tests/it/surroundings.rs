@@ -33,22 +33,29 @@ impl Handler<Inbound> for Telling {
     }
 }
 
-/// Binds a transport, sends a frame to an actor that runs on its arbiter, and stops it.
+/// Binds a transport, sends frames to actors that run on its arbiters, and stops it.
 async fn use_and_stop() {
     let a = Transport::builder().bind("127.0.0.1:0").expect("free port");
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let actor = Telling::start_in_arbiter(&a.arbiter(), |_| Telling(tell));
-    a.register(group(1), actor.recipient()).expect("free group");
-    for how in ["sent", "waited"] {
-        match how {
-            "sent" => a.try_send(a.local_addr(), group(1), how).expect("room"),
-            _ => a.send(a.local_addr(), group(1), how).await.expect("room"),
+    let mut tellers = Vec::new();
+    for (number, arbiter) in [(1, a.arbiter()), (2, a.receiving_arbiter())] {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let actor = Telling::start_in_arbiter(&arbiter, |_| Telling(tell));
+        let group = group(number);
+        a.register(group, actor.recipient()).expect("free group");
+        for how in ["sent", "waited"] {
+            match how {
+                "sent" => a.try_send(a.local_addr(), group, how).expect("room"),
+                _ => a.send(a.local_addr(), group, how).await.expect("room"),
+            }
+            assert_eq!(told.recv().await.as_deref(), Some(how));
         }
-        assert_eq!(told.recv().await.as_deref(), Some(how));
+        tellers.push(told);
     }
     a.stop(Shutdown::Drain(Duration::from_secs(3600))).await;
     balanced([&a]);
-    assert_eq!(a.stats().inbound.delivered.frames, 2);
+    assert_eq!(a.stats().inbound.delivered.frames, 4);
+    // The one where the transport receives has ended with that thread.
+    assert!(tellers[1].is_closed());
 }
 
 fn runtimes() -> [Runtime; 2] {

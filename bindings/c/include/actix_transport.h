@@ -59,7 +59,7 @@ typedef enum {
   AXT_BAD_HANDLE = 2,
   // A text is not UTF-8.
   AXT_BAD_TEXT = 3,
-  // A number is out of its bounds: a lane above 7, no threads, or a length that no memory has.
+  // A number is out of its bounds: a lane above 7, too many threads, or a length that no memory has.
   AXT_BAD_VALUE = 4,
   // A setting is unknown, cannot be read, or is out of its bounds. The text names the field.
   AXT_CONFIG = 5,
@@ -200,6 +200,9 @@ typedef struct {
 
 // Called for each received message. `user` is what was given with this function. The message, and what `sender`
 // points to, live until this returns.
+//
+// The four bytes before `bytes` may be read, too: they are the group in little-endian order. So `bytes - 4` is a
+// message in the form that PhxPaxos has it in.
 typedef void (*axt_on_message)(void *user,
                                uint32_t group,
                                const axt_sender *sender,
@@ -457,6 +460,9 @@ axt_code axt_transport_free(const axt_context *context,
 // With one thread, the calls come one after another on a thread of this registration, and while one takes long, the
 // connections that bring messages for this group wait. With more `threads` (at most 256), up to so many calls run
 // at once. Those of one connection stay in order, and only the connections whose call takes long wait.
+//
+// With 0 threads, the calls come on the thread of the transport that receives. That saves a round trip the wake-up
+// of another thread, and everything that is received waits for a call: it must be short and must not block.
 //
 // AXT_GROUP_TAKEN: the group is served already.
 axt_code axt_register(const axt_context *context,

@@ -65,6 +65,9 @@ pub struct axt_batch {
 
 /// Called for each received message. `user` is what was given with this function. The message, and what `sender`
 /// points to, live until this returns.
+///
+/// The four bytes before `bytes` may be read, too: they are the group in little-endian order. So `bytes - 4` is a
+/// message in the form that PhxPaxos has it in.
 pub type axt_on_message = Option<
     unsafe extern "C" fn(
         user: *mut c_void,
@@ -121,6 +124,9 @@ pub struct axt_event {
     /// One line for a log, with a zero at the end.
     pub text: *const c_char,
 }
+
+/// How long the group is that is in front of each message.
+const GROUP_BYTES: usize = 4;
 
 /// What C gave with a callback, and gets back.
 #[derive(Debug, Copy, Clone)]
@@ -182,7 +188,9 @@ impl Callback<OnMessages> {
         };
         match self.on {
             OnMessages::Each(call) => {
-                while let Some(bytes) = inbound.next_slice() {
+                while let Some(message) = inbound.next_with_group() {
+                    // Goes behind the group, and may be taken back to it.
+                    let bytes = message.as_ptr().wrapping_add(GROUP_BYTES);
                     // SAFETY: the function is one of C that does what the header says. All that is passed lives
                     // until it returns.
                     unsafe {
@@ -190,8 +198,8 @@ impl Callback<OnMessages> {
                             self.user.0,
                             group,
                             &raw const sender,
-                            bytes.as_ptr(),
-                            bytes.len(),
+                            bytes,
+                            message.len() - GROUP_BYTES,
                         );
                     }
                     if self.is_closed() {

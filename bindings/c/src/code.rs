@@ -14,7 +14,7 @@ pub enum axt_code {
     AXT_BAD_HANDLE = 2,
     /// A text is not UTF-8.
     AXT_BAD_TEXT = 3,
-    /// A number is out of its bounds: a lane above 7, no threads, or a length that no memory has.
+    /// A number is out of its bounds: a lane above 7, too many threads, or a length that no memory has.
     AXT_BAD_VALUE = 4,
     /// A setting is unknown, cannot be read, or is out of its bounds. The text names the field.
     AXT_CONFIG = 5,

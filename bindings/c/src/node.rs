@@ -4,8 +4,10 @@ use std::{
     collections::HashSet,
     ffi::c_void,
     sync::{Arc, OnceLock},
+    thread,
 };
 
+use actix_rt::System;
 use actix_transport::{
     Builder, GroupId, Identity, NodeId, PeerAddr, Shutdown, StopReport, Tls, Transport,
 };
@@ -37,6 +39,8 @@ struct Setup {
     stage: Stage,
     /// Who is served. `None`: all others.
     groups: HashSet<Option<u32>>,
+    /// Who is served on the thread on which the transport receives, which is not there before it is bound.
+    receiving: Vec<(Option<u32>, OnMessages, User)>,
 }
 
 enum Stage {
@@ -55,6 +59,7 @@ impl Node {
             setup: Mutex::new(Setup {
                 stage: Stage::Before(Box::new(builder)),
                 groups: HashSet::new(),
+                receiving: Vec::new(),
             }),
             transport: OnceLock::new(),
             serving: Mutex::default(),
@@ -98,7 +103,7 @@ impl Node {
         let addr = addr.or(self.settings.listen.as_deref()).ok_or_else(none)?;
         let mut setup = self.setup.lock();
         let transport = match &setup.stage {
-            Stage::Before(builder) => (**builder).clone().bind(addr)?,
+            Stage::Before(builder) => self.start((**builder).clone(), addr, &setup.receiving)?,
             Stage::Bound(_) => return Err(AXT_STATE.into()),
             Stage::Stopped => return Err(AXT_STOPPED.into()),
         };
@@ -106,6 +111,37 @@ impl Node {
         let _ = self.transport.set(transport.clone());
         setup.stage = Stage::Bound(transport);
         Ok(())
+    }
+
+    /// Binds, and starts those who are served on the thread on which the transport receives.
+    fn start(
+        &self,
+        builder: Builder,
+        addr: &str,
+        receiving: &[(Option<u32>, OnMessages, User)],
+    ) -> Result<Transport, Failure> {
+        let mut started = Vec::new();
+        let bind = || {
+            builder.bind_with(addr, |transport| {
+                for &(group, on, user) in receiving {
+                    let (actor, serving) = Serving::receiving(&self.shared, on, user, transport);
+                    started.push(serving);
+                    match group {
+                        Some(group) => transport.register(GroupId::new(group), actor)?,
+                        None => transport.catch_all(Some(actor)),
+                    }
+                }
+                Ok(())
+            })
+        };
+        // A callback may run in the actix `System` of another transport, and what is made there would end with that.
+        let bound = match System::try_current() {
+            None => bind(),
+            Some(_) => thread::scope(|scope| scope.spawn(bind).join()).map_err(|_| AXT_FAULT)?,
+        };
+        let transport = bound?;
+        self.serving.lock().append(&mut started);
+        Ok(transport)
     }
 
     // ---- callbacks ---------------------------------------------------------------------------------
@@ -134,7 +170,15 @@ impl Node {
                 format_args!("{what} already served"),
             ));
         }
-        let (actor, serving) = Serving::messages(&self.shared, on, user, threads)?;
+        let (actor, serving) = match (threads, &setup.stage) {
+            (0, Stage::Bound(transport)) => Serving::receiving(&self.shared, on, user, transport),
+            (0, _) => {
+                setup.receiving.push((group, on, user));
+                setup.groups.insert(group);
+                return Ok(());
+            }
+            _ => Serving::messages(&self.shared, on, user, threads)?,
+        };
         match (&mut setup.stage, group.map(GroupId::new)) {
             (Stage::Before(builder), Some(group)) => {
                 **builder = (**builder).clone().register(group, actor);

@@ -18,6 +18,9 @@ use crate::{
 /// connections that bring messages for this group wait. With more `threads` (at most 256), up to so many calls run
 /// at once. Those of one connection stay in order, and only the connections whose call takes long wait.
 ///
+/// With 0 threads, the calls come on the thread of the transport that receives. That saves a round trip the wake-up
+/// of another thread, and everything that is received waits for a call: it must be short and must not block.
+///
 /// AXT_GROUP_TAKEN: the group is served already.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_register(

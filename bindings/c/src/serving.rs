@@ -1,6 +1,7 @@
 //! [`Serving`]: the threads that run the callbacks of one registration, and the actor in front of them.
 
 use std::{
+    any::Any,
     ffi::c_void,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -12,7 +13,7 @@ use std::{
 };
 
 use actix::{Actor, ActorResponse, Addr, Context, Handler, Recipient, WrapFuture};
-use actix_transport::{Inbound, PeerEvent};
+use actix_transport::{Inbound, PeerEvent, Transport};
 use crossbeam_channel as channel;
 use tokio::sync::oneshot;
 
@@ -45,8 +46,8 @@ impl Serving {
         user: User,
         threads: u32,
     ) -> Result<(Recipient<Inbound>, Self), Failure> {
-        if threads == 0 || threads > MAX_THREADS {
-            let text = format_args!("{threads} threads, but there must be 1 to {MAX_THREADS}");
+        if threads > MAX_THREADS {
+            let text = format_args!("{threads} threads, but there may be {MAX_THREADS} at most");
             return Err(Failure::new(AXT_BAD_VALUE, text));
         }
         let mut serving = Serving::new();
@@ -68,8 +69,30 @@ impl Serving {
             }
         }
         let pool = pool.map(|(pool, _)| pool);
-        let addr = serving.start(shared, move || Receiver { callback, pool })?;
+        let addr = serving.start(shared, move || Receiver {
+            callback,
+            pool,
+            _noted: None,
+        })?;
         Ok((addr.recipient(), serving))
+    }
+
+    /// Starts what gets messages on the thread on which the transport receives. It ends with the transport.
+    pub(crate) fn receiving(
+        shared: &Arc<Shared>,
+        on: OnMessages,
+        user: User,
+        transport: &Transport,
+    ) -> (Recipient<Inbound>, Self) {
+        let serving = Serving::new();
+        let callback = Arc::new(serving.callback(shared, on, user));
+        let shared = shared.clone();
+        let addr = Receiver::start_in_arbiter(&transport.receiving_arbiter(), move |_| Receiver {
+            callback,
+            pool: None,
+            _noted: Some(Box::new(shared.callback_thread())),
+        });
+        (addr.recipient(), serving)
     }
 
     /// Starts what gets events, on a thread of its own.
@@ -183,6 +206,8 @@ struct Receiver {
     callback: Arc<Callback<OnMessages>>,
     /// `None` if this actor itself calls C.
     pool: Option<channel::Sender<Job>>,
+    /// Keeps a thread that was not started for callbacks known as one that runs them.
+    _noted: Option<Box<dyn Any>>,
 }
 
 impl Actor for Receiver {
