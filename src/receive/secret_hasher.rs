@@ -38,8 +38,8 @@ pub(crate) struct SecretHash {
 
 impl Hasher for SecretHash {
     fn write_u64(&mut self, word: u64) {
-        // The upper half of the product depends on all bits of the word, and the table uses the lower bits, so
-        // the halves change places.
+        // Bit n of a product depends on the bits up to n only. The halves change places, so that all bits count
+        // in the next multiplication.
         self.hash = (self.hash ^ word).wrapping_mul(self.factor).rotate_left(32);
     }
 
@@ -68,13 +68,19 @@ impl Hasher for SecretHash {
     }
 
     fn finish(&self) -> u64 {
-        self.hash
+        // The table uses the lowest bits and the highest. Without this they would not depend on the upper bits of
+        // the last word.
+        self.hash.wrapping_mul(self.factor).rotate_left(32)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, hash::Hash, net::SocketAddr};
+    use std::{
+        collections::HashSet,
+        hash::Hash,
+        net::{Ipv6Addr, SocketAddr},
+    };
 
     use super::*;
     use crate::ids::GroupId;
@@ -99,13 +105,19 @@ mod tests {
             let groups = slots((0..SLOTS as u32).map(|group| GroupId::new(group * step)));
             assert!(groups > FEW, "step {step}: {groups} slots");
         }
-        let numbers = slots((0..SLOTS).map(|number| (7_u64, 1_u64 << 40, number)));
-        assert!(numbers > FEW, "{numbers} slots");
+        for shift in (0..=54).step_by(6) {
+            let numbers = (0..SLOTS).map(|number| (7_u64, 1_u64 << 40, number << shift));
+            let numbers = slots(numbers);
+            assert!(numbers > FEW, "shifted by {shift}: {numbers} slots");
+        }
         let port = |port: u64| SocketAddr::from(([10, 0, 0, 1], port as u16));
         let ports = slots((0..SLOTS).map(port));
         assert!(ports > FEW, "{ports} slots");
         let ip = |number: u64| SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 7));
         let ips = slots((0..SLOTS).map(ip));
         assert!(ips > FEW, "{ips} slots");
+        let six = |number: u64| Ipv6Addr::from(0xfd00 << 112 | u128::from(number));
+        let sixes = slots((0..SLOTS).map(six));
+        assert!(sixes > FEW, "{sixes} slots");
     }
 }
