@@ -211,7 +211,7 @@ impl Connection {
         loop {
             tokio::select! {
                 biased;
-                // What has left the kernel would be lost without a word, and has an end.
+                // What has been taken out of the kernel would be lost without a word. It is bounded; see `source`.
                 () = &mut closing, if !self.source.is_at_hand() => return Err(End::Closing),
                 readable = self.readable() => readable?,
             }

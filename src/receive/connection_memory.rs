@@ -32,11 +32,11 @@ impl Connection {
         // Somebody must give way if all wait.
         let late = OptionFuture::from(self.frame_due().map(sleep_until));
         let held = self.share.hold(needs);
-        let held = self.source.watch_during(held, |_| {});
+        let closing = self.lifecycle.receiving_ends();
+        let held = self.source.watch_unless(closing, held, |_| {});
         tokio::select! {
-            held = held => held.map_err(|GivenUp| End::GivenUp)?,
+            held = held => held.ok_or(End::Closing)?.map_err(|GivenUp| End::GivenUp)?,
             Some(()) = late => return Err(End::GivenUp),
-            () = self.lifecycle.receiving_ends() => return Err(End::Closing),
         }
         self.frame_deadline.restart(time::now());
         Ok(())

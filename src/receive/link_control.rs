@@ -77,10 +77,10 @@ impl Connection {
                 brings_nothing.cancel();
             }
         };
+        let closing = lifecycle.receiving_ends();
         let turn = tokio::select! {
             biased;
-            () = lifecycle.receiving_ends() => return Err(End::Closing),
-            turn = self.source.watch_during(waiting, ended) => turn,
+            turn = self.source.watch_unless(closing, waiting, ended) => turn.ok_or(End::Closing)?,
             // It was replaced before a frame was written. The link that has the turn may be the one that replaced it, and
             // must not give way.
             () = brings_nothing.cancelled() => return Err(End::ClosedByPeer),

@@ -124,11 +124,9 @@ impl Connection {
         let total = assembly.messages.total();
         let lifecycle = self.lifecycle.clone();
         let taken = timeout(self.config.frame_timeout, assembly.of_node.wait_for(total));
-        let taken = self.source.watch_during(taken, |_| {});
-        let taken = tokio::select! {
-            taken = taken => taken,
-            () = lifecycle.receiving_ends() => return Err(End::Closing),
-        };
+        let closing = lifecycle.receiving_ends();
+        let taken = self.source.watch_unless(closing, taken, |_| {}).await;
+        let taken = taken.ok_or(End::Closing)?;
         let now = time::now();
         self.frame_deadline.restart(now);
         assembly.messages.restart(now);
@@ -160,11 +158,9 @@ impl Connection {
         // Waits for what others give back, or larger frames and messages are given up for this one.
         let lifecycle = self.lifecycle.clone();
         let held = timeout(self.config.frame_timeout, assembly.share.hold(needs));
-        let held = self.source.watch_during(held, |_| {});
-        let held = tokio::select! {
-            held = held => held,
-            () = lifecycle.receiving_ends() => return Err(End::Closing),
-        };
+        let closing = lifecycle.receiving_ends();
+        let held = self.source.watch_unless(closing, held, |_| {}).await;
+        let held = held.ok_or(End::Closing)?;
         let now = time::now();
         self.frame_deadline.restart(now);
         assembly.messages.restart(now);

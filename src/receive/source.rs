@@ -114,7 +114,7 @@ impl Source {
         }
     }
 
-    /// Returns whether the next bytes are in this process already, or the end of all of them.
+    /// Returns whether the next bytes have been taken out of the kernel, or whether the end has been reached.
     pub(super) fn is_at_hand(&self) -> bool {
         self.open.is_none() || !self.rest.is_empty()
     }
@@ -195,6 +195,26 @@ impl Source {
         self.end(true);
         ended(&mut self.rest);
         handlers.await
+    }
+
+    /// As [`watch_during`](Source::watch_during), for work that is given up when `closing` resolves. Returns `None` then.
+    /// But what has been taken out of the kernel already is read to its end, so it is waited for.
+    pub(super) async fn watch_unless<T>(
+        &mut self,
+        closing: impl Future<Output = ()>,
+        work: impl Future<Output = T>,
+        ended: impl FnOnce(&mut Bytes),
+    ) -> Option<T> {
+        let (mut work, is_at_hand) = (pin!(work), self.is_at_hand());
+        tokio::select! {
+            biased;
+            () = closing, if !is_at_hand => return None,
+            done = &mut work => return Some(done),
+            () = self.closed_by_peer() => {}
+        }
+        self.end(true);
+        ended(&mut self.rest);
+        Some(work.await)
     }
 
     /// Gives back the place and the socket. What the peer has sent is lost, unless it is to be `kept`.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use actix_transport::{Config, Gap, Identity, Inbound, NodeId, PeerEvent, Sessions, Transport};
+use actix_transport::{
+    Config, Gap, GroupOverflow, Identity, Inbound, NodeId, PeerEvent, Sessions, Shutdown, Transport,
+};
 use tokio::{net::TcpStream, sync::mpsc};
 
 use crate::support::*;
@@ -215,6 +217,33 @@ fn a_link_does_not_give_way_to_one_that_it_has_replaced() {
             ear.expect(1, "1", None).await;
             assert_eq!(b.stats().inbound.missing, 0);
             end([b]).await;
+        });
+    }
+}
+
+/// What the later link had sent was taken out of the kernel when it was closed, while it waited for its turn.
+#[test]
+fn a_drain_reads_a_closed_link_to_its_end_when_its_turn_comes() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config.handover_wait(NEVER), 2);
+            let (gate, mut held) = hold(&b, 1, GroupOverflow::Wait);
+            let _first = saying(&b, &[&start_at(0, 0), &wire(1, b"0")]).await;
+            until("held", || b.stats().inbound.in_delivery.frames == 1).await;
+            let later = saying(&b, &[&start_at(0, 1), &wire(1, b"1")]).await;
+            until("both are read", || b.stats().links.heard == 2).await;
+            drop(later);
+            until("one is gone", || b.stats().links.connections == 1).await;
+            let addr = b.local_addr();
+            let stop = b.stop(Shutdown::Drain(Duration::from_secs(20)));
+            let release = async {
+                let refused = || std::net::TcpStream::connect(addr).is_err();
+                until("nothing is accepted", refused).await;
+                gate.open();
+            };
+            tokio::join!(stop, release);
+            assert_eq!(held.next().await.payload, "0");
+            assert_eq!(held.next().await.payload, "1");
         });
     }
 }
