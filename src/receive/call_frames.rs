@@ -131,7 +131,11 @@ impl Connection {
         let now = time::now();
         let due = now.checked_add(left).unwrap_or(now + LATEST);
         let node = sender.node();
-        let span = trace.map_or(CallSpan::NONE, |trace| CallSpan::open(trace, group, node));
+        let span = match trace {
+            // No span is opened for a call that is not served.
+            Some(trace) if calls.served.takes(key) => CallSpan::open(trace, group, node),
+            _ => CallSpan::NONE,
+        };
         let served = calls.served.begin(key, group, sender, answer_to, due, span);
         let Some(served) = served else {
             return;

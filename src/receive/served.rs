@@ -132,6 +132,12 @@ impl ServedCalls {
         })
     }
 
+    /// Returns whether this call may begin now: it is not being served, and the transport has not stopped.
+    pub(super) fn takes(&self, key: CallKey) -> bool {
+        let table = self.table.lock();
+        !table.stopped && !table.calls.contains_key(&key)
+    }
+
     /// Notes that a call is about to be served. `None` if it is being served already, which counts as refused.
     pub(super) fn begin(
         self: &Arc<Self>,

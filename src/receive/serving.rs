@@ -33,7 +33,7 @@ pub(crate) fn serving(
 }
 
 /// Returns a future that serves a call until nobody waits for the answer any more. A panic of the function costs the
-/// call only. Inlined, or the future of each call is copied once more.
+/// call only. Inlined, because otherwise the future of each call is copied once more.
 #[inline(always)]
 pub(crate) fn until_over<S, F>(
     Placed { call, place }: Placed,

@@ -29,9 +29,11 @@
 //! 1    26    trace     of a call only: the trace that it belongs to, and its parent; see `trace_context`
 //! ```
 //!
-//! A field with another tag is skipped, and so is one with other bytes than these. They are numbered as frames are. A call or an answer that is longer than a frame travels as a message in parts
-//! ([`part`](super::part)) for the reserved group, whose bytes are those from the magic on. They come only to a node
-//! whose features have `CALLS`.
+//! A field with another tag is skipped, and so is one with other bytes than these.
+//!
+//! Frames about calls are numbered as other frames are. A call or an answer that is longer than a frame travels as a
+//! message in parts ([`part`](super::part)) for the reserved group, whose bytes are those from the magic on. They come only
+//! to a node whose features have `CALLS`.
 
 use std::time::Duration;
 

@@ -62,7 +62,8 @@ impl TraceContext {
         Some(TraceContext {
             trace_id: NonZeroU128::new(trace_id)?,
             parent_id: NonZeroU64::new(parent_id)?,
-            flags,
+            // The recommendation wants flags that are not known to be zero.
+            flags: flags & SAMPLED,
         })
     }
 
@@ -196,6 +197,17 @@ mod tests {
         assert_eq!(TraceContext::decode(&bytes), Some(context));
         let sampled = [true, false].map(|is| TraceContext::new(1, 2, is).map(|it| it.is_sampled()));
         assert_eq!(sampled, [Some(true), Some(false)]);
+    }
+
+    #[test]
+    fn flags_of_a_later_version_are_not_passed_on() {
+        let text = TEXT.replace("-01", "-ff");
+        let read: TraceContext = text.parse().expect("valid");
+        assert_eq!(read.to_string(), TEXT);
+        let mut bytes = read.encode();
+        bytes[25] = 0xfe;
+        let read = TraceContext::decode(&bytes).expect("valid");
+        assert_eq!(read.encode()[25], 0);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use actix_transport::{
 };
 use tokio::sync::mpsc;
 use tracing::{Instrument, Span, info_span};
+use tracing_subscriber::{Registry, filter::filter_fn, layer::SubscriberExt};
 
 use crate::support::*;
 
@@ -194,6 +195,43 @@ fn a_node_where_nobody_collects_spans_passes_the_context_on() {
             end([a, b, c]).await;
         });
     }
+}
+
+#[test]
+fn a_filter_that_leaves_out_the_spans_of_calls_does_not_break_the_trace() {
+    run(async {
+        let filter = filter_fn(|metadata| metadata.target() != "actix_transport::call");
+        let _spans = Spans::collect_with(Registry::default().with(filter));
+        let [a, b, c] = nodes();
+        let mut at_c = witness(&c);
+        let next = peer(&b, &c);
+        let serve = move |call| ask_next(call, next.clone()).instrument(info_span!("cook"));
+        b.serve_fn(group(CALLS), 100, serve).expect("free");
+        let call = peer(&a, &b).call(group(CALLS), "").trace(by_hand());
+        call.await.expect("answered");
+        let seen = at_c.recv().await.expect("served");
+        assert_eq!(seen.brought, Some(by_hand()));
+        end([a, b, c]).await;
+    });
+}
+
+#[test]
+fn a_call_that_comes_twice_has_one_span() {
+    run(async {
+        let spans = Spans::collect();
+        let [b] = nodes();
+        let serve = |call| async move {
+            std::future::pending::<()>().await;
+            drop::<Call>(call);
+        };
+        b.serve_fn(group(CALLS), 100, serve).expect("free");
+        let mut raw = Raw::welcomed(&b, 9, 4).await;
+        let call = call_with(5, &[&[1, 26, 0][..], &[5; 25]].concat());
+        write(&mut raw.0, &[start_at(0, 0), call.clone(), call].concat()).await;
+        until("both came", || b.stats().served.refused == 1).await;
+        assert_eq!(spans.of_calls("server").len(), 1);
+        end([b]).await;
+    });
 }
 
 #[test]

@@ -66,9 +66,12 @@ impl OutgoingTrace {
             %peer,
             error = Empty,
         );
-        let known = match span.is_disabled() {
-            true => open_telemetry::context_of(current),
-            false => open_telemetry::context_of(&span),
+        let known = match (span.is_disabled(), handling) {
+            // A filter leaves out the spans of calls. So that of the call that is served, which would be the parent of
+            // this one, is not known either.
+            (true, Some(handling)) => return Some(OutgoingTrace::by_hand(handling)),
+            (true, None) => open_telemetry::context_of(current),
+            (false, _) => open_telemetry::context_of(&span),
         };
         let context = known.unwrap_or_else(|| match handling {
             Some(handling) => handling.of_span(random::span_id()),

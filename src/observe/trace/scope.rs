@@ -5,7 +5,7 @@ use tokio::task::futures::TaskLocalFuture;
 use crate::wire::trace_context::TraceContext;
 
 tokio::task_local! {
-    /// Set while a handler of a call with a trace runs. On any runtime: only the name says that it is tokio's.
+    /// Set while a handler of a call with a trace runs. Works on every runtime, although its name says tokio.
     static HANDLING: TraceContext;
 }
 
