@@ -117,6 +117,21 @@ impl Builder {
         self.messages.push(ServedFirst(Arc::new(first)));
         self
     }
+
+    /// As [`serve`](Builder::serve), for an actor that handles the message together with the span of its call; see
+    /// [`Transport::serve_traced`].
+    #[must_use]
+    pub fn serve_traced<M: RemoteMessage>(
+        mut self,
+        group: GroupId,
+        actor: impl Into<Recipient<Traced<M>>>,
+    ) -> Self {
+        let actor = actor.into();
+        let first =
+            move |services: &Services| serve_by(services, group, ServedBy::Traced(actor.clone()));
+        self.messages.push(ServedFirst(Arc::new(first)));
+        self
+    }
 }
 
 pub(super) fn serve<M: RemoteMessage>(
