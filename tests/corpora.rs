@@ -7,8 +7,8 @@ use std::{fs, path::Path};
 mod fuzz;
 
 use fuzz::{
-    calls, certificate, config, connection, datagram, decoder, first_bytes, handshake, parts,
-    patterns, queue, writer,
+    call_heads, calls, certificate, config, connection, datagram, decoder, first_bytes, handshake,
+    parts, patterns, queue, writer,
 };
 
 /// Runs every file of a target's corpus, and the empty input.
@@ -56,6 +56,11 @@ fn the_corpus_of_the_writer_holds() {
 #[test]
 fn the_corpus_of_calls_holds() {
     replay("calls", calls::run);
+}
+
+#[test]
+fn the_corpus_of_the_heads_of_calls_holds() {
+    replay("call_heads", call_heads::run);
 }
 
 #[test]

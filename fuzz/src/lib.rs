@@ -1,6 +1,7 @@
 //! What the fuzzers run: for each target a plain function that takes bytes. `tests/corpora.rs` of
 //! the crate runs the same functions on the corpora.
 
+pub mod call_heads;
 pub mod calls;
 #[cfg(feature = "tls")]
 pub mod certificate;

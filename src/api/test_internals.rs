@@ -50,9 +50,11 @@ use crate::{
 pub mod tls;
 
 mod assembling;
+mod call_head;
 mod calling;
 pub use self::{
     assembling::{Assembling, Part},
+    call_head::CallHead,
     calling::{Calling, Ended},
 };
 
