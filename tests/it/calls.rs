@@ -17,7 +17,7 @@ use actix_transport::{
     Call, CallError, CallFuture, CallPart, Config, GroupId, Lane, Sessions, Shutdown, Transport,
 };
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::support::*;
@@ -594,6 +594,35 @@ fn calls_in_flight_are_bounded_and_the_next_waits_or_is_refused() {
             end([a, b]).await;
         });
     }
+}
+
+#[test]
+fn of_a_million_calls_as_many_as_may_are_in_flight_and_all_are_answered_or_refused() {
+    const CALLS_MADE: u64 = 1_000_000;
+    const IN_FLIGHT: u64 = 1_024;
+
+    run(async {
+        let [a, b] = pair(&Config::default());
+        let mut at_b = desk(&b);
+        let peer = a.peer(b.local_addr()).expect("usable");
+        let mut in_flight = Vec::new();
+        for _ in 0..CALLS_MADE {
+            let mut call = peer.try_call(group(CALLS), "");
+            match (&mut call).now_or_never() {
+                None => in_flight.push(call),
+                Some(ended) => assert_eq!(ended, Err(CallError::Full)),
+            }
+        }
+        assert_eq!(in_flight.len() as u64, IN_FLIGHT);
+        assert_eq!(a.stats().calls.failed.full, CALLS_MADE - IN_FLIGHT);
+        for _ in 0..IN_FLIGHT {
+            at_b.recv().await.expect("comes").reply("");
+        }
+        assert!(join_all(in_flight).await.iter().all(Result::is_ok));
+        settled(&[a.clone(), b.clone()]).await;
+        assert_eq!(a.stats().calls.called, CALLS_MADE);
+        end([a, b]).await;
+    });
 }
 
 #[test]
