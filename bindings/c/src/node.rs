@@ -5,6 +5,7 @@ use std::{
     ffi::c_void,
     sync::{Arc, OnceLock},
     thread,
+    time::{Duration, Instant},
 };
 
 use actix_rt::System;
@@ -242,12 +243,34 @@ impl Node {
         let report = self
             .transport
             .get()
-            .and_then(|transport| wait_until(None, transport.stop(how)));
+            .map(|transport| self.end(transport, how));
         let report = report.unwrap_or_default();
         let serving = std::mem::take(&mut *self.serving.lock());
         serving.iter().for_each(Serving::close);
         drop(serving);
         *stopped = Some(report.clone());
         Ok(report)
+    }
+
+    /// Ends the transport, and lets no callback for messages begin when the time is over: the rest of a batch may
+    /// be with one, and the transport waits for its own threads, on which callbacks may run.
+    fn end(&self, transport: &Transport, how: Shutdown) -> StopReport {
+        let limit = match how {
+            Shutdown::Drain(limit) => limit,
+            Shutdown::Now => Duration::ZERO,
+        };
+        // A time that is too long for the clock is no limit.
+        let deadline = Instant::now().checked_add(limit);
+        let report = wait_until(deadline, transport.stop(how));
+        // Whoever cancels a stop leaves the transport stopping: what is dropped from here on counts as undelivered.
+        let report = report
+            .or_else(|| wait_until(Some(Instant::now()), transport.stop(Shutdown::Now)))
+            .or_else(|| {
+                let serving = self.serving.lock();
+                serving.iter().for_each(Serving::close_to_messages);
+                drop(serving);
+                wait_until(None, transport.stop(Shutdown::Now))
+            });
+        report.unwrap_or_default()
     }
 }

@@ -31,6 +31,8 @@ pub(crate) const MAX_THREADS: u32 = 256;
 #[derive(Debug)]
 pub(crate) struct Serving {
     closed: Arc<AtomicBool>,
+    /// Whether the callbacks get events. If not, they get messages.
+    events: bool,
     /// Ends the thread of the actor when it is dropped.
     actor: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -102,6 +104,7 @@ impl Serving {
         user: User,
     ) -> Result<(Recipient<PeerEvent>, Self), Failure> {
         let mut serving = Serving::new();
+        serving.events = true;
         let callback = serving.callback(shared, on, user);
         let addr = serving.start(shared, move || Subscriber(callback))?;
         Ok((addr.recipient(), serving))
@@ -110,6 +113,7 @@ impl Serving {
     fn new() -> Self {
         Serving {
             closed: Arc::default(),
+            events: false,
             actor: None,
             threads: Vec::new(),
         }
@@ -164,6 +168,13 @@ impl Serving {
         })?;
         self.actor = Some(end);
         start.recv().map_err(|_| AXT_SYSTEM)?
+    }
+
+    /// Lets no callback for messages begin any more. The last events are still told.
+    pub(crate) fn close_to_messages(&self) {
+        if !self.events {
+            self.close();
+        }
     }
 
     /// Lets no callback begin any more. To drop this waits for those that run.
