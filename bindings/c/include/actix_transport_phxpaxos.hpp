@@ -333,12 +333,18 @@ private:
         // No exception has a place in the codes that PhxPaxos looks at.
         try {
             if (axt_peer_get(m_context, m_transport, Address(sIp, iPort).c_str(), &peer, nullptr) != AXT_OK) return -1;
-            const int sent = SendTo(peer, datagram, sMessage);
-            if (!m_peers.Add(sIp, iPort, peer)) axt_peer_free(m_context, peer, nullptr);
-            return sent;
         } catch (const std::exception &) {
             return -1;
         }
+        const int sent = SendTo(peer, datagram, sMessage);
+        bool added = false;
+        try {
+            added = m_peers.Add(sIp, iPort, peer);
+        } catch (const std::exception &) {
+            // The message may be queued. The next one looks the peer up again.
+        }
+        if (!added) axt_peer_free(m_context, peer, nullptr);
+        return sent;
     }
 
     int SendTo(const axt_peer peer, const bool datagram, const std::string & sMessage) {
