@@ -264,8 +264,8 @@ typedef struct {
   // The lane, 0 to 7: 0 is the normal one, 1 for what is short and urgent, 2 for what is long and can wait. Each has
   // a connection and a queue of its own.
   uint32_t lane;
-  // Whether the message takes the place of one with the same group and `key` that still waits.
-  bool latest;
+  // If it is not 0, the message takes the place of one with the same group and `key` that still waits.
+  uint8_t latest;
   // The key for `latest`.
   uint64_t key;
   // Drops the message when it has waited this many milliseconds to be written. 0: as the setting `stale_after`

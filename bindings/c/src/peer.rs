@@ -143,8 +143,11 @@ impl axt_context {
         &self,
         sender: *const axt_sender,
     ) -> Result<Arc<actix_transport::Sender>, Failure> {
-        // SAFETY: as the caller promises.
-        let id = unsafe { sender.as_ref() }.ok_or(AXT_NULL)?.id;
+        if sender.is_null() {
+            return Err(AXT_NULL.into());
+        }
+        // SAFETY: as the caller promises. No other field is read: C may have put anything into its copy.
+        let id = unsafe { (&raw const (*sender).id).read() };
         match id {
             0 => Err(AXT_UNKNOWN_SENDER.into()),
             _ => self

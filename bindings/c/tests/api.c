@@ -267,7 +267,7 @@ static void sends_that_cannot_be_are_errors(void) {
     GIVES(AXT_FULL, axt_try_send(context, peer, 1, "a", 1, NULL, NULL));
     GIVES(AXT_FULL, axt_try_send(context, peer, 1, "a", 1, NULL, &error));
     GIVES(AXT_TIMEOUT, axt_send(context, peer, 1, "a", 1, NULL, 20, &error));
-    axt_send_options latest = {.lane = 1, .latest = true, .key = 7, .ttl_ms = 60000};
+    axt_send_options latest = {.lane = 1, .latest = 2, .key = 7, .ttl_ms = 60000};
     for (int i = 0; i < 10; i++) OK(axt_try_send(context, peer, 1, "a", 1, &latest, &error));
     axt_stop_report report;
     OK(axt_stop(context, transport, 0, &report, &error));
