@@ -517,7 +517,8 @@ axt_code axt_peer_get(const axt_context *context,
                       axt_error *error);
 
 // Makes a handle of who sent a message, to answer it now or later. To be called in the callback; `sender` is what
-// it got. AXT_UNKNOWN_SENDER: the sender did not introduce itself. AXT_BAD_HANDLE: the callback has returned.
+// it got, and `transport` is the one that received. AXT_UNKNOWN_SENDER: the sender did not introduce itself.
+// AXT_BAD_HANDLE: the callback has returned, or another transport received.
 axt_code axt_sender_peer(const axt_context *context,
                          axt_transport transport,
                          const axt_sender *sender,

@@ -35,8 +35,8 @@ pub struct axt_context {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) process: Process,
-    /// Who sent what callbacks are handling now.
-    pub(crate) senders: Table<Sender>,
+    /// Who sent what callbacks are handling now, with the number of the transport that received it.
+    pub(crate) senders: Table<(u64, Sender)>,
 }
 
 thread_local! {

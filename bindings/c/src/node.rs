@@ -27,6 +27,8 @@ use crate::{
 /// A transport from before it is bound until after it has stopped.
 pub(crate) struct Node {
     shared: Arc<Shared>,
+    /// The number of its handle.
+    id: u64,
     settings: Settings,
     setup: Mutex<Setup>,
     /// Set when it is bound, and kept after it has stopped, for the counters.
@@ -52,10 +54,11 @@ enum Stage {
 }
 
 impl Node {
-    pub(crate) fn new(shared: &Arc<Shared>, settings: Settings) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, id: u64, settings: Settings) -> Self {
         let builder = Transport::builder().config(settings.config.clone());
         Node {
             shared: shared.clone(),
+            id,
             settings,
             setup: Mutex::new(Setup {
                 stage: Stage::Before(Box::new(builder)),
@@ -125,7 +128,8 @@ impl Node {
         let bind = || {
             builder.bind_with(addr, |transport| {
                 for &(group, on, user) in receiving {
-                    let (actor, serving) = Serving::receiving(&self.shared, on, user, transport);
+                    let (actor, serving) =
+                        Serving::receiving(&self.shared, self.id, on, user, transport);
                     started.push(serving);
                     match group {
                         Some(group) => transport.register(GroupId::new(group), actor)?,
@@ -172,13 +176,15 @@ impl Node {
             ));
         }
         let (actor, serving) = match (threads, &setup.stage) {
-            (0, Stage::Bound(transport)) => Serving::receiving(&self.shared, on, user, transport),
+            (0, Stage::Bound(transport)) => {
+                Serving::receiving(&self.shared, self.id, on, user, transport)
+            }
             (0, _) => {
                 setup.receiving.push((group, on, user));
                 setup.groups.insert(group);
                 return Ok(());
             }
-            _ => Serving::messages(&self.shared, on, user, threads)?,
+            _ => Serving::messages(&self.shared, self.id, on, user, threads)?,
         };
         match (&mut setup.stage, group.map(GroupId::new)) {
             (Stage::Before(builder), Some(group)) => {
@@ -204,7 +210,7 @@ impl Node {
         if let Stage::Stopped = setup.stage {
             return Err(AXT_STOPPED.into());
         }
-        let (actor, serving) = Serving::events(&self.shared, on, user)?;
+        let (actor, serving) = Serving::events(&self.shared, self.id, on, user)?;
         match &mut setup.stage {
             Stage::Before(builder) => **builder = (**builder).clone().subscribe(actor),
             Stage::Bound(transport) => transport.subscribe(actor),

@@ -203,7 +203,7 @@ pub unsafe extern "C" fn axt_reply(
     // SAFETY: the caller passes null or valid pointers, as the header says.
     unsafe {
         enter(context, error, |context| {
-            let (peer, bytes) = (context.sender(sender)?.peer()?, bytes(data, len)?);
+            let (peer, bytes) = (context.sender(sender)?.1.peer()?, bytes(data, len)?);
             let sent = peer.try_send(GroupId::new(group), bytes);
             sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
         })

@@ -44,6 +44,7 @@ impl Serving {
     /// stay in order, and only the connections of a slow callback wait for it.
     pub(crate) fn messages(
         shared: &Arc<Shared>,
+        node: u64,
         on: OnMessages,
         user: User,
         threads: u32,
@@ -53,7 +54,7 @@ impl Serving {
             return Err(Failure::new(AXT_BAD_VALUE, text));
         }
         let mut serving = Serving::new();
-        let callback = Arc::new(serving.callback(shared, on, user));
+        let callback = Arc::new(serving.callback(shared, node, on, user));
         let pool = (threads > 1).then(|| {
             let (pool, jobs) = channel::unbounded::<Job>();
             (pool, jobs)
@@ -82,12 +83,13 @@ impl Serving {
     /// Starts what gets messages on the thread on which the transport receives. It ends with the transport.
     pub(crate) fn receiving(
         shared: &Arc<Shared>,
+        node: u64,
         on: OnMessages,
         user: User,
         transport: &Transport,
     ) -> (Recipient<Inbound>, Self) {
         let serving = Serving::new();
-        let callback = Arc::new(serving.callback(shared, on, user));
+        let callback = Arc::new(serving.callback(shared, node, on, user));
         let shared = shared.clone();
         let addr = Receiver::start_in_arbiter(&transport.receiving_arbiter(), move |_| Receiver {
             callback,
@@ -100,12 +102,13 @@ impl Serving {
     /// Starts what gets events, on a thread of its own.
     pub(crate) fn events(
         shared: &Arc<Shared>,
+        node: u64,
         on: unsafe extern "C" fn(*mut c_void, *const axt_event),
         user: User,
     ) -> Result<(Recipient<PeerEvent>, Self), Failure> {
         let mut serving = Serving::new();
         serving.events = true;
-        let callback = serving.callback(shared, on, user);
+        let callback = serving.callback(shared, node, on, user);
         let addr = serving.start(shared, move || Subscriber(callback))?;
         Ok((addr.recipient(), serving))
     }
@@ -119,9 +122,10 @@ impl Serving {
         }
     }
 
-    fn callback<F>(&self, shared: &Arc<Shared>, on: F, user: User) -> Callback<F> {
+    fn callback<F>(&self, shared: &Arc<Shared>, node: u64, on: F, user: User) -> Callback<F> {
         Callback {
             shared: shared.clone(),
+            node,
             on,
             user,
             closed: self.closed.clone(),

@@ -78,8 +78,8 @@ pub unsafe extern "C" fn axt_transport_new(
                 0 => Settings::default(),
                 _ => context.settings(config)?,
             };
-            let node = Node::new(&context.shared, settings);
-            let id = context.nodes.insert(Arc::new(node));
+            let node = |id| Arc::new(Node::new(&context.shared, id, settings));
+            let id = context.nodes.insert_with(node);
             out.put(axt_transport { id });
             Ok(())
         })
