@@ -56,6 +56,8 @@ impl Serving {
         let mut serving = Serving::new();
         let callback = Arc::new(serving.callback(shared, node, on, user));
         let pool = (threads > 1).then(|| {
+            // Holds one batch for each connection and group at most: the connection is read again when its batches
+            // are handled.
             let (pool, jobs) = channel::unbounded::<Job>();
             (pool, jobs)
         });
