@@ -209,6 +209,8 @@ public:
     // returns. What is queued is dropped. A network that was stopped cannot run again: make a new one. One that was not
     // yet opened stays as it is.
     //
+    // Two networks whose OnReceiveMessage each stop the other one wait for each other for ever.
+    //
     // Returns 0, or -1: this is OnReceiveMessage, which would wait for itself. Nothing has been stopped then.
     int Stop() {
         std::unique_lock<std::mutex> lock(m_locks->changing);
