@@ -16,25 +16,35 @@
 // Memory. What is passed in belongs to the caller, and is read only during the call: bytes to send are copied.
 // What a callback is given lives until it returns. A text made by this library (axt_stats_json) is freed with
 // axt_string_free. `user` pointers are passed on untouched; what they lead to must live until axt_stop has
-// returned. Memory is bounded: by `queue_bytes` for each peer, and by `inbound_bytes` for what is received.
+// returned. Memory is bounded: by `queue_bytes` for each lane of each peer, by `udp_group_bytes` and `udp_queue_bytes`
+// for datagrams, and by `inbound_bytes` for what is received.
+//
+// Versions. A later 0.x may have more fields in its structs, so build a program again with the header of the library
+// that it runs with. The number of the shared library (its SONAME) changes with the structs and functions.
 //
 // Threads. All functions may be called from any thread, and by several at once; only axt_context_free must be the
 // last call with its context. None of them blocks, except axt_send, axt_stop, axt_transport_free, axt_context_free,
-// and axt_bind while it looks up a name. Callbacks run on threads that the registration started, never on a thread
+// and axt_bind while it looks up a name. Meanwhile other functions that set up this transport, use it before it is
+// bound or stop it wait for axt_bind; give it an ip to avoid that. They may be called when a thread ends and in `exit`,
+// by destructors and by functions of `atexit`; a new thread then makes the call, which takes longer.
+//
+// Callbacks run on threads that the registration started, or on the one that receives (0 threads), never on a thread
 // of the caller, and never after axt_stop has returned. In a callback everything may be called except the functions
 // that wait (axt_send, axt_stop, axt_transport_free, axt_context_free): these return AXT_IN_CALLBACK, also for
-// another transport of the same context. A callback may block: only the messages wait that axt_register says. It must
-// return: no longjmp out of it and no exception through it, which would end the process.
+// another transport of the same context. With two contexts the library cannot see it: if a callback of each stops a
+// transport of the other one, both wait for ever. A callback may block: what waits then is what axt_register says. It
+// must return: no longjmp out of it and no exception through it, which would end the process.
 //
 // The process. The library sets no signal handler, leaves SIGPIPE as it is and raises none, and changes no setting
 // of the process. Threads of the library handle signals like any others of the process.
 //
 // fork. A forked process has no threads of the library. There, all functions with a context return AXT_FORKED, and
-// the context's memory stays until the process ends. The sockets are not inherited by a program that it executes.
+// the context's memory stays until the process ends. The sockets are not inherited by a program that it executes; as
+// long as it executes none, it keeps the ports open.
 // A new context may be made there.
 //
-// dlopen and dlclose. All transports must be freed before dlclose. Threads of the program that have called the library
-// may keep it loaded until they end, because they have variables of it.
+// dlopen and dlclose. All contexts must be freed before dlclose. The shared library stays loaded after it: a thread that
+// looks up a name or closes descriptors may still be running then.
 
 
 #ifndef ACTIX_TRANSPORT_H
@@ -264,8 +274,8 @@ typedef struct {
   // The lane, 0 to 7: 0 is the normal one, 1 for what is short and urgent, 2 for what is long and can wait. Each has
   // a connection and a queue of its own.
   uint32_t lane;
-  // Whether the message takes the place of one with the same group and `key` that still waits.
-  bool latest;
+  // If it is not 0, the message takes the place of one with the same group and `key` that still waits.
+  uint8_t latest;
   // The key for `latest`.
   uint64_t key;
   // Drops the message when it has waited this many milliseconds to be written. 0: as the setting `stale_after`
@@ -416,7 +426,8 @@ axt_code axt_tls(const axt_context *context,
 
 // Opens the port and starts the threads of the transport. From here on others can connect. `address` is an ip or
 // a name, and a port, of which 0 lets the system choose one (see axt_address). If it is null, the `listen` of the
-// configuration's file is used. Blocks while a name is looked up. After an error it may be called again.
+// configuration's file is used. Blocks while a name is looked up, and so do functions that need to know whether this
+// transport is bound; with an ip, nothing is looked up. After an error it may be called again.
 //
 // AXT_IN_USE: somebody listens there already. AXT_CONFIG: a setting is out of its bounds. AXT_STATE: it is bound
 // already.
@@ -433,8 +444,9 @@ axt_code axt_address(const axt_context *context,
                      size_t size,
                      axt_error *error);
 
-// Stops the transport and waits until it has ended: the port is free, its threads have ended, and no callback runs
-// or begins any more. A callback that runs is waited for, however long it takes.
+// Stops the transport and waits until it has ended: the port is free, and no callback runs or begins any more. Its
+// threads have ended, but for those that wait for the system: to look up a name, or to close descriptors. A callback
+// that runs is waited for, however long it takes.
 //
 // With `drain_ms` 0, what is queued is dropped. Otherwise it is first written, and what was received is handled,
 // for at most this many milliseconds. `report` says what was dropped; it may be null.
@@ -459,10 +471,13 @@ axt_code axt_transport_free(const axt_context *context,
 //
 // With one thread, the calls come one after another on a thread of this registration, and while one takes long, the
 // connections that bring messages for this group wait. With more `threads` (at most 256), up to so many calls run
-// at once. Those of one connection stay in order, and only the connections whose call takes long wait.
+// at once, and only the connections whose call takes long wait. The messages of one connection for one group stay in
+// order, and come one after another.
 //
 // With 0 threads, the calls come on the thread of the transport that receives. That saves a round trip the wake-up
-// of another thread, and everything that is received waits for a call: it must be short and must not block.
+// of another thread. Everything else on that thread waits for a call: all that is received over connections and as
+// datagrams, new connections, events for axt_subscribe, and, with `placement` "shared", all that is sent. A call must be
+// short and must not block.
 //
 // AXT_GROUP_TAKEN: the group is served already.
 axt_code axt_register(const axt_context *context,
@@ -473,7 +488,9 @@ axt_code axt_register(const axt_context *context,
                       uint32_t threads,
                       axt_error *error);
 
-// Has `on_message` called for the messages of all groups that no other registration is for; see axt_register.
+// Has `on_message` called for the messages of all groups that no other registration is for; see axt_register. The
+// messages of one connection for one group stay in order. Those of different groups may change places and, with several
+// threads, run at once.
 axt_code axt_register_all(const axt_context *context,
                           axt_transport transport,
                           axt_on_message on_message,
@@ -517,7 +534,8 @@ axt_code axt_peer_get(const axt_context *context,
                       axt_error *error);
 
 // Makes a handle of who sent a message, to answer it now or later. To be called in the callback; `sender` is what
-// it got. AXT_UNKNOWN_SENDER: the sender did not introduce itself. AXT_BAD_HANDLE: the callback has returned.
+// it got, and `transport` is the one that received. AXT_UNKNOWN_SENDER: the sender did not introduce itself.
+// AXT_BAD_HANDLE: the callback has returned, or another transport received.
 axt_code axt_sender_peer(const axt_context *context,
                          axt_transport transport,
                          const axt_sender *sender,

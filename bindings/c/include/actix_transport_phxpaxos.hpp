@@ -116,7 +116,8 @@ public:
           m_sListen(Address(sListenIp, iListenPort)),
           m_state(NEW),
           m_exceptions(0),
-          m_handled(0) {
+          m_handled(0),
+          m_locks(new Locks) {
         axt_error error;
         if (axt_context_new(&m_context, &error) != AXT_OK) {
             m_sBroken = error.text;
@@ -141,20 +142,24 @@ public:
 
     // Stops the network if it runs. Not in OnReceiveMessage, which would wait for itself: the process ends then. Call
     // StopNetWork before the Node is deleted that this network belongs to.
+    //
+    // In a forked process it does nothing, and the memory stays: threads that are not there may hold locks.
     virtual ~ActixNetWork() {
+        // Any function says whether the process was forked, before it takes a lock.
+        if (m_context != nullptr && axt_peer_free(m_context, axt_peer(), nullptr) == AXT_FORKED) return;
+        const std::unique_ptr<Locks> locks(m_locks);
         if (m_context == nullptr) return;
         Open(NEW, STOPPED);
         Open(BOUND, STOPPED);
         axt_error error;
         const axt_code code = axt_context_free(m_context, &error);
-        // A forked process has no threads that could call this object.
-        if (code != AXT_OK && code != AXT_FORKED) std::terminate();
+        if (code != AXT_OK) std::terminate();
         m_handled.load(std::memory_order_acquire);
     }
 
     // Sets a setting by its name, such as ("max_datagram", "8192"), before Init. Returns 0, or -1: see LastError.
     int Set(const std::string & sName, const std::string & sValue) {
-        std::lock_guard<std::mutex> lock(m_changing);
+        std::lock_guard<std::mutex> lock(m_locks->changing);
         if (!m_sBroken.empty()) return Fail(m_sBroken.c_str());
         if (m_state.load(std::memory_order_acquire) != NEW) return Fail("settings must be made before Init");
         axt_error error;
@@ -168,19 +173,23 @@ public:
     // Returns 0, or -1: see LastError. After an error it may be called again, unless the constructor's arguments are
     // at fault.
     int Init() {
-        std::lock_guard<std::mutex> lock(m_changing);
+        std::lock_guard<std::mutex> lock(m_locks->changing);
         if (!m_sBroken.empty()) return Fail(m_sBroken.c_str());
         if (m_state.load(std::memory_order_acquire) == STOPPED) return Fail("the network was stopped");
         if (m_state.load(std::memory_order_acquire) != NEW) return 0;
         axt_error error;
-        axt_code code = axt_transport_new(m_context, m_config, &m_transport, &error);
-        if (code == AXT_OK) code = axt_register_all(m_context, m_transport, &ActixNetWork::Receive, this, 0, &error);
+        axt_transport transport = axt_transport();
+        axt_code code = axt_transport_new(m_context, m_config, &transport, &error);
+        if (code == AXT_OK) code = axt_register_all(m_context, transport, &ActixNetWork::Receive, this, 0, &error);
         // A message may come before the next line. It waits as one that comes after it.
-        if (code == AXT_OK) code = axt_bind(m_context, m_transport, m_sListen.c_str(), &error);
+        if (code == AXT_OK) code = axt_bind(m_context, transport, m_sListen.c_str(), &error);
         if (code != AXT_OK) {
-            if (m_transport.id != 0) axt_transport_free(m_context, m_transport, nullptr);
-            m_transport = axt_transport();
+            if (transport.id != 0) axt_transport_free(m_context, transport, nullptr);
             return Fail(error.text);
+        }
+        {
+            std::lock_guard<std::mutex> shown(m_locks->showing);
+            m_transport = transport;
         }
         m_state.store(BOUND, std::memory_order_release);
         return 0;
@@ -200,9 +209,11 @@ public:
     // returns. What is queued is dropped. A network that was stopped cannot run again: make a new one. One that was not
     // yet opened stays as it is.
     //
+    // Two networks whose OnReceiveMessage each stop the other one wait for each other for ever.
+    //
     // Returns 0, or -1: this is OnReceiveMessage, which would wait for itself. Nothing has been stopped then.
     int Stop() {
-        std::unique_lock<std::mutex> lock(m_changing);
+        std::unique_lock<std::mutex> lock(m_locks->changing);
         // Messages that wait for RunNetWork would wait for ever. No other is with OnReceiveMessage.
         Open(BOUND, STOPPED);
         const axt_transport transport = m_transport;
@@ -248,29 +259,29 @@ public:
     // Returns the port that it listens on. 0 before Init.
     int Port() const {
         char text[64];
-        std::lock_guard<std::mutex> lock(m_changing);
-        if (m_transport.id == 0 || axt_address(m_context, m_transport, text, sizeof text, nullptr) != AXT_OK) return 0;
+        const axt_transport transport = Bound();
+        if (transport.id == 0 || axt_address(m_context, transport, text, sizeof text, nullptr) != AXT_OK) return 0;
         const std::string address = text;
         return std::atoi(address.c_str() + address.rfind(':') + 1);
     }
 
     // Returns what went wrong last in Set, Init, RunNetWork, Stop or StopNetWork; empty if nothing did.
     std::string LastError() const {
-        std::lock_guard<std::mutex> lock(m_changing);
+        std::lock_guard<std::mutex> lock(m_locks->showing);
         return m_sLastError;
     }
 
     // Reads the main counters. Also after the network has stopped. Returns 0, or -1 before Init.
     int Stats(axt_stats & oStats) const {
-        std::lock_guard<std::mutex> lock(m_changing);
-        return m_transport.id != 0 && axt_stats_get(m_context, m_transport, &oStats, nullptr) == AXT_OK ? 0 : -1;
+        const axt_transport transport = Bound();
+        return transport.id != 0 && axt_stats_get(m_context, transport, &oStats, nullptr) == AXT_OK ? 0 : -1;
     }
 
     // Returns all counters as JSON. Empty before Init.
     std::string StatsJson() const {
         char * json;
-        std::lock_guard<std::mutex> lock(m_changing);
-        if (m_transport.id == 0 || axt_stats_json(m_context, m_transport, &json, nullptr) != AXT_OK) return std::string();
+        const axt_transport transport = Bound();
+        if (transport.id == 0 || axt_stats_json(m_context, transport, &json, nullptr) != AXT_OK) return std::string();
         const std::unique_ptr<char, void (*)(char *)> owned(json, axt_string_free);
         return json;
     }
@@ -296,10 +307,11 @@ private:
     static void Receive(void * user, uint32_t, const axt_sender *, const uint8_t * bytes, size_t len) {
         ActixNetWork * self = static_cast<ActixNetWork *>(user);
         try {
-            if (self->m_state.load(std::memory_order_acquire) != RUNNING && !self->WaitUntilRunning()) return;
-            // The group is in front of the bytes, and a frame is shorter than 2 GiB.
-            self->OnReceiveMessage(reinterpret_cast<const char *>(bytes) - GROUP_BYTES,
-                                   static_cast<int>(len + GROUP_BYTES));
+            if (self->m_state.load(std::memory_order_acquire) == RUNNING || self->WaitUntilRunning()) {
+                // The group is in front of the bytes, and a frame is shorter than 2 GiB.
+                self->OnReceiveMessage(reinterpret_cast<const char *>(bytes) - GROUP_BYTES,
+                                       static_cast<int>(len + GROUP_BYTES));
+            }
         } catch (...) {
             self->m_exceptions.fetch_add(1, std::memory_order_relaxed);
         }
@@ -309,19 +321,26 @@ private:
 
     // Waits for RunNetWork, or for the end.
     bool WaitUntilRunning() {
-        std::unique_lock<std::mutex> lock(m_opening);
-        while (m_state.load(std::memory_order_acquire) < RUNNING) m_opened.wait(lock);
+        std::unique_lock<std::mutex> lock(m_locks->opening);
+        while (m_state.load(std::memory_order_acquire) < RUNNING) m_locks->opened.wait(lock);
         return m_state.load(std::memory_order_acquire) == RUNNING;
     }
 
     // Goes from one state to another, if it is the state, and wakes the messages that wait.
     void Open(State from, const State to) {
-        std::lock_guard<std::mutex> lock(m_opening);
-        if (m_state.compare_exchange_strong(from, to, std::memory_order_acq_rel)) m_opened.notify_all();
+        std::lock_guard<std::mutex> lock(m_locks->opening);
+        if (m_state.compare_exchange_strong(from, to, std::memory_order_acq_rel)) m_locks->opened.notify_all();
     }
 
-    // Keeps the text. To be called with `m_changing` locked.
+    // Returns the transport, with the id 0 before Init has opened the port. Does not wait for Init.
+    axt_transport Bound() const {
+        std::lock_guard<std::mutex> lock(m_locks->showing);
+        return m_transport;
+    }
+
+    // Keeps the text.
     int Fail(const char * text) {
+        std::lock_guard<std::mutex> lock(m_locks->showing);
         m_sLastError = text;
         return -1;
     }
@@ -333,12 +352,18 @@ private:
         // No exception has a place in the codes that PhxPaxos looks at.
         try {
             if (axt_peer_get(m_context, m_transport, Address(sIp, iPort).c_str(), &peer, nullptr) != AXT_OK) return -1;
-            const int sent = SendTo(peer, datagram, sMessage);
-            if (!m_peers.Add(sIp, iPort, peer)) axt_peer_free(m_context, peer, nullptr);
-            return sent;
         } catch (const std::exception &) {
             return -1;
         }
+        const int sent = SendTo(peer, datagram, sMessage);
+        bool added = false;
+        try {
+            added = m_peers.Add(sIp, iPort, peer);
+        } catch (const std::exception &) {
+            // The message may be queued. The next one looks the peer up again.
+        }
+        if (!added) axt_peer_free(m_context, peer, nullptr);
+        return sent;
     }
 
     int SendTo(const axt_peer peer, const bool datagram, const std::string & sMessage) {
@@ -362,14 +387,21 @@ private:
     PeerTable m_peers;
     std::atomic<State> m_state;
     std::atomic<uint64_t> m_exceptions;
-    // How many messages were handled. Shows ThreadSanitizer, which does not see into the library, that whoever has
-    // stopped the network comes after them.
+    // How many messages were handled, or given up at the end. Shows ThreadSanitizer, which does not see into the
+    // library, that whoever has stopped the network comes after them.
     std::atomic<uint64_t> m_handled;
-    // Guards settings, the transport's handle and the last error. Not held while messages are waited for.
-    mutable std::mutex m_changing;
     std::string m_sLastError;
-    std::mutex m_opening;
-    std::condition_variable m_opened;
+    // Behind a pointer, because a forked process must not end them.
+    struct Locks {
+        // Held while the network is set up, which may look up a name. Not held while messages are waited for.
+        std::mutex changing;
+        // Guards the transport's handle and the last error. Held for a moment only, and taken after `changing`.
+        std::mutex showing;
+        // For messages that wait for RunNetWork.
+        std::mutex opening;
+        std::condition_variable opened;
+    };
+    Locks * const m_locks;
 };
 
 }  // namespace actix_transport

@@ -148,6 +148,8 @@ pub(crate) enum OnMessages {
 #[derive(Debug)]
 pub(crate) struct Callback<F> {
     pub(crate) shared: Arc<Shared>,
+    /// The number of the transport.
+    pub(crate) node: u64,
     pub(crate) on: F,
     pub(crate) user: User,
     /// Set when the transport has stopped: nothing is called then.
@@ -176,7 +178,7 @@ impl Callback<OnMessages> {
         let known = inbound.sender().cloned();
         let answerable = known
             .as_ref()
-            .map(|sender| Answerable::new(&self.shared, sender));
+            .map(|sender| Answerable::new(&self.shared, self.node, sender));
         let sender = axt_sender {
             id: answerable.as_ref().map_or(0, |it| it.id),
             known: known.is_some(),
@@ -237,8 +239,8 @@ struct Answerable<'s> {
 }
 
 impl<'s> Answerable<'s> {
-    fn new(shared: &'s Shared, sender: &actix_transport::Sender) -> Self {
-        let id = shared.senders.insert(Arc::new(sender.clone()));
+    fn new(shared: &'s Shared, node: u64, sender: &actix_transport::Sender) -> Self {
+        let id = shared.senders.insert(Arc::new((node, sender.clone())));
         Answerable { shared, id }
     }
 }

@@ -1,13 +1,9 @@
 //! [`axt_context`]: what all handles belong to.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    thread::{self, ThreadId},
-};
+use std::{cell::Cell, sync::Arc};
 
 use actix_transport::Sender;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::{
     code::{axt_code, axt_code::*},
@@ -15,6 +11,7 @@ use crate::{
     directory::Directory,
     error::{Failure, axt_error},
     guard::{Out, catch, enter},
+    living::on_living_thread,
     node::Node,
     peer::PeerLanes,
     process::Process,
@@ -38,37 +35,45 @@ pub struct axt_context {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) process: Process,
-    /// Who sent what callbacks are handling now.
-    pub(crate) senders: Table<Sender>,
-    callback_threads: RwLock<HashSet<ThreadId>>,
+    /// Who sent what callbacks are handling now, with the number of the transport that received it.
+    pub(crate) senders: Table<(u64, Sender)>,
+}
+
+thread_local! {
+    /// The context whose callbacks this thread runs, by its address, and how many registrations are served here. A
+    /// thread serves only one context. Has no destructor, so that a program may stop a transport when the thread
+    /// ends, and in `exit`.
+    static SERVES: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
 impl Shared {
+    fn address(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
+    }
+
     /// Fails on a thread that runs callbacks: whoever waits there for the end of callbacks waits for itself.
-    pub(crate) fn may_wait(&self) -> Result<(), Failure> {
-        match self
-            .callback_threads
-            .read()
-            .contains(&thread::current().id())
-        {
+    pub(crate) fn may_wait(self: &Arc<Self>) -> Result<(), Failure> {
+        let (context, count) = SERVES.get();
+        match count > 0 && context == self.address() {
             true => Err(AXT_IN_CALLBACK.into()),
             false => Ok(()),
         }
     }
 
-    /// Notes that this thread runs callbacks, until what is returned is dropped.
+    /// Notes that this thread runs callbacks, until what is returned is dropped, on the same thread.
     pub(crate) fn callback_thread(self: &Arc<Self>) -> impl Drop + use<> {
-        struct Noted(Arc<Shared>);
+        /// Keeps the context, so that no other one gets its address.
+        struct Noted(#[expect(dead_code)] Arc<Shared>);
 
         impl Drop for Noted {
             fn drop(&mut self) {
-                let mut threads = self.0.callback_threads.write();
-                threads.remove(&thread::current().id());
+                let (context, count) = SERVES.get();
+                SERVES.set((context, count.saturating_sub(1)));
             }
         }
 
-        let id = thread::current().id();
-        self.callback_threads.write().insert(id);
+        let (_, count) = SERVES.get();
+        SERVES.set((self.address(), count + 1));
         Noted(self.clone())
     }
 }
@@ -88,7 +93,6 @@ pub unsafe extern "C" fn axt_context_new(
                 shared: Arc::new(Shared {
                     process: Process::this(),
                     senders: Table::new(&numbers),
-                    callback_threads: RwLock::default(),
                 }),
                 configs: Table::new(&numbers),
                 nodes: Table::new(&numbers),
@@ -130,8 +134,11 @@ pub unsafe extern "C" fn axt_context_free(
     // SAFETY: `axt_context_new` made it with `Box::into_raw`, and nobody is in a call with it.
     unsafe {
         catch(error, || {
-            drop(Box::from_raw(context));
-            Ok(())
+            let context = Box::from_raw(context);
+            on_living_thread(|| {
+                drop(context);
+                Ok(())
+            })
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     code::{axt_code, axt_code::*},
     context::axt_context,
     error::{Failure, axt_error},
+    living::on_living_thread,
 };
 
 /// Runs `call`. If it fails or panics, `error` gets the details and the code is returned.
@@ -56,7 +57,7 @@ pub(crate) unsafe fn enter(
             // Before any lock: in a forked process nobody may ever release it.
             match context.shared.process.is_forked() {
                 true => Err(AXT_FORKED.into()),
-                false => call(context),
+                false => on_living_thread(|| call(context)),
             }
         })
     }

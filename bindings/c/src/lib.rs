@@ -15,6 +15,7 @@ mod context;
 mod directory;
 mod error;
 mod guard;
+mod living;
 mod node;
 mod peer;
 mod process;

@@ -5,6 +5,7 @@ use std::{
     ffi::c_void,
     sync::{Arc, OnceLock},
     thread,
+    time::{Duration, Instant},
 };
 
 use actix_rt::System;
@@ -26,6 +27,8 @@ use crate::{
 /// A transport from before it is bound until after it has stopped.
 pub(crate) struct Node {
     shared: Arc<Shared>,
+    /// The number of its handle.
+    id: u64,
     settings: Settings,
     setup: Mutex<Setup>,
     /// Set when it is bound, and kept after it has stopped, for the counters.
@@ -51,10 +54,11 @@ enum Stage {
 }
 
 impl Node {
-    pub(crate) fn new(shared: &Arc<Shared>, settings: Settings) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, id: u64, settings: Settings) -> Self {
         let builder = Transport::builder().config(settings.config.clone());
         Node {
             shared: shared.clone(),
+            id,
             settings,
             setup: Mutex::new(Setup {
                 stage: Stage::Before(Box::new(builder)),
@@ -124,7 +128,8 @@ impl Node {
         let bind = || {
             builder.bind_with(addr, |transport| {
                 for &(group, on, user) in receiving {
-                    let (actor, serving) = Serving::receiving(&self.shared, on, user, transport);
+                    let (actor, serving) =
+                        Serving::receiving(&self.shared, self.id, on, user, transport);
                     started.push(serving);
                     match group {
                         Some(group) => transport.register(GroupId::new(group), actor)?,
@@ -171,13 +176,15 @@ impl Node {
             ));
         }
         let (actor, serving) = match (threads, &setup.stage) {
-            (0, Stage::Bound(transport)) => Serving::receiving(&self.shared, on, user, transport),
+            (0, Stage::Bound(transport)) => {
+                Serving::receiving(&self.shared, self.id, on, user, transport)
+            }
             (0, _) => {
                 setup.receiving.push((group, on, user));
                 setup.groups.insert(group);
                 return Ok(());
             }
-            _ => Serving::messages(&self.shared, on, user, threads)?,
+            _ => Serving::messages(&self.shared, self.id, on, user, threads)?,
         };
         match (&mut setup.stage, group.map(GroupId::new)) {
             (Stage::Before(builder), Some(group)) => {
@@ -203,7 +210,7 @@ impl Node {
         if let Stage::Stopped = setup.stage {
             return Err(AXT_STOPPED.into());
         }
-        let (actor, serving) = Serving::events(&self.shared, on, user)?;
+        let (actor, serving) = Serving::events(&self.shared, self.id, on, user)?;
         match &mut setup.stage {
             Stage::Before(builder) => **builder = (**builder).clone().subscribe(actor),
             Stage::Bound(transport) => transport.subscribe(actor),
@@ -242,12 +249,34 @@ impl Node {
         let report = self
             .transport
             .get()
-            .and_then(|transport| wait_until(None, transport.stop(how)));
+            .map(|transport| self.end(transport, how));
         let report = report.unwrap_or_default();
         let serving = std::mem::take(&mut *self.serving.lock());
         serving.iter().for_each(Serving::close);
         drop(serving);
         *stopped = Some(report.clone());
         Ok(report)
+    }
+
+    /// Ends the transport, and lets no callback for messages begin when the time is over: the rest of a batch may
+    /// be with one, and the transport waits for its own threads, on which callbacks may run.
+    fn end(&self, transport: &Transport, how: Shutdown) -> StopReport {
+        let limit = match how {
+            Shutdown::Drain(limit) => limit,
+            Shutdown::Now => Duration::ZERO,
+        };
+        // A time that is too long for the clock is no limit.
+        let deadline = Instant::now().checked_add(limit);
+        let report = wait_until(deadline, transport.stop(how));
+        // Whoever cancels a stop leaves the transport stopping: what is dropped from here on counts as undelivered.
+        let report = report
+            .or_else(|| wait_until(Some(Instant::now()), transport.stop(Shutdown::Now)))
+            .or_else(|| {
+                let serving = self.serving.lock();
+                serving.iter().for_each(Serving::close_to_messages);
+                drop(serving);
+                wait_until(None, transport.stop(Shutdown::Now))
+            });
+        report.unwrap_or_default()
     }
 }

@@ -111,7 +111,8 @@ pub unsafe extern "C" fn axt_peer_get(
 }
 
 /// Makes a handle of who sent a message, to answer it now or later. To be called in the callback; `sender` is what
-/// it got. AXT_UNKNOWN_SENDER: the sender did not introduce itself. AXT_BAD_HANDLE: the callback has returned.
+/// it got, and `transport` is the one that received. AXT_UNKNOWN_SENDER: the sender did not introduce itself.
+/// AXT_BAD_HANDLE: the callback has returned, or another transport received.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_sender_peer(
     context: *const axt_context,
@@ -125,7 +126,15 @@ pub unsafe extern "C" fn axt_sender_peer(
         enter(context, error, |context| {
             let out = Out::new(peer)?;
             let node = context.node(transport)?;
-            let found = context.sender(sender)?.peer()?;
+            let sender = context.sender(sender)?;
+            let (received_by, sender) = &*sender;
+            if *received_by != transport.id {
+                return Err(Failure::new(
+                    AXT_BAD_HANDLE,
+                    "another transport received from this sender",
+                ));
+            }
+            let found = sender.peer()?;
             let lanes = PeerLanes::new(transport.id, node.transport()?, found);
             out.put(context.peer_handle(transport, lanes)?);
             Ok(())
@@ -134,7 +143,7 @@ pub unsafe extern "C" fn axt_sender_peer(
 }
 
 impl axt_context {
-    /// Returns who sent what a callback is handling.
+    /// Returns who sent what a callback is handling, with the number of the transport that received it.
     ///
     /// # Safety
     ///
@@ -142,9 +151,12 @@ impl axt_context {
     pub(crate) unsafe fn sender(
         &self,
         sender: *const axt_sender,
-    ) -> Result<Arc<actix_transport::Sender>, Failure> {
-        // SAFETY: as the caller promises.
-        let id = unsafe { sender.as_ref() }.ok_or(AXT_NULL)?.id;
+    ) -> Result<Arc<(u64, actix_transport::Sender)>, Failure> {
+        if sender.is_null() {
+            return Err(AXT_NULL.into());
+        }
+        // SAFETY: as the caller promises. No other field is read: C may have put anything into its copy.
+        let id = unsafe { (&raw const (*sender).id).read() };
         match id {
             0 => Err(AXT_UNKNOWN_SENDER.into()),
             _ => self

@@ -16,10 +16,13 @@ use crate::{
 ///
 /// With one thread, the calls come one after another on a thread of this registration, and while one takes long, the
 /// connections that bring messages for this group wait. With more `threads` (at most 256), up to so many calls run
-/// at once. Those of one connection stay in order, and only the connections whose call takes long wait.
+/// at once, and only the connections whose call takes long wait. The messages of one connection for one group stay in
+/// order, and come one after another.
 ///
 /// With 0 threads, the calls come on the thread of the transport that receives. That saves a round trip the wake-up
-/// of another thread, and everything that is received waits for a call: it must be short and must not block.
+/// of another thread. Everything else on that thread waits for a call: all that is received over connections and as
+/// datagrams, new connections, events for axt_subscribe, and, with `placement` "shared", all that is sent. A call must be
+/// short and must not block.
 ///
 /// AXT_GROUP_TAKEN: the group is served already.
 #[unsafe(no_mangle)]
@@ -43,7 +46,9 @@ pub unsafe extern "C" fn axt_register(
     }
 }
 
-/// Has `on_message` called for the messages of all groups that no other registration is for; see axt_register.
+/// Has `on_message` called for the messages of all groups that no other registration is for; see axt_register. The
+/// messages of one connection for one group stay in order. Those of different groups may change places and, with several
+/// threads, run at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_register_all(
     context: *const axt_context,

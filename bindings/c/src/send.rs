@@ -24,8 +24,8 @@ pub struct axt_send_options {
     /// The lane, 0 to 7: 0 is the normal one, 1 for what is short and urgent, 2 for what is long and can wait. Each has
     /// a connection and a queue of its own.
     pub lane: u32,
-    /// Whether the message takes the place of one with the same group and `key` that still waits.
-    pub latest: bool,
+    /// If it is not 0, the message takes the place of one with the same group and `key` that still waits.
+    pub latest: u8,
     /// The key for `latest`.
     pub key: u64,
     /// Drops the message when it has waited this many milliseconds to be written. 0: as the setting `stale_after`
@@ -46,11 +46,11 @@ impl axt_send_options {
 
     /// Returns the options but for the lane. `None`: there are none.
     fn others(&self) -> Option<SendOptions> {
-        if !self.latest && self.ttl_ms == 0 {
+        if self.latest == 0 && self.ttl_ms == 0 {
             return None;
         }
         let mut options = SendOptions::new();
-        if self.latest {
+        if self.latest != 0 {
             options = options.latest(self.key);
         }
         if self.ttl_ms > 0 {
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn axt_reply(
     // SAFETY: the caller passes null or valid pointers, as the header says.
     unsafe {
         enter(context, error, |context| {
-            let (peer, bytes) = (context.sender(sender)?.peer()?, bytes(data, len)?);
+            let (peer, bytes) = (context.sender(sender)?.1.peer()?, bytes(data, len)?);
             let sent = peer.try_send(GroupId::new(group), bytes);
             sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
         })

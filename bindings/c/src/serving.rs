@@ -31,6 +31,8 @@ pub(crate) const MAX_THREADS: u32 = 256;
 #[derive(Debug)]
 pub(crate) struct Serving {
     closed: Arc<AtomicBool>,
+    /// Whether the callbacks get events. If not, they get messages.
+    events: bool,
     /// Ends the thread of the actor when it is dropped.
     actor: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -42,6 +44,7 @@ impl Serving {
     /// stay in order, and only the connections of a slow callback wait for it.
     pub(crate) fn messages(
         shared: &Arc<Shared>,
+        node: u64,
         on: OnMessages,
         user: User,
         threads: u32,
@@ -51,8 +54,10 @@ impl Serving {
             return Err(Failure::new(AXT_BAD_VALUE, text));
         }
         let mut serving = Serving::new();
-        let callback = Arc::new(serving.callback(shared, on, user));
+        let callback = Arc::new(serving.callback(shared, node, on, user));
         let pool = (threads > 1).then(|| {
+            // Holds one batch for each connection and group at most: the connection is read again when its batches
+            // are handled.
             let (pool, jobs) = channel::unbounded::<Job>();
             (pool, jobs)
         });
@@ -80,12 +85,13 @@ impl Serving {
     /// Starts what gets messages on the thread on which the transport receives. It ends with the transport.
     pub(crate) fn receiving(
         shared: &Arc<Shared>,
+        node: u64,
         on: OnMessages,
         user: User,
         transport: &Transport,
     ) -> (Recipient<Inbound>, Self) {
         let serving = Serving::new();
-        let callback = Arc::new(serving.callback(shared, on, user));
+        let callback = Arc::new(serving.callback(shared, node, on, user));
         let shared = shared.clone();
         let addr = Receiver::start_in_arbiter(&transport.receiving_arbiter(), move |_| Receiver {
             callback,
@@ -98,11 +104,13 @@ impl Serving {
     /// Starts what gets events, on a thread of its own.
     pub(crate) fn events(
         shared: &Arc<Shared>,
+        node: u64,
         on: unsafe extern "C" fn(*mut c_void, *const axt_event),
         user: User,
     ) -> Result<(Recipient<PeerEvent>, Self), Failure> {
         let mut serving = Serving::new();
-        let callback = serving.callback(shared, on, user);
+        serving.events = true;
+        let callback = serving.callback(shared, node, on, user);
         let addr = serving.start(shared, move || Subscriber(callback))?;
         Ok((addr.recipient(), serving))
     }
@@ -110,14 +118,16 @@ impl Serving {
     fn new() -> Self {
         Serving {
             closed: Arc::default(),
+            events: false,
             actor: None,
             threads: Vec::new(),
         }
     }
 
-    fn callback<F>(&self, shared: &Arc<Shared>, on: F, user: User) -> Callback<F> {
+    fn callback<F>(&self, shared: &Arc<Shared>, node: u64, on: F, user: User) -> Callback<F> {
         Callback {
             shared: shared.clone(),
+            node,
             on,
             user,
             closed: self.closed.clone(),
@@ -164,6 +174,13 @@ impl Serving {
         })?;
         self.actor = Some(end);
         start.recv().map_err(|_| AXT_SYSTEM)?
+    }
+
+    /// Lets no callback for messages begin any more. The last events are still told.
+    pub(crate) fn close_to_messages(&self) {
+        if !self.events {
+            self.close();
+        }
     }
 
     /// Lets no callback begin any more. To drop this waits for those that run.

@@ -43,7 +43,13 @@ impl<T> Table<T> {
     }
 
     pub(crate) fn insert(&self, value: Arc<T>) -> u64 {
+        self.insert_with(|_| value)
+    }
+
+    /// Inserts a value that knows its number.
+    pub(crate) fn insert_with(&self, value: impl FnOnce(u64) -> Arc<T>) -> u64 {
         let number = self.numbers.next();
+        let value = value(number);
         self.rows.write().insert(number, value);
         number
     }

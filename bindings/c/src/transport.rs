@@ -78,8 +78,8 @@ pub unsafe extern "C" fn axt_transport_new(
                 0 => Settings::default(),
                 _ => context.settings(config)?,
             };
-            let node = Node::new(&context.shared, settings);
-            let id = context.nodes.insert(Arc::new(node));
+            let node = |id| Arc::new(Node::new(&context.shared, id, settings));
+            let id = context.nodes.insert_with(node);
             out.put(axt_transport { id });
             Ok(())
         })
@@ -164,7 +164,8 @@ pub unsafe extern "C" fn axt_tls(
 
 /// Opens the port and starts the threads of the transport. From here on others can connect. `address` is an ip or
 /// a name, and a port, of which 0 lets the system choose one (see axt_address). If it is null, the `listen` of the
-/// configuration's file is used. Blocks while a name is looked up. After an error it may be called again.
+/// configuration's file is used. Blocks while a name is looked up, and so do functions that need to know whether this
+/// transport is bound; with an ip, nothing is looked up. After an error it may be called again.
 ///
 /// AXT_IN_USE: somebody listens there already. AXT_CONFIG: a setting is out of its bounds. AXT_STATE: it is bound
 /// already.
@@ -214,8 +215,9 @@ pub unsafe extern "C" fn axt_address(
     }
 }
 
-/// Stops the transport and waits until it has ended: the port is free, its threads have ended, and no callback runs
-/// or begins any more. A callback that runs is waited for, however long it takes.
+/// Stops the transport and waits until it has ended: the port is free, and no callback runs or begins any more. Its
+/// threads have ended, but for those that wait for the system: to look up a name, or to close descriptors. A callback
+/// that runs is waited for, however long it takes.
 ///
 /// With `drain_ms` 0, what is queued is dropped. Otherwise it is first written, and what was received is handled,
 /// for at most this many milliseconds. `report` says what was dropped; it may be null.

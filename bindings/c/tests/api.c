@@ -267,7 +267,7 @@ static void sends_that_cannot_be_are_errors(void) {
     GIVES(AXT_FULL, axt_try_send(context, peer, 1, "a", 1, NULL, NULL));
     GIVES(AXT_FULL, axt_try_send(context, peer, 1, "a", 1, NULL, &error));
     GIVES(AXT_TIMEOUT, axt_send(context, peer, 1, "a", 1, NULL, 20, &error));
-    axt_send_options latest = {.lane = 1, .latest = true, .key = 7, .ttl_ms = 60000};
+    axt_send_options latest = {.lane = 1, .latest = 2, .key = 7, .ttl_ms = 60000};
     for (int i = 0; i < 10; i++) OK(axt_try_send(context, peer, 1, "a", 1, &latest, &error));
     axt_stop_report report;
     OK(axt_stop(context, transport, 0, &report, &error));
@@ -280,7 +280,7 @@ static void sends_that_cannot_be_are_errors(void) {
 
 typedef struct {
     gate calls, events;
-    axt_transport transport;
+    axt_transport transport, other;
     axt_sender kept;
     axt_peer peer;
     char from[64];
@@ -296,6 +296,8 @@ static void serve(void *user, uint32_t group, const axt_sender *sender, const ui
     GIVES(AXT_IN_CALLBACK, axt_stop(context, server->transport, 0, NULL, &error));
     GIVES(AXT_IN_CALLBACK, axt_transport_free(context, server->transport, &error));
     GIVES(AXT_IN_CALLBACK, axt_context_free(context, &error));
+    GIVES(AXT_BAD_HANDLE, axt_sender_peer(context, server->other, sender, &peer, &error));
+    CHECK(strstr(error.text, "another transport"));
     OK(axt_sender_peer(context, server->transport, sender, &peer, &error));
     GIVES(AXT_IN_CALLBACK, axt_send(context, peer, 4, "a", 1, NULL, 10, &error));
     OK(axt_try_send(context, peer, 4, "one", 3, NULL, &error));
@@ -328,6 +330,7 @@ static void messages_and_answers_arrive(void) {
     axt_stats stats;
     axt_peer peer;
     a.transport = new_transport(), b.transport = new_transport();
+    a.other = b.transport, b.other = a.transport;
     OK(axt_identity(context, a.transport, 1, "test", NULL, &error));
     OK(axt_identity(context, b.transport, 2, "test", NULL, &error));
     OK(axt_register(context, a.transport, 3, serve, &a, 1, &error));

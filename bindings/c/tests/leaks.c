@@ -42,8 +42,9 @@ int main(int argc, char **argv) {
            times, threads() - threads_before, more_descriptors, more_bytes, more_kib, first);
     fflush(stdout);
     CHECK(more_descriptors == 0);
-    // Less than 100 bytes for each. The allocator counts what it keeps for threads that have ended as used.
-    CHECK(more_bytes < 100 * (times - first));
+    // Less than 50 bytes for each. The allocator counts what it keeps for threads that have ended as used: some 20 KB,
+    // however often this is done.
+    CHECK(more_bytes < 32 * 1024 + 50 * (times - first));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     CHECK(more_kib < 8 * 1024);
 #endif

@@ -1,4 +1,5 @@
-// Loads the library at run time and unloads it, again and again. The argument is its path. Is not linked with it.
+// Loads the library at run time and closes it, after which it stays loaded, again and again. The argument is its path.
+// Is not linked with it.
 #include "process.h"
 
 #include <dlfcn.h>
@@ -39,7 +40,6 @@ int main(int argc, char **argv) {
     CHECK(argc > 1);
     path = argv[1];
     long threads_before = threads(), descriptors_before = descriptors();
-    int loaded = 0;
     for (int i = 0; i < 20; i++) {
         pthread_t thread;
         void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -49,10 +49,11 @@ int main(int argc, char **argv) {
         pthread_join(thread, NULL);
         wait_for_threads(threads_before);
         CHECK(dlclose(library) == 0);
+        // Threads that wait for the system may still be running.
         void *still = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-        if (still) loaded++, dlclose(still);
+        CHECK(still && dlclose(still) == 0);
     }
     CHECK(descriptors() == descriptors_before);
-    printf("loaded 20 times, stayed loaded %d times\n", loaded);
+    printf("loaded 20 times\n");
     return 0;
 }

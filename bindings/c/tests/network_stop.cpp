@@ -90,10 +90,42 @@ static void stop_waits_for_the_message_that_is_handled() {
     stopper.join();
 }
 
+// Messages that were read together with the one that is handled are not passed on.
+static void stop_does_not_wait_for_the_messages_behind() {
+    const int messages = 2000;
+    ActixNetWork sending(IP, 0), receiving(IP, 0);
+    Counter first, go_on, begun;
+    TestNode node([&](const char * bytes, const int len) {
+        if (RestOf(std::string(bytes, static_cast<size_t>(len))) == "first") {
+            first.Add();
+            go_on.Wait(1);
+            return;
+        }
+        begun.Add();
+        while (begun.Count() == 1 && receiving.SendMessageTCP(0, IP, 1, Message(0, "a")) != -1) std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    });
+    node.Use(receiving);
+    Run(sending);
+    const int port = Run(receiving);
+    SendAll(sending, port, Message(0, "first"));
+    first.Wait(1);
+    for (int i = 0; i < messages; i++) SendAll(sending, port, Message(0, "a"));
+    axt_stats stats;
+    do EQUAL(sending.Stats(stats), 0);
+    while (stats.tcp.written.frames < 1 + messages);
+    go_on.Add();
+    begun.Wait(1);
+    EQUAL(receiving.Stop(), 0);
+    // Some 200 messages were read together.
+    CHECK(begun.Count() < 100);
+}
+
 int main(int argc, char ** argv) {
     const int rounds = argc > 1 ? std::atoi(argv[1]) : 100;
     a_message_stops_another_network();
     stop_waits_for_the_message_that_is_handled();
+    stop_does_not_wait_for_the_messages_behind();
     for (int round = 0; round < rounds; round++) stop_amid_everything(round);
     std::printf("stopped %d times\n", rounds);
     return 0;

@@ -122,7 +122,72 @@ static void a_registration_with_one_thread_delays_no_other(void) {
     OK(axt_context_free(context, &error));
 }
 
+typedef struct {
+    axt_context *context;
+    axt_transport receiving;
+    gate first, go_on, begun;
+} batch;
+
+// The first message waits, so that the others are read together. Each of the others takes a moment.
+static void take_a_moment(void *user, uint32_t group, const axt_sender *sender, const uint8_t *bytes, size_t len) {
+    batch *batch = user;
+    (void)group, (void)sender, (void)len;
+    if (bytes[0] == 'b') {
+        gate_add(&batch->first, 1);
+        gate_wait(&batch->go_on, 1);
+        return;
+    }
+    // Read before the lock, for the sanitizer.
+    axt_context *context = batch->context;
+    axt_transport receiving = batch->receiving;
+    axt_peer peer;
+    gate_add(&batch->begun, 1);
+    // Until the transport stops.
+    while (gate_count(&batch->begun) == 1) {
+        axt_code code = axt_peer_get(context, receiving, "127.0.0.1:1", &peer, &error);
+        if (code == AXT_OK) code = axt_try_send(context, peer, 1, "a", 1, NULL, &error);
+        if (code == AXT_STOPPED) break;
+        CHECK(code == AXT_OK || code == AXT_FULL);
+        moment();
+    }
+    moment();
+}
+
+// With so many threads, stopped with this limit: most of the messages are not handled.
+static void stop_waits_for_a_call_and_not_for_its_batch(uint32_t threads, uint64_t drain_ms) {
+    enum { MESSAGES = 2000 };
+    batch batch = {.first = GATE, .go_on = GATE, .begun = GATE};
+    char address[64];
+    axt_transport client;
+    axt_peer peer;
+    axt_stats stats;
+    axt_context *context = batch.context = new_context();
+    OK(axt_transport_new(context, no_config, &batch.receiving, &error));
+    OK(axt_transport_new(context, no_config, &client, &error));
+    OK(axt_register_all(context, batch.receiving, take_a_moment, &batch, threads, &error));
+    bind_somewhere(context, batch.receiving, address);
+    OK(axt_bind(context, client, "127.0.0.1:0", &error));
+    OK(axt_peer_get(context, client, address, &peer, &error));
+    OK(axt_send(context, peer, 1, "b", 1, NULL, 5000, &error));
+    gate_wait(&batch.first, 1);
+    for (int i = 0; i < MESSAGES; i++) OK(axt_send(context, peer, 1, "a", 1, NULL, 5000, &error));
+    do OK(axt_stats_get(context, client, &stats, &error));
+    while (stats.tcp.written.frames < 1 + MESSAGES);
+    gate_add(&batch.go_on, 1);
+    gate_wait(&batch.begun, 1);
+    OK(axt_stop(context, batch.receiving, drain_ms, NULL, &error));
+    // A call that goes on takes a moment, and some 200 messages were read together.
+    CHECK(gate_count(&batch.begun) < 100);
+    OK(axt_stats_get(context, batch.receiving, &stats, &error));
+    CHECK(stats.received.frames == stats.delivered.frames + stats.undelivered.frames);
+    CHECK(stats.in_delivery.frames == 0);
+    OK(axt_context_free(context, &error));
+}
+
 int main(void) {
+    for (uint32_t threads = 0; threads < 3; threads++)
+        for (uint64_t drain_ms = 0; drain_ms <= 20; drain_ms += 20)
+            stop_waits_for_a_call_and_not_for_its_batch(threads, drain_ms);
     only_its_own_connection_waits();
     a_registration_with_one_thread_delays_no_other();
     return 0;

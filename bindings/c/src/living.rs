@@ -1,0 +1,95 @@
+//! Calls on a thread that ends, or in `exit`.
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+};
+
+use actix_rt::{Arbiter, System};
+use tokio::{runtime::Handle, task::LocalSet};
+
+use crate::{code::axt_code::*, error::Failure};
+
+/// Whether the variables that libraries keep for this thread can be used.
+#[derive(Copy, Clone)]
+enum State {
+    Unknown,
+    Living,
+    Ended,
+}
+
+thread_local! {
+    /// Has no destructor, and can always be read.
+    static STATE: Cell<State> = const { Cell::new(State::Unknown) };
+    /// Ends before the variables that were made before it.
+    static FIRST_TO_END: End = const { End };
+}
+
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        STATE.set(State::Ended);
+    }
+}
+
+/// Runs `call`: here, or on a new thread if the variables of this one have ended, which is waited for. What is called
+/// needs some, and C may call when a thread ends or in `exit`: destructors and functions of `atexit` do.
+#[inline]
+pub(crate) fn on_living_thread(call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    match STATE.get() {
+        State::Living => call(),
+        State::Unknown => {
+            begin();
+            call()
+        }
+        State::Ended => on_new_thread(call),
+    }
+}
+
+/// Makes the variables that panic when they are used after their end. Destructors of C++ run between theirs, the last
+/// made first.
+#[cold]
+fn begin() {
+    let _ = thread::current();
+    let _ = Handle::try_current();
+    drop(LocalSet::new().enter());
+    let _ = (System::try_current(), Arbiter::try_current());
+    STATE.set(State::Living);
+    FIRST_TO_END.with(|_| ());
+}
+
+#[cold]
+fn on_new_thread(call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let lent = Lent(call);
+    let called = thread::scope(|scope| {
+        let run = move || Lent(catch_unwind(AssertUnwindSafe(lent.take())));
+        let thread = thread::Builder::new().name("axt-call".to_owned());
+        // Joined here: the scope would wait by a handle of this thread, which has ended, too.
+        match thread.spawn_scoped(scope, run) {
+            Ok(thread) => thread.join(),
+            Err(err) => Ok(Lent(Ok(Err(Failure::new(
+                AXT_SYSTEM,
+                format_args!("cannot start a thread for the call: {err}"),
+            ))))),
+        }
+    });
+    match called {
+        Ok(Lent(Ok(result))) => result,
+        Ok(Lent(Err(panic))) | Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// What one thread lends to another.
+struct Lent<T>(T);
+
+impl<T> Lent<T> {
+    fn take(self) -> T {
+        self.0
+    }
+}
+
+// SAFETY: the thread that lends does nothing until the other one has ended. The pointers of C in it may be used by
+// any thread, and the caller waits.
+unsafe impl<T> Send for Lent<T> {}
