@@ -21,8 +21,10 @@ static void forked() {
     EQUAL(waiting->Init(), 0);
     SendAll(network, waiting->Port(), Message(0, "waits for RunNetWork"));
     axt_stats stats;
-    do EQUAL(waiting->Stats(stats), 0);
-    while (stats.in_delivery.frames == 0);
+    do {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        EQUAL(waiting->Stats(stats), 0);
+    } while (stats.in_delivery.frames == 0);
     const pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {

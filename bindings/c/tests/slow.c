@@ -170,9 +170,13 @@ static void stop_waits_for_a_call_and_not_for_its_batch(uint32_t threads, uint64
     OK(axt_peer_get(context, client, address, &peer, &error));
     OK(axt_send(context, peer, 1, "b", 1, NULL, 5000, &error));
     gate_wait(&batch.first, 1);
-    for (int i = 0; i < MESSAGES; i++) OK(axt_send(context, peer, 1, "a", 1, NULL, 5000, &error));
-    do OK(axt_stats_get(context, client, &stats, &error));
-    while (stats.tcp.written.frames < 1 + MESSAGES);
+    axt_send_options patient = {.ttl_ms = 120000}; // On a busy machine they may wait for long.
+    for (int i = 0; i < MESSAGES; i++) OK(axt_send(context, peer, 1, "a", 1, &patient, 5000, &error));
+    for (;; moment()) {
+        OK(axt_stats_get(context, client, &stats, &error));
+        CHECK(stats.tcp.dropped.frames == 0);
+        if (stats.tcp.written.frames == 1 + MESSAGES) break;
+    }
     gate_add(&batch.go_on, 1);
     gate_wait(&batch.begun, 1);
     OK(axt_stop(context, batch.receiving, drain_ms, NULL, &error));
