@@ -58,7 +58,7 @@ int main(int argc, char ** argv) {
     std::fflush(stdout);
     EQUAL(more_descriptors, 0);
     // The allocator counts what it keeps for threads that have ended as used.
-    CHECK(more_bytes < 100 * (times - first) + 10000);
+    CHECK(more_bytes < 32 * 1024 + 50 * (times - first));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     CHECK(more_kib < 8 * 1024);
 #endif
