@@ -30,6 +30,19 @@ static void messages_arrive_in_order_and_for_their_groups() {
     }
 }
 
+static void with_batches_of_one_the_order_is_that_of_the_connection() {
+    ActixNetWork sending(IP, 0), receiving(IP, 0, 2);
+    EQUAL(receiving.Set("batch_frames", "1"), 0);
+    Receiver received(receiving);
+    Run(sending);
+    const int port = Run(receiving);
+    const int count = 30000;
+    for (int i = 0; i < count; i++) SendAll(sending, port, Message(i * i % 7, std::to_string(i)));
+    const std::vector<std::string> messages = received.Wait(count);
+    EQUAL(messages.size(), count);
+    for (int i = 0; i < count; i++) CHECK(RestOf(messages[static_cast<size_t>(i)]) == std::to_string(i));
+}
+
 static void messages_of_all_lengths_arrive_as_they_were() {
     ActixNetWork sending(IP, 0), receiving(IP, 0);
     Receiver received(receiving);
@@ -370,6 +383,7 @@ static void callbacks_on_the_receiving_thread_are_registered_before_and_after_bi
 int main() {
 #define RUN(test) (std::printf("%s\n", #test), std::fflush(stdout), test())
     RUN(messages_arrive_in_order_and_for_their_groups);
+    RUN(with_batches_of_one_the_order_is_that_of_the_connection);
     RUN(messages_of_all_lengths_arrive_as_they_were);
     RUN(large_value_mode_takes_50_mib);
     RUN(the_bytes_on_the_wire_are_those_of_phxpaxos);
