@@ -96,7 +96,8 @@ impl Transport {
     /// Returns the arbiter on which the transport receives, the first one if there are several. A group's actor
     /// that is started there, with [`Actor::start_in_arbiter`](actix::Actor::start_in_arbiter), gets its messages
     /// without the wake-up of another thread, which shortens a round trip. While its handler runs, nothing else is
-    /// received on that arbiter, so it must be quick and must not block. The actor ends with the transport.
+    /// received on that arbiter, so it must be quick and must not block. The actor ends with the transport, except with
+    /// [`Placement::Current`](crate::Placement::Current): then this is the arbiter that called `bind`.
     pub fn receiving_arbiter(&self) -> ArbiterHandle {
         self.0.arbiters.first.clone()
     }
