@@ -85,14 +85,7 @@ fn a_drain_delivers_what_a_closed_connection_had_left() {
             }
             drop(stream);
             until("noticed", || b.stats().links.connections == 0).await;
-            let addr = b.local_addr();
-            let stop = b.stop(Shutdown::Drain(Duration::from_secs(20)));
-            let release = async {
-                let refused = || std::net::TcpStream::connect(addr).is_err();
-                until("nothing is accepted", refused).await;
-                gate.open();
-            };
-            tokio::join!(stop, release);
+            drain_behind(&b, &gate).await;
             assert_eq!(held.next().await.payload, "first");
             for number in 0..LEFT {
                 assert!(held.next().await.payload == [number; LEN][..]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_transport::{
-    Config, Gap, GroupOverflow, Identity, Inbound, NodeId, PeerEvent, Sessions, Shutdown, Transport,
+    Config, Gap, GroupOverflow, Identity, Inbound, NodeId, PeerEvent, Sessions, Transport,
 };
 use tokio::{net::TcpStream, sync::mpsc};
 
@@ -234,14 +234,7 @@ fn a_drain_reads_a_closed_link_to_its_end_when_its_turn_comes() {
             until("both are read", || b.stats().links.heard == 2).await;
             drop(later);
             until("one is gone", || b.stats().links.connections == 1).await;
-            let addr = b.local_addr();
-            let stop = b.stop(Shutdown::Drain(Duration::from_secs(20)));
-            let release = async {
-                let refused = || std::net::TcpStream::connect(addr).is_err();
-                until("nothing is accepted", refused).await;
-                gate.open();
-            };
-            tokio::join!(stop, release);
+            drain_behind(&b, &gate).await;
             assert_eq!(held.next().await.payload, "0");
             assert_eq!(held.next().await.payload, "1");
         });

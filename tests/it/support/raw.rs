@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{Got, LONG, Probe, Seen, balanced, group, serve, wire};
+use super::{Got, LONG, Probe, Seen, balanced, group, serve, until, wire};
 
 /// Asserts that the counters balance, and stops the transports.
 pub(crate) async fn end<const N: usize>(transports: [Transport; N]) {
@@ -253,3 +253,14 @@ pub(crate) const OWN_IP: Ipv4Addr = match cfg!(target_os = "linux") {
 /// Bytes that fill the first five reads of a connection. Its first read takes 2 KiB at most, and
 /// each read that was full doubles the next; after these five it reads 64 KiB at once.
 pub(crate) const FILLS_FIVE_READS: usize = (2 + 4 + 8 + 16 + 32) << 10;
+
+/// Stops a transport with a drain, and opens the gate when that has begun.
+pub(crate) async fn drain_behind(transport: &Transport, gate: &Gate) {
+    let addr = transport.local_addr();
+    let open = async {
+        let refused = || std::net::TcpStream::connect(addr).is_err();
+        until("nothing is accepted", refused).await;
+        gate.open();
+    };
+    tokio::join!(transport.stop(Shutdown::Drain(LONG)), open);
+}
