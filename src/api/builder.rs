@@ -15,7 +15,11 @@ use crate::{
     net::names::{Resolve, Resolver},
     observe::event::PeerEvent,
     peer_addr::PeerAddr,
-    receive::{call::Call, groups::GroupOverflow, inbound::Inbound},
+    receive::{
+        call::Call,
+        groups::{CatchAll, GroupOverflow},
+        inbound::Inbound,
+    },
     runtime::failpoints::Failpoints,
     session::{identity::Identity, meant::Meant},
 };
@@ -54,7 +58,7 @@ pub struct Builder {
     pub(super) config: Config,
     pub(super) failpoints: Failpoints,
     pub(super) groups: Vec<Registration>,
-    pub(super) catch_all: Option<Recipient<Inbound>>,
+    pub(super) catch_all: Option<CatchAll>,
     pub(super) services: Vec<(GroupId, Recipient<Call>)>,
     #[cfg(feature = "remote")]
     pub(crate) messages: Vec<ServedFirst>,
@@ -135,7 +139,21 @@ impl Builder {
     /// [`Transport::catch_all`].
     #[must_use]
     pub fn catch_all(mut self, actor: Recipient<Inbound>) -> Self {
-        self.catch_all = Some(actor);
+        self.catch_all = Some(CatchAll {
+            actor,
+            in_order: false,
+        });
+        self
+    }
+
+    /// As [`catch_all`](Builder::catch_all), but with the frames of all these groups in the order of their arrival; see
+    /// [`Transport::catch_all_in_order`].
+    #[must_use]
+    pub fn catch_all_in_order(mut self, actor: Recipient<Inbound>) -> Self {
+        self.catch_all = Some(CatchAll {
+            actor,
+            in_order: true,
+        });
         self
     }
 

@@ -356,7 +356,7 @@ impl Builder {
         for subscriber in self.subscribers {
             transport.subscribe(subscriber);
         }
-        transport.catch_all(self.catch_all);
+        transport.set_catch_all(self.catch_all);
         for (group, actor) in self.services {
             transport.serve_calls(group, actor)?;
         }

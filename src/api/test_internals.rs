@@ -353,7 +353,7 @@ impl Decoder {
     ) -> bool {
         loop {
             let limits = RoundLimits::frames_of(max_frame);
-            let (groups, round) = self.0.round(arrived, limits);
+            let (groups, round) = self.0.round(arrived, limits, |_| false);
             for mut frames in groups {
                 each(frames.group(), &mut frames);
             }

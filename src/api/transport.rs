@@ -20,7 +20,7 @@ use crate::{
     },
     peer_addr::PeerAddr,
     receive::{
-        groups::{Group, GroupOverflow},
+        groups::{CatchAll, Group, GroupOverflow},
         inbound::Inbound,
     },
     send::peer::Peer,
@@ -192,8 +192,58 @@ impl Transport {
     /// connections wait ([`GroupOverflow::Wait`]). Frames that nobody serves are dropped and counted as
     /// [`DropReason::NoGroup`](crate::DropReason::NoGroup). Does nothing after the transport has stopped.
     pub fn catch_all(&self, actor: Option<Recipient<Inbound>>) {
-        let row = actor.map(|actor| Group::new(actor, GroupOverflow::Wait));
-        self.0.receive.groups.catch_all(row);
+        self.set_catch_all(actor.map(|actor| CatchAll {
+            actor,
+            in_order: false,
+        }));
+    }
+
+    /// As [`catch_all`](Transport::catch_all), but `actor` gets the frames of all these groups in the order in which they
+    /// came on a connection, and not group by group: an [`Inbound`] then has frames of several groups.
+    /// [`Inbound::next_with_group`] gives each with its group, and [`Inbound::group`] is that of the next frame.
+    ///
+    /// For an actor that serves many groups and needs the order across them. Frames of groups that have actors of their own
+    /// go there, in no order with these. [`Inbound::gap`] says whether frames for any group may be missing before these.
+    ///
+    /// ```
+    /// use actix::prelude::*;
+    /// use actix_transport::Inbound;
+    ///
+    /// struct Log;
+    ///
+    /// impl Actor for Log {
+    ///     type Context = Context<Self>;
+    /// }
+    ///
+    /// impl Handler<Inbound> for Log {
+    ///     type Result = ();
+    ///
+    ///     fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+    ///         while inbound.len() > 0 {
+    ///             let group = inbound.group();
+    ///             let payload = inbound.next().expect("one is left");
+    ///             println!("{} bytes for group {group}", payload.len());
+    ///         }
+    ///     }
+    /// }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix::System::new().block_on(async {
+    /// # let transport = actix_transport::Transport::builder().bind("127.0.0.1:0")?;
+    /// transport.catch_all_in_order(Log.start().recipient());
+    /// # transport.stop(actix_transport::Shutdown::Now).await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn catch_all_in_order(&self, actor: Recipient<Inbound>) {
+        self.set_catch_all(Some(CatchAll {
+            actor,
+            in_order: true,
+        }));
+    }
+
+    pub(super) fn set_catch_all(&self, catch_all: Option<CatchAll>) {
+        self.0.receive.groups.catch_all(catch_all);
     }
 
     // ---- sending -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ use crate::{
     wire::count::Count,
 };
 
-/// Received frames of one sender for one group, on their way to a handler or with it.
+/// Received frames of one sender for one actor, on their way to a handler or with it.
 ///
 /// A message in a mailbox goes away in one of two ways: a handler gets it, or the actor ends and its
 /// mailbox drops it. Only a handler looks at the message. A delivery that was dropped without having
@@ -23,7 +23,8 @@ pub(crate) struct Delivery {
     accounts: ReceiveAccounts,
     group_account: GroupAccount,
     from: SocketAddr,
-    group: GroupId,
+    /// `None`: each may be of another.
+    group: Option<GroupId>,
     /// Frames that the handler has not taken.
     left: Count,
     taken: Count,
@@ -37,7 +38,7 @@ impl Delivery {
         accounts: ReceiveAccounts,
         group_account: GroupAccount,
         from: SocketAddr,
-        group: GroupId,
+        group: Option<GroupId>,
         left: Count,
     ) -> Self {
         group_account.receive(left);
@@ -96,7 +97,7 @@ impl Drop for Delivery {
         self.accounts.settle(self.taken, &[dropped]);
         let (why, count) = dropped;
         self.accounts
-            .tell_dropped(self.from, Some(self.group), why, count);
+            .tell_dropped(self.from, self.group, why, count);
     }
 }
 
@@ -107,7 +108,7 @@ mod tests {
     fn delivery(accounts: &ReceiveAccounts, account: &GroupAccount, count: Count) -> Delivery {
         accounts.receive(count);
         let from = ([127, 0, 0, 1], 1).into();
-        let group = GroupId::new(3);
+        let group = Some(GroupId::new(3));
         Delivery::new(accounts.clone(), account.clone(), from, group, count)
     }
 

@@ -55,10 +55,10 @@ impl Intake {
         }
     }
 
-    /// Takes frames out for a delivery to `group`.
+    /// Takes frames out for a delivery to `group`. `None`: each may be of another.
     pub(crate) fn deliver(
         &mut self,
-        group: GroupId,
+        group: Option<GroupId>,
         account: &GroupAccount,
         count: Count,
     ) -> Delivery {
@@ -68,7 +68,7 @@ impl Intake {
     }
 
     /// Drops frames of a group that has no counters, because nobody serves it.
-    pub(crate) fn discard_unserved(&mut self, group: GroupId, count: Count) {
+    pub(crate) fn discard_unserved(&mut self, group: Option<GroupId>, count: Count) {
         self.left -= count;
         self.unbooked[NotDelivered::NoGroup as usize].add(group, count);
     }
@@ -76,13 +76,13 @@ impl Intake {
     /// Drops a message of which not all parts came.
     pub(crate) fn discard_incomplete(&mut self, group: GroupId, count: Count) {
         self.left -= count;
-        self.unbooked[NotDelivered::Incomplete as usize].add(group, count);
+        self.unbooked[NotDelivered::Incomplete as usize].add(Some(group), count);
     }
 
     /// Drops frames of a registered group.
     pub(crate) fn discard(
         &mut self,
-        group: GroupId,
+        group: Option<GroupId>,
         account: &GroupAccount,
         count: Count,
         why: NotDelivered,
@@ -140,8 +140,7 @@ struct Discarded {
 }
 
 impl Discarded {
-    fn add(&mut self, group: GroupId, count: Count) {
-        let group = Some(group);
+    fn add(&mut self, group: Option<GroupId>, count: Count) {
         self.merge(Discarded { count, group });
     }
 
@@ -169,7 +168,7 @@ mod tests {
     fn a_frame_is_delivered_or_dropped_for_its_reason_or_counts_as_abandoned() {
         let (accounts, account) = (ReceiveAccounts::default(), GroupAccount::default());
         let mut intake = intake(&accounts, 10);
-        let group = GroupId::new(1);
+        let group = Some(GroupId::new(1));
         intake.deliver(group, &account, Count::new(1, 10)).see();
         intake.discard_unserved(group, Count::new(2, 20));
         intake.discard(group, &account, Count::new(3, 30), NotDelivered::Overflow);
@@ -189,12 +188,12 @@ mod tests {
 
     #[test]
     fn what_was_dropped_has_a_group_only_if_all_of_it_is_of_that_group() {
-        let (one, other) = (GroupId::new(1), GroupId::new(2));
+        let (one, other) = (Some(GroupId::new(1)), Some(GroupId::new(2)));
         let mut discarded = Discarded::default();
         discarded.add(one, Count::one(10));
         discarded.add(one, Count::one(10));
         discarded.merge(Discarded::default());
-        assert_eq!(discarded.group, Some(one));
+        assert_eq!(discarded.group, one);
         discarded.add(other, Count::one(10));
         discarded.add(other, Count::one(10));
         assert_eq!((discarded.group, discarded.count.frames), (None, 4));

@@ -170,7 +170,12 @@ impl Deliverer {
                 intake.tell();
                 self.unhandled.wait().await;
             }
-            let (mut groups, round) = self.grouping.round(undelivered.buffer, limits);
+            let table = self.groups.snapshot();
+            // Who gets it is decided here. Their groups may be served by others when it is handed over.
+            let rest = table.rest().cloned();
+            let is_rest = |group| table.is_of_the_rest(group);
+            let (mut groups, round) = self.grouping.round(undelivered.buffer, limits, is_rest);
+            drop(table);
             intake.receive(groups.total());
             let mut hand_over = HandOver {
                 intake: &mut intake,
@@ -182,6 +187,7 @@ impl Deliverer {
                 wait_bytes: self.wait_bytes,
                 owns_buffer: self.owns_buffer,
                 turn: self.turn.as_ref(),
+                rest: rest.as_deref(),
                 unhandled: &mut self.unhandled,
             };
             while hand_over.some(&self.groups.snapshot(), &mut groups) == More::Groups {
@@ -313,6 +319,8 @@ struct HandOver<'d> {
     wait_bytes: Option<usize>,
     owns_buffer: bool,
     turn: Option<&'d Turn>,
+    /// Serves the groups whose frames are kept together.
+    rest: Option<&'d Group>,
     unhandled: &'d mut Unhandled,
 }
 
@@ -329,7 +337,9 @@ impl HandOver<'_> {
     }
 
     /// Returns what the batch for this group says of its arrival.
-    fn arrival(&self, group: GroupId) -> Arrival<'_> {
+    fn arrival(&self, group: Option<GroupId>) -> Arrival<'_> {
+        // No frames of the reserved group are handed over, so it stands for those that are kept together.
+        let group = group.unwrap_or(GroupId::RESERVED);
         Arrival {
             gap: self.turn.and_then(|turn| turn.gap_for(group)),
             ..self.via
@@ -338,8 +348,12 @@ impl HandOver<'_> {
 
     /// Puts the frames of one group into the mailbox of the actor that serves it.
     fn group(&mut self, table: &GroupTable, frames: GroupFrames) {
-        let (index, total) = (frames.group(), frames.total());
-        let Some(group) = table.serving(index) else {
+        let (index, total) = (frames.group_of_all(), frames.total());
+        let serving = match index {
+            Some(index) => table.serving(index),
+            None => self.rest,
+        };
+        let Some(group) = serving else {
             return self.intake.discard_unserved(index, total);
         };
         if !group.actor.connected() {
@@ -358,7 +372,7 @@ impl HandOver<'_> {
 
     /// Hands over frames that the connection waits for.
     fn serve_waiting(&mut self, group: &Group, frames: GroupFrames) {
-        let (index, total) = (frames.group(), frames.total());
+        let (index, total) = (frames.group_of_all(), frames.total());
         // A handler that sees these frames finds those dropped before them in the counters.
         self.intake.book();
         let delivery = self.intake.deliver(index, &group.account, total);
@@ -377,7 +391,7 @@ impl HandOver<'_> {
                 _ => fitting.bytes as usize + BATCH_OVERHEAD,
             }
         });
-        let index = frames.group();
+        let index = frames.group_of_all();
         let mut beyond = frames.total();
         beyond -= fitting;
         if !beyond.is_zero() {

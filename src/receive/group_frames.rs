@@ -1,4 +1,4 @@
-//! [`GroupFrames`]: the frames of one group out of one buffer.
+//! [`GroupFrames`]: the frames out of one buffer that one actor gets, mostly those of one group.
 //!
 //! Owns how they are walked, from span to span, and where the spans are noted. Which frames these are was
 //! found by `grouping`, which also checked their lengths.
@@ -13,13 +13,16 @@ use crate::{
     wire::frame::{self, HEADER, PREFIX},
 };
 
-/// The frames of one group out of one buffer, in the order of their arrival. Iterates over their
-/// payloads, which are slices of the buffer and are cut only when asked for.
+/// The frames of one group out of one buffer, or of all groups that only the catch-all actor serves, in the order of
+/// their arrival. Iterates over their payloads, which are slices of the buffer and are cut only when asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupFrames {
-    group: GroupId,
+    /// `None`: each frame may be of another.
+    group: Option<GroupId>,
     total: Count,
     buffer: Bytes,
+    /// Where the frame begins that was taken last, or the first one.
+    last: usize,
     /// Where the next frame begins.
     at: usize,
     /// Where the current span ends.
@@ -37,6 +40,7 @@ impl GroupFrames {
             group: group.group,
             total: group.count,
             buffer,
+            last: first.start as usize,
             at: first.start as usize,
             end: first.end as usize,
             next: first.next,
@@ -44,7 +48,19 @@ impl GroupFrames {
         }
     }
 
+    /// Returns the group of the next frame, or of the last one if all are taken.
     pub(crate) fn group(&self) -> GroupId {
+        self.group.unwrap_or_else(|| {
+            let next = match self.at < self.end {
+                true => Some(self.at),
+                false => self.next_span().map(|span| span.start as usize),
+            };
+            frame::group_at(&self.buffer, next.unwrap_or(self.last))
+        })
+    }
+
+    /// Returns the group of all frames. `None` if each may be of another.
+    pub(crate) fn group_of_all(&self) -> Option<GroupId> {
         self.group
     }
 
@@ -99,6 +115,7 @@ impl GroupFrames {
         GroupFrames {
             group: self.group,
             total: first,
+            last: 0,
             at: 0,
             end: own.len(),
             buffer: own.into(),
@@ -114,19 +131,24 @@ impl GroupFrames {
             return None;
         }
         let start = self.at;
+        self.last = start;
         self.at += frame::len_at(&self.buffer, start);
         Some(start + HEADER..self.at)
     }
 
     /// Goes on to the next span. Returns false if there is none.
     fn enter_next_span(&mut self) -> bool {
-        let next = self.next as usize;
-        let Some(&span) = self.spans.as_ref().and_then(|spans| spans.get(next)) else {
+        let Some(span) = self.next_span() else {
             return false;
         };
         (self.at, self.end) = (span.start as usize, span.end as usize);
         self.next = span.next;
         true
+    }
+
+    fn next_span(&self) -> Option<Span> {
+        let spans = self.spans.as_ref()?;
+        spans.get(self.next as usize).copied()
     }
 }
 
@@ -143,7 +165,8 @@ impl Iterator for GroupFrames {
 /// The spans of one group, while frames are being grouped.
 #[derive(Debug)]
 pub(super) struct GroupSpans {
-    pub(super) group: GroupId,
+    /// `None`: all groups that only the catch-all actor serves.
+    pub(super) group: Option<GroupId>,
     pub(super) count: Count,
     pub(super) first: Span,
     /// The position of the last span in `Grouping::spans`; `None` while there is only the first.

@@ -4,6 +4,9 @@
 //! of every frame is checked once, when it is grouped, so walking cannot fail. `deliver` decides which
 //! actor gets the frames of a group.
 //!
+//! Where the frames of all groups that only the catch-all actor serves are to keep their order, they are grouped as if
+//! they were of one group.
+//!
 //! Neighbouring frames of one group are one [`Span`] of bytes, however many they are. A buffer with
 //! frames of a single group is therefore a single span, and needs no list. Where groups alternate, the
 //! spans of one group form a linked list:
@@ -52,6 +55,8 @@ pub(crate) struct Grouping {
     groups: Vec<GroupSpans>,
     /// Positions in `groups`.
     by_group: HashMap<GroupId, usize, SecretHasher>,
+    /// The position of the frames that only the catch-all actor serves, if it gets them together.
+    rest: Option<usize>,
     /// The position of the group whose span was added last.
     last: usize,
     /// All spans that are not the first of their group, in the order of their bytes.
@@ -66,14 +71,18 @@ impl Grouping {
     ///
     /// A frame with a bad length ends the round, as do a control frame and a part of a message. The frames before it are returned,
     /// and it stays at the front of the buffer.
+    ///
+    /// The frames of the groups that are `rest` are not told from each other.
     pub(crate) fn round(
         &mut self,
         buffer: &mut BytesMut,
         limits: RoundLimits,
+        is_rest: impl Fn(GroupId) -> bool,
     ) -> (RoundGroups<'_>, Result<Round, Malformed>) {
         self.reclaim_spans();
-        let (total, round) = self.gather(buffer, limits);
+        let (total, round) = self.gather(buffer, limits, is_rest);
         self.by_group.clear();
+        self.rest = None;
         let bytes = match total.frames {
             0 => Bytes::new(),
             // The length of the buffer at most.
@@ -89,7 +98,12 @@ impl Grouping {
     }
 
     /// Notes the spans of the frames at the front of `bytes`. Returns how many frames these are.
-    fn gather(&mut self, bytes: &[u8], limits: RoundLimits) -> (Count, Result<Round, Malformed>) {
+    fn gather(
+        &mut self,
+        bytes: &[u8],
+        limits: RoundLimits,
+        is_rest: impl Fn(GroupId) -> bool,
+    ) -> (Count, Result<Round, Malformed>) {
         let (mut total, mut spans, mut whole) = (Count::ZERO, 0, 0);
         let mut next = frame::peek(bytes, limits.max_frame);
         loop {
@@ -108,14 +122,15 @@ impl Grouping {
                 // A control frame may follow.
                 left = left.min(1);
             }
-            let full = self.groups.len() == ROUND_GROUPS && !self.by_group.contains_key(&group);
+            let of = (!is_rest(group)).then_some(group);
+            let full = self.groups.len() == ROUND_GROUPS && !self.has(of);
             if full || spans == ROUND_SPANS || left == 0 {
                 return (total, Ok(Round::Bounded));
             }
             spans += 1;
             let (start, mut frames) = (whole, 0);
             while let Ok(Some(head)) = next
-                && head.group == group
+                && (head.group == group || of.is_none() && is_rest(head.group))
                 && frames < left
             {
                 frames += 1;
@@ -124,12 +139,20 @@ impl Grouping {
             }
             let count = Count::new(frames, whole - start);
             total += count;
-            self.add(group, Span::new(start, whole), count);
+            self.add(of, Span::new(start, whole), count);
+        }
+    }
+
+    /// Returns whether there are frames of this group.
+    fn has(&self, group: Option<GroupId>) -> bool {
+        match group {
+            Some(group) => self.by_group.contains_key(&group),
+            None => self.rest.is_some(),
         }
     }
 
     /// Adds a span to its group.
-    fn add(&mut self, group: GroupId, span: Span, count: Count) {
+    fn add(&mut self, group: Option<GroupId>, span: Span, count: Count) {
         let new = self.groups.len();
         let index = self.index_of(group);
         self.last = index;
@@ -160,7 +183,7 @@ impl Grouping {
     }
 
     /// Returns the position of a group, which is the next free one if the group is new.
-    fn index_of(&mut self, group: GroupId) -> usize {
+    fn index_of(&mut self, group: Option<GroupId>) -> usize {
         // Senders often address their groups in the same order again and again. A look at the group
         // that came next before is a fifth of the work of a look into the table.
         let next = match self.last + 1 {
@@ -171,7 +194,10 @@ impl Grouping {
             return next;
         }
         let new = self.groups.len();
-        *self.by_group.entry(group).or_insert(new)
+        match group {
+            Some(group) => *self.by_group.entry(group).or_insert(new),
+            None => *self.rest.get_or_insert(new),
+        }
     }
 
     /// Makes the spans of this round readable by all its groups. `None` if each group has only one

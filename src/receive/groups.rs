@@ -98,6 +98,14 @@ impl Group {
     }
 }
 
+/// Who serves the groups that no other actor serves.
+#[derive(Debug, Clone)]
+pub(crate) struct CatchAll {
+    pub(crate) actor: Recipient<Inbound>,
+    /// Whether the frames of all these groups come together, in the order of their arrival.
+    pub(crate) in_order: bool,
+}
+
 /// The table at one moment. It never changes: each change makes a new one, which shares with the old one
 /// what they have in common.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +113,8 @@ pub(crate) struct GroupTable {
     groups: GroupMap<Arc<Group>>,
     /// Serves the groups that are not in `groups`.
     catch_all: Option<Arc<Group>>,
+    /// Whether the catch-all actor gets the frames of all its groups together, in the order of their arrival.
+    in_order: bool,
 }
 
 impl GroupTable {
@@ -117,6 +127,17 @@ impl GroupTable {
             .get(group)
             .or(self.catch_all.as_ref())
             .map(Arc::as_ref)
+    }
+
+    /// Returns how the groups are served that have no actor of their own, if their frames are to be kept together.
+    pub(crate) fn rest(&self) -> Option<&Arc<Group>> {
+        self.catch_all.as_ref().filter(|_| self.in_order)
+    }
+
+    /// Returns whether `group` is one of these.
+    #[inline]
+    pub(crate) fn is_of_the_rest(&self, group: GroupId) -> bool {
+        self.in_order && group != GroupId::RESERVED && self.groups.get(group).is_none()
     }
 
     fn insert(&mut self, group: GroupId, row: Group) -> Result<Option<Arc<Group>>, RegisterError> {
@@ -197,9 +218,11 @@ impl Groups {
 
     /// Sets or removes the actor of the groups that are not in the table. Does nothing once the table is
     /// closed.
-    pub(crate) fn catch_all(&self, row: Option<Group>) {
+    pub(crate) fn catch_all(&self, catch_all: Option<CatchAll>) {
         let set = |table: &mut GroupTable| {
-            table.catch_all = row.map(Arc::new);
+            table.in_order = catch_all.as_ref().is_some_and(|it| it.in_order);
+            table.catch_all =
+                catch_all.map(|it| Arc::new(Group::new(it.actor, GroupOverflow::Wait)));
             Ok(())
         };
         // The only error says that the table is closed.

@@ -33,7 +33,8 @@ pub enum Via {
     Udp,
 }
 
-/// One or more payloads for one group, from one sender, in the order of their arrival.
+/// One or more payloads for one group, from one sender, in the order of their arrival. (Only an actor that asks for it
+/// gets the frames of several groups in one: [`Transport::catch_all_in_order`](crate::Transport::catch_all_in_order).)
 ///
 /// It is an iterator over the payloads:
 ///
@@ -120,7 +121,9 @@ impl Inbound {
         }
     }
 
-    /// Returns the group that the frames are for.
+    /// Returns the group that the frames are for. Where a batch has frames of several groups
+    /// ([`Transport::catch_all_in_order`](crate::Transport::catch_all_in_order)), it is that of the next frame, and of
+    /// the last one when all are taken.
     pub fn group(&self) -> GroupId {
         self.delivery.see();
         self.frames.group()
@@ -262,12 +265,12 @@ mod tests {
             buffer.extend_from_slice(payload);
         }
         let mut grouping = Grouping::default();
-        let (mut groups, _) = grouping.round(&mut buffer, RoundLimits::frames_of(64));
+        let (mut groups, _) = grouping.round(&mut buffer, RoundLimits::frames_of(64), |_| false);
         let mut intake = Intake::new(accounts, ([127, 0, 0, 1], 1).into());
         intake.receive(groups.total());
         let frames = groups.next().expect("one group");
         let account = GroupAccount::default();
-        let delivery = intake.deliver(frames.group(), &account, frames.total());
+        let delivery = intake.deliver(frames.group_of_all(), &account, frames.total());
         let via = Arrival {
             via: Via::Tcp,
             sender: None,

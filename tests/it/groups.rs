@@ -669,6 +669,58 @@ fn the_reserved_group_cannot_be_registered() {
     });
 }
 
+/// Gets the frames of all groups as they come.
+struct InOrder(mpsc::UnboundedSender<(u32, Bytes)>);
+
+impl Actor for InOrder {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for InOrder {
+    type Result = ();
+
+    fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
+        while inbound.len() > 0 {
+            let group = inbound.group().get();
+            let payload = inbound.next().expect("one is left");
+            // The test may have ended.
+            let _ = self.0.send((group, payload));
+        }
+    }
+}
+
+#[test]
+fn a_catch_all_actor_may_get_the_frames_of_all_groups_in_the_order_of_their_arrival() {
+    const FRAMES: u32 = 20_000;
+
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (frames, mut caught) = mpsc::unbounded_channel();
+            b.catch_all_in_order(InOrder(frames).start().recipient());
+            // One group has an actor of its own.
+            let mut served = serve(&b, [3]);
+            let mut stream = dial(&b).await;
+            let group = |n: u32| n * n % 7 + n % 3;
+            let bytes: Vec<_> = (0..FRAMES)
+                .flat_map(|n| wire(group(n), &n.to_be_bytes()))
+                .collect();
+            let writer = tokio::spawn(async move { stream.write_all(&bytes).await });
+            for n in 0..FRAMES {
+                let got = match group(n) {
+                    3 => (3, served.next().await.payload),
+                    _ => caught.recv().await.expect("the actor runs"),
+                };
+                assert_eq!(got, (group(n), n.to_be_bytes().to_vec().into()));
+            }
+            writer.await.expect("no panic").expect("open");
+            let inbound = b.stats().inbound;
+            assert_eq!(inbound.received.frames, u64::from(FRAMES));
+            end([b]).await;
+        });
+    }
+}
+
 #[test]
 fn each_of_many_groups_on_one_connection_keeps_its_order() {
     const GROUPS: u32 = 2000;

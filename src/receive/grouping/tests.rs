@@ -17,6 +17,11 @@ const ANY_NUMBER: RoundLimits = RoundLimits {
 /// A limit that would show memory being allocated for an announced length.
 const LARGE: usize = 10 << 20;
 
+/// There are no groups whose frames are kept together.
+fn none(_: GroupId) -> bool {
+    false
+}
+
 fn wire(frames: &[(u32, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (group, payload) in frames {
@@ -84,7 +89,7 @@ fn decode<'c>(
         let taken = measure(|| {
             found.malformed = loop {
                 let limits = RoundLimits::frames_of(limit);
-                let (groups, round) = grouping.round(&mut buffer, limits);
+                let (groups, round) = grouping.round(&mut buffer, limits, none);
                 for mut frames in groups {
                     check_total(frames.clone());
                     let group = frames.group().get();
@@ -206,7 +211,7 @@ fn a_round_takes_no_more_than_its_number_of_groups() {
     let frames: Vec<_> = (0..2000).map(|group| (group, vec![1])).collect();
     let mut buffer = BytesMut::from(&wire(&frames)[..]);
     let mut grouping = Grouping::default();
-    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER, none);
     assert_eq!((round, groups.count()), (Ok(Round::Bounded), ROUND_GROUPS));
     assert_eq!(buffer.len(), (2000 - ROUND_GROUPS) * 9, "left for the next");
 }
@@ -216,7 +221,7 @@ fn a_round_takes_no_more_than_its_number_of_spans() {
     let frames: Vec<_> = (0..9000).map(|frame| (frame % 2, vec![1])).collect();
     let mut buffer = BytesMut::from(&wire(&frames)[..]);
     let mut grouping = Grouping::default();
-    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER, none);
     assert_eq!(round, Ok(Round::Bounded));
     assert_eq!(groups.total().frames as usize, ROUND_SPANS);
     let totals = groups.map(|frames| frames.total().frames as usize);
@@ -240,7 +245,7 @@ fn a_round_takes_no_more_than_its_number_of_frames() {
             max_frames,
             ..ANY_NUMBER
         };
-        let (groups, round) = grouping.round(&mut buffer, limits);
+        let (groups, round) = grouping.round(&mut buffer, limits, none);
         let got: Vec<_> = groups
             .map(|frames| (frames.group().get(), frames.count()))
             .collect();
@@ -255,7 +260,7 @@ fn frames_before_a_malformed_one_are_handed_on_and_it_stays_in_the_buffer() {
     let mut buffer = BytesMut::from(&bytes[..]);
     let mut payloads = Vec::new();
     let mut grouping = Grouping::default();
-    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER, none);
     payloads.extend(groups.flatten());
     assert_eq!(round, Err(Malformed { length: 7 }));
     assert_eq!(payloads, [&[1][..]]);
@@ -267,7 +272,7 @@ fn payloads_are_slices_of_the_buffer_they_came_in() {
     let mut buffer = BytesMut::from(&wire(&[(1, vec![1]), (2, vec![2]), (1, vec![3])])[..]);
     let range = buffer.as_ptr_range();
     let mut grouping = Grouping::default();
-    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER, none);
     for payload in groups.flatten() {
         assert!(range.contains(&payload.as_ptr()), "not copied");
     }
@@ -281,7 +286,7 @@ fn a_copy_of_the_first_frames_that_fit_shares_nothing_with_the_buffer() {
     let mut buffer = BytesMut::from(&wire(&frames)[..]);
     let range = buffer.as_ptr_range();
     let mut grouping = Grouping::default();
-    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER);
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER, none);
     for frames in groups {
         if frames.group() == GroupId::new(1) {
             assert_eq!(frames.fitting(9), Count::ZERO);
@@ -296,4 +301,50 @@ fn a_copy_of_the_first_frames_that_fit_shares_nothing_with_the_buffer() {
         }
     }
     assert_eq!(round, Ok(Round::Complete));
+}
+
+/// Whatever their groups are, and whoever else is sent to between them.
+#[test]
+fn frames_of_the_rest_are_kept_together_in_their_order() {
+    let groups = [7, 1, 8, 8, 2, 7, 1, 9];
+    let frames: Vec<_> = (0..)
+        .zip(groups)
+        .map(|(at, group)| (group, vec![at]))
+        .collect();
+    let is_rest = |group: GroupId| group.get() > 2;
+    for max_frames in 1..=groups.len() {
+        let mut buffer = BytesMut::from(&wire(&frames)[..]);
+        let limits = RoundLimits {
+            max_frames,
+            ..ANY_NUMBER
+        };
+        let (mut rest, mut others) = (Vec::new(), Vec::new());
+        let mut grouping = Grouping::default();
+        loop {
+            let (groups, round) = grouping.round(&mut buffer, limits, is_rest);
+            for mut frames in groups {
+                check_total(frames.clone());
+                let found = match frames.group_of_all() {
+                    None => &mut rest,
+                    Some(_) => &mut others,
+                };
+                for _ in 0..frames.total().frames {
+                    let group = frames.group().get();
+                    found.push((group, frames.next().expect("one is left").to_vec()));
+                }
+                assert_eq!(frames.next(), None);
+                let last = found.last().map(|(group, _)| *group);
+                assert_eq!(Some(frames.group().get()), last);
+            }
+            if round == Ok(Round::Complete) {
+                break;
+            }
+        }
+        let (in_order, mut grouped): (Vec<_>, Vec<_>) =
+            frames.iter().cloned().partition(|(group, _)| *group > 2);
+        assert_eq!(rest, in_order, "{max_frames} at once");
+        others.sort();
+        grouped.sort();
+        assert_eq!(others, grouped);
+    }
 }
