@@ -36,32 +36,37 @@ impl Drop for End {
 
 /// Runs `call`: here, or on a new thread if the variables of this one have ended, which is waited for. What is called
 /// needs some, and C may call when a thread ends or in `exit`: destructors and functions of `atexit` do.
-#[inline]
 pub(crate) fn on_living_thread(call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    match STATE.get() {
-        State::Living => call(),
-        State::Unknown => {
-            begin();
-            call()
-        }
-        State::Ended => on_new_thread(call),
+    match is_living() {
+        true => call(),
+        false => on_new_thread(call),
     }
 }
 
-/// Makes the variables that panic when they are used after their end. Destructors of C++ run between theirs, the last
-/// made first.
+/// Returns whether the variables of this thread can be used.
+#[inline]
+pub(crate) fn is_living() -> bool {
+    matches!(STATE.get(), State::Living) || begin()
+}
+
+/// Makes the variables that panic when they are used after their end, unless they have ended. Destructors of C++ run
+/// between theirs, the last made first.
 #[cold]
-fn begin() {
+fn begin() -> bool {
+    if matches!(STATE.get(), State::Ended) {
+        return false;
+    }
     let _ = thread::current();
     let _ = Handle::try_current();
     drop(LocalSet::new().enter());
     let _ = (System::try_current(), Arbiter::try_current());
     STATE.set(State::Living);
     FIRST_TO_END.with(|_| ());
+    true
 }
 
 #[cold]
-fn on_new_thread(call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+pub(crate) fn on_new_thread<R>(call: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     let lent = Lent(call);
     let called = thread::scope(|scope| {
         let run = move || Lent(catch_unwind(AssertUnwindSafe(lent.take())));

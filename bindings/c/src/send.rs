@@ -12,7 +12,8 @@ use crate::{
     code::{axt_code, axt_code::*},
     context::axt_context,
     error::{Failure, axt_error},
-    guard::{bytes, enter},
+    guard::{bytes, elsewhere, enter, enter_living},
+    living::is_living,
     peer::axt_peer,
     wait::wait_until,
 };
@@ -77,18 +78,22 @@ pub unsafe extern "C" fn axt_try_send(
 ) -> axt_code {
     // SAFETY: the caller passes null or valid pointers, as the header says.
     unsafe {
-        enter(context, error, |context| {
+        if !is_living() {
+            return elsewhere(error, || {
+                axt_try_send(context, peer, group, data, len, options, error)
+            });
+        }
+        enter_living(context, error, |context| {
             let (bytes, group) = (bytes(data, len)?, GroupId::new(group));
+            let (lane, options) = match options.as_ref() {
+                None => (Lane::NORMAL, None),
+                Some(options) => (options.lane()?, options.others()),
+            };
             context.with_peer(peer, |lanes| {
-                let sent = match options.as_ref() {
-                    None => lanes.lane(Lane::NORMAL).try_send(group, bytes),
-                    Some(options) => {
-                        let peer = lanes.lane(options.lane()?);
-                        match options.others() {
-                            None => peer.try_send(group, bytes),
-                            Some(options) => peer.try_send_with(group, bytes, options),
-                        }
-                    }
+                let peer = lanes.lane(lane);
+                let sent = match options {
+                    None => peer.try_send(group, bytes),
+                    Some(options) => peer.try_send_with(group, bytes, options),
                 };
                 sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
             })
