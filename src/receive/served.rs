@@ -41,6 +41,8 @@ use crate::{
     wire::{
         call::{CallFrame, CallId, NotServed},
         frame::HEADER,
+        head_bytes::HeadBytes,
+        payload::Payload,
     },
 };
 
@@ -341,7 +343,7 @@ impl Served {
     }
 
     /// Waits for room in the queue, at most until the deadline.
-    fn say_later(&self, frame: (Bytes, Bytes), charge: Charge) {
+    fn say_later(&self, frame: (HeadBytes, Bytes), charge: Charge) {
         let (calls, peer) = (self.calls.clone(), self.answer_to.peer.clone());
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {
@@ -355,13 +357,13 @@ impl Served {
         });
     }
 
-    fn say_in_parts(&self, head: Bytes, payload: Bytes, charge: Charge) {
+    fn say_in_parts(&self, head: HeadBytes, payload: Bytes, charge: Charge) {
         let (calls, peer, id) = (self.calls.clone(), self.answer_to.peer.clone(), self.key.1);
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {
-            let sent = peer
-                .state
-                .send_in_parts(GroupId::RESERVED, payload, |_| Began::With(head.clone()));
+            let sent = peer.state.send_in_parts(GroupId::RESERVED, payload, |_| {
+                Began::With(head.into_bytes())
+            });
             let why = match timeout(left, sent).await {
                 Ok(Ok(())) => None,
                 Ok(Err(LargeError::TooLarge { .. } | LargeError::Unsupported)) => {

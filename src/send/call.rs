@@ -29,11 +29,14 @@ use crate::{
     send::{
         large::Began,
         peer::Peer,
+        peer_state::PeerState,
         queue::{Terms, WhenFull},
     },
     wire::{
         call::{self, CallFrame, CallId},
         frame::HEADER,
+        head_bytes::HeadBytes,
+        payload::Payload,
         trace_context::TraceContext,
     },
 };
@@ -318,7 +321,6 @@ impl Request {
         let (lane, waker) = (state.calls.lane, cx.waker());
         let ticket = state.calls.pending.begin(lane, now, deadline, waker)?;
         let call = Entry {
-            peer: peer.clone(),
             id: ticket.id,
             group: self.group,
             payload: self.payload,
@@ -326,13 +328,16 @@ impl Request {
             trace,
         };
         let room = match room {
-            Some(room) if !call.is_large() => room,
-            room => return Ok(Stage::Entering(ticket, Box::pin(call.enter(room)))),
+            Some(room) if !call.is_large(state) => room,
+            room => {
+                let entering = Box::pin(call.enter(peer.clone(), room));
+                return Ok(Stage::Entering(ticket, entering));
+            }
         };
-        match call.push(limit, self.when_full) {
+        match call.push(state, limit, self.when_full) {
             Ok(()) => Ok(Stage::Asked(ticket, room)),
             Err((Refusal::Full(_), call)) if self.when_full == WhenFull::Wait => {
-                let entering = Box::pin(call.enter(Some(room)));
+                let entering = Box::pin(call.enter(peer.clone(), Some(room)));
                 Ok(Stage::Entering(ticket, entering))
             }
             Err((refusal, _)) => Err(ticket.fail(why_refused(refusal))),
@@ -342,7 +347,6 @@ impl Request {
 
 /// A call on its way into the queue.
 struct Entry {
-    peer: Peer,
     id: CallId,
     group: GroupId,
     payload: Bytes,
@@ -351,22 +355,22 @@ struct Entry {
 }
 
 impl Entry {
-    fn is_large(&self) -> bool {
+    fn is_large(&self, state: &PeerState) -> bool {
         let head = HEADER + call::head_len(self.trace());
-        head + self.payload.len() > self.peer.state.longest_frame()
+        head + self.payload.len() > state.longest_frame()
     }
 
     fn trace(&self) -> Option<TraceContext> {
         self.trace.as_ref().map(|trace| trace.context)
     }
 
-    fn head(&self, left: Duration) -> Bytes {
+    fn head(&self, left: Duration) -> HeadBytes {
         let group = self.group;
         CallFrame::Call { group, left }.encode_in(self.trace(), self.id)
     }
 
-    fn terms(&self, left: Duration) -> Terms {
-        let calls = self.peer.state.calls.pending.clone();
+    fn terms(&self, state: &PeerState, left: Duration) -> Terms {
+        let calls = state.calls.pending.clone();
         Terms {
             // The deadline itself is kept elsewhere, and is exact.
             ttl: Some(left + EXPIRY_SLACK),
@@ -380,13 +384,16 @@ impl Entry {
     }
 
     /// Puts it into the queue if there is room.
-    fn push(mut self, left: Duration, when_full: WhenFull) -> Result<(), (Refusal, Self)> {
+    fn push(
+        mut self,
+        state: &PeerState,
+        left: Duration,
+        when_full: WhenFull,
+    ) -> Result<(), (Refusal, Self)> {
         let payload = std::mem::take(&mut self.payload);
         let frame = (self.group, (self.head(left), payload));
-        let (state, now) = (&self.peer.state, CoarseInstant::now());
-        let pushed = state
-            .queue
-            .push_apart_if((), frame, self.terms(left), now, when_full);
+        let (terms, now) = (self.terms(state, left), CoarseInstant::now());
+        let pushed = state.queue.push_apart_if((), frame, terms, now, when_full);
         match pushed {
             Ok(doorbell) => {
                 state.ring(doorbell);
@@ -400,21 +407,22 @@ impl Entry {
     }
 
     /// Puts it into the queue as soon as there is room, or sends it in parts.
-    async fn enter(self, room: Option<CallRoom>) -> Result<CallRoom, CallError> {
-        let state = &self.peer.state;
+    async fn enter(self, peer: Peer, room: Option<CallRoom>) -> Result<CallRoom, CallError> {
+        let state = &peer.state;
         let room = match room {
             Some(room) => room,
             None => state.calls.rooms.take(self.payload.len()).await,
         };
-        if self.is_large() {
-            self.send_large().await?;
+        if self.is_large(state) {
+            self.send_large(state).await?;
             return Ok(room);
         }
         let left = self.left();
         let frame = (self.group, (self.head(left), self.payload.clone()));
-        let pushed = state
-            .queue
-            .push_apart_wait((), frame, self.terms(left), CoarseInstant::now);
+        let pushed =
+            state
+                .queue
+                .push_apart_wait((), frame, self.terms(state, left), CoarseInstant::now);
         match pushed.await {
             Ok(doorbell) => {
                 state.ring(doorbell);
@@ -424,13 +432,12 @@ impl Entry {
         }
     }
 
-    async fn send_large(&self) -> Result<(), CallError> {
-        let state = &self.peer.state;
+    async fn send_large(&self, state: &PeerState) -> Result<(), CallError> {
         let begins = |link| match state.queue.asked_on(link) {
             None => Began::TooLate,
             Some(None) => Began::Unsupported,
             Some(Some(asked)) => match state.calls.pending.ask(self.id, asked) {
-                true => Began::With(self.head(self.left())),
+                true => Began::With(self.head(self.left()).into_bytes()),
                 false => Began::NotWanted,
             },
         };

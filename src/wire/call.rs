@@ -37,12 +37,13 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::{
     ids::GroupId,
     wire::{
         frame::{self, HEADER, PREFIX},
+        head_bytes::HeadBytes,
         trace_context::{self, TraceContext},
     },
 };
@@ -64,6 +65,8 @@ const TRACE: u8 = 1;
 
 /// Bytes of that field.
 const TRACE_FIELD: usize = 2 + trace_context::BYTES;
+
+const _: () = assert!(CALL_HEAD + TRACE_FIELD == HeadBytes::MAX);
 
 /// The longest text of a failure that is sent. Longer ones are cut.
 pub(crate) const MAX_TEXT: usize = 1024;
@@ -159,7 +162,7 @@ pub(crate) fn head_len(trace: Option<TraceContext>) -> usize {
 
 impl CallFrame {
     /// Returns the payload of a frame of the reserved group, up to the payload of the call.
-    pub(crate) fn encode(self, id: CallId) -> Bytes {
+    pub(crate) fn encode(self, id: CallId) -> HeadBytes {
         let (kind, target, left) = match self {
             CallFrame::Call { group, left } => (CALL, group.get(), micros(left)),
             CallFrame::Answer => (ANSWER, 0, 0),
@@ -175,11 +178,11 @@ impl CallFrame {
         head[8..16].copy_from_slice(&id.0.to_be_bytes());
         head[16..20].copy_from_slice(&target.to_be_bytes());
         head[LEFT_AT..].copy_from_slice(&left.to_be_bytes());
-        Bytes::copy_from_slice(&head)
+        HeadBytes::new(&[&head])
     }
 
     /// As [`encode`](CallFrame::encode), for a call that belongs to this trace.
-    pub(crate) fn encode_in(self, trace: Option<TraceContext>, id: CallId) -> Bytes {
+    pub(crate) fn encode_in(self, trace: Option<TraceContext>, id: CallId) -> HeadBytes {
         let head = self.encode(id);
         match trace {
             None => head,
@@ -190,11 +193,10 @@ impl CallFrame {
 
 /// Adds the field of a trace to the head of a call.
 #[cold]
-fn with_trace(head: &[u8], trace: TraceContext) -> Bytes {
+fn with_trace(head: &[u8], trace: TraceContext) -> HeadBytes {
+    let fields = (TRACE_FIELD as u16).to_be_bytes();
     let tag = [TRACE, trace_context::BYTES as u8];
-    let mut head = [head, &tag, &trace.encode()].concat();
-    head[6..8].copy_from_slice(&(TRACE_FIELD as u16).to_be_bytes());
-    head.into()
+    HeadBytes::new(&[&head[..6], &fields, &head[8..], &tag, &trace.encode()])
 }
 
 fn micros(left: Duration) -> u64 {

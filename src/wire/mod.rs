@@ -5,6 +5,7 @@ pub(crate) mod call;
 pub(crate) mod control;
 pub(crate) mod count;
 pub(crate) mod frame;
+pub(crate) mod head_bytes;
 pub(crate) mod message;
 pub(crate) mod part;
 pub(crate) mod payload;

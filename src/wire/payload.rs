@@ -2,6 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::wire::head_bytes::HeadBytes;
+
 /// A type whose bytes can be sent as the payload of a frame, owned or borrowed.
 ///
 /// A payload below 8 KiB is copied into the send queue, so a borrowed one costs no allocation. A longer
@@ -73,6 +75,7 @@ payload! {
     &str: |payload| Bytes::copy_from_slice(payload.as_bytes());
     &Bytes: |payload| payload.clone();
     &Vec<u8>: |payload| Bytes::copy_from_slice(payload);
+    HeadBytes: |payload| Bytes::copy_from_slice(&payload);
     const N, [u8; N]: |payload| Bytes::copy_from_slice(&payload);
     const N, &[u8; N]: |payload| Bytes::copy_from_slice(payload);
 }

@@ -14,6 +14,7 @@ use crate::{
     net::time,
     wire::call::{self, CallFrame, CallId},
     wire::count::Count,
+    wire::payload::Payload,
 };
 
 impl<To: Copy + Eq> SendQueue<To> {
@@ -84,7 +85,7 @@ impl<To: Copy + Eq> Chunk<To> {
 
     /// Makes the empty frame that gets the place of a call.
     pub(super) fn nothing(call: &Chunk<To>, id: CallId) -> Self {
-        let pieces = [CallFrame::Nothing.encode(id), Bytes::new()];
+        let pieces = [CallFrame::Nothing.encode(id).into_bytes(), Bytes::new()];
         let terms = Terms::default();
         Chunk::large(
             call.to,
