@@ -35,6 +35,11 @@ impl Answers {
         })
     }
 
+    /// Returns whether answers may be sent there. If not, the peer was forgotten, or this node stops.
+    pub(super) fn takes_answers(&self) -> bool {
+        self.peer.state.queue.refusal().is_none()
+    }
+
     /// Makes sure that a queued answer will be written: now, or together with others.
     pub(super) fn ring(&self, doorbell: Doorbell) {
         if doorbell.is_silent() {

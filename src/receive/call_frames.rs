@@ -93,20 +93,19 @@ impl Connection {
             return calls.served.refuse(Unserved::Refused);
         };
         let answer_to = match &self.answer_to {
-            Some(known) if known.peer.state.queue.refusal().is_none() => known.clone(),
-            _ => match sender.peer() {
-                Ok(peer) => {
-                    self.held_back = None;
-                    let answers = Answers::to(peer.lane(sender.lane()));
-                    self.answer_to.insert(answers).clone()
-                }
-                Err(_) => return calls.served.refuse(Unserved::Refused),
-            },
+            Some(known) if known.takes_answers() => known.clone(),
+            _ => {
+                let answers = sender
+                    .peer()
+                    .map(|peer| Answers::to(peer.lane(sender.lane())));
+                let Some(answers) = answers.ok().filter(|answers| answers.takes_answers()) else {
+                    // This node stops, and can answer nobody any more.
+                    return calls.served.refuse(Unserved::Refused);
+                };
+                self.held_back = None;
+                self.answer_to.insert(answers).clone()
+            }
         };
-        if answer_to.peer.state.queue.refusal().is_some() {
-            // This node stops, and can answer nobody any more.
-            return calls.served.refuse(Unserved::Refused);
-        }
         // Until the connection waits for something.
         self.held_back.get_or_insert_with(|| answer_to.hold_back());
         let services = calls.services.snapshot();
