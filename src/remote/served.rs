@@ -38,11 +38,13 @@ impl<M: RemoteMessage> ServedMessage for ServedBy<M> {
     fn serve(&self, call: Call, message: Bytes) {
         // Puts the message into the mailbox, even into a full one: the bound of the group is the bound.
         let mut request = None;
-        let span = call.span().clone();
         let send = |message| {
             request = Some(match self {
                 ServedBy::Plain(actor) => Either::Left(actor.send(message)),
-                ServedBy::Traced(actor) => Either::Right(actor.send(Traced::new(message, span))),
+                ServedBy::Traced(actor) => {
+                    let traced = Traced::new(message, call.span().clone());
+                    Either::Right(actor.send(traced))
+                }
             });
         };
         if let Err(why) = codec::decode::<M::Codec, M, _>(message, M::MAX_BYTES, send) {
