@@ -128,7 +128,11 @@ impl Shared {
             87..94 => Plan::Fail,
             _ => Plan::DropIt,
         };
-        let question = self.question(plan, draw.u8(..60));
+        let wait = match draw.u8(..10) {
+            0 => draw.u8(..),
+            _ => draw.u8(..60),
+        };
+        let question = self.question(plan, wait);
         let group = [BY_ACTOR, BY_FUNCTION][draw.usize(..2)];
         let lane = LANES[usize::from(draw.u8(..4) == 0)];
         let (deadline, gives_up) = match load {

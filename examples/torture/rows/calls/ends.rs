@@ -39,6 +39,7 @@ pub(super) enum Fault {
     Refuse,
     Pause,
     Kill,
+    KillAgain,
     KillBoth,
 }
 
@@ -49,7 +50,7 @@ pub(super) const ON_THE_WAY: &[Fault] = &[
     Cut, Cut, Cut, Cut, BlackHole, BlackHole, Refuse, Pause, Pause,
 ];
 pub(super) const ALL: &[Fault] = &[
-    Cut, Cut, Cut, Cut, BlackHole, BlackHole, Refuse, Pause, Pause, Kill, Kill, KillBoth,
+    Cut, Cut, Cut, Cut, BlackHole, BlackHole, Refuse, Pause, Pause, Kill, KillAgain, KillBoth,
 ];
 
 impl Ends {
@@ -201,6 +202,13 @@ impl Ends {
                 self.set_black_hole(proxies.clone(), also);
                 self.replace(&[index], time / 4)?;
                 self.set_black_hole(proxies, false);
+            }
+            KillAgain => {
+                self.replace(&[index], Duration::ZERO)?;
+                // The calls of this life and of the next have close numbers, if numbers begin alike. The handlers of
+                // some of this one answer in the time of the next.
+                pause(time / 4);
+                self.replace(&[index], Duration::ZERO)?;
             }
             KillBoth => self.replace(&[index, 1 - index], time / 4)?,
         }
