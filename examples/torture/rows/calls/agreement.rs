@@ -59,7 +59,7 @@ pub(super) fn check(
     figures: &mut Figures,
 ) {
     let label = match phase {
-        Phase::Faults => "with faults: called, unsent, given up, came; answers given, come",
+        Phase::Faults => "with faults: called, unsent, given up, came; answers given, lost, come",
         Phase::Calm => "without faults",
         Phase::Patient => "without faults, by patient callers",
     };
@@ -204,7 +204,8 @@ impl Direction {
         let (called, unsent) = (self.caller.tally.called, self.unsent());
         let (gave_up, received) = (self.given_up(), self.handler.of("served.received"));
         let (told, heard) = (self.answers_given(), self.answers_come());
-        format!("{called}, {unsent}, {gave_up}, {received}; {told}, {heard}")
+        let lost = self.handler.of("served.lost_answers");
+        format!("{called}, {unsent}, {gave_up}, {received}; {told}, {lost}, {heard}")
     }
 
     fn require(&self, holds: bool, figures: &mut Figures, problem: impl FnOnce() -> String) {
