@@ -8,8 +8,7 @@
 //!   got as too late or given up.
 //! - The other node has received no more calls than were sent.
 //! - No more callers have got an answer than were answered, and likewise for each other thing that a node says of a call.
-//!   In total no more has come than was said, to callers or as stray. An answer that counts as lost may add one: if it is
-//!   longer than a frame, its caller is told that it is lost, and its last part may come all the same.
+//!   In total no more has come than was said, to callers or as stray.
 //!
 //! Without faults, moreover:
 //!
@@ -166,7 +165,7 @@ impl Direction {
             Phase::Calm => told - lost,
             Phase::Patient => told,
         };
-        let agree = (at_least..=told + lost).contains(&heard);
+        let agree = (at_least..=told).contains(&heard);
         self.require(agree, figures, || {
             format!("{told} answers were given, {lost} lost, and {heard} came")
         });
