@@ -4,8 +4,8 @@
 //!
 //! - A node has counted as many calls as its callers made, and each reason at least as often as a caller was told it.
 //!   (A call may end in the moment in which its caller gives up; it counts by its end then.)
-//! - A node has counted at least the calls that its handlers ended as served by them, and the others that its handlers
-//!   got as too late or given up.
+//! - Handlers got each call that their node counts as answered, failed or unanswered, and no others but those that it
+//!   counts as too late or given up.
 //! - The other node has received no more calls than were sent.
 //! - No more callers have got an answer than were answered, and likewise for each other thing that a node says of a call.
 //!   In total no more has come than was said, to callers or as stray.

@@ -34,7 +34,6 @@ pub(super) struct LifeFacts {
     pub(super) tally: Tally,
     /// Whether it was killed.
     pub(super) was_killed: bool,
-    pub(super) stalls: u64,
     /// By how much the latest handler and the latest caller were late, when the process has ended.
     pub(super) latest: (Duration, Duration),
     lateness: Lateness,
@@ -69,10 +68,7 @@ impl Journal {
                 life.tally.served += 1;
                 life.lateness.handler(late);
             }
-            JournalLine::Stall(length, until) => {
-                life.stalls += 1;
-                life.lateness.stall(length, until);
-            }
+            JournalLine::Stall(length, until) => life.lateness.stall(length, until),
         }
     }
 

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{
     account::Account,
     journal::Journal,
+    journal_line::JournalLine,
     message::Life,
     node::{Args, ROLE},
 };
@@ -15,9 +16,10 @@ use crate::{
 };
 
 pub(super) struct Member {
-    port: FixedPort,
     args: Args,
     child: Child,
+    /// Keeps the port between two processes.
+    _port: FixedPort,
 }
 
 impl Member {
@@ -37,7 +39,11 @@ impl Member {
             seed,
         };
         let child = Child::start(ROLE.name, &args.to_words())?;
-        let mut member = Member { port, args, child };
+        let mut member = Member {
+            args,
+            child,
+            _port: port,
+        };
         member.answer("listening", journal)?;
         Ok(member)
     }
@@ -59,7 +65,6 @@ impl Member {
     /// Starts the next process, after the former one was killed.
     pub(super) fn start_again(&mut self, journal: &mut Journal) -> Result<(), Failure> {
         self.args.life.incarnation += 1;
-        self.args.addr = self.port.addr;
         self.child = Child::start(ROLE.name, &self.args.to_words())?;
         self.answer("listening", journal)?;
         Ok(())
@@ -67,18 +72,16 @@ impl Member {
 
     /// Stops the process for a while, and waits until it knows: otherwise it might be killed before it says so.
     pub(super) fn pause(&mut self, time: Duration, journal: &mut Journal) -> Result<(), Failure> {
-        self.read(journal)?;
-        let stalls =
-            |journal: &Journal| journal.lives.get(&self.args.life).map_or(0, |it| it.stalls);
-        let before = stalls(journal);
         self.child.stop()?;
         pause(time);
         self.child.resume()?;
-        while stalls(journal) == before {
-            let line = self.child.line()?;
-            journal.note(self.args.life, line.parse()?);
+        loop {
+            let line = self.child.line()?.parse()?;
+            journal.note(self.args.life, line);
+            if matches!(line, JournalLine::Stall(length, _) if length > time / 2) {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Tells the process to do something.
