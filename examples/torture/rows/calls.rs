@@ -1,6 +1,6 @@
 //! Two processes call each other through proxies, with 64 callers each. Connections are cut, held back and refused, the
-//! processes are paused, and one of them or both are killed and started again; callers give up at random. Each call ends
-//! once, and soon after its deadline at the latest, unless its caller's process is killed, with which it ends. What a
+//! processes are paused, one of them or both are killed or stopped, and started again, and callers give up at random.
+//! Each call ends once, and soon after its deadline at the latest, unless the process of its caller is killed. What a
 //! caller is told is true: an answer is the one to its question, also after a restart on either side, and a call that was
 //! not sent was seen by no handler. No handler gets a call twice, or much later than its deadline.
 //!

@@ -38,6 +38,8 @@ pub(super) enum Fault {
     BlackHole,
     Refuse,
     Pause,
+    /// A process stops in an orderly way, and another one starts.
+    Stop,
     Kill,
     KillAgain,
     KillBoth,
@@ -50,7 +52,7 @@ pub(super) const ON_THE_WAY: &[Fault] = &[
     Cut, Cut, Cut, Cut, BlackHole, BlackHole, Refuse, Pause, Pause,
 ];
 pub(super) const ALL: &[Fault] = &[
-    Cut, Cut, Cut, Cut, BlackHole, BlackHole, Refuse, Pause, Pause, Kill, KillAgain, KillBoth,
+    Cut, Cut, Cut, Cut, BlackHole, BlackHole, Refuse, Pause, Pause, Stop, Kill, KillAgain, KillBoth,
 ];
 
 impl Ends {
@@ -197,6 +199,10 @@ impl Ends {
                 self.set_refusing(proxies, false)?;
             }
             Pause => self.members[index].pause(time, &mut self.journal)?,
+            Stop => {
+                self.members[index].stop(&mut self.journal)?;
+                self.start_again(index)?;
+            }
             Kill => {
                 // What is held back of the former process comes when the next one is there.
                 self.set_black_hole(proxies.clone(), also);
@@ -241,10 +247,14 @@ impl Ends {
         }
         pause(after);
         for &index in indices {
-            self.members[index].start_again(&mut self.journal)?;
-            self.members[index].tell("call")?;
+            self.start_again(index)?;
         }
         Ok(())
+    }
+
+    fn start_again(&mut self, index: usize) -> Result<(), Failure> {
+        self.members[index].start_again(&mut self.journal)?;
+        self.members[index].tell("call")
     }
 
     /// Kills both nodes once more, and starts them again.
@@ -262,7 +272,7 @@ impl Ends {
     /// Ends both nodes in an orderly way.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         let mut members = self.members.iter_mut();
-        members.try_for_each(|member| member.end(&mut self.journal))
+        members.try_for_each(|member| member.stop(&mut self.journal))
     }
 }
 

@@ -62,7 +62,7 @@ impl Member {
         Ok(())
     }
 
-    /// Starts the next process, after the former one was killed.
+    /// Starts the next process, after the former one has ended.
     pub(super) fn start_again(&mut self, journal: &mut Journal) -> Result<(), Failure> {
         self.args.life.incarnation += 1;
         self.child = Child::start(ROLE.name, &self.args.to_words())?;
@@ -112,8 +112,8 @@ impl Member {
     }
 
     /// Ends the process in an orderly way.
-    pub(super) fn end(&mut self, journal: &mut Journal) -> Result<(), Failure> {
-        self.ask("end", journal)?;
+    pub(super) fn stop(&mut self, journal: &mut Journal) -> Result<(), Failure> {
+        self.ask("stop", journal)?;
         journal.life_ends(self.args.life, false);
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! quiet            quiet, when its callers do not call any more
 //! flush            flush, when what was queued before has arrived, both ways
 //! stats            stats and its counters of calls, as JSON
-//! end              end, when it has stopped
+//! stop             stop, when it has stopped, perhaps while its callers called
 //!                  lines of the journal at any time
 //! ```
 
@@ -124,10 +124,16 @@ async fn serve(args: Args) -> Result<(), Failure> {
                 let stats = json!({ "called": stats.calls, "served": stats.served });
                 print_line(format!("stats {stats}"))?;
             }
+            // Or the row has ended.
             _ => {
                 transport.stop(Shutdown::Now).await;
-                transport.stats().balance()?;
-                return print_line("end");
+                callers.quiet().await?;
+                let stats = transport.stats();
+                stats.balance()?;
+                if stats.calls.pending + stats.served.serving > 0 {
+                    return Err(Failure::error("calls are left after a stop"));
+                }
+                return print_line("stop");
             }
         }
     }

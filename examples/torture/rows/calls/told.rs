@@ -20,6 +20,8 @@ pub(super) enum Told {
     LostUnsent,
     Deadline,
     Lost,
+    /// The caller's node stops.
+    Stopped,
     /// The caller has given up.
     GivenUp,
     /// An answer that is not the one to the question, or an error that cannot be.
@@ -27,7 +29,7 @@ pub(super) enum Told {
 }
 
 /// All, with the word for each in a journal, and the counter in which its node counts it.
-const ALL: [(Told, &str, &str); 13] = [
+const ALL: [(Told, &str, &str); 14] = [
     (Told::Answered, "answered", "called.answered"),
     (Told::Failed, "failed", "called.failed.failed"),
     (Told::Unanswered, "unanswered", "called.failed.unanswered"),
@@ -47,8 +49,9 @@ const ALL: [(Told, &str, &str); 13] = [
     (Told::LostUnsent, "lost-unsent", "called.failed.lost"),
     (Told::Deadline, "deadline", "called.failed.deadline"),
     (Told::Lost, "lost", "called.failed.lost"),
+    (Told::Stopped, "stopped", "called.failed.stopped"),
     (Told::GivenUp, "given-up", "called.failed.cancelled"),
-    (Told::Wrong, "wrong", "called.failed.stopped"),
+    (Told::Wrong, "wrong", "called.answered"),
 ];
 
 /// Whether a handler has seen a call, as far as its caller knows.
@@ -76,6 +79,7 @@ impl Told {
             CallError::Refused => Told::Refused,
             CallError::NoHandler => Told::NoHandler,
             CallError::Full => Told::Full,
+            CallError::Stopped => Told::Stopped,
             CallError::Unreachable { .. } => Told::Unreachable,
             CallError::Deadline { sent: false } => Told::DeadlineUnsent,
             CallError::Lost { sent: false } => Told::LostUnsent,
