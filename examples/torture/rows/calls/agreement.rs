@@ -15,8 +15,8 @@
 //! - All that was said has come, to callers or as stray, except answers that count as lost.
 //! - Each call that was sent has come. Whether a call was that was given up is not known to its caller.
 //!
-//! And if callers are patient, too, then each call that was made has come and was served, and each counter of one node
-//! has its equal on the other.
+//! And if callers are patient, too, then each call that was made has come and was answered, and each kind of answer has come
+//! as often as it was given.
 
 use super::{account::Account, message::Life, told::Told};
 use crate::row::Figures;
