@@ -364,16 +364,18 @@ impl Served {
             let sent = peer.state.send_in_parts(GroupId::RESERVED, payload, |_| {
                 Began::With(head.into_bytes())
             });
-            let why = match timeout(left, sent).await {
-                Ok(Ok(())) => None,
-                Ok(Err(LargeError::TooLarge { .. } | LargeError::Unsupported)) => {
-                    Some(NotServed::TooLarge)
-                }
-                Ok(Err(_)) | Err(_) => Some(NotServed::Lost),
-            };
-            if let Some(why) = why {
-                calls.count_lost_answer();
+            let sent = timeout(left, sent).await;
+            let is_lost = !matches!(sent, Ok(Ok(())));
+            // When the time is over, the caller knows.
+            if let Ok(Err(why)) = sent {
+                let why = match why {
+                    LargeError::TooLarge { .. } | LargeError::Unsupported => NotServed::TooLarge,
+                    _ => NotServed::Lost,
+                };
                 say_not_served(&Answers::to(peer), id, why);
+            }
+            if is_lost {
+                calls.count_lost_answer();
             }
             drop(charge);
         });

@@ -972,6 +972,23 @@ fn answers_that_wait_for_room_are_bounded() {
 }
 
 #[test]
+fn nothing_is_said_of_a_long_answer_that_is_too_late() {
+    run(async {
+        let b = node_of(Config::default().max_frame(64 << 10), 2);
+        let mut at_b = desk(&b);
+        // Answers wait for a connection that nobody makes.
+        let mut raw = begun(&b, 1, 4).await;
+        write(&mut raw.0, &about_call(1, 1, CALLS, 500_000, b"")).await;
+        let call = at_b.recv().await.expect("comes");
+        call.reply(vec![0; 1 << 20]);
+        until("it is lost", || b.stats().served.lost_answers == 1).await;
+        // The caller knows that the time is over.
+        assert_eq!(b.stats().tcp.queued.frames, 0);
+        end([b]).await;
+    });
+}
+
+#[test]
 fn a_node_may_call_itself() {
     for config in placements() {
         run(async {

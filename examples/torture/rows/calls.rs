@@ -1,63 +1,85 @@
-//! 64 callers of one process call another one through a proxy. Connections are cut, held back and refused, the other
-//! process is paused and killed, and callers give up at random. Each call ends once, and soon after its deadline at the
-//! latest. What its caller is told is true: an answer is the one to its question, and a call that was not sent was seen
-//! by no handler. No handler gets a call twice, or much later than its deadline. In the end nothing is left, and without
-//! faults the counters of both nodes agree.
+//! Two processes call each other through proxies, with 64 callers each. Connections are cut, held back and refused, the
+//! processes are paused, one of them or both are killed or stopped, and started again, and callers give up at random.
+//! Each call ends once, and soon after its deadline at the latest, unless the process of its caller is killed. What a
+//! caller is told is true: an answer is the one to its question, also after a restart on either side, and a call that was
+//! not sent was seen by no handler. No handler gets a call twice, or much later than its deadline.
+//!
+//! After the last kill come three phases, and between them moments in which no call is under way. Over each of them, the
+//! counters of each node agree with what its callers were told and its handlers got, and those of both nodes with each
+//! other: with faults as a bound, without them exactly ([`agreement`] says what exactly).
 
+mod account;
+mod agreement;
 mod callers;
-mod faults;
-mod outcomes;
-mod server;
+mod ends;
+mod handlers;
+mod journal;
+mod journal_line;
+mod lateness;
+mod member;
+mod message;
+mod node;
+mod told;
+mod verdict;
 
-use std::time::Duration;
-
-pub(super) use self::server::ROLE;
-use self::{callers::Callers, faults::Ends, outcomes::Outcomes};
+pub(super) use self::node::ROLE;
+use self::{
+    agreement::Phase,
+    ends::{ALL, Ends, ON_THE_WAY},
+};
 use crate::row::{Failure, Figures, Row, Run};
 
 pub(crate) const ROW: Row = Row {
     name: "calls",
-    what: "64 callers, cuts, kills, pauses, calls given up: each call ends once, and its caller is told the truth",
+    what: "two nodes call each other, cuts, kills, pauses, calls given up: each call ends once, and its caller is told the truth",
     run,
 };
 
-/// How late a handler may get a call, by its own clock.
-const LATE: Duration = Duration::from_millis(50);
-
 fn run(run: &Run) -> Result<Figures, Failure> {
-    let rounds = run.tier.pick(3, 60);
+    let (rounds, rounds_without_kills) = run.tier.pick((3, 1), (60, 6));
     run.progress.total(rounds);
     let mut draw = fastrand::Rng::with_seed(run.seed);
     let mut ends = Ends::start(run.seed)?;
-    let callers = Callers::start(ends.addr(), run.seed)?;
     let mut figures = Figures::default();
 
+    ends.tell("call")?;
     for round in 0..rounds {
-        ends.torture(&mut draw)?;
+        ends.torture(ALL, &mut draw)?;
         run.progress.set_done(round + 1);
     }
-    ends.set_calm();
-    callers.wait_for_calls(200)?;
-    callers.set_on(false)?;
+    ends.replace_both()?;
 
-    // Without faults, towards one life of the other node.
-    ends.replace_server(Duration::ZERO)?;
-    callers.one_answered()?;
-    ends.all_ended(&callers)?;
-    let (before, served_before) = (callers.stats(), ends.stats()?);
-    callers.set_on(true)?;
-    callers.wait_for_calls(run.tier.pick(3_000, 30_000))?;
-    callers.set_on(false)?;
-    ends.all_ended(&callers)?;
-    outcomes::counters_agree(
-        (before, callers.stats()),
-        (served_before, ends.stats()?),
-        &mut figures,
-    );
+    // These processes live on to the end.
+    ends.set_calm(true);
+    let mut before = ends.quiet()?;
+    for phase in [Phase::Faults, Phase::Calm, Phase::Patient] {
+        match phase {
+            Phase::Faults => {
+                ends.set_calm(false);
+                ends.tell("call")?;
+                for _ in 0..rounds_without_kills {
+                    ends.torture(ON_THE_WAY, &mut draw)?;
+                }
+                ends.set_calm(true);
+            }
+            Phase::Calm => {
+                ends.tell("call")?;
+                ends.wait_for_calls(run.tier.pick(3_000, 30_000))?;
+            }
+            Phase::Patient => {
+                ends.tell("call-patiently")?;
+                ends.wait_for_calls(run.tier.pick(1_000, 10_000))?;
+            }
+        }
+        let after = ends.quiet()?;
+        agreement::check(phase, ends.lives(), &before, &after, &mut figures);
+        before = after;
+    }
+    ends.end()?;
 
-    let outcomes = Outcomes::new(callers.end()?, ends.end()?);
-    outcomes.check(LATE, &mut figures);
-    outcomes.add_to(&mut figures);
-    figures.add("kills of the other node", ends.kills());
+    verdict::check(&ends.journal, &mut figures);
+    verdict::add_to(&ends.journal, &mut figures);
+    let [one, two] = ends.kills;
+    figures.add("kills", format!("{one} and {two}"));
     figures.verdict()
 }

@@ -138,8 +138,9 @@ pub struct ServedStats {
     /// How many are with handlers, or wait for one.
     pub serving: u64,
     /// Answers that could not be queued: the queue was full until the deadline, or the group could hold no more answers
-    /// that wait, or the caller's node was forgotten, or this one stopped. They are among `answered` and `failed`. An
-    /// answer that the queue drops later counts there, as other frames do.
+    /// that wait, or the caller's node was forgotten, or this one stopped. They are among `answered` and `failed`. One
+    /// that is longer than a frame also counts here if not all of it was written by the deadline; if all of it was queued
+    /// by then, it may come all the same. An answer that the queue drops later counts there, as other frames do.
     pub lost_answers: u64,
 }
 
