@@ -488,9 +488,9 @@ axt_code axt_register(const axt_context *context,
                       uint32_t threads,
                       axt_error *error);
 
-// Has `on_message` called for the messages of all groups that no other registration is for; see axt_register. The
-// messages of one connection for one group stay in order. Those of different groups may change places and, with several
-// threads, run at once.
+// Has `on_message` called for the messages of all groups that no other registration is for; see axt_register. With 0
+// threads or one, the messages of one connection stay in order, whatever their groups. With more, those of different
+// groups may change places and run at once.
 axt_code axt_register_all(const axt_context *context,
                           axt_transport transport,
                           axt_on_message on_message,
@@ -507,7 +507,8 @@ axt_code axt_register_batches(const axt_context *context,
                               uint32_t threads,
                               axt_error *error);
 
-// Does the same as axt_register_all, with one call for the messages that were received together.
+// Does the same as axt_register_all, with one call for the messages for one group that were received together. Those of
+// different groups may change places, however many threads there are.
 axt_code axt_register_all_batches(const axt_context *context,
                                   axt_transport transport,
                                   axt_on_batch on_batch,

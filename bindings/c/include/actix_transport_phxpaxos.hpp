@@ -16,8 +16,7 @@
 // destructor. OnReceiveMessage is called on a thread of the library, for one message after another, and gets the
 // library's buffer, which is not copied. It is the thread that receives, as with PhxPaxos' default network: nothing is
 // received meanwhile. PhxPaxos' OnReceiveMessage only puts the message into a queue. The messages of one connection come
-// in order for each group; those of different groups may change places, as groups have nothing to do with each other.
-// Set("batch_frames", "1") keeps the order of the connection, and takes more time for each message.
+// in order, whatever their groups.
 #ifndef ACTIX_TRANSPORT_PHXPAXOS_HPP
 #define ACTIX_TRANSPORT_PHXPAXOS_HPP
 

@@ -191,6 +191,11 @@ impl Callback<OnMessages> {
         match self.on {
             OnMessages::Each(call) => {
                 while let Some(message) = inbound.next_with_group() {
+                    // Each may be for another group.
+                    let group = match message.first_chunk() {
+                        Some(group) => u32::from_le_bytes(*group),
+                        None => continue,
+                    };
                     // Goes behind the group, and may be taken back to it.
                     let bytes = message.as_ptr().wrapping_add(GROUP_BYTES);
                     // SAFETY: the function is one of C that does what the header says. All that is passed lives

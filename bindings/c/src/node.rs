@@ -133,7 +133,10 @@ impl Node {
                     started.push(serving);
                     match group {
                         Some(group) => transport.register(GroupId::new(group), actor)?,
-                        None => transport.catch_all(Some(actor)),
+                        None => match on {
+                            OnMessages::Each(_) => transport.catch_all_in_order(actor),
+                            OnMessages::Batch(_) => transport.catch_all(Some(actor)),
+                        },
                     }
                 }
                 Ok(())
@@ -186,12 +189,19 @@ impl Node {
             }
             _ => Serving::messages(&self.shared, self.id, on, user, threads)?,
         };
+        // Batches are of one group, and several threads run those of different groups at once.
+        let in_order = threads <= 1 && matches!(on, OnMessages::Each(_));
         match (&mut setup.stage, group.map(GroupId::new)) {
-            (Stage::Before(builder), Some(group)) => {
-                **builder = (**builder).clone().register(group, actor);
+            (Stage::Before(builder), group) => {
+                let before = (**builder).clone();
+                **builder = match group {
+                    Some(group) => before.register(group, actor),
+                    None if in_order => before.catch_all_in_order(actor),
+                    None => before.catch_all(actor),
+                };
             }
-            (Stage::Before(builder), None) => **builder = (**builder).clone().catch_all(actor),
             (Stage::Bound(transport), Some(group)) => transport.register(group, actor)?,
+            (Stage::Bound(transport), None) if in_order => transport.catch_all_in_order(actor),
             (Stage::Bound(transport), None) => transport.catch_all(Some(actor)),
             (Stage::Stopped, _) => return Err(AXT_STOPPED.into()),
         }

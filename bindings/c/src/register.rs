@@ -46,9 +46,9 @@ pub unsafe extern "C" fn axt_register(
     }
 }
 
-/// Has `on_message` called for the messages of all groups that no other registration is for; see axt_register. The
-/// messages of one connection for one group stay in order. Those of different groups may change places and, with several
-/// threads, run at once.
+/// Has `on_message` called for the messages of all groups that no other registration is for; see axt_register. With 0
+/// threads or one, the messages of one connection stay in order, whatever their groups. With more, those of different
+/// groups may change places and run at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_register_all(
     context: *const axt_context,
@@ -91,7 +91,8 @@ pub unsafe extern "C" fn axt_register_batches(
     }
 }
 
-/// Does the same as axt_register_all, with one call for the messages that were received together.
+/// Does the same as axt_register_all, with one call for the messages for one group that were received together. Those of
+/// different groups may change places, however many threads there are.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_register_all_batches(
     context: *const axt_context,
