@@ -2,6 +2,7 @@
 
 pub(crate) mod builder;
 mod calls;
+mod groups;
 pub(crate) mod node;
 mod running;
 pub(crate) mod shutdown;
