@@ -93,11 +93,31 @@ fn what_is_behind_a_refused_frame_is_not_offered() {
     assert_eq!(stats.rejected.total().frames, 1);
 
     let reserved = [(GROUP, b"c"), (GroupId::RESERVED, b"d"), (GROUP, b"e")];
+    for (first, left) in [(0, 2), (1, 2)] {
+        let mut staged = Staged::new();
+        staged.refill(&mut reserved[first..].iter().copied());
+        let (_, pushed) = queue.push_staged((), &mut staged, at(0), WhenFull::Refuse);
+        assert_eq!(pushed, Err(Refusal::ReservedGroup));
+        assert_eq!(staged.into_frames().count(), left);
+    }
+    let only_reserved = [(GroupId::RESERVED, b"f")];
     let mut staged = Staged::new();
-    staged.refill(&mut reserved.into_iter());
+    staged.refill(&mut only_reserved.into_iter());
     let (_, pushed) = queue.push_staged((), &mut staged, at(0), WhenFull::Refuse);
     assert_eq!(pushed, Err(Refusal::ReservedGroup));
-    assert_eq!(staged.into_frames().count(), 2);
+}
+
+#[test]
+fn a_queue_that_has_ended_takes_none_of_them() {
+    for end in [SendQueue::<()>::seal, SendQueue::close] {
+        let queue = queue(limits());
+        end(&queue);
+        assert_eq!(
+            push_all(&queue, &[b"a", b"b"], 0),
+            (0, Err(Refusal::Stopped))
+        );
+        assert!(!queue.has_frames());
+    }
 }
 
 #[test]
@@ -166,4 +186,23 @@ fn a_part_is_bounded_in_frames_and_bytes_however_long_the_iterator_is() {
         assert!(staged.refill(&mut endless), "and nothing is added to it");
         assert_eq!(staged.into_frames().count(), expected, "{len}");
     }
+}
+
+/// The iterator may promise more than it gives, and its items may be long themselves.
+#[test]
+#[cfg_attr(miri, ignore = "counts allocations")]
+fn little_is_reserved_for_what_an_iterator_promises() {
+    const LEN: usize = 48 << 10;
+
+    let taken = allocation_counter::measure(|| {
+        let mut staged = Staged::new();
+        let mut frames = std::iter::repeat_n((GROUP, [0_u8; LEN]), 1000);
+        assert!(staged.refill(&mut frames));
+        assert_eq!(
+            staged.into_frames().count(),
+            2,
+            "up to the length of a part"
+        );
+    });
+    assert!(taken.bytes_max < 8 * LEN as u64, "{}", taken.bytes_max);
 }
