@@ -36,6 +36,24 @@ fn the_reserved_group_is_refused() {
 }
 
 #[test]
+fn what_the_crate_sends_to_the_reserved_group_keeps_the_bounds() {
+    let queue = queue(Limits {
+        bytes: HEADER + 10,
+        frame: HEADER + 10,
+        ..limits()
+    });
+    let pushed = queue.push_reserved((), [0; 11], at(0), WhenFull::Refuse);
+    let (refusal, _) = pushed.expect_err("too long");
+    assert_eq!(refusal, Refusal::TooLarge { len: 11, max: 10 });
+    let pushed = queue.push_reserved((), [0; 10], at(0), WhenFull::Refuse);
+    drop(pushed.expect("just short enough"));
+    let pushed = queue.push_reserved((), [], at(0), WhenFull::Refuse);
+    let (refusal, _) = pushed.expect_err("no room");
+    assert_eq!(refusal, Refusal::Full(QueueLimit::Bytes));
+    assert_eq!(balanced(&queue).queued, Count::one(HEADER + 10));
+}
+
+#[test]
 fn a_frame_above_the_limit_is_refused_and_the_refusal_names_the_limit() {
     let queue = queue(Limits {
         frame: 10,

@@ -304,6 +304,15 @@ fn a_frame_with_an_age_limit_of_its_own_wakes_whoever_waits_for_one() {
 }
 
 #[test]
+fn a_long_frame_without_terms_is_not_taken_for_one_that_has_some() {
+    let queue = queue(limits());
+    push(&queue, &[0; LARGE_FROM], 0).expect("room");
+    push_own(&queue, b"beat", keyed(KEY), 0).expect("room");
+    write(&queue);
+    assert_eq!(keys(&queue), 0, "both were written");
+}
+
+#[test]
 fn what_waits_for_room_keeps_its_terms() {
     let queue = queue(limits());
     for _ in 0..4 {

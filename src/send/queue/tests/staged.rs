@@ -178,7 +178,15 @@ fn a_burst_uses_only_room_that_those_who_wait_do_not_need() {
 
 #[test]
 fn a_part_is_bounded_in_frames_and_bytes_however_long_the_iterator_is() {
-    for (len, expected) in [(0, 1024), (56, 1024), (92, 656), (8 << 10, 8), (1 << 20, 1)] {
+    let parts = [
+        (0, 1024),
+        (56, 1024),
+        (92, 656),
+        (1016, 64),
+        (8 << 10, 8),
+        (1 << 20, 1),
+    ];
+    for (len, expected) in parts {
         let payload = vec![0; len];
         let mut staged = Staged::new();
         let mut endless = std::iter::repeat_with(|| (GROUP, &payload[..]));
@@ -192,17 +200,14 @@ fn a_part_is_bounded_in_frames_and_bytes_however_long_the_iterator_is() {
 #[test]
 #[cfg_attr(miri, ignore = "counts allocations")]
 fn little_is_reserved_for_what_an_iterator_promises() {
-    const LEN: usize = 48 << 10;
+    const LEN: usize = 2000;
 
     let taken = allocation_counter::measure(|| {
         let mut staged = Staged::new();
         let mut frames = std::iter::repeat_n((GROUP, [0_u8; LEN]), 1000);
         assert!(staged.refill(&mut frames));
-        assert_eq!(
-            staged.into_frames().count(),
-            2,
-            "up to the length of a part"
-        );
+        assert_eq!(staged.into_frames().count(), 33, "as many as a part has");
     });
-    assert!(taken.bytes_max < 8 * LEN as u64, "{}", taken.bytes_max);
+    // Once when they are taken from the iterator, and once when they are given back.
+    assert!(taken.bytes_max < 40 * 2 * LEN as u64, "{}", taken.bytes_max);
 }
