@@ -2,12 +2,13 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use actix::prelude::*;
 use actix_transport::{
-    Config, DropReason, GroupId, GroupOverflow, PeerEvent, Placement, QueueLimit, SendError,
-    Transport, Via,
+    Config, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent, Placement, QueueLimit,
+    SendError, Transport, Via,
 };
 use tokio::net::UdpSocket as AsyncUdpSocket;
 
@@ -523,6 +524,67 @@ fn a_datagram_that_nobody_receives_does_no_harm() {
     }
 }
 
+/// The system finds no way from a loopback address to one on another network.
+#[test]
+fn datagrams_that_the_system_refuses_are_counted_and_those_behind_them_go_out() {
+    for config in placements() {
+        run(async {
+            let (a, b) = (node(config.clone()), node(config));
+            let mut seen = serve(&b, [1]);
+            let elsewhere = "192.0.2.1:7001".parse().expect("an address");
+            for _ in 0..3 {
+                a.send_datagram(elsewhere, group(1), "lost").expect("room");
+            }
+            a.send_datagram(b.local_addr(), group(1), "there")
+                .expect("room");
+            assert_eq!(seen.next().await.payload, "there");
+            until("counted", || a.stats().udp.written.frames == 1).await;
+            let stats = a.stats();
+            assert_eq!(stats.udp.dropped.failed.frames, 3);
+            assert_eq!(stats.links.datagram_stalls, 0, "the socket is fine");
+            end([a, b]).await;
+        });
+    }
+}
+
+/// An actor that reports how many frames its batches have.
+struct Batches(tokio::sync::mpsc::UnboundedSender<usize>);
+
+impl Actor for Batches {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Batches {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+        let _ = self.0.send(inbound.count());
+    }
+}
+
+#[test]
+fn datagrams_of_one_sender_are_delivered_together_up_to_a_bound_in_bytes() {
+    const LEN: usize = 1000;
+    const FRAMES: usize = 80;
+    const FIT: usize = (64 << 10) / (LEN + 8);
+
+    run(async {
+        // It runs on this thread, so it reads all of them in one go when this future waits.
+        let b = node(current());
+        let (tell, mut batches) = tokio::sync::mpsc::unbounded_channel();
+        let actor = Batches(tell).start();
+        b.register(group(1), actor.recipient()).expect("free group");
+        let raw = socket();
+        for _ in 0..FRAMES {
+            let datagram = datagram(1, &[b'd'; LEN]);
+            raw.send_to(&datagram, b.local_addr()).expect("sent");
+        }
+        assert_eq!(batches.recv().await, Some(FIT));
+        assert_eq!(batches.recv().await, Some(FRAMES - FIT));
+        end([b]).await;
+    });
+}
+
 /// Sends to an address that no datagram can go to. The send must be refused with the payload.
 fn refuses(a: &Transport, addr: &str) {
     let addr = addr.parse().expect("an address");
@@ -577,7 +639,9 @@ fn while_there_are_no_descriptors_datagrams_wait_or_go_stale_and_then_come_throu
                 .await
                 .expect("sent");
             // The stalls last 100, 200 and 400 ms.
+            let began = Instant::now();
             until("stalled", || a.stats().links.datagram_stalls == 4).await;
+            assert!(began.elapsed() >= Duration::from_millis(700));
             assert_eq!(a.stats().udp.dropped.stale.frames, 1);
             drop(hoard);
 
