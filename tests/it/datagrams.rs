@@ -724,13 +724,13 @@ fn datagrams_that_the_kernel_had_no_room_for_are_counted() {
     });
 }
 
-/// Shuts this transport's socket for datagrams down, as another process that shares it can do.
+/// Returns handles to this transport's socket for datagrams, as another process that shares it can have them.
 #[cfg(target_os = "linux")]
-fn shut_down(transport: &Transport, how: std::net::Shutdown) {
+fn sockets_of(transport: &Transport) -> Vec<socket2::Socket> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
     let own = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
-    let mut found = 0;
+    let mut found = Vec::new();
     for fd in std::fs::read_dir("/proc/self/fd").expect("linux") {
         let name = fd.expect("linux").file_name();
         let fd = name.to_str().and_then(|name| name.parse().ok());
@@ -743,12 +743,42 @@ fn shut_down(transport: &Transport, how: std::net::Shutdown) {
         let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket());
         let is_udp = socket.r#type().ok() == Some(socket2::Type::DGRAM);
         if is_udp && addr == Some(transport.local_addr()) {
-            // The system shuts it down, and says that it is not connected.
-            let _ = socket.shutdown(how);
-            found += 1;
+            found.push(socket);
         }
     }
-    assert!(found > 0);
+    assert!(!found.is_empty());
+    found
+}
+
+/// The system may report that a datagram was not received when the next one is read. That says nothing of reading.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_error_of_a_datagram_that_was_sent_does_not_end_receiving() {
+    let test = "datagrams::an_error_of_a_datagram_that_was_sent_does_not_end_receiving";
+    alone(test, || {
+        run(async {
+            // It runs on this thread, so it reads only when this future waits.
+            let a = node(current());
+            let mut seen = serve(&a, [1]);
+            until("attached", || a.datagram_buffers().is_some()).await;
+            for _ in 0..3 {
+                let raw = socket();
+                // A socket that is connected learns that nobody receives what it sends.
+                let sockets = sockets_of(&a);
+                for socket in &sockets {
+                    socket.connect(&addr_of(&raw).into()).expect("loopback");
+                }
+                raw.send_to(&datagram(1, b"there"), a.local_addr())
+                    .expect("sent");
+                drop(raw);
+                sockets[0].send(b"lost").expect("sent");
+                assert_eq!(seen.next().await.payload, "there");
+            }
+            let links = a.stats().links;
+            assert_eq!((links.datagram_stalls, links.restarts), (0, 0));
+            end([a]).await;
+        });
+    });
 }
 
 #[cfg(target_os = "linux")]
@@ -768,7 +798,10 @@ fn a_socket_that_is_shut_down_from_outside_is_bound_again() {
                 a.send_datagram(b.local_addr(), group(1), "before")
                     .expect("room");
                 at_b.next().await;
-                shut_down(&a, how);
+                for socket in sockets_of(&a) {
+                    // The system shuts it down, and says that it is not connected.
+                    let _ = socket.shutdown(how);
+                }
                 // This one finds a socket that cannot send, and is sent by the next one.
                 a.send_datagram(b.local_addr(), group(1), "after")
                     .expect("room");
