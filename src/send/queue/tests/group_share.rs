@@ -14,13 +14,13 @@ use crate::{
     wire::call::CallFrame,
 };
 
-const NOISY: GroupId = GroupId::new(7);
-const QUIET: GroupId = GroupId::new(8);
+pub(super) const NOISY: GroupId = GroupId::new(7);
+pub(super) const QUIET: GroupId = GroupId::new(8);
 
-const SHARE_FULL: Refusal = Refusal::Full(QueueLimit::GroupShare);
+pub(super) const SHARE_FULL: Refusal = Refusal::Full(QueueLimit::GroupShare);
 
 /// Eight frames or 1,000 bytes, of which a group may have three frames or 300 bytes.
-fn shared(overflow: Overflow) -> Arc<SendQueue> {
+pub(super) fn shared(overflow: Overflow) -> Arc<SendQueue> {
     queue(Limits {
         frames: 8,
         bytes: 1000,
@@ -33,7 +33,7 @@ fn shared(overflow: Overflow) -> Arc<SendQueue> {
     })
 }
 
-fn push_to(queue: &SendQueue, group: GroupId, payload: &[u8]) -> Result<(), Refusal> {
+pub(super) fn push_to(queue: &SendQueue, group: GroupId, payload: &[u8]) -> Result<(), Refusal> {
     let pushed = queue.push((), group, payload, at(0));
     pushed.map(drop).map_err(|(refusal, back)| {
         assert_eq!(back, payload);
@@ -70,7 +70,7 @@ fn is_ready(pushing: &mut Pushing<'_>) -> bool {
 }
 
 /// Returns the groups and payloads of the frames of the batch.
-fn contents(batch: &Batch) -> Vec<(GroupId, Vec<u8>)> {
+pub(super) fn contents(batch: &Batch) -> Vec<(GroupId, Vec<u8>)> {
     let mut contents = Vec::new();
     for chunk in &batch.chunks {
         let bytes = chunk.parts().concat();
@@ -107,6 +107,19 @@ fn a_group_is_refused_above_its_share_in_frames_or_bytes_and_the_others_have_roo
     let rejected = balanced(&queue).rejected;
     assert_eq!(rejected.full_share, Count::new(2, 9 + 201));
     assert_eq!(rejected.total(), rejected.full_share);
+}
+
+#[test]
+fn what_can_never_enter_is_refused_for_that_and_not_for_a_full_share() {
+    let queue = shared(Overflow::RejectNewest);
+    for _ in 0..3 {
+        push_to(&queue, NOISY, b"x").unwrap();
+    }
+    let refused = push_to(&queue, NOISY, &[0; 50_000]);
+    assert!(
+        matches!(refused, Err(Refusal::TooLarge { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -407,91 +420,4 @@ fn the_end_refuses_those_who_are_held_back_as_well() {
         drop(gives_up);
         assert_eq!(balanced(&queue).rejected.stopped.frames, 1);
     }
-}
-
-/// Wherever a write ends. That no chunk is counted twice is checked by the queue itself in this build.
-#[test]
-#[cfg_attr(miri, ignore = "takes minutes")]
-fn a_frame_leaves_the_share_of_its_group_with_its_last_byte() {
-    // The second chunk begins with a frame that is shorter than the part of the one before it that a write
-    // may leave.
-    let chunks: [&[(GroupId, &[u8])]; 3] = [
-        &[(NOISY, b"1"), (QUIET, b"a longer one")],
-        &[(QUIET, b""), (NOISY, b"2"), (NOISY, b"")],
-        &[(NOISY, b"three"), (QUIET, b"4")],
-    ];
-    let ends = |of: GroupId| {
-        let mut end = 0;
-        let ends = chunks
-            .concat()
-            .into_iter()
-            .filter_map(move |(group, payload)| {
-                end += HEADER + payload.len();
-                (group == of).then_some(end)
-            });
-        ends.collect::<Vec<_>>()
-    };
-    let limits = Limits {
-        frames: 100,
-        share: Some(GroupShare {
-            frames: 6,
-            bytes: 100_000,
-        }),
-        ..limits()
-    };
-    let len = *ends(QUIET).last().expect("it has the last frame");
-    for written in 0..=len {
-        let queue = queue(limits);
-        for (millis, chunk) in (0..).zip(chunks) {
-            for (group, payload) in chunk {
-                let pushed = queue.push((), *group, *payload, at(millis));
-                drop(pushed.expect("room"));
-            }
-        }
-        let mut batch = take(&queue, 3);
-        batch.advance(written / 3);
-        batch.advance(written - written / 3);
-        for group in [NOISY, QUIET] {
-            let held = ends(group).iter().filter(|end| **end > written).count();
-            let more = (0..10).take_while(|_| push_to(&queue, group, b"x").is_ok());
-            assert_eq!(held + more.count(), 6, "{written}");
-        }
-        balanced(&queue);
-    }
-}
-
-#[test]
-fn what_was_written_is_in_flight_no_more() {
-    let queue = shared(Overflow::DropOldest);
-    for payload in [b"1", b"2", b"3"] {
-        push_to(&queue, NOISY, payload).unwrap();
-    }
-    let mut batch = take(&queue, 0);
-    assert_eq!(push_to(&queue, NOISY, b"4"), Err(SHARE_FULL));
-    batch.advance(2 * 9);
-    for payload in [b"4", b"5", b"6"] {
-        assert_eq!(
-            push_to(&queue, NOISY, payload),
-            Ok(()),
-            "evicts from the queued"
-        );
-    }
-    drop(batch);
-    assert_eq!(push_to(&queue, NOISY, b"7"), Ok(()));
-    let kept = contents(&take(&queue, 0));
-    let kept: Vec<_> = kept.iter().map(|(_, payload)| payload[0]).collect();
-    assert_eq!(kept, b"567");
-}
-
-#[test]
-fn what_can_never_enter_is_refused_for_that_and_not_for_a_full_share() {
-    let queue = shared(Overflow::RejectNewest);
-    for _ in 0..3 {
-        push_to(&queue, NOISY, b"x").unwrap();
-    }
-    let refused = push_to(&queue, NOISY, &[0; 50_000]);
-    assert!(
-        matches!(refused, Err(Refusal::TooLarge { .. })),
-        "{refused:?}"
-    );
 }

@@ -14,6 +14,7 @@ mod receipts;
 mod staged;
 mod waiting;
 mod waking;
+mod written_share;
 
 use std::{
     io::IoSlice,
