@@ -529,6 +529,24 @@ fn datagrams_that_were_read_are_delivered_even_if_the_udp_actor_panics() {
     });
 }
 
+/// Otherwise the tests that have a writer panic there would not be about what they say.
+#[test]
+fn the_failpoint_in_the_middle_of_a_write_is_not_hit_by_a_frame_that_is_written_at_once() {
+    let [.., current] = configs();
+    run(async {
+        let (a, faults) = fragile(current.clone());
+        let b = node(current);
+        let mut seen = serve(&b, [1]);
+        faults.arm(Failpoint::MidWrite);
+        for number in 0..3 {
+            passes(&a, b.local_addr(), number, &mut seen).await;
+        }
+        assert!(!faults.spent());
+        assert_eq!(a.stats().links.restarts, 0);
+        balanced([&a, &b]);
+    });
+}
+
 /// Those of the second sender are read together with those of the first, and wait until these are delivered.
 #[test]
 fn datagrams_that_were_read_and_not_delivered_when_the_udp_actor_panics_are_counted() {

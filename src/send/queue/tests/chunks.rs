@@ -310,3 +310,32 @@ fn the_memory_that_is_kept_for_speed_is_given_back() {
         assert!(kept.bytes_current < 4096, "{}", kept.bytes_current);
     }
 }
+
+#[test]
+fn frames_in_a_row_of_one_group_are_counted_together() {
+    let queue = queue(wide());
+    for group in [1, 1, 2, 1] {
+        let pushed = queue.push((), GroupId::new(group), b"x", at(0));
+        drop(pushed.expect("room"));
+    }
+    let batch = take(&queue, 0);
+    let mut rows = Vec::new();
+    let counted = batch.chunks[0].each_group(usize::MAX, |group, count| {
+        rows.push((group.get(), count.frames));
+    });
+    assert_eq!(rows, [(1, 2), (2, 1), (1, 1)]);
+    assert_eq!(counted, 4 * 9);
+}
+
+#[test]
+fn more_bytes_than_a_chunk_has_are_all_of_its_frames() {
+    let chunk = || {
+        let mut chunk = Chunk::encoded((), 0, at(0), Vec::new());
+        (0..3).for_each(|_| chunk.append(GROUP, [b"x", b""], 100));
+        chunk
+    };
+    let mut cursor = 3 * 9 + 5;
+    assert_eq!(chunk().pop_frames(&mut cursor), Count::new(3, 3 * 9));
+    assert_eq!(cursor, 5);
+    assert_eq!(chunk().keep_frames_of(3 * 9 + 5), Count::ZERO);
+}

@@ -196,6 +196,25 @@ fn a_part_is_bounded_in_frames_and_bytes_however_long_the_iterator_is() {
     }
 }
 
+/// Then the bounds are looked at once for all of them.
+#[test]
+fn frames_that_fit_together_are_admitted_together_unless_groups_have_shares() {
+    use crate::send::queue::admission::Together;
+
+    let share = GroupShare {
+        frames: 4,
+        bytes: 100_000,
+    };
+    for (share, frames, expected) in [(None, 4, true), (None, 5, false), (Some(share), 4, false)] {
+        let limits = Limits { share, ..limits() };
+        let mut together = Together::default();
+        (0..frames).for_each(|_| together.add(GROUP, 9));
+        let queue = queue(limits);
+        let admitted = queue.locked(|state| state.admits_all(&limits, &together));
+        assert_eq!(admitted, expected);
+    }
+}
+
 /// The iterator may promise more than it gives, and its items may be long themselves.
 #[test]
 #[cfg_attr(miri, ignore = "counts allocations")]

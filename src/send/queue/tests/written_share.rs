@@ -1,4 +1,4 @@
-//! The share of a group while its frames are written.
+//! The share of a group while its frames are written, and which of its frames are evicted.
 
 use super::{
     group_share::{NOISY, QUIET, SHARE_FULL, contents, push_to, shared},
@@ -77,4 +77,18 @@ fn what_was_written_is_in_flight_no_more() {
     let kept = contents(&take(&queue, 0));
     let kept: Vec<_> = kept.iter().map(|(_, payload)| payload[0]).collect();
     assert_eq!(kept, b"567");
+}
+
+/// So that each frame that evicts another is not looked for among all that are queued.
+#[test]
+fn the_oldest_frame_of_a_group_is_looked_for_behind_those_that_were_evicted() {
+    let queue = shared(Overflow::DropOldest);
+    for payload in [b"0", b"1", b"2", b"3", b"4"] {
+        push_to(&queue, NOISY, payload).unwrap();
+    }
+    let oldest = queue.locked(|state| {
+        let shares = state.shares.as_ref();
+        shares.map(|shares| shares.oldest(NOISY))
+    });
+    assert_eq!(oldest, Some(2));
 }
