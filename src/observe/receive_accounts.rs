@@ -261,7 +261,91 @@ impl NotDelivered {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+    use crate::Stats;
+
+    /// Returns the counters, after checking that they balance.
+    fn balanced(accounts: &ReceiveAccounts) -> ReceiveStats {
+        let inbound = accounts.stats();
+        let stats = Stats {
+            inbound,
+            ..Stats::default()
+        };
+        stats.balance().expect("every frame is in one place");
+        inbound
+    }
+
+    #[test]
+    fn what_is_numbered_moves_its_sender_on() {
+        let accounts = ReceiveAccounts::default();
+        let next = Arc::new(AtomicU64::new(5));
+        accounts.receive_part();
+        assert_eq!(balanced(&accounts).announced, 0, "not numbered");
+        let numbered = accounts.numbered(next.clone());
+        numbered.receive(Count::new(2, 20));
+        numbered.receive_part();
+        numbered.missing(4);
+        assert_eq!(next.load(Relaxed), 5 + 3);
+        let stats = balanced(&accounts);
+        assert_eq!(stats.received, Count::new(2, 20), "a part is no frame");
+        assert_eq!((stats.numbered, stats.missing, stats.announced), (3, 4, 7));
+    }
+
+    #[test]
+    fn what_nobody_handled_is_superseded_only_once_a_later_incarnation_has_come() {
+        let accounts = ReceiveAccounts::default();
+        assert_eq!(accounts.not_handled(), NotDelivered::ActorGone);
+        let later = CancellationToken::new();
+        let of_sender = accounts.until_superseded(later.clone());
+        assert_eq!(of_sender.not_handled(), NotDelivered::ActorGone);
+        accounts.stopping();
+        assert_eq!(of_sender.not_handled(), NotDelivered::Stopped);
+        later.cancel();
+        let numbered = of_sender.numbered(Arc::default());
+        assert_eq!(numbered.not_handled(), NotDelivered::Superseded);
+        assert_eq!(accounts.not_handled(), NotDelivered::Stopped);
+        of_sender.receive(Count::one(10));
+        assert_eq!(
+            accounts.stats().received,
+            Count::one(10),
+            "counted together"
+        );
+    }
+
+    #[test]
+    fn each_way_in_which_a_connection_fails_has_a_counter() {
+        let accounts = ReceiveAccounts::default();
+        accounts.malformed();
+        (0..2).for_each(|_| accounts.timed_out());
+        (0..3).for_each(|_| accounts.given_up());
+        (0..4).for_each(|_| accounts.truncated());
+        let stats = accounts.stats();
+        let counters = [
+            stats.malformed,
+            stats.timed_out,
+            stats.given_up,
+            stats.truncated,
+        ];
+        assert_eq!(counters, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn all_is_drained_once_nothing_is_in_delivery() {
+        let accounts = ReceiveAccounts::default();
+        assert!(accounts.drained().now_or_never().is_some());
+        accounts.receive(Count::new(3, 30));
+        let mut drained = std::pin::pin!(accounts.drained());
+        assert!(drained.as_mut().now_or_never().is_none());
+        accounts.settle(Count::new(2, 20), &[]);
+        assert!(drained.as_mut().now_or_never().is_none());
+        accounts.settle(Count::ZERO, &[(NotDelivered::Overflow, Count::one(10))]);
+        assert!(drained.now_or_never().is_some());
+        let stats = balanced(&accounts);
+        assert_eq!(stats.delivered, Count::new(2, 20));
+        assert_eq!(stats.dropped.overflow, Count::one(10));
+    }
 
     #[test]
     fn each_reason_has_a_counter_of_its_own() {

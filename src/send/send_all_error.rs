@@ -94,3 +94,22 @@ impl<I: Iterator> fmt::Debug for SendAllError<I> {
 }
 
 impl<I: Iterator> Error for SendAllError<I> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What it does then is not defined for all iterators.
+    #[test]
+    fn an_iterator_that_has_ended_is_not_asked_again() {
+        let group = GroupId::new(1);
+        let mut left = vec![None, Some((group, "b")), Some((group, "a"))];
+        let mut frames = std::iter::from_fn(|| left.pop().expect("it has ended"));
+        let mut staged = Staged::new();
+        assert!(staged.refill(&mut frames));
+        let err = SendAllError::new(Refusal::Stopped, staged, frames);
+        assert_eq!(err.size_hint(), (2, Some(2)));
+        let payloads: Vec<_> = err.map(|(_, payload)| payload).collect();
+        assert_eq!(payloads, ["a", "b"]);
+    }
+}

@@ -5,31 +5,32 @@ use std::{
     time::Duration,
 };
 
+use actix::prelude::*;
 use actix_transport::{
-    Config, DropReason, GroupId, GroupOverflow, PeerEvent, Placement, QueueLimit, SendError,
-    Transport, Via,
+    Config, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent, Placement, QueueLimit,
+    SendError, Transport, Via,
 };
 use tokio::net::UdpSocket as AsyncUdpSocket;
 
 use crate::support::*;
 
 /// A plain UDP socket, to send any datagram from.
-fn socket() -> UdpSocket {
+pub(crate) fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("free port");
     socket.set_nonblocking(true).expect("a socket");
     socket
 }
 
-fn addr_of(socket: &UdpSocket) -> SocketAddr {
+pub(crate) fn addr_of(socket: &UdpSocket) -> SocketAddr {
     socket.local_addr().expect("bound")
 }
 
-fn current() -> Config {
+pub(crate) fn current() -> Config {
     Config::default().placement(Placement::Current)
 }
 
 /// A frame as a datagram carries it.
-fn datagram(group: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn datagram(group: u32, payload: &[u8]) -> Vec<u8> {
     wire(group, payload).split_off(4)
 }
 
@@ -523,6 +524,44 @@ fn a_datagram_that_nobody_receives_does_no_harm() {
     }
 }
 
+/// An actor that reports how many frames its batches have.
+struct Batches(tokio::sync::mpsc::UnboundedSender<usize>);
+
+impl Actor for Batches {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Batches {
+    type Result = ();
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+        let _ = self.0.send(inbound.count());
+    }
+}
+
+#[test]
+fn datagrams_of_one_sender_are_delivered_together_up_to_a_bound_in_bytes() {
+    const LEN: usize = 1000;
+    const FRAMES: usize = 80;
+    const FIT: usize = (64 << 10) / (LEN + 8);
+
+    run(async {
+        // It runs on this thread, so it reads all of them in one go when this future waits.
+        let b = node(current());
+        let (tell, mut batches) = tokio::sync::mpsc::unbounded_channel();
+        let actor = Batches(tell).start();
+        b.register(group(1), actor.recipient()).expect("free group");
+        let raw = socket();
+        for _ in 0..FRAMES {
+            let datagram = datagram(1, &[b'd'; LEN]);
+            raw.send_to(&datagram, b.local_addr()).expect("sent");
+        }
+        assert_eq!(batches.recv().await, Some(FIT));
+        assert_eq!(batches.recv().await, Some(FRAMES - FIT));
+        end([b]).await;
+    });
+}
+
 /// Sends to an address that no datagram can go to. The send must be refused with the payload.
 fn refuses(a: &Transport, addr: &str) {
     let addr = addr.parse().expect("an address");
@@ -555,173 +594,5 @@ fn a_datagram_to_an_unusable_address_is_refused_and_the_error_names_the_address(
             refuses(&a, addr);
         }
         end([a]).await;
-    });
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn while_there_are_no_descriptors_datagrams_wait_or_go_stale_and_then_come_through() {
-    let test = "datagrams::while_there_are_no_descriptors_datagrams_wait_or_go_stale_and_then_come_through";
-    alone_after("ulimit -n 64", test, || {
-        run(async {
-            let raw = AsyncUdpSocket::from_std(socket()).expect("a runtime");
-            let to = raw.local_addr().expect("bound");
-            // The transport runs on this thread. It has its sockets when `bind` returns, but it
-            // attaches them to the runtime only when this future waits.
-            let a = node(current().stale_after(Duration::from_millis(250)));
-            let mut seen = serve(&a, [1]);
-            let null = || std::fs::File::open("/dev/null");
-            let hoard: Vec<_> = std::iter::from_fn(|| null().ok()).collect();
-            a.send_datagram(to, group(1), "stale").expect("room");
-            raw.send_to(&datagram(1, b"received"), a.local_addr())
-                .await
-                .expect("sent");
-            // The stalls last 100, 200 and 400 ms.
-            until("stalled", || a.stats().links.datagram_stalls == 4).await;
-            assert_eq!(a.stats().udp.dropped.stale.frames, 1);
-            drop(hoard);
-
-            assert_eq!(seen.next().await.payload, "received");
-            a.send_datagram(to, group(1), "sent").expect("room");
-            let mut buffer = [0; 100];
-            let (len, _) = raw.recv_from(&mut buffer).await.expect("a datagram");
-            assert_eq!(&buffer[..len], datagram(1, b"sent"));
-            // The actor waited; it did not end and start again.
-            assert_eq!(a.stats().links.restarts, 0);
-            end([a]).await;
-        });
-    });
-}
-
-#[test]
-fn the_system_is_asked_for_buffers_as_large_as_configured_and_what_it_gave_is_told() {
-    run(async {
-        let given = |config: Config| {
-            let a = node(config);
-            let given = a.datagram_buffers().expect("switched on");
-            (a, given)
-        };
-        const SMALL: usize = 16 << 10;
-        const LARGE: usize = 64 << 10;
-        let (a, first) = given(
-            Config::default()
-                .udp_receive_buffer(SMALL)
-                .udp_send_buffer(LARGE),
-        );
-        let (b, second) = given(
-            Config::default()
-                .udp_receive_buffer(LARGE)
-                .udp_send_buffer(SMALL),
-        );
-        // Linux gives twice what it was asked for.
-        for (told, asked) in [
-            (first.receive, SMALL),
-            (first.send, LARGE),
-            (second.receive, LARGE),
-            (second.send, SMALL),
-        ] {
-            assert!((asked..=2 * asked).contains(&told), "{told} for {asked}");
-        }
-        // More than the system gives is no error.
-        let (c, most) = given(Config::default().udp_receive_buffer(1 << 30));
-        let (d, default) = given(Config::default());
-        assert!(default.receive > LARGE && default.receive <= most.receive);
-        let e = node(Config::default().udp(false));
-        assert_eq!(e.datagram_buffers(), None);
-        end([a, b, c, d, e]).await;
-    });
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn datagrams_that_the_kernel_had_no_room_for_are_counted() {
-    const SENT: u64 = 1_000;
-
-    run(async {
-        // The transport runs on this thread, so it reads nothing while all these are sent.
-        let b = node(current().udp_receive_buffer(16 << 10));
-        let mut seen = serve(&b, [1]);
-        let raw = socket();
-        for round in 1..=2 {
-            for _ in 0..SENT {
-                raw.send_to(&datagram(1, b"x"), b.local_addr())
-                    .expect("sent");
-            }
-            seen.next().await;
-            let all = || {
-                let stats = b.stats();
-                stats.inbound.received.frames + stats.links.datagrams_lost == round * SENT
-            };
-            until("all counted", all).await;
-            assert!(b.stats().links.datagrams_lost > 0);
-        }
-        assert!(b.stats().inbound.delivered.frames > 0);
-        end([b]).await;
-    });
-}
-
-/// Shuts this transport's socket for datagrams down, as another process that shares it can do.
-#[cfg(target_os = "linux")]
-fn shut_down(transport: &Transport, how: std::net::Shutdown) {
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-
-    let own = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
-    let mut found = 0;
-    for fd in std::fs::read_dir("/proc/self/fd").expect("linux") {
-        let name = fd.expect("linux").file_name();
-        let fd = name.to_str().and_then(|name| name.parse().ok());
-        let fd = fd.expect("a number");
-        // Some are of files, and other tests of this process close some meanwhile.
-        let Ok(copy) = pidfd_getfd(&own, fd, PidfdGetfdFlags::empty()) else {
-            continue;
-        };
-        let socket = socket2::Socket::from(copy);
-        let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket());
-        let is_udp = socket.r#type().ok() == Some(socket2::Type::DGRAM);
-        if is_udp && addr == Some(transport.local_addr()) {
-            // The system shuts it down, and says that it is not connected.
-            let _ = socket.shutdown(how);
-            found += 1;
-        }
-    }
-    assert!(found > 0);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_socket_that_is_shut_down_from_outside_is_bound_again() {
-    use std::net::Shutdown;
-
-    let test = "datagrams::a_socket_that_is_shut_down_from_outside_is_bound_again";
-    alone(test, || {
-        for (config, how) in placements()
-            .into_iter()
-            .flat_map(|config| [Shutdown::Read, Shutdown::Write].map(|how| (config.clone(), how)))
-        {
-            run(async {
-                let (a, b) = (node(config.clone()), node(config));
-                let (mut at_a, mut at_b) = (serve(&a, [1]), serve(&b, [1]));
-                a.send_datagram(b.local_addr(), group(1), "before")
-                    .expect("room");
-                at_b.next().await;
-                shut_down(&a, how);
-                // This one finds a socket that cannot send, and is sent by the next one.
-                a.send_datagram(b.local_addr(), group(1), "after")
-                    .expect("room");
-                assert_eq!(at_b.next().await.payload, "after");
-                until("counted", || a.stats().links.datagram_stalls == 1).await;
-                // What arrives before the new socket is bound is lost.
-                until("it receives again", || {
-                    b.send_datagram(a.local_addr(), group(1), "back")
-                        .expect("room");
-                    at_a.try_next().is_some()
-                })
-                .await;
-                assert_eq!(a.stats().links.datagram_stalls, 1);
-                assert_eq!(a.stats().links.restarts, 0);
-                assert!(a.datagram_buffers().is_some());
-                end([a, b]).await;
-            });
-        }
     });
 }

@@ -1,9 +1,13 @@
-//! A draining stop waits until all received frames are handled, however busy their actors are.
+//! A draining stop waits until all received frames are handled, however busy their actors are, and until what waits
+//! to be sent was sent.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use actix::prelude::*;
-use actix_transport::{Config, GroupOverflow, Inbound, Placement, Shutdown, Via};
+use actix_transport::{
+    Config, DropReason, GroupOverflow, Inbound, PeerEvent, Placement, Shutdown, Transport, Via,
+};
+use futures::{FutureExt, future::Either};
 
 use crate::support::*;
 
@@ -93,4 +97,80 @@ fn a_drain_delivers_what_a_closed_connection_had_left() {
             b.stats().balance().expect("nothing is missing");
         });
     }
+}
+
+/// A transport that has no descriptor for its UDP socket yet, and a datagram that waits for that.
+#[cfg(target_os = "linux")]
+async fn with_a_datagram_that_waits(to: SocketAddr) -> (Transport, Vec<std::fs::File>) {
+    // The transport runs on this thread. It attaches its sockets to the runtime only when this future waits.
+    let a = node(Config::default().placement(Placement::Current));
+    let null = || std::fs::File::open("/dev/null");
+    let hoard: Vec<_> = std::iter::from_fn(|| null().ok()).collect();
+    a.send_datagram(to, group(1), "x").expect("room");
+    until("stalled", || a.stats().links.datagram_stalls > 0).await;
+    (a, hoard)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_drain_waits_for_the_datagrams_that_wait_for_a_socket() {
+    let test = "draining::a_drain_waits_for_the_datagrams_that_wait_for_a_socket";
+    alone_after("ulimit -n 64", test, || {
+        run(async {
+            let raw = tokio::net::UdpSocket::bind("127.0.0.1:0").await;
+            let raw = raw.expect("free port");
+            let to = raw.local_addr().expect("bound");
+            let (a, hoard) = with_a_datagram_that_waits(to).await;
+            let mut stopping = Box::pin(a.stop(Shutdown::Drain(Duration::from_secs(60))));
+            assert!(stopping.as_mut().now_or_never().is_none(), "it waits");
+            let stalls = a.stats().links.datagram_stalls;
+            let stalled = until("stalled again", || a.stats().links.datagram_stalls > stalls);
+            match futures::future::select(stopping, std::pin::pin!(stalled)).await {
+                Either::Left((report, _)) => panic!("stopped before it was sent: {report:?}"),
+                Either::Right(((), stopping)) => {
+                    drop(hoard);
+                    assert!(stopping.await.datagrams.is_zero());
+                }
+            }
+            let mut buffer = [0; 100];
+            let (len, _) = raw.recv_from(&mut buffer).await.expect("a datagram");
+            assert_eq!(&buffer[..len], b"\x01\0\0\0x");
+            assert_eq!(a.stats().udp.written.frames, 1);
+        });
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stop_drops_the_datagrams_that_wait_and_reports_them() {
+    let test = "draining::a_stop_drops_the_datagrams_that_wait_and_reports_them";
+    alone_after("ulimit -n 64", test, || {
+        run(async {
+            for by_drop in [false, true] {
+                let to = Vacant::new().addr();
+                let (a, hoard) = with_a_datagram_that_waits(to).await;
+                let mut events = watch(&a);
+                if by_drop {
+                    drop(a);
+                } else {
+                    let report = a.stop(Shutdown::Now).await;
+                    assert_eq!(report.datagrams.frames, 1);
+                    assert_eq!(a.stats().udp.dropped.stopped.frames, 1);
+                }
+                let dropped = |event: &PeerEvent| matches!(event, PeerEvent::Dropped { .. });
+                let event = events.until(dropped).await;
+                let PeerEvent::Dropped {
+                    peer: None,
+                    reason: DropReason::Stopped,
+                    count,
+                    ..
+                } = event
+                else {
+                    panic!("{event:?}");
+                };
+                assert_eq!(count.frames, 1);
+                drop(hoard);
+            }
+        });
+    });
 }

@@ -10,6 +10,7 @@ mod config_files;
 mod crowding;
 mod cut_frames;
 mod cut_messages;
+mod datagram_sockets;
 mod datagrams;
 mod delivery;
 #[cfg(target_os = "linux")]

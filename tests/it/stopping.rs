@@ -384,6 +384,8 @@ fn sends_are_refused_from_the_moment_a_drain_begins() {
             assert!(stopping.as_mut().now_or_never().is_none(), "drained a plug");
             let refused = a.try_send(to, group(1), "late").expect_err("stopping");
             assert!(refused.is_stopped());
+            let refused = a.send_datagram(to, group(1), "late");
+            assert!(refused.expect_err("stopping").is_stopped());
             let (report, _) = tokio::join!(stopping, plugged.pull());
             assert_eq!(report, StopReport::default());
             empty(&a);

@@ -529,6 +529,65 @@ fn datagrams_that_were_read_are_delivered_even_if_the_udp_actor_panics() {
     });
 }
 
+/// Otherwise the tests that have a writer panic there would not be about what they say.
+#[test]
+fn the_failpoint_in_the_middle_of_a_write_is_not_hit_by_a_frame_that_is_written_at_once() {
+    let [.., current] = configs();
+    run(async {
+        let (a, faults) = fragile(current.clone());
+        let b = node(current);
+        let mut seen = serve(&b, [1]);
+        faults.arm(Failpoint::MidWrite);
+        for number in 0..3 {
+            passes(&a, b.local_addr(), number, &mut seen).await;
+        }
+        assert!(!faults.spent());
+        assert_eq!(a.stats().links.restarts, 0);
+        balanced([&a, &b]);
+    });
+}
+
+/// Those of the second sender are read together with those of the first, and wait until these are delivered.
+#[test]
+fn datagrams_that_were_read_and_not_delivered_when_the_udp_actor_panics_are_counted() {
+    // Together as many as one system call reads.
+    const OF_EACH: [u64; 2] = [6, 2];
+
+    run(async {
+        let [.., current] = configs();
+        // So that other tasks run between one frame and the next.
+        let (b, faults) = fragile(current.batch_frames(1));
+        let mut events = watch(&b);
+        let (_gate, _held) = hold(&b, 1, GroupOverflow::Wait);
+        let senders = [(); 2].map(|()| std::net::UdpSocket::bind((OWN_IP, 0)).expect("free"));
+        for (sender, number) in senders.iter().zip(OF_EACH) {
+            for _ in 0..number {
+                let datagram = [&1_u32.to_le_bytes()[..], b"here"].concat();
+                let sent = sender.send_to(&datagram, b.local_addr());
+                assert_eq!(sent.expect("room"), datagram.len());
+            }
+        }
+        // The actor reads for the first time when this future waits.
+        let inbound = || b.stats().inbound;
+        let delivered = std::future::poll_fn(|cx| match inbound().in_delivery.frames {
+            0 => {
+                cx.waker().wake_by_ref();
+                std::task::Poll::Pending
+            }
+            _ => std::task::Poll::Ready(()),
+        });
+        let delivered = tokio::time::timeout(20_000 * MS, delivered).await;
+        delivered.expect("the first is delivered");
+        faults.arm(Failpoint::Udp);
+        restarted(&mut events, Component::UdpActor).await;
+        let [first, second] = OF_EACH;
+        until("counted", || inbound().received.frames == first + second).await;
+        let gone = inbound().dropped.actor_gone.frames;
+        assert!((second..first + second).contains(&gone), "{gone}");
+        balanced([&b]);
+    });
+}
+
 #[test]
 fn a_stop_does_not_wait_for_the_pause_of_a_failed_actor() {
     for config in configs() {

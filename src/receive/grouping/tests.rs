@@ -4,7 +4,7 @@ use allocation_counter::{measure, opt_out};
 use proptest::{collection::vec, prelude::*, test_runner::Config as Cases};
 
 use super::*;
-use crate::wire::frame::HEADER;
+use crate::wire::{control::Control, frame::HEADER};
 
 const LIMIT: usize = 64;
 
@@ -347,4 +347,91 @@ fn frames_of_the_rest_are_kept_together_in_their_order() {
         grouped.sort();
         assert_eq!(others, grouped);
     }
+}
+
+/// A frame of the reserved group that is none of the transport's own is a frame like any other.
+#[test]
+fn a_frame_of_the_transport_ends_a_round_where_such_frames_are_looked_for() {
+    const RESERVED: u32 = GroupId::RESERVED.get();
+
+    let others = wire(&[
+        (1, vec![1]),
+        (1, vec![2]),
+        (RESERVED, vec![3; 20]),
+        (RESERVED, vec![4; 20]),
+        (1, vec![5]),
+        (1, vec![6]),
+        (1, vec![7]),
+    ]);
+    let own = Control::Goodbye.encode();
+    let bytes = [&others[..], &own, &own].concat();
+    let round = |control| {
+        let mut buffer = BytesMut::from(&bytes[..]);
+        let mut grouping = Grouping::default();
+        let limits = RoundLimits {
+            control,
+            ..ANY_NUMBER
+        };
+        let (groups, round) = grouping.round(&mut buffer, limits, none);
+        assert_eq!(groups.len(), 2);
+        let counts: Vec<_> = groups.map(|frames| frames.count()).collect();
+        let spans = grouping.shared_spans.as_ref().map(|spans| spans.len());
+        (counts, round, buffer, spans)
+    };
+    let (counts, ended, left, spans) = round(true);
+    assert_eq!((counts, ended), (vec![5, 2], Ok(Round::Control)));
+    assert_eq!(left, [&own[..], &own].concat());
+    // One for the second frame of the reserved group, and one for all that follow of the other group.
+    assert_eq!(spans, Some(2));
+    let (counts, ended, left, spans) = round(false);
+    assert_eq!((counts, ended), (vec![5, 4], Ok(Round::Complete)));
+    assert!(left.is_empty());
+    assert_eq!(spans, Some(2));
+}
+
+#[test]
+fn spans_get_little_room_first_then_all_that_a_round_may_need_and_that_is_used_again() {
+    let frames: Vec<_> = (0..200).map(|frame| (frame % 2, vec![1])).collect();
+    let mut grouping = Grouping::default();
+    let mut round = |frames: &[(u32, Vec<u8>)]| {
+        let mut buffer = BytesMut::from(&wire(frames)[..]);
+        let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER, none);
+        assert_eq!((groups.len(), round), (2, Ok(Round::Complete)));
+        drop(groups);
+        let spans = grouping.shared_spans.as_ref();
+        let spans = spans.expect("the groups alternate");
+        (spans.capacity(), spans.as_ptr())
+    };
+    assert_eq!(round(&frames[..3]).0, FEW_SPANS);
+    let (room, place) = round(&frames);
+    assert_eq!(room, ROUND_SPANS);
+    assert_eq!(round(&frames), (room, place));
+}
+
+#[test]
+fn the_last_group_has_the_buffer_for_itself() {
+    let mut buffer = BytesMut::from(&wire(&[(1, vec![1]), (2, vec![2])])[..]);
+    let mut grouping = Grouping::default();
+    let (mut groups, _) = grouping.round(&mut buffer, ANY_NUMBER, none);
+    assert_eq!(groups.size_hint(), (2, Some(2)));
+    drop(groups.next());
+    assert_eq!(groups.len(), 1);
+    let mut last = groups.next().expect("the second group");
+    assert_eq!(groups.len(), 0);
+    let payload = last.next().expect("its frame");
+    drop((last, buffer));
+    assert!(payload.is_unique(), "and not its round");
+}
+
+/// As each small read of a long frame does.
+#[test]
+fn a_round_without_a_whole_frame_allocates_nothing() {
+    let bytes = wire(&[(1, vec![1; 40])]);
+    let mut buffer = BytesMut::from(&bytes[..20]);
+    let mut grouping = Grouping::default();
+    let taken = measure(|| {
+        let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER, none);
+        assert_eq!((groups.len(), round), (0, Ok(Round::Complete)));
+    });
+    assert_eq!(taken.count_total, 0);
 }

@@ -388,6 +388,19 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_is_no_longer_than_it_may_be_as_a_datagram_and_as_a_frame() {
+        let of = |max_datagram, max_frame| {
+            Limits::of_datagrams(&Config {
+                max_datagram,
+                max_frame,
+                ..Config::default()
+            })
+        };
+        assert_eq!(of(100, 1000).frame, HEADER + 100);
+        assert_eq!(of(100, 50).frame, 50);
+    }
+
+    #[test]
     fn a_share_is_a_part_of_both_bounds_and_never_less_than_a_frame() {
         let share = |frames, bytes| Some(GroupShare { frames, bytes });
         assert_eq!(GroupShare::of(10, 1000, 1.0), None);

@@ -301,7 +301,12 @@ mod tests {
             }
         }
         unacked.acknowledged(0);
-        assert!(!unacked.is_long());
+        // Not before there are twice as many.
+        for runs in (ASK_FROM..2 * ASK_FROM).step_by(2) {
+            assert_eq!((unacked.runs.len(), unacked.is_long()), (runs, false));
+            note(&mut unacked, &[8, 9]);
+        }
+        assert!(unacked.is_long());
         unacked.acknowledged(1 << 20);
         assert!(unacked.runs.is_empty());
     }

@@ -83,3 +83,24 @@ fn a_batch_that_stalls_drops_what_goes_stale_but_finishes_the_frame_it_began() {
     assert_eq!((stats.written.frames, stats.dropped.stale.frames), (2, 1));
     assert_eq!(queue.take_untold().stale.frames, 1);
 }
+
+/// Those that begin behind them are dropped.
+#[test]
+fn frames_are_kept_up_to_the_last_one_of_which_a_part_is_encrypted() {
+    let payloads: [&[u8]; 4] = [b"1", b"two", b"three", b"the fourth"];
+    let ends = [9, 20, 33, 51];
+    for begun in 10..=51 {
+        let queue = queue(limits());
+        for payload in payloads {
+            push(&queue, payload, 0).unwrap();
+        }
+        let mut batch = take(&queue, 0);
+        // The first frame is written, and a byte of the second.
+        batch.advance(10);
+        batch.encrypted(begun - 10);
+        batch.expire(at(100));
+        let kept = ends.iter().position(|end| *end >= begun).expect("the last");
+        assert_eq!(wire(&batch), frames(&payloads[..=kept])[10..], "{begun}");
+        assert_eq!(balanced(&queue).dropped.stale.frames, 3 - kept as u64);
+    }
+}

@@ -52,8 +52,17 @@ fn datagrams_of_one_length_are_sent_together_and_a_shorter_one_ends_the_burst() 
     };
     let queue = Arc::new(SendQueue::<u8>::new(wide));
     // With the group's four bytes, the bursts are of 5, 5, 4 | 5 | 6, 6, 6 (with a fourth they would
-    // exceed 20 bytes) | 6 | 7 (too long to be sent with others) | 7 | 4, 4 bytes.
-    let bursts: [&[usize]; 7] = [&[1, 1, 0], &[1], &[2, 2, 2], &[2], &[3], &[3], &[0, 0]];
+    // exceed 20 bytes) | 6 | 7 (too long to be sent with others) | 7 | 4, 4 | 5, 5, 5, 5 bytes, which are 20.
+    let bursts: [&[usize]; 8] = [
+        &[1, 1, 0],
+        &[1],
+        &[2, 2, 2],
+        &[2],
+        &[3],
+        &[3],
+        &[0, 0],
+        &[1, 1, 1, 1],
+    ];
     let payload = [b'x'; 3];
     for len in bursts.into_iter().flatten() {
         push(&queue, 1, &payload[..*len]);

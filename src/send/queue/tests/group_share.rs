@@ -14,13 +14,13 @@ use crate::{
     wire::call::CallFrame,
 };
 
-const NOISY: GroupId = GroupId::new(7);
-const QUIET: GroupId = GroupId::new(8);
+pub(super) const NOISY: GroupId = GroupId::new(7);
+pub(super) const QUIET: GroupId = GroupId::new(8);
 
-const SHARE_FULL: Refusal = Refusal::Full(QueueLimit::GroupShare);
+pub(super) const SHARE_FULL: Refusal = Refusal::Full(QueueLimit::GroupShare);
 
 /// Eight frames or 1,000 bytes, of which a group may have three frames or 300 bytes.
-fn shared(overflow: Overflow) -> Arc<SendQueue> {
+pub(super) fn shared(overflow: Overflow) -> Arc<SendQueue> {
     queue(Limits {
         frames: 8,
         bytes: 1000,
@@ -33,7 +33,7 @@ fn shared(overflow: Overflow) -> Arc<SendQueue> {
     })
 }
 
-fn push_to(queue: &SendQueue, group: GroupId, payload: &[u8]) -> Result<(), Refusal> {
+pub(super) fn push_to(queue: &SendQueue, group: GroupId, payload: &[u8]) -> Result<(), Refusal> {
     let pushed = queue.push((), group, payload, at(0));
     pushed.map(drop).map_err(|(refusal, back)| {
         assert_eq!(back, payload);
@@ -70,7 +70,7 @@ fn is_ready(pushing: &mut Pushing<'_>) -> bool {
 }
 
 /// Returns the groups and payloads of the frames of the batch.
-fn contents(batch: &Batch) -> Vec<(GroupId, Vec<u8>)> {
+pub(super) fn contents(batch: &Batch) -> Vec<(GroupId, Vec<u8>)> {
     let mut contents = Vec::new();
     for chunk in &batch.chunks {
         let bytes = chunk.parts().concat();
@@ -107,6 +107,19 @@ fn a_group_is_refused_above_its_share_in_frames_or_bytes_and_the_others_have_roo
     let rejected = balanced(&queue).rejected;
     assert_eq!(rejected.full_share, Count::new(2, 9 + 201));
     assert_eq!(rejected.total(), rejected.full_share);
+}
+
+#[test]
+fn what_can_never_enter_is_refused_for_that_and_not_for_a_full_share() {
+    let queue = shared(Overflow::RejectNewest);
+    for _ in 0..3 {
+        push_to(&queue, NOISY, b"x").unwrap();
+    }
+    let refused = push_to(&queue, NOISY, &[0; 50_000]);
+    assert!(
+        matches!(refused, Err(Refusal::TooLarge { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]

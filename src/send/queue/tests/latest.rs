@@ -286,6 +286,32 @@ fn a_frame_that_was_replaced_is_young_and_those_behind_it_still_go_stale() {
     assert_eq!(wire(&batch), frames(&[b"b"]));
 }
 
+/// A writer that waits for the first frame to go stale learns that another may be the first.
+#[test]
+fn a_frame_with_an_age_limit_of_its_own_wakes_whoever_waits_for_one() {
+    let queue = queue(limits());
+    let (woken, waker) = Woken::new();
+    let mut cx = Context::from_waker(&waker);
+    assert!(queue.poll_sooner(&mut cx).is_pending());
+    push(&queue, b"a", 0).expect("room");
+    push_own(&queue, b"beat", keyed(KEY), 0).expect("room");
+    assert_eq!(woken.times(), 0);
+    assert!(queue.poll_sooner(&mut cx).is_pending());
+    push_own(&queue, b"short-lived", ttl(10), 0).expect("room");
+    assert_eq!(woken.times(), 1);
+    assert!(queue.poll_sooner(&mut cx).is_ready());
+    assert!(queue.poll_sooner(&mut cx).is_pending(), "told once");
+}
+
+#[test]
+fn a_long_frame_without_terms_is_not_taken_for_one_that_has_some() {
+    let queue = queue(limits());
+    push(&queue, &[0; LARGE_FROM], 0).expect("room");
+    push_own(&queue, b"beat", keyed(KEY), 0).expect("room");
+    write(&queue);
+    assert_eq!(keys(&queue), 0, "both were written");
+}
+
 #[test]
 fn what_waits_for_room_keeps_its_terms() {
     let queue = queue(limits());

@@ -3,14 +3,18 @@
 mod ageing;
 mod bounds;
 mod bursts;
+mod chunks;
+mod cutting;
 mod ending;
 mod foreign_code;
 mod group_share;
 mod latest;
 mod order;
+mod receipts;
 mod staged;
 mod waiting;
 mod waking;
+mod written_share;
 
 use std::{
     io::IoSlice,

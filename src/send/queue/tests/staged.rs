@@ -93,11 +93,31 @@ fn what_is_behind_a_refused_frame_is_not_offered() {
     assert_eq!(stats.rejected.total().frames, 1);
 
     let reserved = [(GROUP, b"c"), (GroupId::RESERVED, b"d"), (GROUP, b"e")];
+    for (first, left) in [(0, 2), (1, 2)] {
+        let mut staged = Staged::new();
+        staged.refill(&mut reserved[first..].iter().copied());
+        let (_, pushed) = queue.push_staged((), &mut staged, at(0), WhenFull::Refuse);
+        assert_eq!(pushed, Err(Refusal::ReservedGroup));
+        assert_eq!(staged.into_frames().count(), left);
+    }
+    let only_reserved = [(GroupId::RESERVED, b"f")];
     let mut staged = Staged::new();
-    staged.refill(&mut reserved.into_iter());
+    staged.refill(&mut only_reserved.into_iter());
     let (_, pushed) = queue.push_staged((), &mut staged, at(0), WhenFull::Refuse);
     assert_eq!(pushed, Err(Refusal::ReservedGroup));
-    assert_eq!(staged.into_frames().count(), 2);
+}
+
+#[test]
+fn a_queue_that_has_ended_takes_none_of_them() {
+    for end in [SendQueue::<()>::seal, SendQueue::close] {
+        let queue = queue(limits());
+        end(&queue);
+        assert_eq!(
+            push_all(&queue, &[b"a", b"b"], 0),
+            (0, Err(Refusal::Stopped))
+        );
+        assert!(!queue.has_frames());
+    }
 }
 
 #[test]
@@ -158,7 +178,15 @@ fn a_burst_uses_only_room_that_those_who_wait_do_not_need() {
 
 #[test]
 fn a_part_is_bounded_in_frames_and_bytes_however_long_the_iterator_is() {
-    for (len, expected) in [(0, 1024), (56, 1024), (92, 656), (8 << 10, 8), (1 << 20, 1)] {
+    let parts = [
+        (0, 1024),
+        (56, 1024),
+        (92, 656),
+        (1016, 64),
+        (8 << 10, 8),
+        (1 << 20, 1),
+    ];
+    for (len, expected) in parts {
         let payload = vec![0; len];
         let mut staged = Staged::new();
         let mut endless = std::iter::repeat_with(|| (GROUP, &payload[..]));
@@ -166,4 +194,39 @@ fn a_part_is_bounded_in_frames_and_bytes_however_long_the_iterator_is() {
         assert!(staged.refill(&mut endless), "and nothing is added to it");
         assert_eq!(staged.into_frames().count(), expected, "{len}");
     }
+}
+
+/// Then the bounds are looked at once for all of them.
+#[test]
+fn frames_that_fit_together_are_admitted_together_unless_groups_have_shares() {
+    use crate::send::queue::admission::Together;
+
+    let share = GroupShare {
+        frames: 4,
+        bytes: 100_000,
+    };
+    for (share, frames, expected) in [(None, 4, true), (None, 5, false), (Some(share), 4, false)] {
+        let limits = Limits { share, ..limits() };
+        let mut together = Together::default();
+        (0..frames).for_each(|_| together.add(GROUP, 9));
+        let queue = queue(limits);
+        let admitted = queue.locked(|state| state.admits_all(&limits, &together));
+        assert_eq!(admitted, expected);
+    }
+}
+
+/// The iterator may promise more than it gives, and its items may be long themselves.
+#[test]
+#[cfg_attr(miri, ignore = "counts allocations")]
+fn little_is_reserved_for_what_an_iterator_promises() {
+    const LEN: usize = 2000;
+
+    let taken = allocation_counter::measure(|| {
+        let mut staged = Staged::new();
+        let mut frames = std::iter::repeat_n((GROUP, [0_u8; LEN]), 1000);
+        assert!(staged.refill(&mut frames));
+        assert_eq!(staged.into_frames().count(), 33, "as many as a part has");
+    });
+    // Once when they are taken from the iterator, and once when they are given back.
+    assert!(taken.bytes_max < 40 * 2 * LEN as u64, "{}", taken.bytes_max);
 }

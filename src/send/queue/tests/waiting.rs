@@ -3,6 +3,7 @@
 use std::{future::Future, pin::Pin};
 
 use super::*;
+use crate::send::queue::Terms;
 
 type Pushing<'q> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'q>>;
 
@@ -65,6 +66,47 @@ fn a_waiting_sender_needs_room_for_its_payload_and_a_header() {
     write(&queue);
     assert_eq!(poll(&mut pushing), PUSHED);
     assert_eq!(balanced(&queue).queued, Count::one(limits.bytes));
+}
+
+/// Neither less, or the queue would hold more than its bound, nor more, or it could wait for ever.
+#[test]
+fn whatever_waits_is_granted_as_much_room_as_its_frame_takes() {
+    type PushWait = for<'q> fn(&'q SendQueue, &'q [u8]) -> Pushing<'q>;
+    let push_apart: PushWait = |queue, payload| {
+        Box::pin(async move {
+            let terms = Terms {
+                key: Some((GROUP, 1)),
+                ..Terms::default()
+            };
+            let pushed = queue.push_apart_wait((), (GROUP, payload), terms, || at(0));
+            pushed.await.map(drop).map_err(|(refusal, _)| refusal)
+        })
+    };
+    let push_reserved: PushWait = |queue, payload| {
+        Box::pin(async move {
+            let pushed = queue.push_reserved_wait((), payload, || at(0)).await;
+            pushed.map(drop).map_err(|(refusal, _)| refusal)
+        })
+    };
+    let push_wait: PushWait = push_wait;
+    for push_in_some_way in [push_wait, push_apart, push_reserved] {
+        // Beside a frame in flight there is room for a payload of ten bytes, and not for one of eleven.
+        for (len, is_granted) in [(10, true), (11, false)] {
+            let queue = queue(Limits {
+                bytes: 9 + (HEADER + 10),
+                ..limits()
+            });
+            push(&queue, b"x", 0).unwrap();
+            let batch = take(&queue, 0);
+            push(&queue, &[0; 10], 0).unwrap();
+            let payload = vec![1; len];
+            let mut pushing = push_in_some_way(&queue, &payload);
+            assert!(poll(&mut pushing).is_pending());
+            let _ = queue.expire(at(100));
+            assert_eq!(poll(&mut pushing) == PUSHED, is_granted, "{len}");
+            drop(batch);
+        }
+    }
 }
 
 #[test]
