@@ -253,7 +253,7 @@ impl<To: Copy + Eq> State<To> {
     /// Takes the chunks of the next batch. Their frames are in flight then. Those that may not be written on this link
     /// are dropped.
     pub(super) fn take_batch(&mut self, limits: &Limits) -> VecDeque<Chunk<To>> {
-        let mut taken = VecDeque::new();
+        let mut taken = VecDeque::with_capacity(self.chunks.len().min(BATCH_SLICES));
         let (mut count, mut slices) = (Count::ZERO, 0);
         let mut for_former_links = Count::ZERO;
         let mut unsupported = Count::ZERO;
