@@ -11,7 +11,7 @@ use crate::{
     directory::Directory,
     error::{Failure, axt_error},
     guard::{Out, catch, enter},
-    living::on_living_thread,
+    living::{self, on_living_thread},
     node::Node,
     peer::PeerLanes,
     process::Process,
@@ -72,6 +72,8 @@ impl Shared {
             }
         }
 
+        // So that it is seen when the thread ends, even if C does not call before.
+        living::begin();
         let (_, count) = SERVES.get();
         SERVES.set((self.address(), count + 1));
         Noted(self.clone())

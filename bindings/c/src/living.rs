@@ -52,16 +52,24 @@ pub(crate) fn is_living() -> bool {
 /// Makes the variables that panic when they are used after their end, unless they have ended. Destructors of C++ run
 /// between theirs, the last made first.
 #[cold]
-fn begin() -> bool {
+pub(crate) fn begin() -> bool {
     if matches!(STATE.get(), State::Ended) {
         return false;
     }
-    let _ = thread::current();
-    let _ = Handle::try_current();
-    drop(LocalSet::new().enter());
-    let _ = (System::try_current(), Arbiter::try_current());
+    let made = catch_unwind(|| {
+        let _ = thread::current();
+        let _ = Handle::try_current();
+        drop(LocalSet::new().enter());
+        let _ = (System::try_current(), Arbiter::try_current());
+        FIRST_TO_END.with(|_| ());
+    });
+    if let Err(panic) = made {
+        // They ended before this library was called here.
+        std::mem::forget(panic);
+        STATE.set(State::Ended);
+        return false;
+    }
     STATE.set(State::Living);
-    FIRST_TO_END.with(|_| ());
     true
 }
 

@@ -13,7 +13,7 @@ use crate::{
     context::axt_context,
     error::{Failure, axt_error},
     guard::{bytes, elsewhere, enter, enter_living},
-    living::is_living,
+    living,
     peer::axt_peer,
     wait::wait_until,
 };
@@ -78,12 +78,12 @@ pub unsafe extern "C" fn axt_try_send(
 ) -> axt_code {
     // SAFETY: the caller passes null or valid pointers, as the header says.
     unsafe {
-        if !is_living() {
-            return elsewhere(error, || {
-                axt_try_send(context, peer, group, data, len, options, error)
-            });
-        }
-        enter_living(context, error, |context| {
+        let mut is_living = true;
+        let code = enter_living(context, error, |context| {
+            is_living = living::is_living();
+            if !is_living {
+                return Ok(());
+            }
             let (bytes, group) = (bytes(data, len)?, GroupId::new(group));
             let (lane, options) = match options.as_ref() {
                 None => (Lane::NORMAL, None),
@@ -97,7 +97,13 @@ pub unsafe extern "C" fn axt_try_send(
                 };
                 sent.map_err(|err| Failure::of_send(&err, !error.is_null()))
             })
-        })
+        });
+        match is_living {
+            true => code,
+            false => elsewhere(error, || {
+                axt_try_send(context, peer, group, data, len, options, error)
+            }),
+        }
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts what gets messages. With one thread the actor itself calls C. With more, it passes each batch on
     /// to one of them: a connection is read again when its batches are handled, so those of one connection
-    /// stay in order, and only the connections of a slow callback wait for it.
+    /// for one group stay in order, and only the connections of a slow callback wait for it.
     pub(crate) fn messages(
         shared: &Arc<Shared>,
         node: u64,
