@@ -99,7 +99,7 @@ impl Connection {
                     .peer()
                     .map(|peer| Answers::to(peer.lane(sender.lane())));
                 let Some(answers) = answers.ok().filter(|answers| answers.takes_answers()) else {
-                    // This node stops, and can answer nobody any more.
+                    // This node can answer nobody: it stops, or knows as many peers as it may.
                     return calls.served.refuse(Unserved::Refused);
                 };
                 self.held_back = None;

@@ -8,7 +8,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -344,41 +344,70 @@ impl Served {
 
     /// Waits for room in the queue, at most until the deadline.
     fn say_later(&self, frame: (HeadBytes, Bytes), charge: Charge) {
-        let (calls, peer) = (self.calls.clone(), self.answer_to.peer.clone());
+        let (unsent, peer) = (Unsent::of(&self.calls), self.answer_to.peer.clone());
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {
             let queue = &peer.state.queue;
             let pushed = queue.push_reserved_wait((), frame, CoarseInstant::now);
             match timeout(left, pushed).await {
-                Ok(Ok(doorbell)) => peer.state.ring(doorbell),
-                Ok(Err(_)) | Err(_) => calls.count_lost_answer(),
+                Ok(Ok(doorbell)) => {
+                    unsent.is_sent();
+                    peer.state.ring(doorbell);
+                }
+                Ok(Err(_)) | Err(_) => drop(unsent),
             }
             drop(charge);
         });
     }
 
     fn say_in_parts(&self, head: HeadBytes, payload: Bytes, charge: Charge) {
-        let (calls, peer, id) = (self.calls.clone(), self.answer_to.peer.clone(), self.key.1);
+        let (unsent, peer) = (Unsent::of(&self.calls), self.answer_to.peer.clone());
+        let id = self.key.1;
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {
             let sent = peer.state.send_in_parts(GroupId::RESERVED, payload, |_| {
                 Began::With(head.into_bytes())
             });
-            let sent = timeout(left, sent).await;
-            let is_lost = !matches!(sent, Ok(Ok(())));
-            // When the time is over, the caller knows.
-            if let Ok(Err(why)) = sent {
-                let why = match why {
-                    LargeError::TooLarge { .. } | LargeError::Unsupported => NotServed::TooLarge,
-                    _ => NotServed::Lost,
-                };
-                say_not_served(&Answers::to(peer), id, why);
-            }
-            if is_lost {
-                calls.count_lost_answer();
+            match timeout(left, sent).await {
+                Ok(Ok(())) => unsent.is_sent(),
+                Ok(Err(why)) => {
+                    let why = match why {
+                        LargeError::TooLarge { .. } | LargeError::Unsupported => {
+                            NotServed::TooLarge
+                        }
+                        _ => NotServed::Lost,
+                    };
+                    say_not_served(&Answers::to(peer), id, why);
+                }
+                // When the time is over, the caller knows.
+                Err(_) => {}
             }
             drop(charge);
         });
+    }
+}
+
+/// An answer that is not in the queue yet. It counts as lost if this is dropped, also because the arbiter or the transport
+/// ends.
+///
+/// Does not keep the calls: they have the way to the arbiter, and a task that is given to it as it ends may stay there.
+struct Unsent(Weak<ServedCalls>);
+
+impl Unsent {
+    fn of(calls: &Arc<ServedCalls>) -> Self {
+        Unsent(Arc::downgrade(calls))
+    }
+
+    fn is_sent(mut self) {
+        self.0 = Weak::new();
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if let Some(calls) = self.0.upgrade() {
+            calls.count_lost_answer();
+        }
     }
 }
 

@@ -989,6 +989,24 @@ fn nothing_is_said_of_a_long_answer_that_is_too_late() {
 }
 
 #[test]
+fn an_answer_that_waits_when_its_node_stops_counts_as_lost() {
+    for config in placements() {
+        run(async {
+            let b = node_of(config.max_frame(64 << 10), 2);
+            let mut at_b = desk(&b);
+            // Answers wait for a connection that nobody makes.
+            let mut raw = begun(&b, 1, 4).await;
+            write(&mut raw.0, &about_call(1, 1, CALLS, 60_000_000, b"")).await;
+            let call = at_b.recv().await.expect("comes");
+            call.reply(vec![0; 1 << 20]);
+            b.stop(Shutdown::Now).await;
+            let served = b.stats().served;
+            assert_eq!((served.answered, served.lost_answers), (1, 1));
+        });
+    }
+}
+
+#[test]
 fn a_node_may_call_itself() {
     for config in placements() {
         run(async {
