@@ -118,7 +118,11 @@ impl Ends {
         self.until("no calls are left", |ends| {
             Ok(ends.accounts()?.iter().all(Account::is_quiet))
         })?;
+        // What is on its way may be calls that a node reads only now, and serves.
         self.ask("flush")?;
+        self.until("no calls are left", |ends| {
+            Ok(ends.accounts()?.iter().all(Account::is_quiet))
+        })?;
         self.accounts()
     }
 
