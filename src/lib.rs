@@ -53,7 +53,7 @@
 //!
 //! in   Listener ─► Reader ─► Connection ─► Deliverer ─► mailbox of the group's actor, awaited
 //!      receive/listener      receive/connection         receive/inbound: payloads cut when taken
-//!                                   └ receive/grouping: one batch per group out of one read
+//!                                   └ receive/grouping: one batch for each actor and group out of one read
 //! ```
 //!
 //! Actix messages, allocations and system calls happen per batch, not per frame. A small frame is encoded

@@ -109,10 +109,15 @@ impl Transport {
 
     /// As [`catch_all`](Transport::catch_all), but `actor` gets the frames of all these groups in the order in which they
     /// came on a connection, and not group by group: an [`Inbound`] then has frames of several groups.
-    /// [`Inbound::next_with_group`] gives each with its group, and [`Inbound::group`] is that of the next frame.
+    /// [`Inbound::next_frame`] gives each with its group.
     ///
     /// For an actor that serves many groups and needs the order across them. Frames of groups that have actors of their own
-    /// go there, in no order with these. [`Inbound::gap`] says whether frames for any group may be missing before these.
+    /// go there, in no order with these. Each lane is a connection of its own. A message in parts comes where its last part
+    /// came. The order begins with the batch after this call.
+    ///
+    /// [`Inbound::gap`] speaks of all these groups together: [`Gap::FirstContact`](crate::Gap::FirstContact) comes once for
+    /// a sender, and [`Gap::Lost`](crate::Gap::Lost) may be about any of them. An actor that takes a group over from one of
+    /// its own does not hear of what was lost before. [`PeerEvent::Dropped`](crate::PeerEvent::Dropped) names no group.
     ///
     /// ```
     /// use actix::prelude::*;
@@ -128,9 +133,7 @@ impl Transport {
     ///     type Result = ();
     ///
     ///     fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
-    ///         while inbound.len() > 0 {
-    ///             let group = inbound.group();
-    ///             let payload = inbound.next().expect("one is left");
+    ///         while let Some((group, payload)) = inbound.next_frame() {
     ///             println!("{} bytes for group {group}", payload.len());
     ///         }
     ///     }

@@ -192,7 +192,8 @@ pub enum PeerEvent {
         /// about several senders were merged.
         from: Option<SocketAddr>,
         /// The group of the received frames. `None` for frames that were to be sent, and if the event is
-        /// about frames of several groups: one read gives one event for each reason.
+        /// about frames of several groups: one read gives one event for each reason. Also `None` for those of a
+        /// [`catch_all_in_order`](crate::Transport::catch_all_in_order) actor.
         group: Option<GroupId>,
         /// Why they were dropped.
         reason: DropReason,

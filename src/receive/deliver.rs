@@ -171,7 +171,6 @@ impl Deliverer {
                 self.unhandled.wait().await;
             }
             let table = self.groups.snapshot();
-            // Who gets it is decided here. Their groups may be served by others when it is handed over.
             let rest = table.rest().cloned();
             let is_rest = |group| table.is_of_the_rest(group);
             let (mut groups, round) = self.grouping.round(undelivered.buffer, limits, is_rest);
@@ -351,7 +350,11 @@ impl HandOver<'_> {
         let (index, total) = (frames.group_of_all(), frames.total());
         let serving = match index {
             Some(index) => table.serving(index),
-            None => self.rest,
+            // Who gets it was decided when it was grouped, and may have ended since.
+            None => self
+                .rest
+                .filter(|rest| rest.actor.connected())
+                .or(table.rest().map(Arc::as_ref)),
         };
         let Some(group) = serving else {
             return self.intake.discard_unserved(index, total);

@@ -148,8 +148,7 @@ impl GroupTable {
     }
 }
 
-/// The current table, shared by all connections. A delivery finishes with the table that it began with,
-/// so a change takes effect with the next batch at the latest.
+/// The current table, shared by all connections. A change takes effect with the next read at the latest.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Groups(Arc<Inner>);
 

@@ -1,4 +1,4 @@
-//! [`Inbound`], the message that a group's actor receives: frames of one group that were received together.
+//! [`Inbound`], the message that a group's actor receives: frames that were received together, mostly of one group.
 //!
 //! Owns the public types for received frames. Leaves the position of the frames in their buffer to
 //! `group_frames`, and their counters to `receive_accounts`.
@@ -123,7 +123,7 @@ impl Inbound {
 
     /// Returns the group that the frames are for. Where a batch has frames of several groups
     /// ([`Transport::catch_all_in_order`](crate::Transport::catch_all_in_order)), it is that of the next frame, and of
-    /// the last one when all are taken.
+    /// the last one when all are taken: take those with [`next_frame`](Inbound::next_frame).
     pub fn group(&self) -> GroupId {
         self.delivery.see();
         self.frames.group()
@@ -159,6 +159,9 @@ impl Inbound {
     /// numbered.
     ///
     /// A state machine that needs every message asks its peer for what it has missed when this is not `None`.
+    /// Of the groups that come in order ([`Transport::catch_all_in_order`](crate::Transport::catch_all_in_order)), it is
+    /// said once for all: then frames for any of them may be missing.
+    ///
     /// Frames that this node itself dropped are not in it: see
     /// [`PeerEvent::Dropped`](crate::PeerEvent::Dropped). A gap may be told to a group twice if the sender
     /// has sent to more than 16,384 groups.
@@ -196,6 +199,13 @@ impl Inbound {
         let message = self.frames.next_with_group()?;
         self.delivery.take(PREFIX + message.len());
         Some(message)
+    }
+
+    /// Takes the next payload, and the group that it is for. The payload counts as taken, as with
+    /// [`next`](Iterator::next).
+    pub fn next_frame(&mut self) -> Option<(GroupId, Bytes)> {
+        let group = self.frames.group();
+        Some((group, self.next()?))
     }
 
     /// Takes the next payload so that it does not keep the shared read buffer in memory; for payloads that

@@ -680,11 +680,9 @@ impl Handler<Inbound> for InOrder {
     type Result = ();
 
     fn handle(&mut self, mut inbound: Inbound, _: &mut Context<Self>) {
-        while inbound.len() > 0 {
-            let group = inbound.group().get();
-            let payload = inbound.next().expect("one is left");
+        while let Some((group, payload)) = inbound.next_frame() {
             // The test may have ended.
-            let _ = self.0.send((group, payload));
+            let _ = self.0.send((group.get(), payload));
         }
     }
 }
