@@ -381,7 +381,7 @@ fn write_peer(
 fn write_lane(f: &mut fmt::Formatter<'_>, lane: Lane) -> fmt::Result {
     match lane {
         Lane::NORMAL => Ok(()),
-        lane => write!(f, ", on lane {lane},"),
+        lane => write!(f, " on lane {lane}"),
     }
 }
 

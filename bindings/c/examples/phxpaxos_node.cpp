@@ -2,7 +2,8 @@
 // for each line of the input.
 //
 //     c++ -std=c++11 phxpaxos_node.cpp -o phxpaxos_node -I$PHXPAXOS/include -L$PHXPAXOS/lib -lphxpaxos
-//         -lprotobuf -lleveldb -lpthread $(pkg-config --cflags --libs actix_transport)    (in one line)
+//         -lprotobuf -lleveldb -lpthread $(pkg-config --cflags --libs actix_transport)
+//         -Wl,-rpath,$(pkg-config --variable=libdir actix_transport)    (in one line)
 //     ./phxpaxos_node /var/lib/node1 10.0.0.1 11111 10.0.0.2 11111 10.0.0.3 11111
 //
 // The first address is this node's, the others are those of the other nodes. Other nodes of the cluster may run with

@@ -192,8 +192,8 @@ typedef struct {
 typedef struct {
   // For axt_reply and axt_sender_peer. 0 if the sender cannot be answered, because it did not introduce itself.
   uint64_t id;
-  // Whether the sender has introduced itself: both nodes have an identity (axt_identity). Otherwise `node` and
-  // `incarnation` are 0.
+  // Whether the sender has introduced itself: all nodes of the cluster have an identity (axt_identity). Otherwise
+  // `node` and `incarnation` are 0.
   bool known;
   // The number of the node.
   uint64_t node;
@@ -272,7 +272,8 @@ typedef struct {
 // How a message is sent. {0} and null mean a plain send.
 typedef struct {
   // The lane, 0 to 7: 0 is the normal one, 1 for what is short and urgent, 2 for what is long and can wait. Each has
-  // a connection and a queue of its own.
+  // a connection and a queue of its own. Settings and texts call them `normal`, `control`, `bulk` and `lane-3` to
+  // `lane-7`.
   uint32_t lane;
   // If it is not 0, the message takes the place of one with the same group and `key` that still waits.
   uint8_t latest;
@@ -391,8 +392,8 @@ axt_code axt_transport_new(const axt_context *context,
 
 // Says who this node is: its number, which no other node has; the name of its cluster, or null; and the
 // address that others reach it at, or null if they see it. Then nodes introduce themselves to each other, can be
-// answered, and know which messages are missing. To be called before axt_bind. A node without an identity can
-// be in a cluster with PhxPaxos.
+// answered, and know which messages are missing. To be called before axt_bind. All nodes of a cluster have an identity,
+// or none has: a node with one and a node without one, as all of PhxPaxos are, exchange no messages over connections.
 axt_code axt_identity(const axt_context *context,
                       axt_transport transport,
                       uint64_t node,
@@ -429,8 +430,8 @@ axt_code axt_tls(const axt_context *context,
 // configuration's file is used. Blocks while a name is looked up, and so do functions that need to know whether this
 // transport is bound; with an ip, nothing is looked up. After an error it may be called again.
 //
-// AXT_IN_USE: somebody listens there already. AXT_CONFIG: a setting is out of its bounds. AXT_STATE: it is bound
-// already.
+// AXT_IN_USE: somebody listens there already. AXT_BIND: the system has no such address. AXT_ADDRESS: there is none.
+// AXT_CONFIG: a setting is out of its bounds. AXT_STATE: it is bound already.
 axt_code axt_bind(const axt_context *context,
                   axt_transport transport,
                   const char *address,
@@ -550,7 +551,8 @@ axt_code axt_peer_free(const axt_context *context, axt_peer peer, axt_error *err
 // from callbacks. The bytes are copied: they belong to the caller again when this returns. AXT_OK means accepted, not
 // received. `options` may be null.
 //
-// AXT_FULL: there is no room; try again later or drop the message.
+// AXT_FULL: there is no room; try again later or drop the message. Not on lane 1: if that is full, the oldest message is
+// dropped and counted, unless the setting `lanes` says otherwise.
 axt_code axt_try_send(const axt_context *context,
                       axt_peer peer,
                       uint32_t group,

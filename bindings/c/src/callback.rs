@@ -21,8 +21,8 @@ use crate::context::Shared;
 pub struct axt_sender {
     /// For axt_reply and axt_sender_peer. 0 if the sender cannot be answered, because it did not introduce itself.
     pub id: u64,
-    /// Whether the sender has introduced itself: both nodes have an identity (axt_identity). Otherwise `node` and
-    /// `incarnation` are 0.
+    /// Whether the sender has introduced itself: all nodes of the cluster have an identity (axt_identity). Otherwise
+    /// `node` and `incarnation` are 0.
     pub known: bool,
     /// The number of the node.
     pub node: u64,

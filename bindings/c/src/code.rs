@@ -79,7 +79,7 @@ const ALL: [(axt_code, &std::ffi::CStr); 27] = [
     (AXT_BAD_VALUE, c"a number is out of its bounds"),
     (AXT_CONFIG, c"a setting cannot be used"),
     (AXT_FILE, c"a file cannot be read"),
-    (AXT_ADDRESS, c"no address of a peer"),
+    (AXT_ADDRESS, c"no usable address"),
     (AXT_IN_USE, c"the address is in use"),
     (AXT_BIND, c"the address cannot be bound"),
     (AXT_IDENTITY, c"the identity of the node cannot be used"),

@@ -23,7 +23,8 @@ use crate::{
 #[derive(Debug, Copy, Clone)]
 pub struct axt_send_options {
     /// The lane, 0 to 7: 0 is the normal one, 1 for what is short and urgent, 2 for what is long and can wait. Each has
-    /// a connection and a queue of its own.
+    /// a connection and a queue of its own. Settings and texts call them `normal`, `control`, `bulk` and `lane-3` to
+    /// `lane-7`.
     pub lane: u32,
     /// If it is not 0, the message takes the place of one with the same group and `key` that still waits.
     pub latest: u8,
@@ -65,7 +66,8 @@ impl axt_send_options {
 /// from callbacks. The bytes are copied: they belong to the caller again when this returns. AXT_OK means accepted, not
 /// received. `options` may be null.
 ///
-/// AXT_FULL: there is no room; try again later or drop the message.
+/// AXT_FULL: there is no room; try again later or drop the message. Not on lane 1: if that is full, the oldest message is
+/// dropped and counted, unless the setting `lanes` says otherwise.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_try_send(
     context: *const axt_context,

@@ -88,8 +88,8 @@ pub unsafe extern "C" fn axt_transport_new(
 
 /// Says who this node is: its number, which no other node has; the name of its cluster, or null; and the
 /// address that others reach it at, or null if they see it. Then nodes introduce themselves to each other, can be
-/// answered, and know which messages are missing. To be called before axt_bind. A node without an identity can
-/// be in a cluster with PhxPaxos.
+/// answered, and know which messages are missing. To be called before axt_bind. All nodes of a cluster have an identity,
+/// or none has: a node with one and a node without one, as all of PhxPaxos are, exchange no messages over connections.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_identity(
     context: *const axt_context,
@@ -167,8 +167,8 @@ pub unsafe extern "C" fn axt_tls(
 /// configuration's file is used. Blocks while a name is looked up, and so do functions that need to know whether this
 /// transport is bound; with an ip, nothing is looked up. After an error it may be called again.
 ///
-/// AXT_IN_USE: somebody listens there already. AXT_CONFIG: a setting is out of its bounds. AXT_STATE: it is bound
-/// already.
+/// AXT_IN_USE: somebody listens there already. AXT_BIND: the system has no such address. AXT_ADDRESS: there is none.
+/// AXT_CONFIG: a setting is out of its bounds. AXT_STATE: it is bound already.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn axt_bind(
     context: *const axt_context,
