@@ -193,6 +193,39 @@ fn an_error_of_a_datagram_that_was_sent_does_not_end_receiving() {
     });
 }
 
+/// What is wrong may be that they are sent together, or the system reports an error of a datagram before them.
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_that_are_refused_together_are_sent_one_by_one() {
+    let test = "datagram_sockets::datagrams_that_are_refused_together_are_sent_one_by_one";
+    alone(test, || {
+        run(async {
+            let raw = AsyncUdpSocket::from_std(socket()).expect("a runtime");
+            let to = raw.local_addr().expect("bound");
+            // It runs on this thread, so it sends only when this future waits.
+            let a = node(current());
+            let gone = addr_of(&socket());
+            for socket in sockets_of(&a) {
+                // A socket that is connected learns that nobody receives what it sends, at its next send.
+                socket.connect(&gone.into()).expect("loopback");
+                socket.send(b"lost").expect("sent");
+                socket.connect(&to.into()).expect("loopback");
+            }
+            for _ in 0..3 {
+                a.send_datagram(to, group(1), "there").expect("room");
+            }
+            let mut buffer = [0; 100];
+            for _ in 0..3 {
+                let (len, _) = raw.recv_from(&mut buffer).await.expect("a datagram");
+                assert_eq!(&buffer[..len], datagram(1, b"there"));
+            }
+            until("counted", || a.stats().udp.written.frames == 3).await;
+            assert_eq!(a.stats().udp.dropped.failed.frames, 0);
+            end([a]).await;
+        });
+    });
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_socket_that_is_shut_down_from_outside_is_bound_again() {
