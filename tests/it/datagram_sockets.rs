@@ -214,13 +214,20 @@ fn datagrams_that_are_refused_together_are_sent_one_by_one() {
             for _ in 0..3 {
                 a.send_datagram(to, group(1), "there").expect("room");
             }
+            let sent = || a.stats().udp;
+            until("sent", || {
+                sent().queued.is_zero() && sent().in_flight.is_zero()
+            })
+            .await;
+            assert_eq!(
+                (sent().written.frames, sent().dropped.failed.frames),
+                (3, 0)
+            );
             let mut buffer = [0; 100];
             for _ in 0..3 {
                 let (len, _) = raw.recv_from(&mut buffer).await.expect("a datagram");
                 assert_eq!(&buffer[..len], datagram(1, b"there"));
             }
-            until("counted", || a.stats().udp.written.frames == 3).await;
-            assert_eq!(a.stats().udp.dropped.failed.frames, 0);
             end([a]).await;
         });
     });
