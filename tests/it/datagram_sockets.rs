@@ -10,7 +10,8 @@ use crate::{
     support::*,
 };
 
-/// The system finds no way from a loopback address to one on another network.
+/// Linux sends nothing from a loopback address to another network.
+#[cfg(target_os = "linux")]
 #[test]
 fn datagrams_that_the_system_refuses_are_counted_and_those_behind_them_go_out() {
     for config in placements() {
@@ -187,6 +188,46 @@ fn an_error_of_a_datagram_that_was_sent_does_not_end_receiving() {
             }
             let links = a.stats().links;
             assert_eq!((links.datagram_stalls, links.restarts), (0, 0));
+            end([a]).await;
+        });
+    });
+}
+
+/// What is wrong may be that they are sent together, or the system reports an error of a datagram before them.
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_that_are_refused_together_are_sent_one_by_one() {
+    let test = "datagram_sockets::datagrams_that_are_refused_together_are_sent_one_by_one";
+    alone(test, || {
+        run(async {
+            let raw = AsyncUdpSocket::from_std(socket()).expect("a runtime");
+            let to = raw.local_addr().expect("bound");
+            // It runs on this thread, so it sends only when this future waits.
+            let a = node(current());
+            let gone = addr_of(&socket());
+            for socket in sockets_of(&a) {
+                // A socket that is connected learns that nobody receives what it sends, at its next send.
+                socket.connect(&gone.into()).expect("loopback");
+                socket.send(b"lost").expect("sent");
+                socket.connect(&to.into()).expect("loopback");
+            }
+            for _ in 0..3 {
+                a.send_datagram(to, group(1), "there").expect("room");
+            }
+            let sent = || a.stats().udp;
+            until("sent", || {
+                sent().queued.is_zero() && sent().in_flight.is_zero()
+            })
+            .await;
+            assert_eq!(
+                (sent().written.frames, sent().dropped.failed.frames),
+                (3, 0)
+            );
+            let mut buffer = [0; 100];
+            for _ in 0..3 {
+                let (len, _) = raw.recv_from(&mut buffer).await.expect("a datagram");
+                assert_eq!(&buffer[..len], datagram(1, b"there"));
+            }
             end([a]).await;
         });
     });

@@ -5,10 +5,9 @@ use std::{
     time::Duration,
 };
 
-use actix::prelude::*;
 use actix_transport::{
-    Config, DropReason, GroupId, GroupOverflow, Inbound, PeerEvent, Placement, QueueLimit,
-    SendError, Transport, Via,
+    Config, DropReason, GroupId, GroupOverflow, PeerEvent, Placement, QueueLimit, SendError,
+    Transport, Via,
 };
 use tokio::net::UdpSocket as AsyncUdpSocket;
 
@@ -524,31 +523,37 @@ fn a_datagram_that_nobody_receives_does_no_harm() {
     }
 }
 
-/// An actor that reports how many frames its batches have.
-struct Batches(tokio::sync::mpsc::UnboundedSender<usize>);
-
-impl Actor for Batches {
-    type Context = Context<Self>;
-}
-
-impl Handler<Inbound> for Batches {
-    type Result = ();
-
-    fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
-        let _ = self.0.send(inbound.count());
-    }
-}
-
+/// Only on Linux does one system call read several.
+#[cfg(target_os = "linux")]
 #[test]
 fn datagrams_of_one_sender_are_delivered_together_up_to_a_bound_in_bytes() {
+    use actix::prelude::*;
+    use actix_transport::Inbound;
+    use tokio::sync::mpsc;
+
     const LEN: usize = 1000;
     const FRAMES: usize = 80;
     const FIT: usize = (64 << 10) / (LEN + 8);
 
+    /// Reports how many frames its batches have.
+    struct Batches(mpsc::UnboundedSender<usize>);
+
+    impl Actor for Batches {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Inbound> for Batches {
+        type Result = ();
+
+        fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) {
+            let _ = self.0.send(inbound.count());
+        }
+    }
+
     run(async {
         // It runs on this thread, so it reads all of them in one go when this future waits.
         let b = node(current());
-        let (tell, mut batches) = tokio::sync::mpsc::unbounded_channel();
+        let (tell, mut batches) = mpsc::unbounded_channel();
         let actor = Batches(tell).start();
         b.register(group(1), actor.recipient()).expect("free group");
         let raw = socket();

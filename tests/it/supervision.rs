@@ -547,7 +547,9 @@ fn the_failpoint_in_the_middle_of_a_write_is_not_hit_by_a_frame_that_is_written_
     });
 }
 
-/// Those of the second sender are read together with those of the first, and wait until these are delivered.
+/// Those of the second sender are read together with those of the first, as Linux does, and wait until these are
+/// delivered.
+#[cfg(target_os = "linux")]
 #[test]
 fn datagrams_that_were_read_and_not_delivered_when_the_udp_actor_panics_are_counted() {
     // Together as many as one system call reads.

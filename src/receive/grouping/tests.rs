@@ -217,6 +217,22 @@ fn a_round_takes_no_more_than_its_number_of_groups() {
 }
 
 #[test]
+fn a_round_with_all_its_groups_takes_more_frames_of_these() {
+    let is_rest = |group: GroupId| group.get() >= 5000;
+    let groups = (0..ROUND_GROUPS as u32 - 1).chain([5000, 3, 5001, 4]);
+    let frames: Vec<_> = groups.chain([2000]).map(|group| (group, vec![1])).collect();
+    let mut buffer = BytesMut::from(&wire(&frames)[..]);
+    let mut grouping = Grouping::default();
+    let (groups, round) = grouping.round(&mut buffer, ANY_NUMBER, is_rest);
+    assert_eq!((round, groups.len()), (Ok(Round::Bounded), ROUND_GROUPS));
+    assert_eq!(
+        buffer,
+        wire(&[(2000, vec![1])]),
+        "the first of another group"
+    );
+}
+
+#[test]
 fn a_round_takes_no_more_than_its_number_of_spans() {
     let frames: Vec<_> = (0..9000).map(|frame| (frame % 2, vec![1])).collect();
     let mut buffer = BytesMut::from(&wire(&frames)[..]);
