@@ -19,7 +19,7 @@ use actix_transport::{
 use bytes::Bytes;
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 
-use crate::support::*;
+use crate::{datagrams::datagram, support::*};
 
 /// A transport that reads its connections on another thread than this one.
 fn reads_elsewhere() -> Transport {
@@ -714,6 +714,27 @@ fn a_catch_all_actor_may_get_the_frames_of_all_groups_in_the_order_of_their_arri
             writer.await.expect("no panic").expect("open");
             let inbound = b.stats().inbound;
             assert_eq!(inbound.received.frames, u64::from(FRAMES));
+            end([b]).await;
+        });
+    }
+}
+
+#[test]
+fn a_catch_all_actor_gets_the_datagrams_of_all_groups_in_the_order_of_their_arrival() {
+    for config in placements() {
+        run(async {
+            let b = node(config);
+            let (frames, mut caught) = mpsc::unbounded_channel();
+            b.catch_all_in_order(InOrder(frames).start().recipient());
+            let raw = std::net::UdpSocket::bind("127.0.0.1:0").expect("free port");
+            let sent = [(1, "a"), (2, "b"), (1, "c"), (7, "d"), (2, "e")];
+            for (group, payload) in sent {
+                raw.send_to(&datagram(group, payload.as_bytes()), b.local_addr())
+                    .expect("sent");
+            }
+            for (group, payload) in sent {
+                assert_eq!(caught.recv().await, Some((group, payload.into())));
+            }
             end([b]).await;
         });
     }
