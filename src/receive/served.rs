@@ -351,7 +351,7 @@ impl Served {
             let pushed = queue.push_reserved_wait((), frame, CoarseInstant::now);
             match timeout(left, pushed).await {
                 Ok(Ok(doorbell)) => {
-                    unsent.is_sent();
+                    unsent.sent();
                     peer.state.ring(doorbell);
                 }
                 Ok(Err(_)) | Err(_) => drop(unsent),
@@ -369,7 +369,7 @@ impl Served {
                 Began::With(head.into_bytes())
             });
             match timeout(left, sent).await {
-                Ok(Ok(())) => unsent.is_sent(),
+                Ok(Ok(())) => unsent.sent(),
                 Ok(Err(why)) => {
                     let why = match why {
                         LargeError::TooLarge { .. } | LargeError::Unsupported => {
@@ -398,7 +398,7 @@ impl Unsent {
         Unsent(Arc::downgrade(calls))
     }
 
-    fn is_sent(mut self) {
+    fn sent(mut self) {
         self.0 = Weak::new();
     }
 }
