@@ -16,6 +16,7 @@ use crate::{
         served::{Ending, Served},
     },
     wire::{
+        body::Body,
         call::{CallFrame, MAX_TEXT, NotServed},
         trace_context::TraceContext,
     },
@@ -116,8 +117,11 @@ impl Call {
     /// than a frame is sent in parts. If it cannot be sent, that is counted
     /// ([`ServedStats::lost_answers`](crate::ServedStats::lost_answers)), and the caller is told, or hears nothing until
     /// its deadline. Does nothing if nobody waits any more. May be called on any thread.
-    pub fn reply(mut self, payload: impl Into<Bytes>) {
-        let payload = payload.into();
+    pub fn reply(self, payload: impl Into<Bytes>) {
+        self.reply_with(payload.into());
+    }
+
+    pub(crate) fn reply_with(mut self, payload: impl Into<Body>) {
         if self.served.end(Ending::Answered) {
             let charge = self.charge.take();
             self.served.say(CallFrame::Answer, payload, charge);
@@ -133,7 +137,7 @@ impl Call {
         if self.served.end(Ending::Failed) {
             let charge = self.charge.take();
             self.served
-                .say(CallFrame::Failure { code }, text.into(), charge);
+                .say(CallFrame::Failure { code }, Bytes::from(text), charge);
         }
     }
 

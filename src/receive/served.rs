@@ -39,6 +39,7 @@ use crate::{
     runtime::worker::Worker,
     send::{large::Began, queue::WhenFull},
     wire::{
+        body::Body,
         call::{CallFrame, CallId, NotServed},
         frame::HEADER,
         head_bytes::HeadBytes,
@@ -305,14 +306,15 @@ impl Served {
     }
 
     /// Sends what the caller is told. `charge` is kept until it is in the queue.
-    pub(super) fn say(&self, says: CallFrame, payload: Bytes, charge: Option<Charge>) {
+    pub(super) fn say(&self, says: CallFrame, payload: impl Into<Body>, charge: Option<Charge>) {
+        let payload = payload.into();
         let head = says.encode(self.key.1);
         let state = &self.answer_to.peer.state;
         if HEADER + head.len() + payload.len() > state.longest_frame() {
             let Some(charge) = self.may_wait(payload.len(), charge) else {
                 return;
             };
-            return self.say_in_parts(head, payload, charge);
+            return self.say_in_parts(head, payload.into_bytes(), charge);
         }
         let (frame, now) = ((head, payload), CoarseInstant::now());
         match state.queue.push_reserved((), frame, now, WhenFull::Wait) {
@@ -343,7 +345,7 @@ impl Served {
     }
 
     /// Waits for room in the queue, at most until the deadline.
-    fn say_later(&self, frame: (HeadBytes, Bytes), charge: Charge) {
+    fn say_later(&self, frame: (HeadBytes, Body), charge: Charge) {
         let (unsent, peer) = (Unsent::of(&self.calls), self.answer_to.peer.clone());
         let left = self.deadline.saturating_duration_since(time::now());
         self.calls.worker.spawn_untracked(async move {

@@ -16,7 +16,7 @@ use crate::{
         request::{RemoteRequest, message_call},
     },
     runtime::self_driven::SelfDriven,
-    send::peer::Peer,
+    send::{peer::Peer, queue::WhenFull},
 };
 
 impl Peer {
@@ -144,7 +144,7 @@ impl<M: RemoteMessage> RemoteRecipient<M> {
     }
 
     fn send_now(&self, message: &M) -> Result<(), RemoteError> {
-        let mut call = message_call(&self.peer, self.group, message, Peer::try_call)?;
+        let mut call = message_call(&self.peer, self.group, message, WhenFull::Refuse)?;
         match Pin::new(&mut call).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Err(why)) => return Err(RemoteError::of::<M>(why)),
             Poll::Ready(Ok(_)) => {}

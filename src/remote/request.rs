@@ -13,7 +13,7 @@ use crate::{
     call_error::{CallError, NotUnderstood},
     ids::GroupId,
     remote::{codec::decode, encoded::encode_message, error::RemoteError, message::RemoteMessage},
-    send::{call::CallFuture, peer::Peer},
+    send::{call::CallFuture, peer::Peer, queue::WhenFull},
     wire::trace_context::TraceContext,
 };
 
@@ -27,7 +27,7 @@ pub struct RemoteRequest<M> {
 
 impl<M: RemoteMessage> RemoteRequest<M> {
     pub(super) fn new(peer: &Peer, group: GroupId, message: &M) -> Self {
-        let call = message_call(peer, group, message, Peer::call).map_err(Some);
+        let call = message_call(peer, group, message, WhenFull::Wait).map_err(Some);
         RemoteRequest {
             call,
             message: PhantomData,
@@ -52,10 +52,10 @@ pub(super) fn message_call<M: RemoteMessage>(
     peer: &Peer,
     group: GroupId,
     message: &M,
-    call: impl FnOnce(&Peer, GroupId, bytes::Bytes) -> CallFuture,
+    when_full: WhenFull,
 ) -> Result<CallFuture, RemoteError> {
     match encode_message(message) {
-        Ok(payload) => Ok(call(peer, group, payload)),
+        Ok(payload) => Ok(peer.call_with(group, payload.into(), when_full)),
         Err(why) => {
             let error = RemoteError::unencodable::<M>(why);
             let text = error.to_string();

@@ -69,7 +69,7 @@ impl<M: RemoteMessage> ServedMessage for ServedBy<M> {
 fn answer<M: RemoteMessage>(call: Call, result: M::Result) {
     let encoded = encode_result::<M>(&result);
     match encoded {
-        Ok(answer) => call.reply(answer),
+        Ok(answer) => call.reply_with(answer),
         Err(why) => call.not_understood(unencodable(why)),
     }
     // Its `Drop` is foreign code, and may panic: not before the caller has its answer.

@@ -33,6 +33,7 @@ use crate::{
         queue::{Terms, WhenFull},
     },
     wire::{
+        body::Body,
         call::{self, CallFrame, CallId},
         frame::HEADER,
         head_bytes::HeadBytes,
@@ -107,13 +108,32 @@ impl Peer {
     ///
     /// See [`CallError`]. Its fields say whether the call was sent.
     pub fn call(&self, group: GroupId, payload: impl Into<Bytes>) -> CallFuture {
-        CallFuture::new(self, group, payload.into(), WhenFull::Wait)
+        self.call_with(group, payload.into().into(), WhenFull::Wait)
     }
 
     /// As [`call`](Peer::call), but does not wait for room: if there is none, the call fails with [`CallError::Full`]. A call
     /// that is longer than a frame still waits for its turn on the lane.
     pub fn try_call(&self, group: GroupId, payload: impl Into<Bytes>) -> CallFuture {
-        CallFuture::new(self, group, payload.into(), WhenFull::Refuse)
+        self.call_with(group, payload.into().into(), WhenFull::Refuse)
+    }
+
+    pub(crate) fn call_with(
+        &self,
+        group: GroupId,
+        payload: Body,
+        when_full: WhenFull,
+    ) -> CallFuture {
+        let request = Request {
+            group,
+            payload,
+            deadline: None,
+            when_full,
+        };
+        CallFuture {
+            peer: self.clone(),
+            stage: Stage::New(request),
+            trace: None,
+        }
     }
 
     /// Counts a call that was refused before it began.
@@ -148,26 +168,12 @@ type Entering = Pin<Box<dyn Future<Output = Result<CallRoom, CallError>> + Send>
 
 struct Request {
     group: GroupId,
-    payload: Bytes,
+    payload: Body,
     deadline: Option<Duration>,
     when_full: WhenFull,
 }
 
 impl CallFuture {
-    fn new(peer: &Peer, group: GroupId, payload: Bytes, when_full: WhenFull) -> Self {
-        let request = Request {
-            group,
-            payload,
-            deadline: None,
-            when_full,
-        };
-        CallFuture {
-            peer: peer.clone(),
-            stage: Stage::New(request),
-            trace: None,
-        }
-    }
-
     #[cfg(feature = "remote")]
     pub(crate) fn count_undecodable(&self) {
         self.peer.state.calls.pending.count_undecodable();
@@ -349,7 +355,7 @@ impl Request {
 struct Entry {
     id: CallId,
     group: GroupId,
-    payload: Bytes,
+    payload: Body,
     deadline: Instant,
     trace: Option<Arc<OutgoingTrace>>,
 }
@@ -407,7 +413,7 @@ impl Entry {
     }
 
     /// Puts it into the queue as soon as there is room, or sends it in parts.
-    async fn enter(self, peer: Peer, room: Option<CallRoom>) -> Result<CallRoom, CallError> {
+    async fn enter(mut self, peer: Peer, room: Option<CallRoom>) -> Result<CallRoom, CallError> {
         let state = &peer.state;
         let room = match room {
             Some(room) => room,
@@ -418,7 +424,8 @@ impl Entry {
             return Ok(room);
         }
         let left = self.left();
-        let frame = (self.group, (self.head(left), self.payload.clone()));
+        let payload = std::mem::take(&mut self.payload);
+        let frame = (self.group, (self.head(left), payload));
         let pushed =
             state
                 .queue
@@ -432,7 +439,8 @@ impl Entry {
         }
     }
 
-    async fn send_large(&self, state: &PeerState) -> Result<(), CallError> {
+    async fn send_large(&mut self, state: &PeerState) -> Result<(), CallError> {
+        let payload = std::mem::take(&mut self.payload).into_bytes();
         let begins = |link| match state.queue.asked_on(link) {
             None => Began::TooLate,
             Some(None) => Began::Unsupported,
@@ -442,7 +450,7 @@ impl Entry {
             },
         };
         let sent = state
-            .send_in_parts(GroupId::RESERVED, self.payload.clone(), begins)
+            .send_in_parts(GroupId::RESERVED, payload, begins)
             .await;
         if sent.is_err() {
             // Half of it is never delivered.

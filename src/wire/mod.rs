@@ -1,6 +1,7 @@
 //! Bytes, without I/O: the format of frames and of control frames, payloads, and counts of frames. Leaves sockets,
 //! queues and delivery to the other folders.
 
+pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod control;
 pub(crate) mod count;

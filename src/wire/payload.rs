@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::wire::head_bytes::HeadBytes;
+use crate::wire::{body::Body, head_bytes::HeadBytes};
 
 /// A type whose bytes can be sent as the payload of a frame, owned or borrowed.
 ///
@@ -75,6 +75,7 @@ payload! {
     &str: |payload| Bytes::copy_from_slice(payload.as_bytes());
     &Bytes: |payload| payload.clone();
     &Vec<u8>: |payload| Bytes::copy_from_slice(payload);
+    Body: |payload| Body::into_bytes(payload);
     HeadBytes: |payload| Bytes::copy_from_slice(&payload);
     const N, [u8; N]: |payload| Bytes::copy_from_slice(&payload);
     const N, &[u8; N]: |payload| Bytes::copy_from_slice(payload);
