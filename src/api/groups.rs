@@ -19,7 +19,7 @@ impl Transport {
     /// The registration keeps the actor alive until the group is unregistered or the transport has
     /// stopped. If the actor itself holds a `Transport`, the two keep each other alive: they end by
     /// [`stop`](Transport::stop) or [`unregister`](Transport::unregister), not by dropping all other
-    /// handles. A [`Peer`] does not keep the transport alive.
+    /// handles. A [`Peer`](crate::Peer) does not keep the transport alive.
     ///
     /// # Errors
     ///

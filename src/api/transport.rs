@@ -285,7 +285,7 @@ impl Transport {
     /// port is free and no task or thread of the transport is left, except for threads that wait for the
     /// system to resolve a name: nothing can end such a wait, so `stop` does not wait for it. The counters are final then, except for
     /// frames that are with your actors: after [`Shutdown::Now`], or a drain that reached its limit, an
-    /// [`Inbound`] in a mailbox or in a handler is counted when it is dropped.
+    /// [`Inbound`](crate::Inbound) in a mailbox or in a handler is counted when it is dropped.
     ///
     /// Calling it again, from any handle, waits for the same end and returns the same report; the first
     /// call that is not cancelled decides how the transport stops. A cancelled call leaves the transport
