@@ -36,9 +36,11 @@ mod source {
         pub(crate) mod queue;
     }
     pub(crate) mod wire {
+        pub(crate) mod body;
         pub(crate) mod call;
         pub(crate) mod count;
         pub(crate) mod frame;
+        pub(crate) mod head_bytes;
         pub(crate) mod payload;
         pub(crate) mod trace_context;
     }
