@@ -337,7 +337,7 @@ impl HandOver<'_> {
 
     /// Returns what the batch for this group says of its arrival.
     fn arrival(&self, group: Option<GroupId>) -> Arrival<'_> {
-        // No frames of the reserved group are handed over, so it stands for those that are kept together.
+        // Frames that are kept together have no group. The reserved one stands for them, which is never handed over.
         let group = group.unwrap_or(GroupId::RESERVED);
         Arrival {
             gap: self.turn.and_then(|turn| turn.gap_for(group)),

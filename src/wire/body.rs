@@ -4,11 +4,13 @@ use bytes::{Bytes, BytesMut};
 
 /// The payload of a call or of an answer.
 ///
-/// What this crate has encoded itself stays as it was written until it is in the queue. A `Bytes` made of it would be one more
-/// piece of memory, for nothing: short payloads are copied there.
+/// What this crate has encoded itself stays a `BytesMut` until it is in the queue. To make a `Bytes` of it allocates once more,
+/// and a short payload is copied into the queue anyway.
 #[derive(Debug)]
 pub(crate) enum Body {
+    /// By the user.
     Given(Bytes),
+    /// By this crate: a typed message, or its result.
     Encoded(BytesMut),
 }
 

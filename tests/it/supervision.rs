@@ -547,7 +547,7 @@ fn the_failpoint_in_the_middle_of_a_write_is_not_hit_by_a_frame_that_is_written_
     });
 }
 
-/// Those of the second sender are read together with those of the first, as Linux does, and wait until these are
+/// Two senders. Linux reads the datagrams of both at once, and those of the second wait until those of the first are
 /// delivered.
 #[cfg(target_os = "linux")]
 #[test]

@@ -189,7 +189,7 @@ impl Node {
             }
             _ => Serving::messages(&self.shared, self.id, on, user, threads)?,
         };
-        // Batches are of one group, and several threads run those of different groups at once.
+        // A batch of C has one group, and several threads would handle different groups at once: then there is no order.
         let in_order = threads <= 1 && matches!(on, OnMessages::Each(_));
         match (&mut setup.stage, group.map(GroupId::new)) {
             (Stage::Before(builder), group) => {

@@ -28,7 +28,8 @@ pub(super) enum Told {
     Wrong,
 }
 
-/// All, with the word for each in a journal, and the counter in which its node counts it.
+/// All that a caller may be told. The first text is how a journal writes it, the second is the counter of the caller's node
+/// that counts it.
 const ALL: [(Told, &str, &str); 14] = [
     (Told::Answered, "answered", "called.answered"),
     (Told::Failed, "failed", "called.failed.failed"),
