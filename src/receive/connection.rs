@@ -40,6 +40,7 @@ use crate::{
         read_buffer::{REVIEW_INTERVAL, ReadBuffer},
         sender::Sender,
         source::Source,
+        turns::Turns,
     },
     runtime::lifecycle::Lifecycle,
     send::peers::Peers,
@@ -49,9 +50,6 @@ use crate::{
 
 /// How long the far end of a link has to notice that this node stops.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
-
-/// After so many control frames and parts of messages in a row other tasks get their turn.
-const BETWEEN_PER_TURN: usize = 64;
 
 /// One connection, for as long as it lives.
 pub(crate) struct Connection {
@@ -343,8 +341,9 @@ impl Connection {
     /// frame is incomplete.
     async fn deliver(&mut self) -> Result<(), End> {
         let received = self.buffer.len();
-        let (mut delivered, mut between) = (Ok(()), 0);
+        let (mut delivered, mut turns) = (Ok(()), None);
         while let Some(bytes) = self.buffer.deliverable() {
+            let left = bytes.len();
             // Calls and answers often come one behind the other, and need nothing of what frames of groups need.
             if self.sessions.is_some()
                 && let Some(frame) = call::take_first(bytes, self.max_frame)
@@ -367,8 +366,9 @@ impl Connection {
                     }
                 }
             }
-            between += 1;
-            if between % BETWEEN_PER_TURN == 0 {
+            let first = left - self.buffer.len();
+            let turns = turns.get_or_insert_with(|| Turns::of_read(left, first));
+            if turns.is_over() {
                 self.held_back = None;
                 tokio::task::yield_now().await;
             }

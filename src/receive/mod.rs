@@ -39,5 +39,6 @@ pub(crate) mod served;
 pub(crate) mod services;
 pub(crate) mod serving;
 mod source;
+mod turns;
 #[cfg(feature = "remote")]
 mod typed_call;
