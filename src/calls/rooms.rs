@@ -30,73 +30,73 @@ struct Bound {
 
 /// The bounds that a call needs room in. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct CallRooms {
-    of_peer: Arc<Bound>,
-    of_all: Arc<Bound>,
-}
+pub(crate) struct CallRooms(Arc<Bounds>);
 
-/// The room that a call takes in one bound, until this is dropped.
 #[derive(Debug)]
-struct Room {
-    bound: Arc<Bound>,
-    bytes: u32,
+struct Bounds {
+    of_peer: Bound,
+    of_all: Arc<Bound>,
 }
 
 /// The room that a call takes, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct CallRoom {
-    _of_peer: Room,
-    _of_all: Room,
+    bounds: Arc<Bounds>,
+    bytes: u32,
+    /// Whether it has taken room of all, too, and not only of its peer.
+    is_whole: bool,
 }
 
 impl Bound {
-    fn new(calls: usize, bytes: usize) -> Arc<Self> {
+    fn new(calls: usize, bytes: usize) -> Self {
         let at_most = |number| u32::try_from(number).unwrap_or(u32::MAX);
-        Arc::new(Bound {
+        Bound {
             max_calls: at_most(calls),
             max_bytes: at_most(bytes),
             taken: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             line: Mutex::const_new(()),
             freed: Notify::const_new(),
-        })
+        }
     }
 
-    /// Takes room if there is some, whoever waits.
-    fn take_now(self: &Arc<Self>, bytes: u32) -> Option<Room> {
+    /// Takes room if there is some, whoever waits. Returns whether there was.
+    fn take_now(&self, bytes: u32) -> bool {
         let add = |taken: u64| {
             let (calls, held) = (taken >> 32, taken & u64::from(u32::MAX));
             let fits = calls < u64::from(self.max_calls)
                 && held + u64::from(bytes) <= u64::from(self.max_bytes);
             fits.then(|| taken + of_one(bytes))
         };
-        let taken = self.taken.fetch_update(SeqCst, Relaxed, add);
-        taken.is_ok().then(|| Room {
-            bound: self.clone(),
-            bytes,
-        })
+        self.taken.fetch_update(SeqCst, Relaxed, add).is_ok()
     }
 
-    fn try_take(self: &Arc<Self>, bytes: u32) -> Option<Room> {
-        match self.waiting.load(Acquire) {
-            0 => self.take_now(bytes),
-            _ => None,
-        }
+    /// Takes room if there is some now, and nobody waits for it. Returns whether there was.
+    fn try_take(&self, bytes: u32) -> bool {
+        self.waiting.load(Acquire) == 0 && self.take_now(bytes)
     }
 
-    async fn take(self: &Arc<Self>, bytes: u32) -> Room {
-        if let Some(room) = self.try_take(bytes) {
-            return room;
+    async fn take(&self, bytes: u32) {
+        if self.try_take(bytes) {
+            return;
         }
         let _waiting = Waiting::new(self);
         let _first = self.line.lock().await;
         loop {
             // Created before the check, so that a notification between the two is not missed.
             let freed = self.freed.notified();
-            if let Some(room) = self.take_now(bytes) {
-                return room;
+            if self.take_now(bytes) {
+                return;
             }
             freed.await;
+        }
+    }
+
+    fn give_back(&self, bytes: u32) {
+        self.taken.fetch_sub(of_one(bytes), SeqCst);
+        if self.waiting.load(SeqCst) > 0 {
+            // Only the first in line waits for this.
+            self.freed.notify_one();
         }
     }
 }
@@ -122,13 +122,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Drop for Room {
+impl Drop for CallRoom {
     fn drop(&mut self) {
-        let bound = &self.bound;
-        bound.taken.fetch_sub(of_one(self.bytes), SeqCst);
-        if bound.waiting.load(SeqCst) > 0 {
-            // Only the first in line waits for this.
-            bound.freed.notify_one();
+        self.bounds.of_peer.give_back(self.bytes);
+        if self.is_whole {
+            self.bounds.of_all.give_back(self.bytes);
         }
     }
 }
@@ -136,10 +134,10 @@ impl Drop for Room {
 impl CallRooms {
     /// Makes those of a transport and of its first peer: calls and bytes of all, then of each peer.
     pub(crate) fn new(of_all: (usize, usize), of_peer: (usize, usize)) -> Self {
-        CallRooms {
+        CallRooms(Arc::new(Bounds {
             of_peer: Bound::new(of_peer.0, of_peer.1),
-            of_all: Bound::new(of_all.0, of_all.1),
-        }
+            of_all: Arc::new(Bound::new(of_all.0, of_all.1)),
+        }))
     }
 
     /// Makes those of another peer of the same transport.
@@ -148,26 +146,29 @@ impl CallRooms {
             max_calls,
             max_bytes,
             ..
-        } = *self.of_peer;
-        CallRooms {
+        } = self.0.of_peer;
+        CallRooms(Arc::new(Bounds {
             of_peer: Bound::new(max_calls as usize, max_bytes as usize),
-            of_all: self.of_all.clone(),
-        }
+            of_all: self.0.of_all.clone(),
+        }))
     }
 
     /// A call that is longer than all that may wait takes all of the room.
     fn needs(&self, bytes: usize) -> u32 {
-        let max = self.of_peer.max_bytes.min(self.of_all.max_bytes);
+        let max = self.0.of_peer.max_bytes.min(self.0.of_all.max_bytes);
         u32::try_from(bytes).unwrap_or(u32::MAX).min(max)
     }
 
     /// Takes room for a call if there is some now, and nobody waits for it.
     pub(crate) fn try_take(&self, bytes: usize) -> Option<CallRoom> {
         let bytes = self.needs(bytes);
-        Some(CallRoom {
-            _of_peer: self.of_peer.try_take(bytes)?,
-            _of_all: self.of_all.try_take(bytes)?,
-        })
+        let mut room = self
+            .0
+            .of_peer
+            .try_take(bytes)
+            .then(|| self.of_peer(bytes))?;
+        room.is_whole = self.0.of_all.try_take(bytes);
+        room.is_whole.then_some(room)
     }
 
     /// Takes room for a call as soon as there is some, in the order of asking.
@@ -176,9 +177,19 @@ impl CallRooms {
     /// circle; and a peer that does not answer takes no room of all from the others.
     pub(crate) async fn take(&self, bytes: usize) -> CallRoom {
         let bytes = self.needs(bytes);
+        self.0.of_peer.take(bytes).await;
+        let mut room = self.of_peer(bytes);
+        self.0.of_all.take(bytes).await;
+        room.is_whole = true;
+        room
+    }
+
+    /// Returns the room that was taken of the peer.
+    fn of_peer(&self, bytes: u32) -> CallRoom {
         CallRoom {
-            _of_peer: self.of_peer.take(bytes).await,
-            _of_all: self.of_all.take(bytes).await,
+            bounds: self.0.clone(),
+            bytes,
+            is_whole: false,
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::session::open_link::Takes;
 pub(super) struct LinkWait {
     /// The number of the last link, and what its far end takes that is longer than a frame.
     last: Mutex<(u64, Option<Takes>)>,
+    /// The longest frame that the far end of the last link takes. Zero if that is not known.
+    far_frame: AtomicUsize,
     /// Notified when there is a link, when a dial or a link has ended, and when there will be no link.
     stirred: Notify,
     waiting: AtomicUsize,
@@ -46,6 +48,11 @@ impl LinkWait {
         *self.last.lock()
     }
 
+    /// Returns the longest frame that the far end of the last link takes, as far as it is known. Asked for each call.
+    pub(super) fn far_frame(&self) -> Option<usize> {
+        Some(self.far_frame.load(Relaxed)).filter(|far| *far > 0)
+    }
+
     pub(super) fn is_dialling(&self) -> bool {
         self.dialling.load(Acquire)
     }
@@ -57,7 +64,10 @@ impl LinkWait {
     }
 
     pub(super) fn set_last(&self, link: u64, takes: Option<Takes>) {
-        *self.last.lock() = (link, takes);
+        let mut last = self.last.lock();
+        *last = (link, takes);
+        let far_frame = takes.map_or(0, |takes| takes.frame.max(1) as usize);
+        self.far_frame.store(far_frame, Relaxed);
     }
 
     /// Notes that the writer looks for a link, until the guard is dropped. Those who wait look again then.

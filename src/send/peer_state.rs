@@ -374,8 +374,8 @@ impl PeerState {
     /// Returns the longest frame that both ends take, as far as it is known.
     pub(crate) fn longest_frame(&self) -> usize {
         let own = self.queue.longest_frame();
-        let (_, takes) = self.link_wait.last();
-        takes.map_or(own, |takes| own.min(takes.frame as usize))
+        let far = self.link_wait.far_frame();
+        far.map_or(own, |far| own.min(far))
     }
 
     // ---- frames ------------------------------------------------------------------------------------

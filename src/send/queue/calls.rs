@@ -11,11 +11,21 @@ use super::{
 use crate::{
     calls::pending::{Asked, CallPeer},
     ids::GroupId,
-    net::time,
+    net::time::{self, Instant},
     wire::call::{self, CallFrame, CallId},
     wire::count::Count,
     wire::payload::Payload,
 };
+
+/// The time at which a batch is taken. Asked for once for all of its calls, and not if it has none.
+#[derive(Default)]
+pub(super) struct Now(Option<Instant>);
+
+impl Now {
+    fn get(&mut self) -> Instant {
+        *self.0.get_or_insert_with(time::now)
+    }
+}
 
 impl<To: Copy + Eq> SendQueue<To> {
     /// Returns whom a call is put to that is written on this link, or nobody if its far end takes no calls. `None` if
@@ -66,21 +76,21 @@ impl<To: Copy + Eq> Chunk<To> {
     /// Returns whether it may be written on this link. A part of a message may not if it is for a former one, and a
     /// call if nobody waits for its answer any more.
     #[inline]
-    pub(super) fn may_go(&mut self, link: u64, far: Option<CallPeer>) -> MayGo {
+    pub(super) fn may_go(&mut self, link: u64, far: Option<CallPeer>, now: &mut Now) -> MayGo {
         match self.terms {
             None => MayGo::Yes,
-            Some(_) => self.may_go_by_its_terms(link, far),
+            Some(_) => self.may_go_by_its_terms(link, far, now),
         }
     }
 
-    fn may_go_by_its_terms(&mut self, link: u64, far: Option<CallPeer>) -> MayGo {
+    fn may_go_by_its_terms(&mut self, link: u64, far: Option<CallPeer>, now: &mut Now) -> MayGo {
         if let Some(part) = self.part() {
             return match part.is_for(link) {
                 true => MayGo::Yes,
                 false => MayGo::ForFormerLink,
             };
         }
-        self.may_go_as_call(link, far)
+        self.may_go_as_call(link, far, now)
     }
 
     /// Makes the empty frame that gets the place of a call.
@@ -99,14 +109,14 @@ impl<To: Copy + Eq> Chunk<To> {
 
     /// Returns whether a call may be written now. If it may, its caller learns that it was sent, and its head says how
     /// much of its time is left.
-    fn may_go_as_call(&mut self, link: u64, far: Option<CallPeer>) -> MayGo {
+    fn may_go_as_call(&mut self, link: u64, far: Option<CallPeer>, now: &mut Now) -> MayGo {
         let Some(call) = self.call() else {
             return MayGo::Yes;
         };
         let (id, deadline) = (call.id(), call.deadline());
         match (call.is_taken(far.map(|far| far.on(link))), far) {
             (true, _) => {
-                let left = deadline.saturating_duration_since(time::now());
+                let left = deadline.saturating_duration_since(now.get());
                 self.change_head(|head| call::set_left(head, left));
                 MayGo::Yes
             }

@@ -11,6 +11,7 @@ use super::{
     account::{Account, Place, SendDrop},
     admission::{self, Entry, Gate, Limits, Occupancy, Together},
     apart::Apart,
+    calls::Now,
     chunk::{Chunk, Offered},
     deferred::Deferred,
     doorbell::Doorbell,
@@ -257,9 +258,10 @@ impl<To: Copy + Eq> State<To> {
         let (mut count, mut slices) = (Count::ZERO, 0);
         let mut for_former_links = Count::ZERO;
         let mut unsupported = Count::ZERO;
+        let mut now = Now::default();
         while let Some(mut chunk) = self.chunks.pop_front() {
             self.apart.goes(&chunk);
-            match chunk.may_go(self.links, self.call_peer) {
+            match chunk.may_go(self.links, self.call_peer, &mut now) {
                 MayGo::Yes => {}
                 MayGo::GivenUp(id) => {
                     let nothing = Chunk::nothing(&chunk, id);
