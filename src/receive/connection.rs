@@ -40,7 +40,7 @@ use crate::{
         read_buffer::{REVIEW_INTERVAL, ReadBuffer},
         sender::Sender,
         source::Source,
-        turns::Turns,
+        turns::{Turns, others_first},
     },
     runtime::lifecycle::Lifecycle,
     send::peers::Peers,
@@ -370,7 +370,7 @@ impl Connection {
             let turns = turns.get_or_insert_with(|| Turns::of_read(left, first));
             if turns.is_over() {
                 self.held_back = None;
-                tokio::task::yield_now().await;
+                others_first().await;
             }
         }
         self.held_back = None;
