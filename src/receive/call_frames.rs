@@ -18,7 +18,7 @@ use crate::{
         connection::Connection,
         end::End,
         read_buffer::MAX_SHARED,
-        served::{CallKey, HandlerRequest, Served, Unserved, say_not_served},
+        served::{CallKey, Served, Unserved, say_not_served},
         services::CallHandler,
     },
     wire::{
@@ -151,10 +151,10 @@ impl Connection {
 
 /// Puts the call into the mailbox of an actor, even into a full one: the bound of the group is the bound.
 fn hand_to(actor: &Recipient<Call>, call: Call, served: &Served) {
-    let mut request = Box::pin(actor.send(call));
+    let mut request = Box::pin(actor.send(call).map(drop));
     // If it is ready, the handler is done with it already, or the mailbox has dropped it.
     if request.as_mut().now_or_never().is_none() {
-        served.keep(HandlerRequest::Actor(request));
+        served.request.waits(request);
     }
 }
 

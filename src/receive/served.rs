@@ -6,7 +6,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -14,13 +13,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use actix::MailboxError;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-#[cfg(feature = "remote")]
-use crate::runtime::self_driven::SelfDriven;
 use crate::{
     calls::{
         deadlines::Deadlines,
@@ -36,7 +32,7 @@ use crate::{
     },
     observe::{stats::ServedStats, trace::call_span::CallSpan},
     receive::{answers::Answers, charge::Charge, secret_hasher::SecretHasher, sender::Sender},
-    runtime::worker::Worker,
+    runtime::{work_slot::WorkSlot, worker::Worker},
     send::{large::Began, queue::WhenFull},
     wire::{
         body::Body,
@@ -66,25 +62,6 @@ struct Table {
     deadlines: Deadlines<CallKey>,
     stats: ServedStats,
     stopped: bool,
-}
-
-/// A call in the mailbox of an actor.
-pub(super) enum HandlerRequest {
-    Actor(Pin<Box<dyn Future<Output = Result<(), MailboxError>> + Send>>),
-    /// It drives itself, so others hold it, too.
-    #[cfg(feature = "remote")]
-    SelfDriven(Arc<SelfDriven>),
-}
-
-impl HandlerRequest {
-    /// Lets actix skip the message, if no handler has it yet.
-    fn cancel(self) {
-        match self {
-            HandlerRequest::Actor(request) => drop(request),
-            #[cfg(feature = "remote")]
-            HandlerRequest::SelfDriven(request) => request.cancel(),
-        }
-    }
 }
 
 /// How a call ends.
@@ -121,8 +98,9 @@ pub(super) struct Served {
     pub(super) deadline: Instant,
     is_over: AtomicBool,
     over: Notify,
-    /// The request to the handler's actor, if it has one.
-    request: Mutex<Option<HandlerRequest>>,
+    /// The request to the handler's actor, if it has one. If it is cancelled, actix skips the message, unless a handler
+    /// has it.
+    pub(super) request: WorkSlot,
     pub(super) span: CallSpan,
 }
 
@@ -160,7 +138,7 @@ impl ServedCalls {
             deadline,
             is_over: AtomicBool::new(false),
             over: Notify::new(),
-            request: Mutex::new(None),
+            request: WorkSlot::new(),
             span,
         });
         let mut table = self.table.lock();
@@ -263,9 +241,8 @@ impl Served {
     /// Ends it. Returns whether this is its end, so that the caller must be told.
     pub(super) fn end(&self, ending: Ending) -> bool {
         let ended = self.calls.table.lock().end(self.key, ending);
-        // The actor is at work on it, or has ended: no message needs to be skipped.
-        let request = self.request.lock().take();
-        drop(request);
+        // The actor is at work on it, or has ended: nobody needs the request any more.
+        self.request.cancel();
         contain(|| self.over.notify_waiters());
         ended.is_some()
     }
@@ -286,22 +263,9 @@ impl Served {
         }
     }
 
-    /// Keeps the request to the handler's actor until the call has ended.
-    pub(super) fn keep(&self, request: HandlerRequest) {
-        let mut kept = self.request.lock();
-        if !self.is_over() {
-            *kept = Some(request);
-            return;
-        }
-        drop(kept);
-        // It has ended meanwhile.
-        request.cancel();
-    }
-
     /// Drops the request, so that no handler gets the call if none has it yet, and tells the handler that has it.
     fn tell_over(&self) {
-        let request = self.request.lock().take();
-        contain(|| request.into_iter().for_each(HandlerRequest::cancel));
+        self.request.cancel();
         contain(|| self.over.notify_waiters());
     }
 

@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use futures::task::ArcWake;
+
 use bytes::Bytes;
 
 use crate::{
     call_error::NotUnderstood,
     receive::{
         call::Call,
-        served::{Ending, HandlerRequest},
+        served::{Ending, Served},
     },
-    runtime::self_driven::SelfDriven,
+    runtime::{
+        self_driven::{self, Owner},
+        work_slot::WorkSlot,
+    },
     wire::{
         call::{CallFrame, NotServed},
         message,
@@ -30,9 +35,7 @@ impl Call {
         F: Future<Output = ()> + Send + 'static,
     {
         let served = self.served.clone();
-        let driven = SelfDriven::new();
-        served.keep(HandlerRequest::SelfDriven(Arc::clone(&driven)));
-        driven.start(serve(self));
+        self_driven::start(&served, serve(self));
     }
 
     /// Tells the caller that the message in the call was not understood.
@@ -50,5 +53,17 @@ impl Call {
         if self.served.end(Ending::NoHandler) {
             self.served.say_not_served(NotServed::NoHandler);
         }
+    }
+}
+
+impl Owner for Served {
+    fn work(&self) -> &WorkSlot {
+        &self.request
+    }
+}
+
+impl ArcWake for Served {
+    fn wake_by_ref(this: &Arc<Self>) {
+        self_driven::wake(this);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         message::RemoteMessage,
         request::{RemoteRequest, message_call},
     },
-    runtime::self_driven::SelfDriven,
+    runtime::self_driven::{self, Alone},
     send::{peer::Peer, queue::WhenFull},
 };
 
@@ -149,7 +149,7 @@ impl<M: RemoteMessage> RemoteRecipient<M> {
             Poll::Ready(Err(why)) => return Err(RemoteError::of::<M>(why)),
             Poll::Ready(Ok(_)) => {}
             // The thread that reads the answer also drops it. No task waits for that.
-            Poll::Pending => SelfDriven::new().start(async move { drop(call.await) }),
+            Poll::Pending => self_driven::start(&Alone::new(), async move { drop(call.await) }),
         }
         Ok(())
     }

@@ -10,4 +10,5 @@ mod restart_budget;
 #[cfg(feature = "remote")]
 pub(crate) mod self_driven;
 pub(crate) mod supervision;
+pub(crate) mod work_slot;
 pub(crate) mod worker;

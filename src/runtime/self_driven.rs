@@ -1,126 +1,96 @@
-//! [`SelfDriven`]: a future that needs no task. The thread that wakes it also polls it.
+//! A future that needs no task: the thread that wakes its [`Owner`] also polls it.
 //!
 //! Made for futures that wait for one thing and then do a little, such as sending the answer of a handler. A task for
-//! that would cost another wake-up, on another thread. It must not block and must not need a runtime.
+//! that would cost another wake-up, on another thread. It must not block and must not need a runtime. A panic in it ends
+//! it, and nothing else.
 
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use futures::task::{ArcWake, waker_ref};
-use parking_lot::Mutex;
 use tokio::task::unconstrained;
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+use crate::runtime::work_slot::{Work, WorkSlot, drop_caught};
 
-/// A future that whoever wakes it polls. A panic in it ends it, and nothing else.
-pub(crate) struct SelfDriven(Mutex<State>);
+/// What has the future in it, and calls [`wake`] when it is woken. So both take one piece of memory.
+pub(crate) trait Owner: ArcWake + 'static {
+    fn work(&self) -> &WorkSlot;
+}
 
-enum State {
-    Waiting(Work),
-    /// A thread polls it, without the lock. Also what it is before that, and when it is ready.
-    Polled {
-        /// Whether it was woken meanwhile, and must be polled again.
-        again: bool,
-    },
-    /// It was cancelled.
-    Over,
+/// An owner that is nothing else.
+pub(crate) struct Alone(WorkSlot);
+
+/// An owner that was woken, of whatever type.
+trait Woken {
+    fn poll(self: Arc<Self>);
 }
 
 thread_local! {
     /// What was woken on this thread while another is polled here. It is polled afterwards, not inside: the end of one
     /// may wake the next, and thousands of them would overflow the stack.
-    static WOKEN: RefCell<Option<VecDeque<Arc<SelfDriven>>>> = const { RefCell::new(None) };
+    static WOKEN: RefCell<Option<VecDeque<Arc<dyn Woken>>>> = const { RefCell::new(None) };
 }
 
-impl SelfDriven {
-    /// Makes one that has no future yet.
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(SelfDriven(Mutex::new(State::Polled { again: false })))
-    }
+/// Gives the owner its future, and polls that for the first time. Called once.
+pub(crate) fn start<O: Owner>(owner: &Arc<O>, work: impl Future<Output = ()> + Send + 'static) {
+    // The budget of a tokio task is none of its business: it is polled in the middle of other tasks.
+    poll_until_it_waits(owner, Box::pin(unconstrained(work)));
+}
 
-    /// Gives it its future, and polls that for the first time, unless it was cancelled. Called once.
-    pub(crate) fn start(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
-        // The budget of a tokio task is none of its business: it is polled in the middle of other tasks.
-        self.poll_until_it_waits(Box::pin(unconstrained(work)));
-    }
-
-    /// Drops the future, unless it is ready. If a thread polls it now, that thread drops it.
-    pub(crate) fn cancel(&self) {
-        let state = std::mem::replace(&mut *self.0.lock(), State::Over);
-        drop_caught(state);
-    }
-
-    /// Polls it, and all that are woken by that on this thread.
-    fn poll(self: &Arc<Self>) {
-        let is_first = WOKEN.try_with(|woken| match &mut *woken.borrow_mut() {
-            Some(woken) => {
-                woken.push_back(self.clone());
-                false
-            }
-            woken @ None => {
-                *woken = Some(VecDeque::new());
-                true
-            }
-        });
-        match is_first {
-            Ok(true) => {}
-            Ok(false) => return,
-            // The thread is ending, and its locals are gone.
-            Err(_) => return self.poll_if_it_waits(),
+/// Polls the owner's future, and all that are woken by that on this thread.
+pub(crate) fn wake<O: Owner>(owner: &Arc<O>) {
+    let is_first = WOKEN.try_with(|woken| match &mut *woken.borrow_mut() {
+        Some(woken) => {
+            woken.push_back(owner.clone());
+            false
         }
-        self.poll_if_it_waits();
-        while let Some(next) = next_woken() {
-            next.poll_if_it_waits();
+        woken @ None => {
+            *woken = Some(VecDeque::new());
+            true
         }
+    });
+    match is_first {
+        Ok(true) => {}
+        Ok(false) => return,
+        // The thread is ending, and its locals are gone.
+        Err(_) => return poll_if_it_waits(owner),
     }
-
-    fn poll_if_it_waits(self: &Arc<Self>) {
-        let mut state = self.0.lock();
-        let work = match std::mem::replace(&mut *state, State::Polled { again: false }) {
-            State::Waiting(work) => work,
-            State::Polled { .. } => return *state = State::Polled { again: true },
-            State::Over => return *state = State::Over,
-        };
-        drop(state);
-        self.poll_until_it_waits(work);
-    }
-
-    fn poll_until_it_waits(self: &Arc<Self>, mut work: Work) {
-        let waker = waker_ref(self);
-        let mut cx = Context::from_waker(&waker);
-        loop {
-            let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut cx)));
-            if !matches!(polled, Ok(Poll::Pending)) {
-                // It stays as one that is polled, which nobody polls again.
-                return drop_caught(work);
-            }
-            let mut state = self.0.lock();
-            match &*state {
-                State::Polled { again: false } => return *state = State::Waiting(work),
-                State::Polled { again: true } => *state = State::Polled { again: false },
-                State::Waiting(_) | State::Over => {
-                    drop(state);
-                    return drop_caught(work);
-                }
-            }
-        }
+    poll_if_it_waits(owner);
+    while let Some(next) = next_woken() {
+        next.poll();
     }
 }
 
-impl ArcWake for SelfDriven {
-    fn wake_by_ref(this: &Arc<Self>) {
-        this.poll();
+fn poll_if_it_waits<O: Owner>(owner: &Arc<O>) {
+    if let Some(work) = owner.work().woken() {
+        poll_until_it_waits(owner, work);
+    }
+}
+
+fn poll_until_it_waits<O: Owner>(owner: &Arc<O>, mut work: Work) {
+    let waker = waker_ref(owner);
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut cx)));
+        if !matches!(polled, Ok(Poll::Pending)) {
+            // Its slot stays as that of one that is polled, which nobody polls again.
+            return drop_caught(work);
+        }
+        match owner.work().waits(work) {
+            Some(again) => work = again,
+            None => return,
+        }
     }
 }
 
 /// Returns what is to be polled next on this thread. If nothing is, what is woken next is polled at once.
-fn next_woken() -> Option<Arc<SelfDriven>> {
+fn next_woken() -> Option<Arc<dyn Woken>> {
     WOKEN.with_borrow_mut(|woken| {
         let next = woken.as_mut().and_then(VecDeque::pop_front);
         if next.is_none() {
@@ -130,9 +100,28 @@ fn next_woken() -> Option<Arc<SelfDriven>> {
     })
 }
 
-/// Drops what may hold values of users, whose `Drop` may panic.
-fn drop_caught(value: impl Sized) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+impl<O: Owner> Woken for O {
+    fn poll(self: Arc<Self>) {
+        poll_if_it_waits(&self);
+    }
+}
+
+impl Alone {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Alone(WorkSlot::new()))
+    }
+}
+
+impl Owner for Alone {
+    fn work(&self) -> &WorkSlot {
+        &self.0
+    }
+}
+
+impl ArcWake for Alone {
+    fn wake_by_ref(this: &Arc<Self>) {
+        wake(this);
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +139,7 @@ mod tests {
     fn the_thread_that_wakes_it_does_its_work() {
         let (tell, told) = oneshot::channel();
         let (done, is_done) = std::sync::mpsc::channel();
-        SelfDriven::new().start(async move {
+        start(&Alone::new(), async move {
             let said: u32 = told.await.expect("said");
             done.send((said, std::thread::current().id()))
                 .expect("heard");
@@ -173,7 +162,7 @@ mod tests {
             }
             _ => Poll::Ready(()),
         });
-        SelfDriven::new().start(work);
+        start(&Alone::new(), work);
         assert_eq!(polls.load(SeqCst), 4);
     }
 
@@ -190,7 +179,7 @@ mod tests {
             }
             _ => Poll::Ready(()),
         });
-        SelfDriven::new().start(work);
+        start(&Alone::new(), work);
         assert_eq!(polls.load(SeqCst), 2);
     }
 
@@ -200,7 +189,7 @@ mod tests {
         for _ in 0..100_000 {
             let (tell, told) = oneshot::channel();
             let next = std::mem::replace(&mut last, tell);
-            SelfDriven::new().start(async move {
+            start(&Alone::new(), async move {
                 told.await.expect("said");
                 let _ = next.send(());
             });
@@ -212,21 +201,21 @@ mod tests {
     #[test]
     fn a_panic_or_a_cancel_ends_it_and_drops_what_it_holds() {
         let (held, is_held) = oneshot::channel::<()>();
-        let panics = SelfDriven::new();
-        panics.start(async move {
+        let panics = Alone::new();
+        start(&panics, async move {
             let _held = held;
             panic!("caused by this test");
         });
-        panics.poll();
+        wake(&panics);
         assert!(is_held.blocking_recv().is_err());
         let (held, is_held) = oneshot::channel::<()>();
-        let waits = SelfDriven::new();
-        waits.start(async move {
+        let waits = Alone::new();
+        start(&waits, async move {
             let _held = held;
             std::future::pending::<()>().await;
         });
-        waits.cancel();
-        waits.poll();
+        waits.0.cancel();
+        wake(&waits);
         assert!(is_held.blocking_recv().is_err());
     }
 }
