@@ -199,6 +199,22 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_cancelled_while_it_is_polled_is_dropped_then() {
+        let (held, mut is_held) = oneshot::channel::<()>();
+        let cancelled = Alone::new();
+        let owner = cancelled.clone();
+        start(&cancelled, async move {
+            let _held = held;
+            owner.0.cancel();
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(
+            is_held.try_recv(),
+            Err(oneshot::error::TryRecvError::Closed)
+        );
+    }
+
+    #[test]
     fn a_panic_or_a_cancel_ends_it_and_drops_what_it_holds() {
         let (held, is_held) = oneshot::channel::<()>();
         let panics = Alone::new();
