@@ -84,6 +84,13 @@ mod tests {
         assert_eq!(cut(150), [64, 64, 22]);
     }
 
+    #[tokio::test]
+    async fn others_go_first() {
+        let other = tokio::spawn(async {});
+        others_first().await;
+        assert!(other.is_finished());
+    }
+
     #[test]
     fn a_long_first_frame_does_not_cut_the_others_into_pieces() {
         let mut turns = Turns::of_read(100, 100);

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::Poll,
@@ -14,7 +14,8 @@ use std::{
 
 use actix::prelude::*;
 use actix_transport::{
-    Call, CallError, CallFuture, CallPart, Config, GroupId, Lane, Sessions, Shutdown, Transport,
+    Call, CallError, CallFuture, CallPart, Config, GroupId, Lane, Placement, Sessions, Shutdown,
+    Transport,
 };
 use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
@@ -126,6 +127,47 @@ fn many_calls_in_both_directions_get_each_its_own_answer() {
             end([a, b]).await;
         });
     }
+}
+
+#[test]
+fn of_calls_that_come_together_the_first_are_answered_before_the_last_are_served() {
+    run(async {
+        // One read brings that many.
+        const TOGETHER: u32 = 48;
+        const LIMIT: Duration = Duration::from_secs(10);
+        let here = Config::default().placement(Placement::Current);
+        let (a, b) = (node_of(here, 1), node_of(Config::default(), 2));
+        let (first_is_answered, is_answered) = std::sync::mpsc::channel();
+        let is_answered = Mutex::new(is_answered);
+        b.serve_fn(group(CALLS), 1_000, move |call: Call| {
+            if call.payload()[..] == TOGETHER.to_be_bytes() {
+                // Nothing else happens meanwhile where calls are read.
+                let told = is_answered.lock().expect("no panic").recv_timeout(LIMIT);
+                call.reply(if told.is_ok() { "after" } else { "before" });
+            } else {
+                call.reply("");
+            }
+            async {}
+        })
+        .expect("free");
+        let peer = a.peer(b.local_addr()).expect("usable");
+        let ask = |number: u32| {
+            let (peer, answered) = (peer.clone(), first_is_answered.clone());
+            async move {
+                let call = peer.call(group(CALLS), number.to_be_bytes().to_vec());
+                let answer = call.deadline(2 * LIMIT).await;
+                if number == 1 {
+                    answered.send(()).expect("is waited for");
+                }
+                answer
+            }
+        };
+        assert_eq!(ask(0).await, Ok(Bytes::new()), "there is a link");
+        // All are in the queue before this arbiter writes.
+        let answers = join_all((1..=TOGETHER).map(ask)).await;
+        assert_eq!(answers.last(), Some(&Ok(Bytes::from("after"))));
+        end([a, b]).await;
+    });
 }
 
 #[test]
