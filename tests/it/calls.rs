@@ -136,12 +136,13 @@ fn of_calls_that_come_together_the_first_are_answered_before_the_last_are_served
         const TOGETHER: u32 = 48;
         const LIMIT: Duration = Duration::from_secs(10);
         let here = Config::default().placement(Placement::Current);
-        let (a, b) = (node_of(here, 1), node_of(Config::default(), 2));
+        // Nobody else writes while a call is being served.
+        let there = Config::default().placement(Placement::Shared { arbiters: 1 });
+        let (a, b) = (node_of(here, 1), node_of(there, 2));
         let (first_is_answered, is_answered) = std::sync::mpsc::channel();
         let is_answered = Mutex::new(is_answered);
         b.serve_fn(group(CALLS), 1_000, move |call: Call| {
             if call.payload()[..] == TOGETHER.to_be_bytes() {
-                // Nothing else happens meanwhile where calls are read.
                 let told = is_answered.lock().expect("no panic").recv_timeout(LIMIT);
                 call.reply(if told.is_ok() { "after" } else { "before" });
             } else {
