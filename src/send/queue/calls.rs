@@ -6,26 +6,20 @@
 use bytes::Bytes;
 
 use super::{
-    SendQueue, account::SendDrop, chunk::Chunk, may_go::MayGo, state::State, terms::Terms,
+    SendQueue,
+    account::SendDrop,
+    chunk::Chunk,
+    may_go::{MayGo, Now},
+    state::State,
+    terms::Terms,
 };
 use crate::{
     calls::pending::{Asked, CallPeer},
     ids::GroupId,
-    net::time::{self, Instant},
     wire::call::{self, CallFrame, CallId},
     wire::count::Count,
     wire::payload::Payload,
 };
-
-/// The time at which a batch is taken. Asked for once for all of its calls, and not if it has none.
-#[derive(Default)]
-pub(super) struct Now(Option<Instant>);
-
-impl Now {
-    fn get(&mut self) -> Instant {
-        *self.0.get_or_insert_with(time::now)
-    }
-}
 
 impl<To: Copy + Eq> SendQueue<To> {
     /// Returns whom a call is put to that is written on this link, or nobody if its far end takes no calls. `None` if

@@ -1,6 +1,9 @@
 //! [`MayGo`]: whether a frame may be written when its turn has come.
 
-use crate::wire::call::CallId;
+use crate::{
+    net::time::{self, Instant},
+    wire::call::CallId,
+};
 
 /// Whether a frame may be written when its turn has come.
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
@@ -12,4 +15,14 @@ pub(super) enum MayGo {
     GivenUp(CallId),
     /// It is a call, and the far end of the link takes none.
     Unsupported,
+}
+
+/// The time at which a batch is taken. Asked for once for all of its calls, and not if it has none.
+#[derive(Default)]
+pub(super) struct Now(Option<Instant>);
+
+impl Now {
+    pub(super) fn get(&mut self) -> Instant {
+        *self.0.get_or_insert_with(time::now)
+    }
 }
