@@ -166,7 +166,7 @@ impl CallRooms {
             .0
             .of_peer
             .try_take(bytes)
-            .then(|| self.of_peer(bytes))?;
+            .then(|| self.room_of_peer(bytes))?;
         room.is_whole = self.0.of_all.try_take(bytes);
         room.is_whole.then_some(room)
     }
@@ -178,14 +178,14 @@ impl CallRooms {
     pub(crate) async fn take(&self, bytes: usize) -> CallRoom {
         let bytes = self.needs(bytes);
         self.0.of_peer.take(bytes).await;
-        let mut room = self.of_peer(bytes);
+        let mut room = self.room_of_peer(bytes);
         self.0.of_all.take(bytes).await;
         room.is_whole = true;
         room
     }
 
     /// Returns the room that was taken of the peer.
-    fn of_peer(&self, bytes: u32) -> CallRoom {
+    fn room_of_peer(&self, bytes: u32) -> CallRoom {
         CallRoom {
             bounds: self.0.clone(),
             bytes,

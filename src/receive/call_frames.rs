@@ -154,7 +154,8 @@ fn hand_to(actor: &Recipient<Call>, call: Call, served: &Served) {
     let mut request = Box::pin(actor.send(call).map(drop));
     // If it is ready, the handler is done with it already, or the mailbox has dropped it.
     if request.as_mut().now_or_never().is_none() {
-        served.request.waits(request);
+        let put = served.request.put(request);
+        debug_assert!(put.is_none(), "nothing wakes it");
     }
 }
 

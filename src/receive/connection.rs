@@ -40,7 +40,7 @@ use crate::{
         read_buffer::{REVIEW_INTERVAL, ReadBuffer},
         sender::Sender,
         source::Source,
-        turns::{Turns, others_first},
+        turns::Turns,
     },
     runtime::lifecycle::Lifecycle,
     send::peers::Peers,
@@ -343,11 +343,12 @@ impl Connection {
         let received = self.buffer.len();
         let (mut delivered, mut turns) = (Ok(()), None);
         while let Some(bytes) = self.buffer.deliverable() {
-            let left = bytes.len();
+            let (left, mut first) = (bytes.len(), 0);
             // Calls and answers often come one behind the other, and need nothing of what frames of groups need.
             if self.sessions.is_some()
                 && let Some(frame) = call::take_first(bytes, self.max_frame)
             {
+                first = frame.len();
                 self.take_call(frame)?;
             } else {
                 self.held_back = None;
@@ -366,11 +367,10 @@ impl Connection {
                     }
                 }
             }
-            let first = left - self.buffer.len();
             let turns = turns.get_or_insert_with(|| Turns::of_read(left, first));
-            if turns.is_over() {
+            if turns.is_over() && !self.buffer.is_empty() {
                 self.held_back = None;
-                others_first().await;
+                turns.others_first().await;
             }
         }
         self.held_back = None;

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, mem,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -383,6 +383,14 @@ pub(super) fn say_not_served(to: &Answers, id: CallId, why: NotServed) {
     let queue = &to.peer.state.queue;
     if let Ok(doorbell) = queue.push_reserved((), frame, now, WhenFull::Refuse) {
         to.ring(doorbell);
+    }
+}
+
+impl Drop for Served {
+    /// The end of the span is foreign code, and may run where actix or tokio drops a waker.
+    fn drop(&mut self) {
+        let span = mem::replace(&mut self.span, CallSpan::NONE);
+        contain(|| drop(span));
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) trait Owner: ArcWake + 'static {
     fn work(&self) -> &WorkSlot;
 }
 
-/// An owner that is nothing else.
+/// An owner of a future that belongs to nothing else.
 pub(crate) struct Alone(WorkSlot);
 
 /// An owner that was woken, of whatever type.
@@ -63,12 +63,13 @@ pub(crate) fn wake<O: Owner>(owner: &Arc<O>) {
     }
     poll_if_it_waits(owner);
     while let Some(next) = next_woken() {
-        next.poll();
+        // If this is the last that holds it, it is dropped, too.
+        let _ = catch_unwind(AssertUnwindSafe(|| next.poll()));
     }
 }
 
 fn poll_if_it_waits<O: Owner>(owner: &Arc<O>) {
-    if let Some(work) = owner.work().woken() {
+    if let Some(work) = owner.work().take() {
         poll_until_it_waits(owner, work);
     }
 }
@@ -82,7 +83,7 @@ fn poll_until_it_waits<O: Owner>(owner: &Arc<O>, mut work: Work) {
             // Its slot stays as that of one that is polled, which nobody polls again.
             return drop_caught(work);
         }
-        match owner.work().waits(work) {
+        match owner.work().put(work) {
             Some(again) => work = again,
             None => return,
         }

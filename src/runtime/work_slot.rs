@@ -16,44 +16,44 @@ pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct WorkSlot(Mutex<State>);
 
 enum State {
-    Waiting(
+    /// The future waits here.
+    In(
         #[cfg_attr(
             not(feature = "remote"),
             expect(dead_code, reason = "released on drop")
         )]
         Work,
     ),
-    /// A thread polls it, without the lock. Also what it is before that, and when it is ready.
-    Polled {
+    /// It is not here: it was not put in yet, or a thread has taken it out to poll it, or it is ready.
+    Out {
         /// Whether it was woken meanwhile, and must be polled again.
-        again: bool,
+        woken: bool,
     },
-    /// It was cancelled.
-    Over,
+    Cancelled,
 }
 
 impl WorkSlot {
     pub(crate) const fn new() -> Self {
-        WorkSlot(Mutex::new(State::Polled { again: false }))
+        WorkSlot(Mutex::new(State::Out { woken: false }))
     }
 
     /// Drops the future, unless it is ready. If a thread polls it now, that thread drops it.
     pub(crate) fn cancel(&self) {
-        let state = mem::replace(&mut *self.0.lock(), State::Over);
+        let state = mem::replace(&mut *self.0.lock(), State::Cancelled);
         drop_caught(state);
     }
 
-    /// Notes that the future waits. Returns it if it was woken meanwhile, and must be polled again; drops it if it was
-    /// cancelled.
-    pub(crate) fn waits(&self, work: Work) -> Option<Work> {
+    /// Puts the future in, until it is woken or cancelled. Returns it if it was woken while it was out, and must be polled
+    /// again; drops it if it was cancelled.
+    pub(crate) fn put(&self, work: Work) -> Option<Work> {
         let mut state = self.0.lock();
         match &*state {
-            State::Polled { again: false } => *state = State::Waiting(work),
-            State::Polled { again: true } => {
-                *state = State::Polled { again: false };
+            State::Out { woken: false } => *state = State::In(work),
+            State::Out { woken: true } => {
+                *state = State::Out { woken: false };
                 return Some(work);
             }
-            State::Waiting(_) | State::Over => {
+            State::In(_) | State::Cancelled => {
                 drop(state);
                 drop_caught(work);
             }
@@ -61,14 +61,14 @@ impl WorkSlot {
         None
     }
 
-    /// Notes that the future was woken. Returns it if it is to be polled by this thread.
+    /// Takes the future out to be polled, because it was woken. `None` if it is not here; whoever polls it learns of it.
     #[cfg(feature = "remote")]
-    pub(super) fn woken(&self) -> Option<Work> {
+    pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.0.lock();
-        match mem::replace(&mut *state, State::Polled { again: false }) {
-            State::Waiting(work) => return Some(work),
-            State::Polled { .. } => *state = State::Polled { again: true },
-            State::Over => *state = State::Over,
+        match mem::replace(&mut *state, State::Out { woken: false }) {
+            State::In(work) => return Some(work),
+            State::Out { .. } => *state = State::Out { woken: true },
+            State::Cancelled => *state = State::Cancelled,
         }
         None
     }

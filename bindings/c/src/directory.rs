@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{living, table::Numbers};
 
-/// How many threads can look something up at the same time without waiting for one of the others.
+/// How many threads can look something up at the same time without taking the lock.
 const PLACES: usize = 64;
 
 type Rows<T> = FxHashMap<u64, Arc<T>>;
@@ -29,7 +29,7 @@ type Rows<T> = FxHashMap<u64, Arc<T>>;
 /// table: a thousand handles cost some 10 µs for one more.
 ///
 /// Whoever looks something up says which rows it reads ("hazard pointers"), and a change waits until nobody reads the
-/// former ones. Nobody reads for long, and nobody changes anything meanwhile.
+/// former ones. That is not long: who reads is at most about to queue a message or to write it without waiting for room.
 #[derive(Debug)]
 pub(crate) struct Directory<T> {
     numbers: Arc<Numbers>,
@@ -41,7 +41,7 @@ pub(crate) struct Directory<T> {
     owns: PhantomData<Rows<T>>,
 }
 
-/// The rows that a thread reads now, or null. Alone on what processors lend each other at a time.
+/// The rows that a thread reads now, or null. On a cache line of its own.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Place<T>(AtomicPtr<Rows<T>>);
@@ -76,13 +76,18 @@ impl<T> Directory<T> {
     /// thread ends the handle meanwhile: that one waits. `with` must not change the directory.
     #[inline]
     pub(crate) fn with<R>(&self, number: u64, with: impl FnOnce(&T) -> R) -> Option<R> {
-        let (rows, _reading) = self.read();
-        Some(with(rows.get(&number)?))
+        match self.read() {
+            Some((rows, _reading)) => Some(with(rows.get(&number)?)),
+            None => Some(with(&*self.get_locked(number)?)),
+        }
     }
 
     /// Returns the value, to be kept for longer.
     pub(crate) fn get(&self, number: u64) -> Option<Arc<T>> {
-        self.read().0.get(&number).cloned()
+        match self.read() {
+            Some((rows, _reading)) => rows.get(&number).cloned(),
+            None => self.get_locked(number),
+        }
     }
 
     pub(crate) fn remove(&self, number: u64) -> Option<Arc<T>> {
@@ -99,9 +104,9 @@ impl<T> Directory<T> {
         self.change(FxHashMap::clear);
     }
 
-    /// Returns the rows, which are not freed before what comes with them is dropped.
+    /// Returns the rows, which are not freed before what comes with them is dropped. `None` if all places are taken.
     #[inline]
-    fn read(&self) -> (&Rows<T>, Reading<'_, T>) {
+    fn read(&self) -> Option<(&Rows<T>, Reading<'_, T>)> {
         let own = living::number_of_thread() % PLACES;
         let mut next = own;
         loop {
@@ -111,23 +116,32 @@ impl<T> Directory<T> {
                 .is_ok()
             {
                 let reading = Reading(place);
-                if self.rows.load(SeqCst) == rows {
+                let current = self.rows.load(SeqCst);
+                if current == rows {
                     // SAFETY: they were the current rows when the place said so already. Whoever has changed them since
                     // then sees the place, and waits for the end of `reading` before it frees them.
-                    return (unsafe { &*rows }, reading);
+                    return Some((unsafe { &*current }, reading));
                 }
                 continue;
             }
             next = (next + 1) % PLACES;
             if next == own {
-                thread::yield_now();
+                return None;
             }
         }
     }
 
+    #[cold]
+    fn get_locked(&self, number: u64) -> Option<Arc<T>> {
+        let _changing = self.changing.lock();
+        // SAFETY: current rows are only freed by `change`, by whoever holds the lock.
+        let rows = unsafe { &*self.rows.load(SeqCst) };
+        rows.get(&number).cloned()
+    }
+
     fn change<R>(&self, change: impl FnOnce(&mut Rows<T>) -> R) -> R {
         let changing = self.changing.lock();
-        // SAFETY: current rows are only freed below, by whoever holds the lock.
+        // SAFETY: as in `get_locked`.
         let mut rows = unsafe { Rows::clone(&*self.rows.load(SeqCst)) };
         let result = change(&mut rows);
         let former = self.rows.swap(Box::into_raw(Box::new(rows)), SeqCst);
@@ -225,16 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_no_place_waits_for_one() {
+    fn who_finds_no_place_finds_the_value_too() {
         let directory = Directory::new(&Arc::new(Numbers::new()));
-        let number = directory.insert(Arc::new(()));
-        let places: Vec<_> = (0..PLACES).map(|_| directory.read()).collect();
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| directory.with(number, |()| 7));
-            thread::yield_now();
-            assert!(!waits.is_finished());
-            drop(places);
-            assert_eq!(waits.join().expect("no panic"), Some(7));
-        });
+        let number = directory.insert(Arc::new(3));
+        let places: Vec<_> = (0..PLACES).map_while(|_| directory.read()).collect();
+        assert_eq!(places.len(), PLACES);
+        assert!(directory.read().is_none());
+        assert_eq!(directory.with(number, |value| value + 4), Some(7));
+        assert_eq!(directory.get(number).as_deref(), Some(&3));
+        assert_eq!(directory.with(number + 1, |value| value + 4), None);
     }
 }

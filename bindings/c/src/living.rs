@@ -52,7 +52,7 @@ pub(crate) fn is_living() -> bool {
 /// Returns a number that this thread has. Others may have the same, but few do.
 #[inline]
 pub(crate) fn number_of_thread() -> usize {
-    // Threads have their variables at different places.
+    // From the address of a variable that each thread has for itself.
     let at = STATE.with(|state| ptr::from_ref(state).addr());
     (at >> 6).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 16)
 }
