@@ -4,7 +4,12 @@ use actix::prelude::*;
 use actix_transport::{RemoteMessage, RemoteRecipient, Traced, Transport};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tracing::{Instrument, Span, info_span};
+use tracing::{Instrument, Span, Subscriber, info_span, span, subscriber};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{self, SubscriberExt},
+    registry::LookupSpan,
+};
 
 use super::{by_hand, hex, nodes, peer};
 use crate::support::*;
@@ -120,6 +125,33 @@ fn a_traced_message_is_handled_in_its_span_and_a_plain_one_is_not() {
         info_span!("user").in_scope(|| at_b.do_send(Which));
         assert_eq!(names.recv().await, Some(Some("call")));
         until("the answer comes", || spans.of_calls("client")[2].is_closed).await;
+        end([a, b]).await;
+    });
+}
+
+/// Panics at the end of the span of each call that is served.
+struct PanicsAtTheEnd;
+
+impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for PanicsAtTheEnd {
+    fn on_close(&self, id: span::Id, context: layer::Context<'_, S>) {
+        let fields = context.span(&id).map(|span| span.metadata().fields());
+        let is_served = fields.is_some_and(|fields| fields.field("sender").is_some());
+        assert!(!is_served, "caused by this test");
+    }
+}
+
+#[test]
+fn a_collector_that_panics_at_the_end_of_spans_costs_no_actor() {
+    run(async {
+        let _collects = subscriber::set_default(Registry::default().with(PanicsAtTheEnd));
+        let [a, b] = nodes();
+        let actor = Tells(mpsc::unbounded_channel().0).start();
+        b.serve::<Which>(group(78), actor.clone()).expect("free");
+        let at_b = peer(&a, &b).recipient::<Which>(group(78));
+        for _ in 0..3 {
+            assert_eq!(at_b.send(Which).trace(by_hand()).await, Ok(None));
+        }
+        assert!(actor.connected());
         end([a, b]).await;
     });
 }
