@@ -136,6 +136,8 @@ mod tests {
                 gone.set(0);
             }
         };
-        LocalSet::new().run_until(on_one_thread).await;
+        let set = LocalSet::new();
+        let task = set.spawn_local(on_one_thread);
+        set.run_until(task).await.expect("no panic");
     }
 }
