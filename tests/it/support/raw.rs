@@ -178,6 +178,7 @@ struct Slow {
     /// Counts the batches that came to the handler.
     came: Arc<AtomicUsize>,
     tell: mpsc::UnboundedSender<Got>,
+    line: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Actor for Slow {
@@ -190,7 +191,10 @@ impl Handler<Inbound> for Slow {
     fn handle(&mut self, inbound: Inbound, _: &mut Context<Self>) -> Self::Result {
         self.came.fetch_add(1, Relaxed);
         let (mut gate, tell) = (self.gate.clone(), self.tell.clone());
+        let line = self.line.clone();
         Box::pin(async move {
+            // Batches that wait at the gate pass it in the order in which they came.
+            let _first = line.lock().await;
             // An error means that the test has dropped the gate. Then the frames need not be held any longer.
             let _ = gate.wait_for(|open| *open).await;
             let (group, via) = (inbound.group().get(), inbound.via());
@@ -233,6 +237,7 @@ pub(crate) fn hold(
     let came = Arc::<AtomicUsize>::default();
     let slow = Slow {
         gate,
+        line: Arc::default(),
         came: came.clone(),
         tell,
     };
