@@ -201,6 +201,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_call_that_finds_no_room_of_all_keeps_none_of_its_peer() {
+        let one = CallRooms::new((1, 100), (2, 60));
+        let other = one.of_another();
+        let taken = one.try_take(10).expect("room");
+        for _ in 0..3 {
+            assert!(other.try_take(60).is_none(), "calls of all");
+            assert!(other.take(60).now_or_never().is_none(), "given up");
+        }
+        drop(taken);
+        assert!(one.try_take(60).is_some());
+        let _whole = other.try_take(60).expect("all of its own");
+        assert!(one.try_take(0).is_none(), "one call, as before");
+    }
+
+    #[test]
     fn one_peer_cannot_take_the_room_of_others_and_all_is_given_back() {
         let one = CallRooms::new((3, 100), (2, 60));
         let other = one.of_another();

@@ -25,8 +25,8 @@ pub enum Placement {
         arbiters: usize,
     },
     /// All actors run on the actix arbiter of the thread that calls `bind`. Messages then cross no thread
-    /// inside the transport, which gives the shortest round trip, and twice the rate of calls for callers on
-    /// that arbiter. The whole transport shares one core with everything else on that arbiter, and ends with it.
+    /// inside the transport, which gives the shortest round trip, and on two cores twice the rate of calls for
+    /// callers on that arbiter. The whole transport shares one core with everything else on that arbiter, and ends with it.
     /// A thread without an arbiter, such as one of plain tokio, gets an error from `bind`.
     Current,
 }

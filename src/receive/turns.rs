@@ -46,9 +46,9 @@ impl Turns {
 
     /// Lets others go first, when a turn is over.
     ///
-    /// After the first turn of a read, which is often the only one but the last, those are the tasks of this thread that
-    /// are to run now. That leaves out what another thread has woken meanwhile, and does not ask the system what else has
-    /// come, which took 3 % of a caller's time. After further turns, it is everybody.
+    /// After the first turn of a read, those are the tasks of this thread that are to run now. That leaves out what another
+    /// thread has woken meanwhile, and does not ask the system what else has come, which took 3 % of a caller's time. Most
+    /// reads have no more than two turns. After further ones, it is everybody.
     pub(super) async fn others_first(&self) {
         match self.handed_over == self.per_turn {
             true => behind_the_others().await,

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use futures::task::ArcWake;
-
 use bytes::Bytes;
+use futures::task::ArcWake;
 
 use crate::{
     call_error::NotUnderstood,

@@ -80,7 +80,7 @@ fn poll_until_it_waits<O: Owner>(owner: &Arc<O>, mut work: Work) {
     loop {
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut cx)));
         if !matches!(polled, Ok(Poll::Pending)) {
-            // Its slot stays as that of one that is polled, which nobody polls again.
+            // Its slot stays empty, so nobody polls it again.
             return drop_caught(work);
         }
         match owner.work().put(work) {

@@ -156,7 +156,7 @@ impl<T> Directory<T> {
     /// Waits until nobody reads these rows, which are not the current ones any more.
     fn wait_until_read(&self, former: *mut Rows<T>) {
         let is_read = |place: &Place<T>| place.0.load(SeqCst) == former;
-        for round in 0.. {
+        for round in 0_u64.. {
             if !self.places.iter().any(is_read) {
                 return;
             }
